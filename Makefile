@@ -1,0 +1,74 @@
+# Everything runs from .venv, which the first target that needs it makes; nothing else is assumed but python 3.11+ and make.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+UV_VERSION := 0.13.8
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PRESET ?= presets/simulated.yaml
+export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
+export LENS_PIPELINE_HOME ?= $(CURDIR)/.lens_pipeline
+export DAGSTER_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export UV_LINK_MODE := copy
+
+.PHONY: help run test check lint types layers bench ui mlflow lock clean install
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+$(VENV)/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit("python 3.11 to 3.13 is needed, this is %s: set PYTHON=" % sys.version.split()[0] if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+
+$(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/uv
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(INSTALLED)
+
+install: $(INSTALLED) ## make .venv from requirements.lock
+
+lock: | $(VENV)/bin/uv ## resolve requirements.lock again from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	  --extra dev --no-header --upgrade --output-file requirements.lock pyproject.toml
+
+$(DAGSTER_HOME)/dagster.yaml: infra/dagster.yaml
+	@mkdir -p $(DAGSTER_HOME)
+	@cp $< $@
+
+run: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## the whole chain, from a survey to completeness tables; PRESET=presets/NAME.yaml for another
+	@PYTHONWARNINGS='ignore:Function,ignore:Parameter' $(BIN)/dagster asset materialize --select '*' -m lens_pipeline.definitions -c $(PRESET)
+	@$(BIN)/lens_pipeline summary $(PRESET)
+
+test: $(INSTALLED) ## every test
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: lint types layers test ## lint, types, import layers, then make test
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+layers: $(INSTALLED)
+	$(BIN)/lint-imports
+	$(BIN)/dg check defs
+
+bench: $(INSTALLED) ## both sides of each ratio in one run; writes benchmarks/results/*.json and docs/performance.md
+	$(BIN)/python -m benchmarks
+
+ui: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## Dagster's page on http://127.0.0.1:3000
+	$(BIN)/dagster dev --host 127.0.0.1 --port 3000 -w workspace.yaml
+
+mlflow: $(INSTALLED) ## MLflow's page on http://127.0.0.1:5000
+	@mkdir -p $(LENS_PIPELINE_HOME)
+	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+	  --backend-store-uri sqlite:///$(LENS_PIPELINE_HOME)/mlflow.db --default-artifact-root file://$(LENS_PIPELINE_HOME)/mlflow_artifacts
+
+clean: ## remove what tests and tools leave behind; keeps .venv and everything published
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tmp_dagster_home_* *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

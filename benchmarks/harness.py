@@ -1,0 +1,113 @@
+"""How things are measured: both sides in one run, taking turns, in CPU time; the ratio and its spread are what is kept.
+
+Belongs here: taking turns, and the result files. What is compared is said in one module a subject, each with a function
+``run(quick) -> list[Result]``.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One ratio.
+
+    Attributes
+    ----------
+    name : str
+        What was measured; the result file's name.
+    ratio : float
+        Median over the rounds: how many times faster than the other side (or, where `unit` says so, a figure).
+    low, high : float
+        10th and 90th percentile over the rounds.
+    against : str
+        The other side.
+    goal : float
+        Least that is wanted.
+    n : int
+        Items a round.
+    """
+
+    name: str
+    ratio: float
+    low: float
+    high: float
+    against: str
+    goal: float
+    n: int
+    rounds: int
+    machine: str
+    unit: str = "x"
+
+    @property
+    def reached(self) -> bool:
+        """Whether the goal was met."""
+        return self.ratio >= self.goal
+
+    def write(self) -> None:
+        """Write results/NAME.json."""
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{self.name}.json").write_text(json.dumps({**asdict(self), "reached": self.reached}, indent=1) + "\n")
+
+    def line(self) -> str:
+        """Return the result in one line."""
+        verdict = "reached" if self.reached else "NOT reached"
+        return (
+            f"{self.name:24} {self.ratio:8.2f} {self.unit} ({self.low:.2f}-{self.high:.2f}) against {self.against}; "
+            f"goal {self.goal:g} {verdict}"
+        )
+
+
+def compare(
+    name: str,
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    *,
+    against: str,
+    goal: float,
+    n: int,
+    rounds: int,
+    clock: Callable[[], float] = time.process_time,
+) -> Result:
+    """Measure both sides in turn, several rounds, after one round that isn't counted."""
+    ratios = []
+    for turn in range(rounds + 1):
+        first, second = (ours, theirs) if turn % 2 else (theirs, ours)
+        took = {first: _time(first, clock), second: _time(second, clock)}
+        if turn:
+            ratios.append(took[theirs] / took[ours])
+    return summarise(name, ratios, against=against, goal=goal, n=n)
+
+
+def summarise(name: str, values: list[float], *, against: str, goal: float, n: int, unit: str = "x") -> Result:
+    """Reduce the rounds to a median and a spread."""
+    low, middle, high = np.percentile(values, [10, 50, 90])
+    return Result(
+        name=name, ratio=round(float(middle), 3), low=round(float(low), 3), high=round(float(high), 3), against=against,
+        goal=goal, n=n, rounds=len(values), machine=machine(), unit=unit,
+    )  # fmt: skip
+
+
+def machine() -> str:
+    """Describe the machine by what matters for speed."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        named = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = named[0] if named else model
+    return f"{model}, {os.cpu_count()} CPUs, python {platform.python_version()}, numpy {np.__version__}"
+
+
+def _time(side: Callable[[], object], clock: Callable[[], float]) -> float:
+    began = clock()
+    side()
+    return clock() - began

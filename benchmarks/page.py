@@ -1,0 +1,32 @@
+"""docs/performance.md, made from the result files: no figure on it was typed by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import RESULTS
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+_HEAD = """# Measured
+
+Made by `make bench` from `benchmarks/results/*.json`; do not edit. Each line compares two sides that took turns in one run:
+the median ratio, and the 10th to 90th percentile over the rounds. Absolute figures differ from machine to machine and from
+hour to hour; ratios hold better.
+
+| what | ratio | spread | against | goal | |
+|---|---|---|---|---|---|
+"""
+
+
+def write_page() -> Path:
+    """Render every result file into the page."""
+    results: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    lines = [
+        f"| {r['name']} | {r['ratio']:.2f} {r.get('unit', 'x')} | {r['low']:.2f} - {r['high']:.2f} | {r['against']} | "
+        f"{r['goal']:g} | {'reached' if r['ratio'] >= r['goal'] else 'not reached'} |"
+        for r in results
+    ]
+    machines = sorted({r["machine"] for r in results})
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(_HEAD + "\n".join(lines) + "\n\nMachine: " + "; ".join(machines) + ".\n")
+    return PAGE

@@ -1,0 +1,56 @@
+"""The command ``lens_pipeline``: what people type beside Dagster's own commands."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lens_pipeline.cli import documents, summary, verify
+from lens_pipeline.contracts.errors import PipelineError
+from lens_pipeline.defs.sections import load_preset, validate_run_config
+
+_OK, _BAD = 0, 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 fine, 1 something is wrong, 2 typed wrongly."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except PipelineError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return _BAD
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lens_pipeline", description="Beside Dagster's own commands.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="validate every section of a preset, and run nothing")
+    check.add_argument("preset", type=Path)
+    check.set_defaults(run=_check)
+    shown = commands.add_parser(
+        "summary", help="print what a preset's dataset has published: headline numbers and where"
+    )
+    shown.add_argument("preset", type=Path, nargs="?")
+    shown.set_defaults(run=lambda parsed: summary.run(load_preset(parsed.preset) if parsed.preset else {}))
+    verified = commands.add_parser("verify", help="re-read every published byte and compare its hash")
+    verified.add_argument("--dataset", help="only this dataset")
+    verified.set_defaults(run=lambda parsed: verify.run(parsed.dataset))
+    documented = commands.add_parser("documents", help="write docs/tables.md and docs/settings.md from the code")
+    documented.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
+    documented.set_defaults(run=lambda parsed: documents.run(parsed.folder))
+    return parser
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    sections = validate_run_config(load_preset(parsed.preset))
+    for name, section in sections.items():
+        print(name)
+        for setting, value in section.model_dump(mode="json").items():
+            changed = "" if value == section.__class__.model_fields[setting].default else "   (not the default)"
+            print(f"  {setting}: {value}{changed}")
+    print(f"{parsed.preset} is sound.")
+    return _OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""``lens_pipeline summary``: the headline numbers of the current report, in a terminal."""
+
+from lens_pipeline.defs.sections import RunConfig
+from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.storage.publication import Publication
+
+
+def run(preset: RunConfig) -> int:
+    """Print what the current report says of test, completeness against arc S/N, and where the page is."""
+    settings = ((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}
+    workspace = Workspace(**settings)
+    report = workspace.open("evaluation_report")
+    completeness = workspace.open_version("completeness", report.inputs["completeness"])
+    print(f"\n{workspace.dataset}: evaluation_report {report.version}\n")
+    for row in report.read_table().to_pylist():
+        name = f"{row['metric']} ({row['split']})"
+        counts = f"n = {row['n_positives']:,} injections, {row['n_negatives']:,} controls"
+        print(
+            f"  {name:<34} {_value(row['value'], row['low'], row['high'], row['status'], row['reason']):<34} {counts}"
+        )
+    _print_completeness(completeness)
+    print(f"\n  page    {report.path('report.html')}")
+    print(
+        "  tables  python -c \"from lens_pipeline.storage import read_table; print(read_table('completeness', "
+        f"dataset='{workspace.dataset}'))\""
+    )
+    print("  browse  make ui (Dagster), make mlflow (training runs)\n")
+    return 0
+
+
+def _print_completeness(completeness: Publication) -> None:
+    rows = completeness.read_table().to_pylist()
+    points = list(dict.fromkeys(row["operating_point"] for row in rows))
+    if not points:
+        return
+    point = points[-1] if "fpr_1e-02" not in points else "fpr_1e-02"
+    print(f"\n  completeness at {point}, against arc S/N (peak):")
+    for row in rows:
+        if row["operating_point"] == point and row["axis"] == "arc_snr":
+            value = _value(
+                row["completeness"], row["completeness_low"], row["completeness_high"], row["status"], row["reason"]
+            )
+            print(f"    {row['cell']:<16} {value:<34} n = {row['n']:,}")
+
+
+def _value(value: float | None, low: float | None, high: float | None, status: str, reason: str | None) -> str:
+    if value is None:
+        return f"{status}: {(reason or '').partition(';')[0]};"
+    interval = f" [{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
+    return f"{value:.4f}{interval}" + ("" if status == "ok" else f" ({status})")

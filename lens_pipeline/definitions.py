@@ -1,0 +1,40 @@
+"""The one Definitions object, built by a function so that tests can swap resources."""
+
+from typing import Any
+
+import dagster as dg
+
+from lens_pipeline.defs.assets import dataset, evaluation, model, survey
+from lens_pipeline.defs.automation import jobs, preset_from_environment, weekly_retraining
+from lens_pipeline.defs.console import console
+from lens_pipeline.defs.sections import RunConfig
+from lens_pipeline.defs.tracking import Tracking
+from lens_pipeline.defs.workspace import Workspace
+
+
+def build_definitions(preset: RunConfig | None = None, **resources: Any) -> dg.Definitions:
+    """Build the definitions.
+
+    Parameters
+    ----------
+    preset : dict, optional
+        Validated run configuration that the jobs start with.
+    **resources
+        Replace ``workspace`` or ``tracking``.
+    """
+    full_chain, retrain = jobs(preset or {})
+    return dg.Definitions(
+        assets=dg.load_assets_from_modules([survey, dataset, model, evaluation]),
+        jobs=[full_chain, retrain],
+        schedules=[weekly_retraining(retrain)],
+        resources={
+            "workspace": Workspace.configure_at_launch(),
+            "tracking": Tracking.configure_at_launch(),
+            **resources,
+        },
+        loggers={"console": console},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(preset_from_environment())

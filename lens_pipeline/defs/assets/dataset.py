@@ -1,0 +1,78 @@
+"""The dataset group: decoded stamps, and which region stands in which split."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from lens_pipeline.defs.publishing import Event, check_specs, picture, publish
+from lens_pipeline.defs.sections import RegionSplitsSection, StampStoreSection
+from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.splits.checks import leak_checks, split_balance
+from lens_pipeline.splits.figures import split_map_png
+from lens_pipeline.splits.region_splits import build_region_splits
+from lens_pipeline.stamps import checks
+from lens_pipeline.stamps.ingest import build_store
+
+
+@dg.asset(
+    group_name="dataset",
+    deps=["stamps"],
+    check_specs=check_specs(
+        "stamp_store", "row_conservation", "quarantine_budget", "no_duplicated_fragments", "schema_contract"
+    ),
+)
+def stamp_store(context: dg.AssetExecutionContext, config: StampStoreSection, workspace: Workspace) -> Iterator[Event]:
+    """Decoded float16 segments, memory-mapped, with the index and the quarantine table."""
+    stamps = workspace.open("stamps")
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[stamps],
+        build=lambda staging: build_store(config, stamps, staging),
+        check=lambda store, result: checks.store_checks(store, stamps, config),
+        describe=lambda _, result: {
+            "rows_in": dg.MetadataValue.int(result.n_in),
+            "stored": dg.MetadataValue.int(result.n_stored),
+            "quarantined": dg.MetadataValue.int(result.n_quarantined),
+            "excluded": dg.MetadataValue.int(result.n_excluded),
+        },
+    )
+
+
+@dg.asset(
+    group_name="dataset",
+    deps=["stamp_store"],
+    check_specs=check_specs(
+        "region_splits",
+        "split_balance",
+        "regions_are_disjoint",
+        "galaxies_are_disjoint",
+        "pairs_are_disjoint",
+        "sources_are_disjoint",
+        "pixels_are_disjoint",
+    ),
+)
+def region_splits(
+    context: dg.AssetExecutionContext, config: RegionSplitsSection, workspace: Workspace
+) -> Iterator[Event]:
+    """Region to train, val_select, val_calibrate or test, and the per-row split."""
+    store = workspace.open("stamp_store")
+    frozen = workspace.open_if_there("region_splits")
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[store],
+        build=lambda staging: build_region_splits(config, store, staging, frozen=frozen),
+        check=lambda splits, _: [
+            split_balance(splits, store, floor_rows=config.floor_rows),
+            *leak_checks(splits, store),
+        ],
+        describe=lambda splits, result: {
+            "seed": dg.MetadataValue.int(result.seed),
+            "seeds_tried": dg.MetadataValue.int(result.seeds_tried),
+            "rows": dg.MetadataValue.json(result.n_rows),
+            "split_map": picture(split_map_png(splits.read_table()), "regions on the sky, by split"),
+        },
+    )

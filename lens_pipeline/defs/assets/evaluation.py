@@ -1,0 +1,171 @@
+"""The evaluation group: logits, frozen thresholds, completeness, and the page that a referee could read."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
+from lens_pipeline.defs.sections import (
+    CompletenessSection,
+    EvaluationReportSection,
+    OperatingPointSection,
+    ScoresSection,
+)
+from lens_pipeline.defs.tracking import Tracking
+from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.evaluation import checks, plots
+from lens_pipeline.evaluation.completeness import build_completeness
+from lens_pipeline.evaluation.operating_point import fit_operating_point
+from lens_pipeline.evaluation.report import ReportResult, build_report
+from lens_pipeline.scoring.checks import score_conservation, score_saturation
+from lens_pipeline.scoring.run import score_store
+from lens_pipeline.stamps.store import StampStore
+from lens_pipeline.storage.publication import Publication
+
+
+@dg.asset(
+    group_name="evaluation",
+    deps=["lens_classifier", "stamp_store", "region_splits"],
+    check_specs=check_specs("scores", "score_conservation", "score_saturation"),
+)
+def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: Workspace) -> Iterator[Event]:
+    """One logit per stored row, all splits, keyed."""
+    store = workspace.open("stamp_store")
+    splits = workspace.open_made_from("region_splits", "stamp_store", store.version)
+    classifier = workspace.open_made_from("lens_classifier", "region_splits", splits.version)
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[classifier, store, splits],
+        build=lambda staging: score_store(config, classifier, store, splits, staging),
+        check=lambda made, _: [
+            score_conservation(made.read_table(), store.read_table(columns=["task_id", "logical", "label"])),
+            score_saturation(made.read_table(), config),
+        ],
+        describe=lambda _, result: {"rows": dg.MetadataValue.int(result.n_rows)},
+    )
+
+
+@dg.asset(
+    group_name="evaluation",
+    deps=["scores", "stamp_store"],
+    check_specs=check_specs("operating_point", "both_classes_present"),
+)
+def operating_point(
+    context: dg.AssetExecutionContext, config: OperatingPointSection, workspace: Workspace
+) -> Iterator[Event]:
+    """Thresholds for target false-positive rates, fitted on val_calibrate and frozen before test is evaluated."""
+    scores = workspace.open("scores")
+    store = workspace.open_version("stamp_store", scores.inputs["stamp_store"])
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[scores, store],
+        build=lambda staging: fit_operating_point(config, scores=scores, store=store, staging=staging),
+        check=lambda _, __: [checks.both_classes_present(scores.read_table(), ("val_calibrate", "test"))],
+        describe=lambda _, result: {"thresholds": markdown_table(result.table)},
+    )
+
+
+@dg.asset(
+    group_name="evaluation",
+    deps=["scores", "operating_point", "stamp_store", "region_splits", "injection_manifest"],
+    check_specs=check_specs("completeness", "attempts_are_conserved", advisory=["completeness_rises_with_arc_snr"]),
+)
+def completeness(
+    context: dg.AssetExecutionContext, config: CompletenessSection, workspace: Workspace
+) -> Iterator[Event]:
+    """Completeness on test against Einstein radius, seeing, arc S/N and lens model, with intervals."""
+    scores, point, store, splits = _evaluated(workspace)
+    stamps = workspace.open_version("stamps", store.inputs["stamps"])
+    manifest = workspace.open_version("injection_manifest", stamps.inputs["injection_manifest"])
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[scores, point, store, splits, manifest],
+        build=lambda staging: build_completeness(
+            config,
+            scores=scores,
+            operating_point=point,
+            store=store,
+            splits=splits,
+            manifest=manifest,
+            staging=staging,
+        ),
+        check=lambda _, result: [
+            checks.attempts_are_conserved(
+                result.n_attempted, result.n_scored, result.n_quarantined, result.quarantine_reasons
+            ),
+            checks.completeness_rises_with_arc_snr(result.table),
+        ],
+        describe=lambda _, result: {
+            "attempted": dg.MetadataValue.int(result.n_attempted),
+            "scored": dg.MetadataValue.int(result.n_scored),
+            "quarantined": dg.MetadataValue.int(result.n_quarantined),
+            **{
+                f"against_{axis}": picture(plots.completeness_png(pl.DataFrame(result.table), axis), f"against {axis}")
+                for axis in ("theta_e_arcsec", "arc_snr", "psf_fwhm_used_r", "lens_model")
+            },
+        },
+    )
+
+
+@dg.asset(
+    group_name="evaluation",
+    deps=["scores", "operating_point", "completeness", "lens_classifier", "stamp_store", "region_splits"],
+    check_specs=check_specs(
+        "evaluation_report", "metrics_are_complete", advisory=["null_injections_score_like_controls"]
+    ),
+)
+def evaluation_report(
+    context: dg.AssetExecutionContext, config: EvaluationReportSection, workspace: Workspace, tracking: Tracking
+) -> Iterator[Event]:
+    """Plots and one HTML page that a referee could read; every number with n and an interval."""
+    scores, point, store, splits = _evaluated(workspace)
+    table = workspace.open_made_from("completeness", "operating_point", point.version)
+    classifier = workspace.open_version("lens_classifier", scores.inputs["lens_classifier"])
+
+    def describe(report: Publication, result: ReportResult) -> Metadata:
+        tracking.log_report(context, classifier, report)
+        return {
+            "page": dg.MetadataValue.path(str(report.path("report.html"))),
+            "headline": markdown_table(result.table),
+            "roc": picture(result.images["roc"], "ROC on test, log FPR axis"),
+            "scores": picture(result.images["histogram"], "scores by class"),
+        }
+
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[scores, point, table, store, splits, classifier],
+        build=lambda staging: build_report(
+            config,
+            scores=scores,
+            operating_point=point,
+            completeness=table,
+            store=store,
+            splits=splits,
+            classifier=classifier,
+            pixels=StampStore.open(store),
+            staging=staging,
+        ),
+        check=lambda _, result: [
+            checks.metrics_are_complete(result.table),
+            checks.null_injections_score_like_controls(result.table, result.null_test_confidence),
+        ],
+        describe=describe,
+    )
+
+
+def _evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:
+    """Open scores, the operating point fitted on them, and the store and splits that they were made from."""
+    scores = workspace.open("scores")
+    point = workspace.open_made_from("operating_point", "scores", scores.version)
+    store = workspace.open_version("stamp_store", scores.inputs["stamp_store"])
+    splits = workspace.open_version("region_splits", scores.inputs["region_splits"])
+    return scores, point, store, splits

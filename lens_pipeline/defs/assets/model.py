@@ -1,0 +1,70 @@
+"""The model group: the classifier, trained by a torchrun job whose border with this step is files."""
+
+import hashlib
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from lens_pipeline.contracts.config import Section
+from lens_pipeline.defs.publishing import Event, Metadata, check_specs, picture, publish
+from lens_pipeline.defs.sections import LensClassifierSection
+from lens_pipeline.defs.tracking import Tracking
+from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.evaluation.plots import history_png
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.staging import Staging
+from lens_pipeline.training import checks
+from lens_pipeline.training.run import TrainingResult, collect, launch, prepare_run
+
+
+@dg.asset(
+    group_name="model",
+    deps=["stamp_store", "region_splits"],
+    check_specs=check_specs("lens_classifier", "no_duplicated_fragments", "validation_is_whole"),
+)
+def lens_classifier(
+    context: dg.AssetExecutionContext, config: LensClassifierSection, workspace: Workspace, tracking: Tracking
+) -> Iterator[Event]:
+    """A trained lens finder: checkpoint, history, row ledger; the DistributedDataParallel job."""
+    store = workspace.open("stamp_store")
+    splits = workspace.open_made_from("region_splits", "stamp_store", store.version)
+
+    def build(staging: Staging) -> TrainingResult:
+        name = _run_name(config, store, splits)
+        folder = workspace.home.work_folder(workspace.dataset, "lens_classifier", name, model=workspace.model)
+        prepare_run(config, store, splits, folder)
+        with tracking.training_run(context, config, workspace, inputs=[store, splits]) as run:
+            summary = launch(folder, on_event=run.on_event)
+        again = " (it was trained before, with these settings on these rows)" if summary.was_complete else ""
+        context.log.info(f"training ended: {summary.ended}; {summary.seconds:.0f} s{again}")
+        return collect(folder, staging)
+
+    def describe(classifier: Publication, result: TrainingResult) -> Metadata:
+        return {
+            "why_it_ended": dg.MetadataValue.text(classifier.attributes["ended"]),
+            "epochs": dg.MetadataValue.int(result.epochs),
+            "best_epoch": dg.MetadataValue.int(result.best_epoch),
+            "training_rows": dg.MetadataValue.int(result.n_train),
+            "validation_rows": dg.MetadataValue.int(result.n_validation),
+            "loss_curves": picture(history_png(pl.DataFrame(result.history)), "loss curves"),
+            **tracking.describe_classifier(context, classifier),
+        }
+
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[store, splits],
+        build=build,
+        check=lambda made, _: [
+            checks.no_duplicated_fragments(made, store, splits),
+            checks.validation_is_whole(made, store, splits),
+        ],
+        describe=describe,
+    )
+
+
+def _run_name(config: Section, store: Publication, splits: Publication) -> str:
+    """Name the work folder after what it trains, so that a killed run is found again and another never is."""
+    return hashlib.sha256(f"{config.sha256()}:{store.version}:{splits.version}".encode()).hexdigest()[:16]

@@ -1,0 +1,82 @@
+"""The survey group: galaxies, what to inject into them, and the stamps."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from lens_pipeline.defs.publishing import Event, check_specs, picture, publish
+from lens_pipeline.defs.sections import InjectionManifestSection, ParentSampleSection, StampsSection
+from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.survey import checks, gallery
+from lens_pipeline.survey.manifest import build_manifest
+from lens_pipeline.survey.parent_sample import build_parent_sample
+from lens_pipeline.survey.stamps import build_stamps
+
+
+@dg.asset(group_name="survey", check_specs=check_specs("parent_sample", "galaxies_are_unique"))
+def parent_sample(
+    context: dg.AssetExecutionContext, config: ParentSampleSection, workspace: Workspace
+) -> Iterator[Event]:
+    """Galaxies that may host an arc: position, region, magnitudes, seeing, depth."""
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[],
+        build=lambda staging: build_parent_sample(config, staging),
+        check=lambda parent, _: [checks.galaxies_are_unique(parent)],
+        describe=lambda parent, result: {
+            "source": dg.MetadataValue.text(parent.attributes["source"]),
+            "galaxies": dg.MetadataValue.int(result.n_galaxies),
+            "regions": dg.MetadataValue.int(result.n_regions),
+            "sky_map": picture(gallery.sky_map_png(parent), "sky map of the parent sample"),
+        },
+    )
+
+
+@dg.asset(
+    group_name="survey",
+    deps=["parent_sample"],
+    check_specs=check_specs("injection_manifest", "label_alignment", "pairs_are_sound"),
+)
+def injection_manifest(
+    context: dg.AssetExecutionContext, config: InjectionManifestSection, workspace: Workspace
+) -> Iterator[Event]:
+    """One row per stamp to make: sample key, galaxy, region, lens model and parameters, or CONTROL."""
+    parent = workspace.open("parent_sample")
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[parent],
+        build=lambda staging: build_manifest(config, parent, staging),
+        check=lambda manifest, _: [checks.label_alignment(manifest), checks.pairs_are_sound(manifest)],
+        describe=lambda _, result: {
+            "injections": dg.MetadataValue.int(result.n_injections),
+            "controls": dg.MetadataValue.int(result.n_controls),
+        },
+    )
+
+
+@dg.asset(
+    group_name="survey",
+    deps=["parent_sample", "injection_manifest"],
+    check_specs=check_specs("stamps", "label_alignment", "manifest_conservation"),
+)
+def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: Workspace) -> Iterator[Event]:
+    """The unified parquet: manifest columns, compressed pixels and quality columns; or the user's own, unchanged."""
+    parent = workspace.open("parent_sample")
+    manifest = workspace.open_made_from("injection_manifest", "parent_sample", parent.version)
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[parent, manifest],
+        build=lambda staging: build_stamps(config, parent, manifest, staging),
+        check=lambda made, _: [checks.label_alignment(made), checks.manifest_conservation(made, manifest)],
+        describe=lambda made, result: {
+            "dagster/row_count": dg.MetadataValue.int(result.n_rows),
+            "fragments": dg.MetadataValue.int(result.n_fragments),
+            "gallery": picture(gallery.stamps_png(made), "stamps: injections above their controls"),
+        },
+    )

@@ -1,0 +1,164 @@
+"""One configuration section an asset, and the one loader that validates them all before the first step."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+from pydantic import ValidationError
+
+from lens_pipeline.contracts.config import Section
+from lens_pipeline.contracts.errors import ConfigError, first_few
+from lens_pipeline.evaluation.config import CompletenessConfig, OperatingPointConfig, ReportConfig
+from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.splits.config import SplitConfig
+from lens_pipeline.stamps.config import StoreConfig
+from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig, StampsConfig
+from lens_pipeline.training.config import TrainingConfig
+
+
+class ParentSampleSection(ParentSampleConfig, dg.Config):
+    """Settings of parent_sample."""
+
+
+class InjectionManifestSection(InjectionConfig, dg.Config):
+    """Settings of injection_manifest."""
+
+
+class StampsSection(StampsConfig, dg.Config):
+    """Settings of stamps."""
+
+
+class StampStoreSection(StoreConfig, dg.Config):
+    """Settings of stamp_store."""
+
+
+class RegionSplitsSection(SplitConfig, dg.Config):
+    """Settings of region_splits."""
+
+
+class LensClassifierSection(TrainingConfig, dg.Config):
+    """Settings of lens_classifier."""
+
+
+class ScoresSection(ScoringConfig, dg.Config):
+    """Settings of scores."""
+
+
+class OperatingPointSection(OperatingPointConfig, dg.Config):
+    """Settings of operating_point."""
+
+
+class CompletenessSection(CompletenessConfig, dg.Config):
+    """Settings of completeness."""
+
+
+class EvaluationReportSection(ReportConfig, dg.Config):
+    """Settings of evaluation_report."""
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "parent_sample": ParentSampleConfig,
+    "injection_manifest": InjectionConfig,
+    "stamps": StampsConfig,
+    "stamp_store": StoreConfig,
+    "region_splits": SplitConfig,
+    "lens_classifier": TrainingConfig,
+    "scores": ScoringConfig,
+    "operating_point": OperatingPointConfig,
+    "completeness": CompletenessConfig,
+    "evaluation_report": ReportConfig,
+}
+
+RunConfig = dict[str, Any]
+
+
+def load_preset(path: Path) -> RunConfig:
+    """Read a preset and validate every section in it.
+
+    A preset is a run configuration as Dagster takes it (``-c``): one section an asset under ``ops``, and the dataset's
+    name under ``resources``.
+
+    Raises
+    ------
+    ConfigError
+        Listing every unknown key and every value out of range, with what is allowed.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        there = sorted(str(found) for found in path.parent.glob("*.yaml"))
+        raise ConfigError(f"there is no preset {path}; there are: {first_few(there) or 'none'}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} isn't YAML: {error}") from error
+    run_config = {} if loaded is None else loaded
+    validate_run_config(run_config, where=str(path))
+    return run_config
+
+
+def validate_run_config(run_config: Mapping[str, Any], *, where: str = "the run configuration") -> dict[str, Section]:
+    """Validate all sections at once.
+
+    Returns
+    -------
+    dict
+        Asset to its validated section; an asset without a section gets its defaults.
+
+    Raises
+    ------
+    ConfigError
+        Listing every problem, not only the first.
+    """
+    if not isinstance(run_config, Mapping):
+        raise ConfigError(
+            f"{where} must be a mapping with the keys ops and resources, not {type(run_config).__name__}."
+        )
+    problems = [
+        f"{key}: unknown key; ops, resources, execution and loggers are known"
+        for key in run_config
+        if key not in ("ops", "resources", "execution", "loggers")
+    ]
+    ops = run_config.get("ops") or {}
+    problems += [f"ops.{name}: no such asset; there are {', '.join(SECTIONS)}" for name in ops if name not in SECTIONS]
+    sections = {}
+    for name, section in SECTIONS.items():
+        values = (ops.get(name) or {}).get("config") or {}
+        try:
+            sections[name] = section.model_validate(values)
+        except ValidationError as error:
+            problems += [_explain(name, section, detail) for detail in error.errors()]
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ConfigError(
+            f"{where} was refused before anything ran; {len(problems)} to mend:\n  {listed}\n"
+            f"Every setting with its range is listed in docs/settings.md."
+        )
+    return sections
+
+
+def job_part(run_config: RunConfig, assets: frozenset[str]) -> RunConfig:
+    """Return the part of a validated run configuration that a job of some of the assets takes."""
+    part = {key: value for key, value in run_config.items() if key != "ops"}
+    part["ops"] = {name: value for name, value in (run_config.get("ops") or {}).items() if name in assets}
+    return part
+
+
+def _explain(asset: str, section: type[Section], detail: Any) -> str:
+    place = ".".join(str(part) for part in detail["loc"])
+    where = f"ops.{asset}.config" + (f".{place}" if place else "")
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: unknown setting; known are {', '.join(section.model_fields)}"
+    field = section.model_fields.get(str(detail["loc"][0])) if detail["loc"] else None
+    allowed = f" ({allowed_range(field)})" if field is not None and allowed_range(field) else ""
+    given = f", {detail['input']!r} was given" if detail["loc"] else ""
+    return f"{where}: {detail['msg']}{given}{allowed}"
+
+
+def allowed_range(field: Any) -> str:
+    """Describe the values that a setting may take, e.g. ``allowed: >= 1 and <= 64``."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}
+    bounds = [
+        f"{signs[name]} {getattr(bound, name)}" for bound in field.metadata for name in signs if hasattr(bound, name)
+    ]
+    return f"allowed: {' and '.join(bounds)}" if bounds else ""

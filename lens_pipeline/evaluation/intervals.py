@@ -1,0 +1,176 @@
+"""Confidence intervals of proportions and means, for rows that are alike within a galaxy and may carry weights.
+
+Nothing here knows what a score is. Every interval is two-sided, by default at 95 %.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+CONFIDENCE = 0.95
+FEW_CLUSTERS = 5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval and what it rests on.
+
+    Attributes
+    ----------
+    value, low, high : float or None
+        None where undefined; `reason` then says why.
+    n : int
+        Rows.
+    n_clusters : int
+        Galaxies that they come from.
+    n_eff : float or None
+        Number of independent, equally weighted rows that would know as much.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_clusters: int
+    n_eff: float | None
+    reason: str | None = None
+
+
+def clopper_pearson(k: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Interval of a proportion that covers at least as often as it says.
+
+    From beta quantiles (Clopper & Pearson 1934, Biometrika 26, 404); real-valued k and n serve effective counts (Korn &
+    Graubard 1998, Survey Methodology 24, 193). Where a threshold is the (k + 1)-th highest of n negatives, the upper end
+    also bounds that threshold's own rate, which follows Beta(k + 1, n - k) (Wilks 1941, Ann. Math. Stat. 12, 91).
+
+    Parameters
+    ----------
+    k, n : float
+        Successes and trials, 0 <= k <= n, n > 0.
+    """
+    _refuse_impossible(k, n)
+    tail = (1 - confidence) / 2
+    low = 0.0 if k <= 0 else float(stats.beta.ppf(tail, k, n - k + 1))
+    high = 1.0 if k >= n else float(stats.beta.ppf(1 - tail, k + 1, n - k))
+    return low, high
+
+
+def wilson(k: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Score interval of a proportion (Wilson 1927, JASA 22, 209); covers as often as it says when averaged over p.
+
+    Parameters
+    ----------
+    k, n : float
+        Successes and trials, or effective counts; 0 <= k <= n, n > 0.
+    """
+    _refuse_impossible(k, n)
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    p = k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (0.0 if k <= 0 else max(0.0, float(centre - half)), 1.0 if k >= n else min(1.0, float(centre + half)))
+
+
+def kish(weights: npt.ArrayLike) -> float:
+    """Effective number of independent rows with these weights, (sum w)^2 / sum w^2 (Kish 1965, Survey Sampling)."""
+    w = np.asarray(weights, dtype=np.float64)
+    squares = float(np.sum(w * w))
+    return float(np.sum(w)) ** 2 / squares if squares > 0 else 0.0
+
+
+def clustered_proportion(
+    success: npt.ArrayLike,
+    clusters: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    *,
+    exact: bool = False,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """Weighted proportion of rows that cluster, with an interval on their effective number.
+
+    With p = sum w y / sum w, the residuals r_i = sum over cluster i of w (y - p), and m clusters, the variance is
+    v = m / (m - 1) sum r_i^2 / (sum w)^2, and the effective number is p (1 - p) / v, i.e. n over the design effect
+    (Rao & Scott 1992, Biometrics 48, 577), never more than Kish's. Where fewer than 5 clusters hold the rarer outcome v
+    says little, and whole clusters are counted instead. The interval is taken at the effective number times
+    (t_{n-1} / t_{m-1})^2, which pays for a variance known from few clusters (Korn & Graubard 1998). Rows that
+    are all equally weighted and alone in their clusters give the plain interval of n rows.
+
+    Parameters
+    ----------
+    success : array of bool, shape (n,)
+    clusters : array, shape (n,)
+        Name or number of each row's cluster.
+    weights : array of float, shape (n,), optional
+    exact : bool
+        Clopper-Pearson (for rare events) instead of Wilson.
+    """
+    y = np.asarray(success, dtype=np.float64)
+    n = int(y.size)
+    w = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+    total = float(w.sum())
+    if n == 0 or total <= 0:
+        return Estimate(None, None, None, n, 0, None, "there are no rows" if n == 0 else "all weights are 0")
+    _, place = np.unique(np.asarray(clusters), return_inverse=True)
+    m = int(place.max()) + 1
+    p = float(np.clip(np.dot(w, y) / total, 0, 1))
+    independent = m == n and bool(np.all(w == w[0]))
+    if independent:
+        n_eff = n_for_interval = float(n)
+    elif m < 2:
+        return Estimate(p, None, None, n, m, None, "all rows come from one galaxy, so their spread is unknown")
+    else:
+        n_eff = _effective_n(y, w, place, m, p)
+        tail = (1 + confidence) / 2
+        t_ratio = float(stats.t.ppf(tail, n - 1) / stats.t.ppf(tail, m - 1))
+        n_for_interval = n_eff * t_ratio**2
+    interval = clopper_pearson if exact else wilson
+    low, high = interval(p * n_for_interval, n_for_interval, confidence)
+    return Estimate(p, min(low, p), max(high, p), n, m, n_eff)
+
+
+def clustered_mean(
+    values: npt.ArrayLike, clusters: npt.ArrayLike, *, floor: float | None = None, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Mean of rows that cluster, with a t interval on m - 1 degrees of freedom (Cochran 1977, Sampling Techniques, 9A).
+
+    Parameters
+    ----------
+    values : array of float, shape (n,)
+    clusters : array, shape (n,)
+    floor : float, optional
+        Least value that the mean can have; the interval ends there.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    n = int(x.size)
+    if n == 0:
+        return Estimate(None, None, None, 0, 0, None, "there are no rows")
+    _, place = np.unique(np.asarray(clusters), return_inverse=True)
+    m = int(place.max()) + 1
+    mean = float(x.mean())
+    if m < 2:
+        return Estimate(mean, None, None, n, m, None, "all rows come from one galaxy, so their spread is unknown")
+    residuals = np.bincount(place, weights=x - mean, minlength=m)
+    spread = float(np.sqrt(m / (m - 1) * np.sum(residuals**2)) / n)
+    variance = float(x.var(ddof=1))
+    n_eff = min(float(n), variance / spread**2) if spread > 0 else float(m)
+    half = float(stats.t.ppf((1 + confidence) / 2, m - 1)) * spread
+    low = mean - half if floor is None else max(floor, mean - half)
+    return Estimate(mean, low, mean + half, n, m, n_eff)
+
+
+def _effective_n(
+    y: npt.NDArray[np.float64], w: npt.NDArray[np.float64], place: npt.NDArray[np.int64], m: int, p: float
+) -> float:
+    rarer = (w > 0) & (y == (0.0 if p > 0.5 else 1.0))
+    few = np.unique(place[rarer]).size < FEW_CLUSTERS
+    ceiling = kish(np.bincount(place, weights=w, minlength=m)) if few else kish(w)
+    residuals = np.bincount(place, weights=w * (y - p), minlength=m)
+    variance = m / (m - 1) * float(np.sum(residuals**2)) / float(w.sum()) ** 2
+    return min(ceiling, p * (1 - p) / variance) if variance > 0 else ceiling
+
+
+def _refuse_impossible(k: float, n: float) -> None:
+    if not (n > 0 and 0 <= k <= n):
+        raise ValueError(f"a proportion of {k} of {n} can't be: 0 <= k <= n and n > 0 are needed")

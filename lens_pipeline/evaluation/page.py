@@ -1,0 +1,126 @@
+"""The report's page: published tables, images and galleries put into report.html.j2 as one file without outside parts."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.evaluation import statements
+from lens_pipeline.evaluation.cells import ALL, AXES
+from lens_pipeline.evaluation.gallery import Gallery
+from lens_pipeline.evaluation.metrics import NULL_TEST, UNRESOLVED
+from lens_pipeline.evaluation.scored_rows import TEST
+from lens_pipeline.evaluation.wording import metric_words, number, threshold_words
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.staging import Staging
+
+_TEMPLATE = "report.html.j2"
+
+
+@dataclass(frozen=True)
+class PageContent:
+    """What was measured and drawn: METRICS, OPERATING_POINT, COMPLETENESS, PNG bytes by name, galleries."""
+
+    metrics: pl.DataFrame
+    operating_points: pl.DataFrame
+    completeness: pl.DataFrame
+    primary: str
+    images: dict[str, bytes]
+    galleries: list[Gallery]
+    n_repeats: int
+
+
+def render(content: PageContent, inputs: dict[str, Publication], staging: Staging) -> str:
+    """Write the page.
+
+    Parameters
+    ----------
+    inputs : dict of Publication
+        By the names scores, operating_point, completeness, store, splits and classifier.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters.update(
+        number=_number, count=_count, words=metric_words, threshold=threshold_words, data_uri=data_uri
+    )
+    contract = DatasetContract.model_validate(inputs["store"].attributes["dataset_contract"])
+    return environment.get_template(_TEMPLATE).render(
+        dataset=inputs["store"].dataset,
+        model=inputs["scores"].model,
+        source=inputs["store"].attributes.get("source", contract.name),
+        contract=contract,
+        splits=_split_rows(inputs["splits"], contract),
+        claims=statements.claims(content.metrics, content.completeness, content.primary),
+        limits=statements.limits(content.operating_points, content.metrics, content.completeness),
+        headline=_headline(content.metrics),
+        metrics=content.metrics.to_dicts(),
+        operating_points=content.operating_points.to_dicts(),
+        cells={axis: _cells(content.completeness, axis) for axis in AXES if axis != ALL},
+        whole=_cells(content.completeness, ALL),
+        weighted=inputs["completeness"].attributes.get("weighted", False),
+        primary=content.primary,
+        images=content.images,
+        galleries=content.galleries,
+        n_repeats=content.n_repeats,
+        quarantine=_quarantine(inputs["store"]),
+        versions=[(asset, publication.version) for asset, publication in _by_asset(inputs)],
+        settings=_facts(inputs["classifier"]),
+        test_reads=[*inputs["completeness"].attributes.get("test_reads", []), *staging.attributes["test_reads"]],
+    )
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as an address that needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _count(n: int) -> str:
+    return f"{n:,}" if n else "—"
+
+
+def _number(row: dict[str, Any], value: str = "value", prefix: str = "") -> str:
+    return number(row[value], row[f"{prefix}low"], row[f"{prefix}high"])
+
+
+def _headline(metrics: pl.DataFrame) -> list[dict[str, Any]]:
+    leading = pl.col("metric").is_in(["auroc", "average_precision", NULL_TEST])
+    rates = pl.col("metric").str.contains("^(tpr|recall|fpr)_at_")
+    no_threshold = (pl.col("status") == UNRESOLVED) & pl.col("metric").str.contains("^(recall|fpr)_at_")
+    return metrics.filter((pl.col("split") == TEST) & (leading | rates) & ~no_threshold).to_dicts()
+
+
+def _cells(completeness: pl.DataFrame, axis: str) -> list[dict[str, Any]]:
+    return completeness.filter(pl.col("axis") == axis).to_dicts()
+
+
+def _split_rows(splits: Publication, contract: DatasetContract) -> list[dict[str, Any]]:
+    sums = (pl.len().alias("regions"), pl.col("n_galaxies").sum().alias("galaxies"))
+    regions = pl.DataFrame(splits.read_table()).group_by("split").agg(*sums)
+    counted = pl.DataFrame(splits.read_table("rows")).group_by("split", "label").agg(pl.len().alias("n"))
+    rows = []
+    for split in ("train", "val_select", "val_calibrate", TEST):
+        mine = dict(counted.filter(pl.col("split") == split).select("label", "n").iter_rows())
+        where = regions.filter(pl.col("split") == split).to_dicts()
+        found = where[0] if where else {"regions": 0, "galaxies": 0}
+        rows.append({"split": split, **found, "classes": [mine.get(i, 0) for i in range(len(contract.class_names))]})
+    return rows
+
+
+def _quarantine(store: Publication) -> list[dict[str, Any]]:
+    table = pl.DataFrame(store.read_table("quarantine", columns=["reason", "excluded"]))
+    return table.group_by("reason", "excluded").agg(pl.len().alias("n")).sort("n", "reason", descending=True).to_dicts()
+
+
+def _by_asset(inputs: dict[str, Publication]) -> list[tuple[str, Publication]]:
+    return sorted((publication.asset, publication) for publication in inputs.values())
+
+
+def _facts(publication: Publication) -> list[tuple[str, str]]:
+    plain = {key: value for key, value in publication.attributes.items() if isinstance(value, str | int | float)}
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in plain.items()}
+    return [(key.replace("_", " "), value) for key, value in sorted(shown.items())]

@@ -1,0 +1,132 @@
+"""Scored rows as evaluation needs them: checked, and joined 1:1 by task_id to what the store knows of each.
+
+Rows of the test split don't come through here by themselves: see `sealed`.
+"""
+
+import numpy as np
+import polars as pl
+import pyarrow.compute as pc
+
+from lens_pipeline.contracts.catalogue import SCORES
+from lens_pipeline.contracts.errors import EvaluationError, first_few
+from lens_pipeline.storage.publication import Publication
+
+TEST = "test"
+CALIBRATE = "val_calibrate"
+OPEN_SPLITS = ("train", "val_select", CALIBRATE)
+_NEEDED = ("pixel_hash", "galaxy_id", "lens_model", "theta_e_arcsec")
+_USED_WHERE_THERE = ("weight", "psf_fwhm_used_r", "arc_snr", "arc_snr_matched")
+
+
+def open_rows(scores: Publication, split: str) -> pl.DataFrame:
+    """Scores of one split that may be looked at freely.
+
+    Raises
+    ------
+    EvaluationError
+        If the split is test, which only `sealed.open_test_rows` reads, or is none of ours.
+    """
+    if split not in OPEN_SPLITS:
+        raise EvaluationError(
+            f"split {split!r} can't be read here: {', '.join(OPEN_SPLITS)} can. Rows of test are read by open_test_rows "
+            "only, which takes a frozen operating point and logs that it read."
+        )
+    return rows_of_split(scores, split)
+
+
+def rows_of_split(scores: Publication, split: str) -> pl.DataFrame:
+    """Scores of any split; outside this module only `sealed` calls it.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns of SCORES, `logit` as float64, and `is_lens`.
+
+    Raises
+    ------
+    ContractError
+        If the table breaks its contract, e.g. a logit that is not finite.
+    EvaluationError
+        If logits were stored in less than float32.
+    """
+    table = scores.read_table()
+    SCORES.validate(table, where=f"scores {scores.version}")
+    width = table.schema.field("logit").type.bit_width
+    if width < 32:
+        raise EvaluationError(
+            f"scores {scores.version} stores logits in {width} bits, which ties what the model told apart. Score again "
+            "in float32: dagster asset materialize --select scores -m lens_pipeline.definitions"
+        )
+    table = table.filter(pc.equal(table["split"], split)).select(["task_id", "logical", "label", "logit"])
+    return pl.DataFrame(table).with_columns(pl.col("logit").cast(pl.Float64), is_lens=pl.col("label") > 0)
+
+
+def join_store(rows: pl.DataFrame, *, scores: Publication, store: Publication) -> pl.DataFrame:
+    """Add what the store knows of each row: galaxy, pixels' hash, lens model, and the axes of completeness.
+
+    A column that the store lacks (the survey never measured it) comes back null; a missing `weight` as 1.
+
+    Raises
+    ------
+    EvaluationError
+        If the scores were made from another store, or a scored row isn't in this one.
+    """
+    refuse_other(scores, "scores", store)
+    available = store.entry(f"{store.asset}.parquet").schema or {}
+    columns = [name for name in _USED_WHERE_THERE if name in available]
+    index = pl.DataFrame(store.read_table(columns=["task_id", *_NEEDED, *columns]))
+    joined = rows.join(index, on="task_id", how="left", validate="1:1", maintain_order="left")
+    strangers = joined.filter(pl.col("pixel_hash").is_null())
+    if strangers.height:
+        raise EvaluationError(
+            f"{strangers.height:,} of {rows.height:,} scored rows are not in stamp_store {store.version}: "
+            f"{first_few(strangers['task_id'].to_list())}. Materialize scores again."
+        )
+    missing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in _USED_WHERE_THERE if name not in columns]
+    return joined.with_columns(*missing).with_columns(pl.col("weight").fill_null(1.0))
+
+
+def distinct_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """Count a control once however often the very same pixels of a galaxy stand there; injections are left alone."""
+    first = rows.select(pl.col("is_lens") | pl.struct("galaxy_id", "pixel_hash", "is_lens").is_first_distinct())
+    return rows.filter(first.to_series())
+
+
+def refuse_other(made: Publication, made_name: str, source: Publication) -> None:
+    """Refuse two publications of which the first was not made from the second.
+
+    Raises
+    ------
+    EvaluationError
+        Naming both versions.
+    """
+    read = made.inputs.get(source.asset)
+    if read != source.version:
+        raise EvaluationError(
+            f"{made_name} {made.version} was made from {source.asset} {read}, not from {source.version}: numbers of one "
+            f"would be told of the other. Next: dagster asset materialize --select {made.asset} "
+            "-m lens_pipeline.definitions"
+        )
+
+
+def refuse_empty_class(rows: pl.DataFrame, where: str) -> None:
+    """Refuse rows without an injection or without a control.
+
+    Raises
+    ------
+    EvaluationError
+        Saying which class is empty, of how many rows.
+    """
+    n_lenses = int(rows["is_lens"].sum())
+    n_controls = rows.height - n_lenses
+    for n, other, name in ((n_controls, n_lenses, "controls"), (n_lenses, n_controls, "injections")):
+        if n == 0:
+            raise EvaluationError(
+                f"{where} has no {name} ({other:,} rows of the other class), so no rate can be stated. Give the data set "
+                f"more {name} or that split a larger share (region_splits), and run again from region_splits."
+            )
+
+
+def galaxy_numbers(rows: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the number of each row's galaxy, shape (n,)."""
+    return rows["galaxy_id"].rank("dense").cast(pl.Int64).to_numpy()

@@ -1,0 +1,56 @@
+"""The one way to the rows of the test split: with a frozen operating point in hand, and on the record."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.scored_rows import TEST, refuse_other, rows_of_split
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.staging import Staging
+
+
+@dataclass(frozen=True)
+class SealedRows:
+    """Scored rows of the test split beside the thresholds that were frozen before anyone saw them.
+
+    Attributes
+    ----------
+    rows : polars.DataFrame
+        task_id, logical, label, logit (float64) and is_lens.
+    operating_points : polars.DataFrame
+        OPERATING_POINT.
+    """
+
+    rows: pl.DataFrame
+    operating_points: pl.DataFrame
+
+    @property
+    def usable(self) -> pl.DataFrame:
+        """Operating points that have a threshold."""
+        return self.operating_points.filter(pl.col("threshold").is_not_null())
+
+
+def open_test_rows(scores: Publication, operating_point: Publication, staging: Staging) -> SealedRows:
+    """Read the scored rows of test, and log the read in ``staging.attributes["test_reads"]``.
+
+    Raises
+    ------
+    EvaluationError
+        If the operating point was fitted on other scores, or test has no row.
+    """
+    refuse_other(operating_point, "operating_point", scores)
+    rows = rows_of_split(scores, TEST)
+    if not rows.height:
+        raise EvaluationError(
+            f"scores {scores.version} has no row of {TEST}, so nothing can be evaluated. Next: give test a share of the "
+            "regions (region_splits: train + validation < 1) and run again from region_splits."
+        )
+    read = {
+        "by": staging.asset,
+        "scores": scores.version,
+        "operating_point": operating_point.version,
+        "n_rows": rows.height,
+    }
+    staging.attributes["test_reads"] = [*staging.attributes.get("test_reads", []), read]
+    return SealedRows(rows, pl.DataFrame(operating_point.read_table()))

@@ -1,0 +1,114 @@
+"""What the numbers of one evaluation can and cannot resolve, in sentences made from its tables alone."""
+
+from typing import Any
+
+import polars as pl
+
+from lens_pipeline.evaluation.metrics import NULL_TEST
+from lens_pipeline.evaluation.operating_point import BOUND, UNRESOLVED
+from lens_pipeline.evaluation.scored_rows import CALIBRATE, TEST
+from lens_pipeline.evaluation.wording import count, metric_words, number, rate_words, threshold_words
+
+
+def claims(metrics: pl.DataFrame, completeness: pl.DataFrame, primary: str) -> list[str]:
+    """First lines of the report: ranking, and what is found at one frozen threshold."""
+    lines = []
+    area = _row(metrics, "auroc")
+    rests = f"{count(area['n_positives'], 'injection')} and {count(area['n_negatives'], 'distinct control')}"
+    lines.append(
+        f"{metric_words('auroc')} on {TEST}: {number(area['value'], area['low'], area['high'])}, from {rests} in "
+        f"{count(area['n_clusters'], 'galaxy', 'galaxies')}{_because(area)}."
+    )
+    found = completeness.filter((pl.col("operating_point") == primary) & (pl.col("axis") == "all"))
+    false = _row(metrics, f"fpr_at_{primary}")
+    for cell in found.iter_rows(named=True):
+        interval = number(cell["completeness"], cell["completeness_low"], cell["completeness_high"])
+        rate = number(false["value"], false["low"], false["high"])
+        lines.append(
+            f"At the threshold {threshold_words(primary)}, completeness is {interval} over "
+            f"{count(cell['n'], 'injection')} in {count(cell['n_galaxies'], 'galaxy', 'galaxies')}{_because(cell)}; "
+            f"the false-positive rate measured on {TEST} is {rate}, {_k_of_n(false)}{_because(false)}."
+        )
+    lines.append("Recall of real lenses: not measured, no known-lens stamps were given.")
+    return lines
+
+
+def limits(operating_points: pl.DataFrame, metrics: pl.DataFrame, completeness: pl.DataFrame) -> list[str]:
+    """List what can't be told from so many rows, and why."""
+    return [
+        *_rate_limits(operating_points),
+        *_test_limits(metrics),
+        *_cell_limits(completeness),
+        _null_test(metrics),
+        "Controls are taken to hold no lens. A real lens among them that nobody has found yet counts as a false positive, so "
+        "no false-positive rate near or below the share of lenses among such galaxies means what it says.",
+        "Completeness is told of the injected population, inside the range of its parameters, and of nothing beyond it.",
+    ]
+
+
+def _rate_limits(operating_points: pl.DataFrame) -> list[str]:
+    first = operating_points.row(0, named=True)
+    fitted = (
+        f"Thresholds were fitted on {count(first['n_negatives'], 'distinct control')} of "
+        f"{count(first['n_galaxies'], 'galaxy', 'galaxies')} in {CALIBRATE}"
+    )
+    smallest = first["smallest_resolvable_fpr"]
+    can = "which resolve no false-positive rate" if smallest is None else f"which resolve rates down to {smallest:.3g}"
+    lines = [f"{fitted}, {can}."]
+    unresolved = operating_points.filter(pl.col("status") == UNRESOLVED)
+    if unresolved.height:
+        rates = ", ".join(f"{rate:g}" for rate in unresolved["target_fpr"])
+        lines.append(f"No threshold was fitted for FPR {rates}: {unresolved['reason'][0]}.")
+    for point in operating_points.filter(pl.col("status") == BOUND).iter_rows(named=True):
+        lines.append(f"The threshold {threshold_words(point['operating_point'])}: {point['reason']}.")
+    return lines
+
+
+def _test_limits(metrics: pl.DataFrame) -> list[str]:
+    mine = metrics.filter((pl.col("split") == TEST) & (pl.col("status") == UNRESOLVED))
+    mine = mine.filter(pl.col("metric").str.starts_with("tpr_at_"))
+    lines = []
+    if mine.height:
+        rates = ", ".join(rate_words(name.removeprefix("tpr_at_")) for name in mine["metric"])
+        lines.append(f"The ROC of {TEST} is unresolved at FPR {rates}: {mine['reason'][0]}.")
+    area = _row(metrics, "auroc")
+    if area["value"] is not None and area["low"] is None:
+        lines.append(f"Ranking metrics on {TEST}: {area['reason']}.")
+    return lines
+
+
+def _cell_limits(completeness: pl.DataFrame) -> list[str]:
+    lines = []
+    undefined = completeness.filter((pl.col("status") == "undefined") & (pl.col("n") > 0))
+    for axis, reason in undefined.select("axis", "reason").unique(maintain_order=True).iter_rows():
+        lines.append(f"Completeness against {axis} is undefined: {reason}.")
+    small = completeness.filter(pl.col("status") == "small")
+    if small.height:
+        lines.append(
+            f"{small.height:,} of {completeness.height:,} cells of completeness rest on few effective injections and are drawn "
+            "hollow: read their intervals, not their values."
+        )
+    return lines
+
+
+def _null_test(metrics: pl.DataFrame) -> str:
+    row = _row(metrics, NULL_TEST)
+    name = metric_words(NULL_TEST)
+    if row["value"] is None:
+        return f"{name}: not measured, {row['reason']}."
+    measured = f"{name}: {number(row['value'], row['low'], row['high'])} from {count(row['n_positives'], 'injection')}"
+    return f"{measured}{_because(row)}; 0.5 means that nothing but the arc gives an injection away."
+
+
+def _row(metrics: pl.DataFrame, name: str) -> dict[str, Any]:
+    return metrics.row(by_predicate=(pl.col("metric") == name) & (pl.col("split") == TEST), named=True)
+
+
+def _k_of_n(rate: dict[str, Any]) -> str:
+    if rate["value"] is None:
+        return "not measured"
+    return f"{round(rate['value'] * rate['n_negatives']):,} of {count(rate['n_negatives'], 'distinct control')}"
+
+
+def _because(row: dict[str, Any]) -> str:
+    return f" ({row['reason']})" if row["reason"] else ""

@@ -1,0 +1,61 @@
+"""Numbers and names in the words of the report: one place, so that text, tables and plots say the same."""
+
+import math
+
+from lens_pipeline.evaluation.metrics import NULL_TEST, NULL_TEST_MAX_ARC_SNR_MATCHED
+from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
+
+_NAMES = {
+    "auroc": "Area under the ROC curve",
+    "average_precision": "Average precision, at this split's own mix of classes",
+    "log_loss": "Log loss of the uncalibrated score",
+    "brier": "Brier score of the uncalibrated score",
+    "distinct_logit_share": "Share of scores that are distinct",
+    "control_share_at_highest_logit": "Share of controls that tie at the highest score",
+    NULL_TEST: f"Null test: area under the ROC of arcs too faint to see (matched S/N < {NULL_TEST_MAX_ARC_SNR_MATCHED})",
+}
+_AT = {
+    "tpr_at_": "Lenses found where the ROC of test has",
+    "recall_at_": "Lenses found at the threshold",
+    "fpr_at_": "Controls mistaken for lenses at the threshold",
+}
+
+
+def threshold_words(operating_point: str) -> str:
+    """Say what a threshold was fitted for, e.g. ``for FPR 0.01``."""
+    if operating_point == HIGHEST_CONTROL:
+        return "at the highest validation control"
+    return f"for FPR {rate_words(operating_point)}"
+
+
+def metric_words(metric: str) -> str:
+    """Say what a metric is."""
+    for prefix, words in _AT.items():
+        if metric.startswith(prefix):
+            point = metric.removeprefix(prefix)
+            return f"{words} FPR {rate_words(point)}" if prefix == "tpr_at_" else f"{words} {threshold_words(point)}"
+    return _NAMES.get(metric, metric)
+
+
+def number(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """Write a number with as many digits as its interval (else three) warrants, and its interval if there is one."""
+    if value is None:
+        return "—"
+    if low is None or high is None:
+        return f"{value:.3g}"
+    digits = _decimals(high - low)
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def count(n: int, singular: str, plural: str | None = None) -> str:
+    """Write a number of things, e.g. ``1 galaxy`` or ``2,400 galaxies``."""
+    return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
+
+
+def _decimals(width: float) -> int:
+    return 3 if width <= 0 else min(6, max(2, 1 - math.floor(math.log10(width))))
+
+
+def rate_words(operating_point: str) -> str:
+    """Write the rate that an operating point's name holds, e.g. ``0.01`` of ``fpr_1e-02``."""
+    return f"{float(operating_point.removeprefix('fpr_')):g}"

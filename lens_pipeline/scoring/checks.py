@@ -1,0 +1,95 @@
+"""Checks on scores, before anyone reads them: nothing lost, and not squeezed against the ends of the scale."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lens_pipeline.contracts.checks import Check, green, red
+from lens_pipeline.scoring.config import ScoringConfig
+
+CONSERVATION = "score_conservation"
+SATURATION = "score_saturation"
+
+
+def score_conservation(scores: pa.Table, index: pa.Table) -> Check:
+    """Check that each stored row has exactly one score, under its own key, logical number and label.
+
+    Parameters
+    ----------
+    scores, index : pa.Table
+        SCORES, and the store's index (task_id, logical, label).
+    """
+    stored = {key: row for key, *row in _rows(index)}
+    scored = list(_rows(scores))
+    lost = stored.keys() - {key for key, *_ in scored}
+    wrong = [f"{key} has no score" for key in sorted(lost)]
+    seen: set[str] = set()
+    for key, *row in scored:
+        if key not in stored:
+            wrong.append(f"{key} is not in the store")
+        elif key in seen:
+            wrong.append(f"{key} is scored twice")
+        elif row != stored[key]:
+            wrong.append(
+                f"{key} is scored as row {row[0]} of label {row[1]}, the store has row {stored[key][0]} of label "
+                f"{stored[key][1]}"
+            )
+        seen.add(key)
+    if wrong:
+        return red(
+            CONSERVATION,
+            f"{index.num_rows:,} rows are stored and {scores.num_rows:,} are scored, not one to one",
+            wrong=wrong,
+            why="rows were lost, doubled or exchanged between store and scores",
+            next_step="dagster asset materialize --select scores -m lens_pipeline.definitions",
+            n_stored=index.num_rows,
+            n_scored=scores.num_rows,
+        )
+    return green(
+        CONSERVATION, f"each of {index.num_rows:,} stored rows has exactly one score under its key", n=index.num_rows
+    )
+
+
+def score_saturation(scores: pa.Table, config: ScoringConfig) -> Check:
+    """Check that logits still tell rows apart at the top, where thresholds for low false-positive rates lie."""
+    logits = scores["logit"].to_numpy()
+    negatives = logits[scores["label"].to_numpy() == 0]
+    distinct_share = len(np.unique(logits)) / max(len(logits), 1)
+    top = int((negatives == negatives.max()).sum()) if len(negatives) else 0
+    tied_share = top / max(len(negatives), 1)
+    figures: dict[str, Any] = {
+        "distinct_share": round(distinct_share, 6),
+        "negatives_at_the_top": top,
+        "n_negatives": len(negatives),
+        "highest_logit": float(logits.max()) if len(logits) else None,
+        "lowest_logit": float(logits.min()) if len(logits) else None,
+    }
+    problems = []
+    # One negative at the top is not a tie, however few negatives there are.
+    if top > 1 and tied_share > config.max_tied_share:
+        problems.append(f"{top:,} of {len(negatives):,} negatives share the highest negative logit")
+    if distinct_share < config.min_distinct_share:
+        problems.append(f"only {distinct_share:.1%} of {len(logits):,} logits are distinct")
+    if problems:
+        return red(
+            SATURATION,
+            "; ".join(problems),
+            wrong=problems,
+            count=top,
+            why="ties at the top make every threshold for a low false-positive rate jump over many negatives at once; a model "
+            "that diverged, blank stamps, or scores that went through a low-precision sigmoid look like this",
+            next_step="look at val_auroc and train_loss of lens_classifier, and at the tied stamps in stamp_store",
+            **figures,
+        )
+    return green(
+        SATURATION,
+        f"{distinct_share:.1%} of {len(logits):,} logits are distinct, and {top:,} of {len(negatives):,} negatives stand "
+        "at the highest negative logit",
+        **figures,
+    )
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[str, int, int]]:
+    return zip(table["task_id"].to_pylist(), table["logical"].to_pylist(), table["label"].to_pylist(), strict=True)

@@ -1,0 +1,22 @@
+"""Settings of scoring. No torch here."""
+
+from pydantic import Field
+
+from lens_pipeline.contracts.config import Section
+from lens_pipeline.training.config import Device
+
+
+class ScoringConfig(Section):
+    """How a checkpoint is run over a store."""
+
+    device: Device = Field(Device.CPU, description="cpu or cuda; cuda on a machine without a GPU is refused")
+    batch_size: int = Field(
+        128, ge=1, le=65_536, description="rows of one forward pass; on cpu it moves no bit of any score"
+    )
+    threads: int = Field(0, ge=0, le=256, description="batches at work side by side on cpu; 0: one for each core")
+    max_tied_share: float = Field(
+        0.01, ge=0, le=1, description="share of the negatives that may hold the one top logit before saturation is red"
+    )
+    min_distinct_share: float = Field(
+        0.5, ge=0, le=1, description="distinct logits over rows below which saturation is red"
+    )

@@ -1,0 +1,101 @@
+"""Logits of every stored row by one model, in a process of its own: the step that asks for them never loads torch."""
+
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import save_file
+
+from lens_pipeline.batches.loader import evaluation_batches
+from lens_pipeline.contracts.errors import PipelineError, ScoringError, first_few
+from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.scoring.model import Classifier, open_classifier, refuse_other_stamps
+from lens_pipeline.stamps.store import StampStore
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.config import Device
+from lens_pipeline.training.forward import evaluate_logits
+
+
+def main(arguments: list[str]) -> int:
+    """Score as RUN.json says; a refusal is written beside it and is exit code 3."""
+    if len(arguments) != 1:
+        print("usage: python -m lens_pipeline.scoring RUN.json", file=sys.stderr)
+        return 2
+    path = Path(arguments[0])
+    run = json.loads(path.read_bytes())
+    try:
+        classifier = open_classifier(Publication.open(Path(run["classifier"])))
+        store = StampStore.open(Publication.open(Path(run["store"])))
+        logits = score_rows(classifier, store, ScoringConfig.model_validate(run["config"]))
+    except PipelineError as error:
+        refusal = {"kind": type(error).__name__, "message": str(error)}
+        path.with_name("refusal.json").write_text(json.dumps(refusal))
+        return 3
+    save_file({"logits": logits}, path.with_name("logits.safetensors"))
+    return 0
+
+
+def score_rows(classifier: Classifier, store: StampStore, config: ScoringConfig) -> npt.NDArray[np.float32]:
+    """Logits of every stored row, float32 (row, output), by logical number.
+
+    On CPU each thread runs whole forward passes of its own, so that neither the number of threads nor the batch size
+    moves a bit of any logit.
+
+    Raises
+    ------
+    ScoringError
+        If the store's stamps aren't the model's, the device isn't there, a row was not scored exactly once, a logit isn't
+        finite, or scoring changed the model.
+    """
+    refuse_other_stamps(classifier, store.contract)
+    device = _device(config)
+    threads = 1 if config.device is Device.CUDA else config.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(1)
+    model = classifier.model.to(device)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    logits = np.zeros((store.n_rows, classifier.spec.outputs), dtype=np.float32)
+    seen = np.zeros(store.n_rows, dtype=np.int64)
+
+    def share(part: int) -> None:
+        torch.set_num_threads(1)
+        rows = np.arange(store.n_rows, dtype=np.int64)
+        for batch in evaluation_batches(store, rows, batch_size=config.batch_size, rank=part, world=threads, threads=1):
+            logits[batch.logical] = evaluate_logits(model, classifier.preprocessing, batch, device).numpy()
+            seen[batch.logical] += 1
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="score") as pool:
+        for future in [pool.submit(share, part) for part in range(threads)]:
+            future.result()
+    _refuse_unsound(logits, seen)
+    changed = [name for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])]
+    if changed or model.training:
+        raise ScoringError(f"scoring changed the model's buffers {first_few(changed)}: it was not in eval mode.")
+    return logits
+
+
+def _device(config: ScoringConfig) -> torch.device:
+    if config.device is Device.CPU:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ScoringError("device is cuda, and torch finds no GPU on this machine. Set device: cpu for scores.")
+    return torch.device("cuda")
+
+
+def _refuse_unsound(logits: npt.NDArray[np.float32], seen: npt.NDArray[np.int64]) -> None:
+    wrong = np.flatnonzero(seen != 1)
+    if len(wrong):
+        raise ScoringError(
+            f"{len(wrong):,} of {len(seen):,} rows were not scored exactly once; first logical numbers: "
+            f"{first_few(wrong.tolist())}."
+        )
+    wild = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(wild):
+        raise ScoringError(
+            f"{len(wild):,} of {len(seen):,} rows have a logit that isn't finite; first logical numbers: "
+            f"{first_few(wild.tolist())}. The model diverged: train it again with a lower learning_rate."
+        )

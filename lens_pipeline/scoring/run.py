@@ -1,0 +1,119 @@
+"""The step's side of scoring: start the process that scores, join its logits to keys, and publish them. Imports no torch."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from safetensors.numpy import load_file
+
+from lens_pipeline.contracts.catalogue import SCORES
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.contracts.errors import ConfigError, ScoringError
+from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.splits.region_splits import read_split_rows
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.staging import Staging
+from lens_pipeline.training.config import Device
+from lens_pipeline.training.metrics import score_of
+from lens_pipeline.training.processes import compute_environment, refuse_missing_gpus, start, wait
+
+_REFUSED = 3
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True)
+class ScoringResult:
+    """What was scored: the published table, and its rows by split."""
+
+    scores: pa.Table
+    n_rows: int
+    n_by_split: dict[str, int]
+
+
+def score_store(
+    config: ScoringConfig, classifier: Publication, store: Publication, splits: Publication, staging: Staging
+) -> ScoringResult:
+    """Score every stored row of every split and write the SCORES table.
+
+    With more than two classes the table also has ``logit_<class>`` columns, the head's own outputs.
+
+    Raises
+    ------
+    ScoringError
+        If the classifier was trained on other stamps, or the process failed.
+    SplitError
+        If the splits were made for another version of the store.
+    """
+    if problem := refuse_missing_gpus(config.device, 1 if config.device is Device.CUDA else 0):
+        raise ConfigError(problem)
+    rows = read_split_rows(splits, store)
+    logits = _logits(config, classifier, store)
+    contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
+    scores = _keyed(rows, logits, contract)
+    staging.write_table(None, scores, SCORES)
+    staging.attributes.update(
+        {
+            "store_version": store.version,
+            "classifier_version": classifier.version,
+            "dataset_contract": store.attributes["dataset_contract"],
+        }
+    )
+    counted = scores["split"].value_counts().to_pylist()
+    return ScoringResult(
+        scores=scores,
+        n_rows=scores.num_rows,
+        n_by_split={str(entry["values"]): int(entry["counts"]) for entry in counted},
+    )
+
+
+def _logits(config: ScoringConfig, classifier: Publication, store: Publication) -> npt.NDArray[np.float32]:
+    with tempfile.TemporaryDirectory(prefix="lens_pipeline-scoring-") as name:
+        folder = Path(name)
+        run = folder / "run.json"
+        run.write_text(
+            json.dumps(
+                {
+                    "config": config.model_dump(mode="json"),
+                    "classifier": str(classifier.folder.absolute()),
+                    "store": str(store.folder.absolute()),
+                }
+            )
+        )
+        log = folder / "log"
+        command = [sys.executable, "-m", "lens_pipeline.scoring", str(run)]
+        process: subprocess.Popen[bytes] = start(command, compute_environment(1), log)
+        code = wait(process)
+        if code == _REFUSED:
+            raise ScoringError(json.loads((folder / "refusal.json").read_bytes())["message"])
+        if code != 0:
+            last = "\n".join(log.read_text(errors="replace").rstrip().splitlines()[-_LOG_LINES:])
+            raise ScoringError(f"the scoring process ended with code {code}; the last lines of its log:\n{last}")
+        logits: npt.NDArray[np.float32] = load_file(folder / "logits.safetensors")["logits"]
+    return logits
+
+
+def _keyed(rows: pa.Table, logits: npt.NDArray[np.float32], contract: DatasetContract) -> pa.Table:
+    logical = rows["logical"].to_numpy()
+    if rows.num_rows != len(logits) or not np.array_equal(np.sort(logical), np.arange(len(logits))):
+        raise ScoringError(
+            f"region_splits names {rows.num_rows:,} rows, the store has {len(logits):,}: they must be the same rows. "
+            "Materialize region_splits again."
+        )
+    found = logits[logical]
+    columns = {
+        "task_id": rows["task_id"],
+        "logical": rows["logical"],
+        "split": rows["split"],
+        "label": rows["label"],
+        "logit": pa.array(score_of(found.astype(np.float64)).astype(np.float32)),
+    }
+    if found.shape[1] > 1:
+        for place, class_name in enumerate(contract.class_names):
+            columns[f"logit_{class_name}"] = pa.array(np.ascontiguousarray(found[:, place]))
+    return pa.table(columns)

@@ -1,0 +1,221 @@
+"""The region_splits stage: search a seed once, freeze it, and give every stored row its split."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lens_pipeline.contracts.catalogue import REGION_SPLITS, SPLIT_ROWS
+from lens_pipeline.contracts.errors import SplitError, first_few
+from lens_pipeline.splits.assignment import SPLITS, assign, assign_within_survey_split, shares
+from lens_pipeline.splits.config import SplitConfig
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.staging import Staging
+
+ROWS = "rows"
+SURVEY_SPLITS = ("train", "val", "test")
+_COLUMNS = ("task_id", "logical", "label", "stratum", "region_id", "galaxy_id", "ra", "dec")
+_FROZEN = ("train", "validation", "calibrate_share", "seed", "honour_survey_split")
+
+Assign = Callable[[int], npt.NDArray[np.int8]]
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What was split: the seed that was kept and the rows of each split."""
+
+    seed: int
+    seeds_tried: int
+    was_frozen: bool
+    by_survey: bool
+    n_regions: int
+    n_rows: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Rows by region and stratum: `table` has shape (n_regions, n_strata)."""
+
+    regions: list[str]
+    strata: list[str]
+    table: npt.NDArray[np.int64]
+    region_of_row: npt.NDArray[np.int64]
+
+
+def build_region_splits(
+    config: SplitConfig, store: Publication, staging: Staging, *, frozen: Publication | None = None
+) -> SplitResult:
+    """Assign every region, and so every stored row, to one split.
+
+    Parameters
+    ----------
+    frozen : Publication, optional
+        The dataset's current region_splits: its seed is kept, so that no region ever moves.
+
+    Raises
+    ------
+    SplitError
+        If no seed gives each stratum its floor in each split, naming the stratum that failed most; or if the settings
+        differ from those that the dataset was first split with.
+    """
+    available = store.entry(f"{store.asset}.parquet").schema or {}
+    own_split = config.honour_survey_split and "region_split" in available
+    rows = store.read_table(columns=[*_COLUMNS, *(["region_split"] if own_split else [])])
+    if rows.num_rows == 0:
+        raise SplitError(
+            "the store holds no row, so there is nothing to split. See read_table('stamp_store/quarantine')."
+        )
+    counts = _count(rows)
+    by_survey = own_split and rows["region_split"].null_count < rows.num_rows
+    assigner = _survey_assigner(rows, counts, config) if by_survey else _hash_assigner(counts, config)
+    settings = {name: getattr(config, name) for name in _FROZEN}
+    if frozen is not None:
+        _refuse_other_settings(frozen, settings)
+        seed, tried = int(frozen.attributes["seed"]), 0
+    else:
+        wanted = None if by_survey else shares(config)
+        seed, tried = _search_seed(assigner, counts, config, wanted)
+    places = assigner(seed)
+    names = pa.array(SPLITS)
+    row_split = names.take(pa.array(places[counts.region_of_row]))
+    staging.write_table(None, _region_table(rows, counts, names.take(pa.array(places))), REGION_SPLITS)
+    split_rows = (
+        rows.select(["task_id", "logical"]).append_column("split", row_split).append_column("label", rows["label"])
+    )
+    staging.write_table(ROWS, split_rows, SPLIT_ROWS)
+    staging.attributes.update(seed=seed, settings=settings, by_survey=by_survey, store_version=store.version)
+    per_split = np.bincount(places[counts.region_of_row], minlength=len(SPLITS))
+    return SplitResult(
+        seed=seed,
+        seeds_tried=tried,
+        was_frozen=frozen is not None,
+        by_survey=by_survey,
+        n_regions=len(counts.regions),
+        n_rows={split: int(n) for split, n in zip(SPLITS, per_split, strict=True)},
+    )
+
+
+def read_split_rows(splits: Publication, store: Publication) -> pa.Table:
+    """Read the per-row split (SPLIT_ROWS), in logical order.
+
+    Raises
+    ------
+    SplitError
+        If the splits were made for another version of the store: logical numbers mean something within one version only.
+    """
+    if splits.inputs.get(store.asset) != store.version:
+        raise SplitError(
+            f"region_splits {splits.version} was made for stamp_store {splits.inputs.get(store.asset)}, this store is "
+            f"{store.version}. Next: dagster asset materialize --select region_splits -m lens_pipeline.definitions"
+        )
+    return splits.read_table(ROWS)
+
+
+def _count(rows: pa.Table) -> _Counts:
+    region = pc.dictionary_encode(rows["region_id"].combine_chunks())
+    stratum = pc.dictionary_encode(rows["stratum"].combine_chunks())
+    n_strata = len(stratum.dictionary)
+    region_of_row = region.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    cell = region_of_row * n_strata + stratum.indices.to_numpy(zero_copy_only=False)
+    table = np.bincount(cell, minlength=len(region.dictionary) * n_strata).reshape(-1, n_strata)
+    return _Counts(region.dictionary.to_pylist(), stratum.dictionary.to_pylist(), table, region_of_row)
+
+
+def _hash_assigner(counts: _Counts, config: SplitConfig) -> Assign:
+    return lambda seed: assign(counts.regions, seed, config)
+
+
+def _survey_assigner(rows: pa.Table, counts: _Counts, config: SplitConfig) -> Assign:
+    pairs = rows.select(["region_id", "region_split"]).group_by(["region_id", "region_split"]).aggregate([])
+    given: dict[str, set[str | None]] = {}
+    for region, split in zip(pairs["region_id"].to_pylist(), pairs["region_split"].to_pylist(), strict=True):
+        given.setdefault(region, set()).add(split)
+    torn = sorted(region for region, splits in given.items() if len(splits) > 1)
+    if torn:
+        raise SplitError(
+            f"region_split puts {len(torn):,} of {len(given):,} regions into more than one split: {first_few(torn)}. "
+            f"Rows of one region share sky, so this leaks. Mend region_split in the input, or set honour_survey_split: false."
+        )
+    unknown = sorted({str(split) for splits in given.values() for split in splits} - set(SURVEY_SPLITS))
+    if unknown:
+        raise SplitError(
+            f"region_split has values that are none of {', '.join(SURVEY_SPLITS)}: {first_few(unknown)}. "
+            f"Mend them in the input, or set honour_survey_split: false."
+        )
+    survey_split = [str(next(iter(given[region]))) for region in counts.regions]
+    return lambda seed: assign_within_survey_split(counts.regions, survey_split, seed, config)
+
+
+def _search_seed(
+    assigner: Assign, counts: _Counts, config: SplitConfig, wanted: npt.NDArray[np.float64] | None
+) -> tuple[int, int]:
+    missed = np.zeros((len(SPLITS), len(counts.strata)), dtype=np.int64)
+    off_share = 0
+    for tried in range(1, config.max_seeds + 1):
+        seed = config.seed + tried - 1
+        cells = _cells(counts, assigner(seed))
+        short = cells < config.floor_rows
+        rows = cells.sum(axis=1)
+        off = wanted is not None and bool(np.any(np.abs(rows / rows.sum() - wanted) > config.share_tolerance))
+        if not short.any() and not off:
+            return seed, tried
+        missed += short
+        off_share += off and not short.any()
+    raise SplitError(_no_seed(counts, config, missed, off_share))
+
+
+def _cells(counts: _Counts, places: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+    """Rows by split and stratum, shape (4, n_strata)."""
+    return np.stack([counts.table[places == place].sum(axis=0) for place in range(len(SPLITS))])
+
+
+def _no_seed(counts: _Counts, config: SplitConfig, missed: npt.NDArray[np.int64], off_share: int) -> str:
+    text = f"none of {config.max_seeds:,} seeds splits {len(counts.regions):,} regions as asked"
+    if off_share:
+        text += f"; {off_share:,} gave each stratum its floor but a share off by more than {config.share_tolerance}"
+    if missed.any():
+        split, stratum = np.unravel_index(int(missed.argmax()), missed.shape)
+        rows, regions = counts.table[:, stratum].sum(), (counts.table[:, stratum] > 0).sum()
+        text += (
+            f"; stratum {counts.strata[stratum]!r} fell under its floor of {config.floor_rows} rows in {SPLITS[split]} for "
+            f"{missed[split, stratum]:,} of them (it has {rows:,} rows in {regions:,} regions)"
+        )
+    return (
+        text + ". Next: make more rows of that stratum, spread them over more regions, lower region_splits.floor_rows, "
+        "or raise share_tolerance or max_seeds."
+    )
+
+
+def _refuse_other_settings(frozen: Publication, settings: dict[str, object]) -> None:
+    before = frozen.attributes["settings"]
+    changed = [f"{name} {before.get(name)} -> {value}" for name, value in settings.items() if before.get(name) != value]
+    if changed:
+        raise SplitError(
+            f"dataset {frozen.dataset!r} was split before with other settings ({'; '.join(changed)}), and a split is frozen: "
+            f"regions would move from test into training. Give the dataset another name (resources.workspace.config.dataset) "
+            f"to split it anew, or put the settings back."
+        )
+
+
+def _region_table(rows: pa.Table, counts: _Counts, split: pa.Array) -> pa.Table:
+    grouped = (
+        rows.select(["region_id", "galaxy_id", "ra", "dec"])
+        .group_by("region_id")
+        .aggregate([([], "count_all"), ("galaxy_id", "count_distinct"), ("ra", "mean"), ("dec", "mean")])
+    )
+    where = {region: i for i, region in enumerate(grouped["region_id"].to_pylist())}
+    grouped = grouped.take(pa.array([where[region] for region in counts.regions]))
+    table = pa.table(
+        {
+            "region_id": pa.array(counts.regions),
+            "split": split,
+            "n_rows": grouped["count_all"],
+            "n_galaxies": grouped["galaxy_id_count_distinct"],
+            "ra": grouped["ra_mean"].cast(pa.float64()),
+            "dec": grouped["dec_mean"].cast(pa.float64()),
+        }
+    )
+    return table.sort_by("region_id")

@@ -1,0 +1,123 @@
+"""Loops over pixels that numpy has no single call for, compiled by numba when first used and kept in its cache.
+
+Belongs here: plain arithmetic on arrays, written as loops. What a number means for a row is judged in `decode.py`.
+"""
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Bits = NDArray[np.uint32]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SIGN = np.uint32(0x80000000)
+_ALL = np.uint32(0xFFFFFFFF)
+_ONE, _BYTE_PAIR = np.uint32(1), np.uint32(16)
+# float32 -> float16 by its bits, half to even. Normal numbers: move the exponent's bias from 127 to 15 and round away 13
+# bits. Smaller ones: adding 0.5 puts float16's last bit at the last bit of the float32 sum, so the addition rounds.
+_NORMAL_FROM = np.uint32(113 << 23)
+_BITS_DROPPED = np.uint32(13)
+_REBIAS_AND_ROUND = np.uint32((((15 - 127) << 23) + 0xFFF) & 0xFFFFFFFF)
+_HALF, _HALF_BITS = np.float32(0.5), np.uint32(126 << 23)
+# Shift and mask of each digit of a radix select, most significant first.
+_DIGITS = ((21, 0x7FF), (10, 0x7FF), (0, 0x3FF))
+
+
+def _compile(function: Callable[P, R]) -> Callable[P, R]:
+    try:
+        compiled: Callable[P, R] = njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # No folder that the cache could be written to: compile in every process instead.
+        compiled = njit(nogil=True)(function)
+    return compiled
+
+
+@_compile
+def _select(keys: Bits, place: int, kept: Bits, counts: NDArray[np.int64]) -> np.uint32:
+    """Radix select: count a digit's values, keep the keys of the one that holds the place, go on to the next digit."""
+    n, source = len(keys), keys
+    for shift, mask in _DIGITS:
+        counts[:] = 0
+        for i in range(n):
+            counts[(source[i] >> np.uint32(shift)) & np.uint32(mask)] += 1
+        digit = 0
+        while place >= counts[digit]:
+            place -= counts[digit]
+            digit += 1
+        m = 0
+        for i in range(n):
+            key = source[i]
+            kept[m] = key
+            m += ((key >> np.uint32(shift)) & np.uint32(mask)) == np.uint32(digit)
+        source, n = kept, m
+    chosen: np.uint32 = kept[place]
+    return chosen
+
+
+@_compile
+def _two_from(keys: Bits, place: int, kept: Bits, counts: NDArray[np.int64]) -> tuple[np.uint32, np.uint32]:
+    """Return the key that would stand at a place after sorting, and the one after it."""
+    chosen = _select(keys, place, kept, counts)
+    n_up_to, after = 0, _ALL
+    for i in range(len(keys)):
+        key = keys[i]
+        n_up_to += key <= chosen
+        after = min(after, key if key > chosen else _ALL)
+    return chosen, (chosen if n_up_to > place + 1 else after)
+
+
+@_compile
+def _summarise(pixels: Floats, half: NDArray[np.uint16], stats: Floats) -> None:
+    n, p = pixels.shape
+    keys, kept = np.empty(p, np.uint32), np.empty(p, np.uint32)
+    moved = np.empty(p, np.float32)
+    moved_bits = moved.view(np.uint32)
+    counts = np.empty(2048, np.int64)
+    pair_bits = np.empty(2, np.uint32)
+    pair = pair_bits.view(np.float32)
+    place, is_even = (p - 1) // 2, p % 2 == 0
+    for row in range(n):
+        values = pixels[row]
+        bits = values.view(np.uint32)
+        for i in range(p):
+            # Keys sort as unsigned integers the way their floats sort.
+            keys[i] = bits[i] ^ (_ALL if bits[i] >= _SIGN else _SIGN)
+        lower, upper = _two_from(keys, place, kept, counts)
+        pair_bits[0] = lower ^ (_SIGN if lower >= _SIGN else _ALL)
+        pair_bits[1] = upper ^ (_SIGN if upper >= _SIGN else _ALL)
+        # Adding +0 makes one zero of the two.
+        median = ((pair[0] + pair[1]) / np.float32(2) if is_even else pair[0]) + np.float32(0)
+        for i in range(p):
+            moved[i] = abs(values[i] - median)
+        pair_bits[0], pair_bits[1] = _two_from(moved_bits, place, kept, counts)
+        stats[row, 0] = median
+        stats[row, 1] = (pair[0] + pair[1]) / np.float32(2) if is_even else pair[0]
+        for i in range(p):
+            moved[i] = abs(values[i]) + _HALF
+        for i in range(p):
+            size = bits[i] & ~_SIGN
+            normal = (size + _REBIAS_AND_ROUND + ((size >> _BITS_DROPPED) & _ONE)) >> _BITS_DROPPED
+            rounded = normal if size >= _NORMAL_FROM else moved_bits[i] - _HALF_BITS
+            half[row, i] = np.uint16(rounded | ((bits[i] & _SIGN) >> _BYTE_PAIR))
+
+
+def summarise(pixels: Floats, half: NDArray[np.float16], stats: Floats) -> None:
+    """Round bands to float16 and find each one's median and median absolute deviation.
+
+    Runs without the interpreter's lock, so that threads run side by side.
+
+    Parameters
+    ----------
+    pixels : (n, n_pixels) float32 array, C order
+        Within float16's range; rows that are not get meaningless results and harm no other.
+    half : (n, n_pixels) float16 array, C order
+        Filled with `pixels` rounded half to even, as ``astype`` does.
+    stats : (n, 2) float32 array, C order
+        Filled with ``np.median(row)`` and ``np.median(np.abs(row - np.median(row)))``, bit for bit, except that a zero
+        is always +0; the MAD is raw, *not* scaled by 1.4826.
+    """
+    _summarise(pixels, half.view(np.uint16), stats)

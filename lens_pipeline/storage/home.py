@@ -1,0 +1,149 @@
+"""Where everything is published: HOME/dataset/asset/model/version, and which version is current."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lens_pipeline.contracts.checks import Check
+from lens_pipeline.contracts.errors import StorageError, first_few
+from lens_pipeline.storage.atomic import safe_name, write_atomically
+from lens_pipeline.storage.publication import VERDICT_NAME, Publication
+from lens_pipeline.storage.staging import Staging
+
+SHARED = "shared"
+DEFAULT_MODEL = "default"
+MODEL_ASSETS = frozenset({"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report"})
+_CURRENT = "current.json"
+_ENVIRONMENT = "LENS_PIPELINE_HOME"
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that every version of every asset is published under."""
+
+    path: Path
+
+    @classmethod
+    def from_environment(cls) -> "Home":
+        """Home named by LENS_PIPELINE_HOME, else ``.lens_pipeline`` in the working folder."""
+        return cls(Path(os.environ.get(_ENVIRONMENT) or ".lens_pipeline").absolute())
+
+    def shelf(self, dataset: str, asset: str, model: str | None = None) -> Path:
+        """Folder that an asset's versions stand in; it may not exist yet."""
+        model = (model or DEFAULT_MODEL) if asset in MODEL_ASSETS else SHARED
+        return (
+            self.path
+            / safe_name(dataset, what="the name of a dataset")
+            / safe_name(asset, what="the name of an asset")
+            / safe_name(model, what="the name of a model")
+        )
+
+    def stage(
+        self,
+        dataset: str,
+        asset: str,
+        *,
+        model: str | None = None,
+        inputs: Sequence[Publication] = (),
+        provenance: dict[str, Any] | None = None,
+    ) -> Staging:
+        """Start writing a new version."""
+        shelf = self.shelf(dataset, asset, model)
+        return Staging(
+            shelf, dataset=dataset, asset=asset, model=shelf.name, inputs=list(inputs), provenance=provenance
+        )
+
+    def open(self, dataset: str, asset: str, *, model: str | None = None, version: str | None = None) -> Publication:
+        """Open a version, by default the current one.
+
+        Raises
+        ------
+        StorageError
+            If nothing was published, or the version isn't there or is damaged.
+        """
+        shelf = self.shelf(dataset, asset, model)
+        if version is None:
+            version = self._current(shelf, dataset, asset)
+        folder = shelf / safe_name(version, what="a version")
+        if not folder.is_dir():
+            have = [path.name for path in self._versions(shelf)]
+            raise StorageError(
+                f"{asset} of {dataset!r} has no version {version!r}; it has {first_few(have) or 'none'} in {shelf}."
+            )
+        publication = Publication.open(folder)
+        if publication.version != version:
+            raise StorageError(f"{folder} holds version {publication.version}: it was moved by hand. Move it back.")
+        return publication
+
+    def has_current(self, dataset: str, asset: str, *, model: str | None = None) -> bool:
+        """Whether a green version was ever published."""
+        return (self.shelf(dataset, asset, model) / _CURRENT).exists()
+
+    def versions(self, dataset: str, asset: str, *, model: str | None = None) -> list[Publication]:
+        """Every committed version, green or red, oldest first."""
+        folders = self._versions(self.shelf(dataset, asset, model))
+        return [Publication.open(folder) for folder in sorted(folders, key=lambda path: path.stat().st_mtime_ns)]
+
+    def datasets_with(self, asset: str) -> list[str]:
+        """Names of the datasets that have published an asset."""
+        return sorted({path.parts[-4] for path in self.path.glob(f"*/{asset}/*/{_CURRENT}")})
+
+    def conclude(self, publication: Publication, checks: Sequence[Check]) -> bool:
+        """Record a committed version's checks, and make it the current one if all that block are green.
+
+        Returns
+        -------
+        bool
+            Whether it is now current. A red version stays readable by its id.
+        """
+        passed = all(check.passed or not check.blocking for check in checks)
+        verdict = {"passed": passed, "checks": [asdict(check) for check in checks]}
+        content = json.dumps(verdict, indent=1, sort_keys=True, default=str).encode()
+        shelf = publication.folder.parent
+        with _locked(shelf):
+            write_atomically(publication.folder / VERDICT_NAME, content)
+            if passed:
+                write_atomically(shelf / _CURRENT, json.dumps({"version": publication.version}).encode())
+        return passed
+
+    def work_folder(self, dataset: str, asset: str, name: str, *, model: str | None = None) -> Path:
+        """Make and return a folder for unfinished work that later runs may resume; readers never look there."""
+        folder = self.shelf(dataset, asset, model) / ".work" / safe_name(name, what="the name of a work folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _current(self, shelf: Path, dataset: str, asset: str) -> str:
+        path = shelf / _CURRENT
+        try:
+            return str(json.loads(path.read_bytes())["version"])
+        except FileNotFoundError as error:
+            red = [folder.name for folder in self._versions(shelf)]
+            why = f" Versions that did not pass their checks: {first_few(red)}." if red else ""
+            elsewhere = self.datasets_with(asset)
+            there = f" It was published for: {first_few(elsewhere)}." if elsewhere else ""
+            raise StorageError(
+                f"{asset} of dataset {dataset!r} was never published in {self.path}.{why}{there} "
+                f"Next: dagster asset materialize --select {asset} -m lens_pipeline.definitions"
+            ) from error
+        except (ValueError, KeyError) as error:
+            raise StorageError(
+                f"{path} is damaged: {error}. The versions beside it are untouched: read one by its id, or materialize {asset}."
+            ) from error
+
+    @staticmethod
+    def _versions(shelf: Path) -> list[Path]:
+        if not shelf.is_dir():
+            return []
+        return [path for path in shelf.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+@contextmanager
+def _locked(shelf: Path) -> Iterator[None]:
+    with open(shelf / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,186 @@
+"""A version that is being written: nobody can read it until it is committed, and a crash leaves nothing behind."""
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.contracts.tables import TableContract
+from lens_pipeline.storage.atomic import fsync_file, fsync_folder, safe_name, sha256_of, write_atomically
+from lens_pipeline.storage.manifest import FileEntry, Manifest
+from lens_pipeline.storage.parquet import write_parquet
+from lens_pipeline.storage.publication import MANIFEST_NAME, Publication
+
+_PREFIX = ".staging-"
+_LOCK = ".lock"
+
+
+class Staging:
+    """A version being written, as a context manager: leaving it without `commit` removes every trace.
+
+    Parameters
+    ----------
+    shelf : Path
+        Folder that the asset's versions stand in.
+    inputs : list of Publication
+        What was read to make it.
+    provenance : dict
+        Who made it and with which settings; not part of the version's hash.
+
+    Attributes
+    ----------
+    folder : Path
+        Files written here are hashed and published by `commit`.
+    attributes : dict
+        JSON-able facts that the version says of itself; part of its hash.
+    """
+
+    def __init__(
+        self,
+        shelf: Path,
+        *,
+        dataset: str,
+        asset: str,
+        model: str,
+        inputs: list[Publication],
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        self.dataset, self.asset, self.model = dataset, asset, model
+        self.inputs = {publication.asset: publication.version for publication in inputs}
+        self.attributes: dict[str, Any] = {}
+        self._provenance = provenance or {}
+        self._shelf = shelf
+        shelf.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(shelf)
+        self.folder = shelf / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+        self.folder.mkdir()
+        self._lock = open(self.folder / _LOCK, "w")  # noqa: SIM115 (held until the staging ends)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+            raise StorageError(
+                f"{self.asset} could not be written to {self._shelf}: {os.strerror(error.errno)}. Nothing was published and "
+                f"the version before it stands. Free some space ({_free(self._shelf)} left) and materialize it again."
+            ) from error
+
+    def write_table(self, name: str | None, table: pa.Table, contract: TableContract | None = None) -> Path:
+        """Write a table with page checksums; without a name the asset's own.
+
+        Raises
+        ------
+        ContractError
+            If it doesn't follow the contract.
+        """
+        stem = name or self.asset
+        if contract is not None:
+            contract.validate(table, where=f"the {stem} table that {self.asset} is about to publish")
+        path = self.folder / f"{safe_name(stem, what='the name of a table')}.parquet"
+        write_parquet(table, path)
+        return path
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write a JSON file."""
+        return self.write_bytes(name, json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode())
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Write a file."""
+        path = self.folder / safe_name(name, what="the name of a file")
+        path.write_bytes(content)
+        return path
+
+    def commit(self) -> Publication:
+        """Make the version durable and readable by its id; it does not become the current one yet.
+
+        Committing content that was committed before gives the version that is already there, if that is unharmed.
+        """
+        files = {}
+        folders = {self.folder}
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_dir():
+                folders.add(path)
+            elif path.name != _LOCK:
+                fsync_file(path)
+                files[path.relative_to(self.folder).as_posix()] = _describe(path)
+        manifest = Manifest(
+            dataset=self.dataset,
+            asset=self.asset,
+            model=self.model,
+            files=files,
+            inputs=self.inputs,
+            attributes=self.attributes,
+            provenance=self._provenance,
+        )
+        write_atomically(self.folder / MANIFEST_NAME, manifest.to_json())
+        for folder in folders:
+            fsync_folder(folder)
+        return self._move_into_place(manifest)
+
+    def _move_into_place(self, manifest: Manifest) -> Publication:
+        final = self._shelf / manifest.version
+        if final.exists():
+            if _is_sound(final):
+                return Publication.open(final)
+            final.rename(self._shelf / f".damaged-{manifest.version}-{secrets.token_hex(4)}")
+        (self.folder / _LOCK).unlink()
+        self.folder.rename(final)
+        fsync_folder(self._shelf)
+        return Publication.open(final)
+
+
+def remove_abandoned(shelf: Path) -> int:
+    """Remove what killed writers left on a shelf; a living writer holds a lock on its own. Returns how many."""
+    removed = 0
+    for folder in shelf.glob(f"{_PREFIX}*"):
+        try:
+            with open(folder / _LOCK) as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            if not _writer_is_gone(folder):
+                continue
+        except BlockingIOError:
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        removed += 1
+    return removed
+
+
+def _writer_is_gone(folder: Path) -> bool:
+    pid = folder.name.removeprefix(_PREFIX).split("-")[0]
+    return not Path(f"/proc/{pid}").exists()
+
+
+def _is_sound(folder: Path) -> bool:
+    try:
+        return not Publication.open(folder).verify()
+    except StorageError:
+        return False
+
+
+def _describe(path: Path) -> FileEntry:
+    rows, schema = None, None
+    if path.suffix == ".parquet":
+        metadata = pq.read_metadata(path)
+        rows = metadata.num_rows
+        schema = {field.name: str(field.type) for field in metadata.schema.to_arrow_schema()}
+    return FileEntry(sha256=sha256_of(path), size=path.stat().st_size, rows=rows, schema=schema)
+
+
+def _free(folder: Path) -> str:
+    return f"{shutil.disk_usage(folder).free / 1e9:.2f} GB"

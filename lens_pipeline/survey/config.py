@@ -1,0 +1,117 @@
+"""Settings of the three survey assets: where galaxies come from, which arcs are drawn, how stamps are made.
+
+Belongs here: names, ranges and defaults (those of the `simulated` preset). What a setting does stands where it is read.
+"""
+
+from enum import StrEnum
+
+from pydantic import Field, model_validator
+
+from lens_pipeline.contracts.config import Section
+
+
+class Source(StrEnum):
+    """Where the stamps of a dataset come from."""
+
+    SIMULATED = "simulated"
+    REAL_CUTOUTS = "real_cutouts"
+    EXTERNAL_STAMPS = "external_stamps"
+
+
+class ParentSampleConfig(Section):
+    """Galaxies that may host an arc."""
+
+    source: Source = Field(Source.SIMULATED, description="where galaxies or stamps come from")
+    seed: int = Field(20240601, ge=0, le=2**31 - 1, description="seed of bricks and galaxies (simulated)")
+    n_galaxies: int = Field(6000, ge=1, le=50_000_000, description="galaxies to draw (simulated)")
+    n_bricks: int = Field(240, ge=1, le=200_000, description="bricks, the unit of splitting, to draw (simulated)")
+    stamp_size: int = Field(64, ge=32, le=256, multiple_of=2, description="pixels on a side")
+    pixel_scale_arcsec: float = Field(0.262, gt=0.01, le=2, description="nominal pixel scale, arcsec")
+    brick_scatter: float = Field(
+        0.03, ge=0, le=0.3, description="scatter of seeing and depth inside a brick, as a fraction (simulated)"
+    )
+    noise_correlation_low: float = Field(0.2, ge=0, le=0.45, description="least lag-1 pixel correlation (simulated)")
+    noise_correlation_high: float = Field(0.4, ge=0, le=0.45, description="largest lag-1 pixel correlation (simulated)")
+    folder: str = Field("", description="folder of the FITS cubes or of the parquet files (the two other sources)")
+    catalogue: str = Field(
+        "", description="optional table of the cutouts' galaxies, one row each in the cubes' order (real_cutouts)"
+    )
+    galaxy_prefix: str = Field(
+        "cutout", pattern=r"[A-Za-z0-9_]{1,40}", description="galaxies are PREFIX-0000 and so on (real_cutouts)"
+    )
+    pixel_scale_tolerance: float = Field(
+        0.005, ge=0, le=0.1, description="accepted difference from the nominal pixel scale, as a fraction (real_cutouts)"
+    )
+    assumed_psf_fwhm_arcsec: float = Field(
+        1.0, ge=0.3, le=4, description="PSF that r arcs are rendered with where the cutouts carry none, FWHM in arcsec"
+    )
+    lens_models: list[str] = Field(
+        ["SIE", "SIS", "EPL", "SIE_SHEAR"],
+        min_length=1,
+        description="values of lens_model that mean a lens; CONTROL means none, anything else is quarantined",
+    )
+    match_radius_arcsec: float = Field(
+        1.0, gt=0, le=10, description="rows this close are one galaxy where no galaxy_id is given (external_stamps)"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ParentSampleConfig":
+        if self.noise_correlation_low > self.noise_correlation_high:
+            raise ValueError("noise_correlation_low is above noise_correlation_high")
+        if self.source is not Source.SIMULATED and not self.folder:
+            raise ValueError(f"source {self.source.value} needs a folder: set parent_sample.folder")
+        if self.source is Source.SIMULATED and (self.folder or self.catalogue):
+            raise ValueError("a simulated sample reads no folder and no catalogue: leave both out or change the source")
+        return self
+
+
+class InjectionConfig(Section):
+    """Priors that injections are drawn from, fixed before any training."""
+
+    seed: int = Field(7, ge=0, le=2**31 - 1, description="seed of every injection's parameters")
+    injections_per_galaxy: int = Field(1, ge=1, le=10_000, description="injections into each galaxy, beside one control")
+    theta_e_low_arcsec: float = Field(0.3, gt=0, le=10, description="smallest Einstein radius, uniform prior, arcsec")
+    theta_e_high_arcsec: float = Field(2.5, gt=0, le=10, description="largest Einstein radius, uniform prior, arcsec")
+    share_sie: float = Field(0.4, ge=0, le=1, description="share of lenses that are SIE")
+    share_sis: float = Field(0.2, ge=0, le=1, description="share of lenses that are SIS; the rest is SIE_SHEAR")
+    lens_q_low: float = Field(0.4, gt=0.1, le=1, description="smallest axis ratio of the mass, minor over major")
+    shear_high: float = Field(0.1, ge=0, le=0.4, description="largest external shear, uniform prior from 0 (SIE_SHEAR)")
+    source_mag_low: float = Field(20.5, ge=15, le=32, description="brightest unlensed source in r, AB mag")
+    source_mag_high: float = Field(25.0, ge=15, le=32, description="faint end of the main prior in r, uniform, AB mag")
+    source_faint_share: float = Field(
+        0.06, ge=0, le=1, description="share of sources between the main prior's faint end and the faint limit"
+    )
+    source_faint_limit: float = Field(
+        29.0, ge=15, le=34, description="faint limit in r, AB mag; the faintest arcs can't be seen, for the null test"
+    )
+    source_reff_low_arcsec: float = Field(0.1, ge=0.03, le=3, description="smallest half-light radius, log-uniform")
+    source_reff_high_arcsec: float = Field(0.5, ge=0.03, le=3, description="largest half-light radius, log-uniform")
+    source_n_low: float = Field(0.7, ge=0.3, le=4, description="smallest Sersic index of a source, uniform")
+    source_n_high: float = Field(2.0, ge=0.3, le=4, description="largest Sersic index of a source, uniform")
+    source_q_low: float = Field(0.4, gt=0.1, le=1, description="smallest axis ratio of a source, uniform up to 1")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "InjectionConfig":
+        for low, high in (
+            ("theta_e_low_arcsec", "theta_e_high_arcsec"),
+            ("source_mag_low", "source_mag_high"),
+            ("source_mag_high", "source_faint_limit"),
+            ("source_reff_low_arcsec", "source_reff_high_arcsec"),
+            ("source_n_low", "source_n_high"),
+        ):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}")
+        if self.share_sie + self.share_sis > 1:
+            raise ValueError(f"share_sie + share_sis = {self.share_sie + self.share_sis:g} is above 1")
+        return self
+
+
+class StampsConfig(Section):
+    """How stamps are rendered and written."""
+
+    seed: int = Field(11, ge=0, le=2**31 - 1, description="seed of neighbours and noise")
+    rows_per_fragment: int = Field(512, ge=1, le=1_000_000, description="rows in a parquet file")
+    workers: int = Field(0, ge=0, le=1024, description="rendering processes; 0 for one a core, 1 for none beside this one")
+    neighbours_per_stamp: float = Field(
+        2.0, ge=0, le=50, description="mean number of unrelated galaxies and stars in a stamp (simulated)"
+    )

@@ -1,0 +1,239 @@
+"""Real galaxies as hosts: FITS cubes of cutouts, one a band, with an optional catalogue.
+
+Belongs here: reading and refusing the cubes, and what must be assumed because they don't say it. The pixels that stamps are made
+of are published beside the parent sample, so that nothing later depends on the user's folder.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from astropy.io import fits
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.storage.staging import Staging
+from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
+from lens_pipeline.survey.config import ParentSampleConfig
+from lens_pipeline.survey.cutouts import write_cutouts
+
+_UNIT = "nanomaggy"
+_MAD_TO_SIGMA = 1.4826
+# The sky is looked for in the stamp's outer part, this far from the galaxy.
+_SKY_BEYOND_ARCSEC = 6.0
+_APERTURE_RADIUS_ARCSEC = 2.5
+_CENTROID_PIXELS = 4
+_CATALOGUE_COLUMNS = ("galaxy_id", "region_id", "ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
+
+Cubes = NDArray[np.float32]
+
+
+def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
+    """Read the cubes, refuse what isn't as it must be, and describe the galaxies in them.
+
+    Writes the centre of every cutout to ``cutouts.npy``, (galaxy, band, y, x) float32 in nanomaggy.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row a galaxy, under the contract PARENT_SAMPLE, with what rendering needs beside. A galaxy without a catalogue
+        is its own region. What the cubes don't say is null, and what is assumed instead stands in columns and in
+        attributes that say so.
+
+    Raises
+    ------
+    ConfigError
+        If the folder or a cube is missing.
+    ContractError
+        If cubes differ in shape or are too small, hold pixels that aren't finite, or have another unit or pixel scale.
+    """
+    folder = Path(config.folder).expanduser().absolute()
+    paths = {band: folder / f"{band}.fits" for band in BANDS}
+    cubes, scale = _read_cubes(config, folder, paths)
+    pixels, (y0, x0) = _centre(cubes, config.stamp_size, folder)
+    write_cutouts(staging.folder, pixels)
+    rho = _pixel_correlation(pixels, scale)
+    catalogue = _catalogue(config, len(pixels))
+    rows = [_row(config, catalogue[i], i, pixels[i], scale, rho) for i in range(len(pixels))]
+    staging.attributes["folder"] = str(folder)
+    staging.attributes["files"] = [{"path": str(path), "sha256": sha256_of(path)} for path in paths.values()]
+    staging.attributes["pixel_scale_measured_arcsec"] = scale
+    staging.attributes["cutout_corner"] = [y0, x0]
+    staging.attributes["assumptions"] = _assumptions(config, scale, rho)
+    return pa.Table.from_pylist(rows)
+
+
+def _read_cubes(config: ParentSampleConfig, folder: Path, paths: dict[str, Path]) -> tuple[Cubes, float]:
+    missing = [path.name for path in paths.values() if not path.is_file()]
+    if missing:
+        raise ConfigError(
+            f"{folder} lacks {first_few(missing)}: real_cutouts reads one FITS cube a band, named {', '.join(BANDS)}.fits, with "
+            f"the same galaxies in the same order. Set parent_sample.folder to the folder that holds them."
+        )
+    cubes, scales = {}, {}
+    for band, path in paths.items():
+        cubes[band], scales[band] = _read_cube(config, path)
+    shapes = {band: cube.shape for band, cube in cubes.items()}
+    if len(set(shapes.values())) > 1:
+        said = ", ".join(f"{band}.fits {shape}" for band, shape in shapes.items())
+        raise ContractError(
+            f"the cubes in {folder} differ in shape (galaxies, y, x): {said}. A galaxy must have the same place and size in "
+            f"each band; cut them again from one list of galaxies."
+        )
+    if len(set(scales.values())) > 1:
+        raise ContractError(f"the cubes in {folder} differ in pixel scale: {scales} arcsec. Resample them to one.")
+    return np.stack([cubes[band] for band in BANDS], axis=1), scales[BANDS[0]]
+
+
+def _read_cube(config: ParentSampleConfig, path: Path) -> tuple[Cubes, float]:
+    if path.is_symlink():
+        raise ContractError(f"{path} is a symbolic link; data are read only from regular files. Copy the cube there.")
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            header, data = hdus[0].header.copy(), hdus[0].data
+    except (OSError, TypeError, ValueError) as error:
+        raise ContractError(f"{path} can't be read as FITS: {error}. Fetch or write it again.") from error
+    if data is None or data.ndim != 3:
+        found = "no image" if data is None else f"{data.ndim} dimensions"
+        raise ContractError(f"the first HDU of {path} has {found}, wanted a cube (galaxies, y, x). Stack the cutouts in one.")
+    unit = str(header.get("BUNIT", "")).strip()
+    if unit.lower() not in (_UNIT, "nanomaggies", "nmgy"):
+        raise ContractError(
+            f"{path} is in {unit!r} (BUNIT), wanted {_UNIT} (AB zero point 22.5). Multiply by "
+            f"10^((22.5 - zero point) / 2.5) and set BUNIT."
+        )
+    scale = header.get("PIXSCALE")
+    if not isinstance(scale, int | float):
+        raise ContractError(f"{path} doesn't say its pixel scale: PIXSCALE is {scale!r}, wanted arcsec per pixel.")
+    off = abs(float(scale) / config.pixel_scale_arcsec - 1)
+    if not off <= config.pixel_scale_tolerance:
+        raise ContractError(
+            f"{path} has {scale} arcsec per pixel, {off:.2%} from the nominal {config.pixel_scale_arcsec}; at most "
+            f"{config.pixel_scale_tolerance:.2%} is accepted. Resample it, or set parent_sample.pixel_scale_arcsec or "
+            f"parent_sample.pixel_scale_tolerance."
+        )
+    bad = ~np.isfinite(data).all(axis=(1, 2))
+    if bad.any():
+        raise ContractError(
+            f"{path} holds pixels that are not finite in {bad.sum()} of {len(data)} galaxies; first (place in the cube): "
+            f"{first_few(np.flatnonzero(bad).tolist())}. Leave these galaxies out of every band, or fill the pixels."
+        )
+    return data.astype(np.float32), float(scale)
+
+
+def _centre(cubes: Cubes, stamp_size: int, folder: Path) -> tuple[Cubes, tuple[int, int]]:
+    height, width = cubes.shape[-2:]
+    if min(height, width) < stamp_size:
+        raise ContractError(
+            f"the cutouts in {folder} are {height} x {width} pixels, a stamp has {stamp_size}: cut them larger."
+        )
+    y0, x0 = (height - stamp_size) // 2, (width - stamp_size) // 2
+    return np.ascontiguousarray(cubes[..., y0 : y0 + stamp_size, x0 : x0 + stamp_size]), (y0, x0)
+
+
+def _row(
+    config: ParentSampleConfig, known: dict[str, Any], number: int, pixels: Cubes, scale: float, rho: float
+) -> dict[str, Any]:
+    galaxy_id = known.get("galaxy_id") or f"{config.galaxy_prefix}-{number:04d}"
+    x, y = _centroid(pixels[BANDS.index("r")])
+    row: dict[str, Any] = {"galaxy_id": galaxy_id, "region_id": known.get("region_id") or galaxy_id}
+    row |= {name: known.get(name) for name in _CATALOGUE_COLUMNS if name not in row}
+    row |= {
+        "cutout_row": number,
+        "host_x_arcsec": x * scale,
+        "host_y_arcsec": y * scale,
+        "pixel_scale_arcsec": scale,
+        "noise_correlation": rho,
+        "psf_is_assumed": True,
+    }
+    sky, aperture = _far_from(x, y, pixels.shape[-1], _SKY_BEYOND_ARCSEC / scale), _APERTURE_RADIUS_ARCSEC / scale
+    inside = ~_far_from(x, y, pixels.shape[-1], aperture)
+    for i, band in enumerate(BANDS):
+        background = pixels[i][sky].astype(float)
+        level = float(np.median(background))
+        flux = float((pixels[i][inside] - level).sum())
+        row[f"pixel_sigma_{band}"] = float(_MAD_TO_SIGMA * np.median(np.abs(background - level)))
+        row[f"psf_fwhm_assumed_{band}"] = config.assumed_psf_fwhm_arcsec * SEEING_OVER_R[band]
+        row[f"mag_aperture_{band}"] = 22.5 - 2.5 * np.log10(flux) if flux > 0 else None
+    return row
+
+
+def _far_from(x: float, y: float, size: int, radius: float) -> NDArray[np.bool_]:
+    axis = np.arange(size) - (size - 1) / 2
+    return np.asarray(np.hypot(axis[:, None] - y, axis - x) > radius)
+
+
+def _centroid(pixels: Cubes) -> tuple[float, float]:
+    """Light-weighted centre (x, y) of the galaxy in pixels from the stamp's centre.
+
+    Taken in a small box around the brightest pixel of the stamp's middle, so that a neighbour doesn't pull it.
+    """
+    reach, middle = _CENTROID_PIXELS, pixels.shape[0] // 2
+    start = middle - reach
+    near = pixels[start : middle + reach, start : middle + reach]
+    y, x = np.unravel_index(int(near.argmax()), near.shape)
+    rows, columns = (start + int(place) + np.arange(-2, 3) for place in (y, x))
+    weight = np.maximum(pixels[np.ix_(rows, columns)].astype(float) - np.median(pixels), 0)
+    origin = (pixels.shape[0] - 1) / 2
+    total = weight.sum()
+    return float(weight.sum(axis=0) @ columns / total - origin), float(weight.sum(axis=1) @ rows / total - origin)
+
+
+def _pixel_correlation(pixels: Cubes, scale: float) -> float:
+    """Correlation of neighbouring pixels of the sky: the median over galaxies and bands, at least 0 and at most 0.45."""
+    sky = _far_from(0, 0, pixels.shape[-1], _SKY_BEYOND_ARCSEC / scale)
+    values = []
+    for band in pixels.reshape(-1, *pixels.shape[-2:]).astype(float):
+        level = np.median(band[sky])
+        sigma = _MAD_TO_SIGMA * np.median(np.abs(band[sky] - level))
+        clean = sky & (np.abs(band - level) < 3 * sigma)
+        both = clean[:, 1:] & clean[:, :-1]
+        left, right = band[:, :-1][both], band[:, 1:][both]
+        values.append(float(np.corrcoef(left, right)[0, 1]))
+    return float(np.clip(np.median(values), 0.0, 0.45))
+
+
+def _catalogue(config: ParentSampleConfig, n_galaxies: int) -> list[dict[str, Any]]:
+    """Read what the optional catalogue knows of each galaxy; without one nothing."""
+    if not config.catalogue:
+        return [{} for _ in range(n_galaxies)]
+    path = Path(config.catalogue).expanduser().absolute()
+    if not path.is_file():
+        raise ConfigError(
+            f"parent_sample.catalogue: there is no file {path}. Set it to a FITS, CSV or ECSV table, or leave it out."
+        )
+    table = Table.read(path)
+    lower = {name.lower(): name for name in table.colnames}
+    if len(table) != n_galaxies:
+        raise ContractError(
+            f"{path} has {len(table)} rows and the cubes hold {n_galaxies} galaxies. A row must stand for each galaxy, in the "
+            f"cubes' order."
+        )
+    names = [name for name in _CATALOGUE_COLUMNS if name in lower]
+    columns = {name: [_plain(value) for value in table[lower[name]]] for name in names}
+    ids = columns.get("galaxy_id", [])
+    if len(set(ids)) < len(ids):
+        twice = sorted({str(i) for i in ids if ids.count(i) > 1})
+        raise ContractError(f"{path} names galaxies more than once: {first_few(twice)}. A galaxy_id names one cutout.")
+    return [{name: columns[name][i] for name in names} for i in range(n_galaxies)]
+
+
+def _plain(value: Any) -> Any:
+    if np.ma.is_masked(value):
+        return None
+    return value.strip() if isinstance(value, str) else str(value, "ascii") if isinstance(value, bytes) else value.item()
+
+
+def _assumptions(config: ParentSampleConfig, scale: float, rho: float) -> list[str]:
+    return [
+        f"The cubes carry no PSF: arcs are rendered with a Moffat of {config.assumed_psf_fwhm_arcsec:g} arcsec FWHM in r "
+        "(g and z scaled as in DR10). psf_fwhm_used_* and psfdepth_* stay null, so there is no seeing axis.",
+        f"The pixel scale is {scale:g} arcsec, taken for the nominal {config.pixel_scale_arcsec:g} within "
+        f"{config.pixel_scale_tolerance:.2%}; arcs are rendered with {scale:g}.",
+        "The cubes carry no gain: the arc's Poisson noise follows from the measured sky noise and DECam's nominal dark sky.",
+        f"Sky noise is each galaxy's own (MAD beyond {_SKY_BEYOND_ARCSEC:g} arcsec); pixels correlate at {rho:.2f} (measured).",
+        f"mag_aperture_* are within {_APERTURE_RADIUS_ARCSEC:g} arcsec, not total magnitudes.",
+    ]

@@ -1,0 +1,235 @@
+"""A host galaxy's scene, and every stamp made of it: the control and the injections go through the same lines.
+
+Belongs here: putting light, PSF and noise together for one galaxy, and measuring the arc. Files are in `stamps.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from lens_pipeline.survey.conditions import BANDS, flux_of_mag, sky_per_pixel, transmission
+from lens_pipeline.survey.light import Grid, Sersic, galaxy_light, lensed_light
+from lens_pipeline.survey.neighbours import neighbours_light
+from lens_pipeline.survey.optics import (
+    OVERSAMPLING,
+    Image,
+    Kernel,
+    crop,
+    moffat_kernel,
+    observe,
+    smooth,
+    smooth_variance,
+    smoothing_loss,
+    smoothing_transfer,
+    transform,
+    white_sigma_of_depth,
+)
+from lens_pipeline.survey.randomness import stream
+
+_R = BANDS.index("r")
+# Noise is smoothed by a 3x3 kernel: it is made one pixel wider than the stamp.
+_MARGIN = 1
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A host and what stands around it, before noise.
+
+    Attributes
+    ----------
+    base : (3, n + 2, n + 2) array
+        Noiseless pixels of a simulated host, or the observed pixels of a real one, nanomaggy, one pixel of margin.
+    drawn_variance : (3, n + 2, n + 2) array
+        Variance of the white noise to draw beside the arc's own; 0 where `base` was observed with its noise in it.
+    white_variance : (3, n + 2, n + 2) array
+        Variance of the white noise that is in the stamp when all is done, sky and host, without the arc.
+    per_flux : (3,) array
+        Variance of the white noise per nanomaggy in a pixel (Poisson noise), from sigma^2 = sky / gain.
+    """
+
+    grid: Grid
+    kernels: tuple[Kernel, ...]
+    correlation: float
+    x_arcsec: float
+    y_arcsec: float
+    ebv: float | None
+    base: Image
+    drawn_variance: Image
+    white_variance: Image
+    per_flux: Image
+
+
+@dataclass(frozen=True)
+class Arc:
+    """A lensed source on the stamp.
+
+    Attributes
+    ----------
+    pixels : (3, n + 2, n + 2) array
+        Noiseless and PSF-convolved, nanomaggy, one pixel of margin.
+    measures : dict
+        arc_snr, arc_snr_matched, magnification and total_injected_flux_r; all None on a control.
+    """
+
+    pixels: Image
+    measures: dict[str, float | None]
+
+
+def simulated_scene(galaxy: Row, *, stamp_size: int, seed: int, neighbours_per_stamp: float) -> Scene:
+    """Make the scene of a simulated galaxy.
+
+    Parameters
+    ----------
+    galaxy : mapping
+        A row of the parent sample.
+    seed : int
+        With the galaxy's name it fixes the neighbours.
+    """
+    grid = Grid.of(stamp_size, galaxy["pixel_scale_arcsec"])
+    kernels = tuple(moffat_kernel(galaxy[f"psf_fwhm_{b}"], stamp_size, grid.pixel_scale_arcsec) for b in BANDS)
+    rho = galaxy["noise_correlation"]
+    sigmas = [white_sigma_of_depth(galaxy[f"psfdepth_{b}"], k, rho) for b, k in zip(BANDS, kernels, strict=True)]
+    light = neighbours_light(grid, stream(seed, "neighbours", galaxy["galaxy_id"]), neighbours_per_stamp)
+    q = galaxy["axis_ratio"]
+    host = Sersic(
+        flux=1.0,
+        reff_arcsec=galaxy["reff_arcsec"],
+        n=galaxy["sersic_n"],
+        ellipticity=(1 - q) / (1 + q),
+        phi_rad=galaxy["phi_rad"],
+        x_arcsec=galaxy["host_x_arcsec"],
+        y_arcsec=galaxy["host_y_arcsec"],
+    )
+    unit, _ = galaxy_light(grid, host)
+    base = np.stack(
+        [
+            crop(observe(transform(light[i] + flux_of_mag(galaxy[f"mag_{b}"]) * unit), kernels[i]), stamp_size, _MARGIN)
+            for i, b in enumerate(BANDS)
+        ]
+    )
+    return _scene(galaxy, grid, kernels, rho, np.array(sigmas), base, observed=False)
+
+
+def observed_scene(galaxy: Row, pixels: NDArray[np.float32]) -> Scene:
+    """Make the scene of a real cutout: the pixels as they are, the PSF assumed, the noise as measured.
+
+    Parameters
+    ----------
+    pixels : (3, n, n) array
+        nanomaggy.
+    """
+    stamp_size = pixels.shape[-1]
+    grid = Grid.of(stamp_size, galaxy["pixel_scale_arcsec"])
+    kernels = tuple(
+        moffat_kernel(galaxy[f"psf_fwhm_assumed_{b}"], stamp_size, grid.pixel_scale_arcsec) for b in BANDS
+    )
+    rho = galaxy["noise_correlation"]
+    sigmas = np.array([galaxy[f"pixel_sigma_{b}"] for b in BANDS]) / smoothing_loss(rho)
+    base = np.pad(pixels.astype(float), ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)), mode="edge")
+    return _scene(galaxy, grid, kernels, rho, sigmas, base, observed=True)
+
+
+def _scene(
+    galaxy: Row, grid: Grid, kernels: tuple[Kernel, ...], rho: float, sigmas: Image, base: Image, *, observed: bool
+) -> Scene:
+    # The sky's Poisson noise sets sigma, so that sigma^2 = sky / gain gives the gain, and each nanomaggy of light adds
+    # sigma^2 / sky of variance: nothing about the noise is chosen apart from depth and seeing.
+    per_flux = sigmas**2 / [sky_per_pixel(b, grid.pixel_scale_arcsec) for b in BANDS]
+    white = (sigmas**2)[:, None, None] + per_flux[:, None, None] * np.maximum(base, 0)
+    return Scene(
+        grid=grid,
+        kernels=kernels,
+        correlation=rho,
+        x_arcsec=galaxy["host_x_arcsec"],
+        y_arcsec=galaxy["host_y_arcsec"],
+        ebv=galaxy["ebv"],
+        base=base,
+        drawn_variance=np.zeros_like(white) if observed else white,
+        white_variance=white,
+        per_flux=per_flux,
+    )
+
+
+def make_arc(scene: Scene, row: Row) -> Arc:
+    """Render and measure the arc of one manifest row; a control has none.
+
+    Parameters
+    ----------
+    row : mapping
+        A row of the injection manifest.
+    """
+    stamp_size = scene.grid.stamp_size
+    if row["src_mag_r"] is None:
+        empty = np.zeros_like(scene.base)
+        return Arc(empty, dict.fromkeys(("arc_snr", "arc_snr_matched", "magnification", "total_injected_flux_r")))
+    source = Sersic(
+        flux=1.0,
+        reff_arcsec=row["src_reff_arcsec"],
+        n=row["src_n"],
+        ellipticity=row["src_e"],
+        phi_rad=row["src_phi_rad"],
+        x_arcsec=row["src_x_arcsec"],
+        y_arcsec=row["src_y_arcsec"],
+    )
+    cells = lensed_light(scene.grid, source, row, scene.x_arcsec, scene.y_arcsec)
+    spectrum = transform(cells)
+    fluxes = [flux_of_mag(row[f"src_mag_{b}"]) * transmission(b, scene.ebv) for b in BANDS]
+    padded = [
+        flux * observe(spectrum, kernel)
+        for kernel, flux in zip(scene.kernels, fluxes, strict=True)
+    ]
+    # A convolution by FFT leaves rounding of either sign where there is no light; light is never negative.
+    pixels = np.maximum(np.stack([crop(image, stamp_size, _MARGIN) for image in padded]), 0)
+    measures: dict[str, float | None] = {
+        "arc_snr": peak_snr(scene, pixels[_R]),
+        "arc_snr_matched": matched_snr(scene, padded[_R]),
+        "magnification": float(cells.sum() / OVERSAMPLING**2),
+        "total_injected_flux_r": float(crop(pixels[_R], stamp_size).sum()),
+    }
+    return Arc(pixels, measures)
+
+
+def peak_snr(scene: Scene, arc_r: Image) -> float:
+    """Peak over pixels of the noiseless r arc over the pixel's total sigma: sky, host and the arc itself."""
+    variance = smooth_variance(scene.white_variance[_R] + scene.per_flux[_R] * arc_r, scene.correlation)
+    return float((crop(arc_r, scene.grid.stamp_size) / np.sqrt(variance)).max())
+
+
+def matched_snr(scene: Scene, arc_r: Image) -> float:
+    """Matched-filter S/N of the noiseless r arc, sqrt(m^T C^-1 m), with the noise of sky and host.
+
+    The noise is H w with w white of variance D and H the smoothing, so C = H D H^T and m^T C^-1 m is the sum of
+    (H^-1 m)^2 / D: the arc is unsmoothed on the padded image and summed over the stamp. Exact but for correlations with
+    pixels beyond the stamp's border.
+
+    Parameters
+    ----------
+    arc_r : (m, m) array
+        On the padded pixel grid.
+    """
+    n = arc_r.shape[0]
+    sharp = fft.irfft2(fft.rfft2(arc_r) / smoothing_transfer(n, scene.correlation), s=(n, n))
+    stamp_size = scene.grid.stamp_size
+    return float(np.sqrt((crop(sharp, stamp_size) ** 2 / crop(scene.white_variance[_R], stamp_size)).sum()))
+
+
+def make_stamp(scene: Scene, arc: Arc, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Add noise to scene and arc, and cut the stamp.
+
+    The noise is Poisson noise in its Gaussian limit: a pixel holds thousands of sky electrons, so that their skewness is
+    about one percent. The arc's share of it is added to real cutouts too, whose own noise is in their pixels already.
+
+    Returns
+    -------
+    (3, n, n) float32 array
+        nanomaggy.
+    """
+    variance = scene.drawn_variance + scene.per_flux[:, None, None] * arc.pixels
+    noise = smooth(rng.standard_normal(variance.shape) * np.sqrt(variance), scene.correlation)
+    return (crop(scene.base + arc.pixels, scene.grid.stamp_size) + noise).astype(np.float32)

@@ -1,0 +1,161 @@
+"""Checkpoints: safetensors for numbers, JSON for the rest, no pickle. One exists when its JSON does and its hashes agree.
+
+The random streams need no place here: every draw is a function of (seed, epoch, step, rank) or (seed, epoch, row).
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lens_pipeline.contracts.errors import TrainingError
+from lens_pipeline.storage.atomic import sha256_of, write_atomically
+
+FORMAT = 1
+KEEP = 2
+_NAME = re.compile(r"step-\d{9}")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, beside its tensors.
+
+    Attributes
+    ----------
+    epoch, step : int
+        The next step to take.
+    best_epoch, best_value, last_epoch : int, float, int or None
+        State of the monitor (`lens_pipeline.training.stopping.Stopping`).
+    best_checkpoint : str or None
+        Name of the checkpoint of the best epoch.
+    history : list of dict
+        One row a finished epoch.
+    partial : list of list of float
+        Sums of the running epoch, a list a rank.
+    ended : str or None
+        Why the run is over; None while it isn't.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_epoch: int | None = None
+    best_value: float | None = None
+    last_epoch: int | None = None
+    best_checkpoint: str | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    partial: list[list[float]] = field(default_factory=list)
+    ended: str | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint on disk.
+
+    Attributes
+    ----------
+    about : dict
+        What the model is: spec, preprocessing, class weights.
+    """
+
+    folder: Path
+    name: str
+    run: str
+    about: dict[str, Any]
+    progress: Progress
+
+    @property
+    def model_file(self) -> Path:
+        """Weights and buffers, safetensors."""
+        return self.folder / f"{self.name}.model.safetensors"
+
+    @property
+    def optimizer_file(self) -> Path:
+        """State of the optimizer, safetensors."""
+        return self.folder / f"{self.name}.optimizer.safetensors"
+
+
+def checkpoint_name(global_step: int) -> str:
+    """Name of the checkpoint after that many optimizer steps; names sort by step."""
+    return f"step-{global_step:09d}"
+
+
+def write_checkpoint(
+    folder: Path, name: str, *, run: str, about: dict[str, Any], progress: Progress, model: bytes, optimizer: bytes
+) -> None:
+    """Make a checkpoint durable, then remove those that are no longer needed: the last 2 and the best stay.
+
+    Parameters
+    ----------
+    run : str
+        Hash of the run's identity.
+    model, optimizer : bytes
+        Serialized safetensors.
+    """
+    write_atomically(folder / f"{name}.model.safetensors", model)
+    write_atomically(folder / f"{name}.optimizer.safetensors", optimizer)
+    content = {
+        "format": FORMAT,
+        "run": run,
+        "about": about,
+        "progress": asdict(progress),
+        "sha256": {"model": hashlib.sha256(model).hexdigest(), "optimizer": hashlib.sha256(optimizer).hexdigest()},
+    }
+    write_atomically(folder / f"{name}.json", json.dumps(content, indent=1, allow_nan=False).encode())
+    names = sorted((path.stem for path in folder.glob("step-*.json")), reverse=True)
+    for old in names[KEEP:]:
+        if old != progress.best_checkpoint:
+            _remove(folder, old)
+
+
+def read_checkpoint(folder: Path, name: str, *, run: str) -> Checkpoint:
+    """Open one checkpoint, both files verified.
+
+    Raises
+    ------
+    TrainingError
+        If it is incomplete, damaged, of another format, or of another run.
+    """
+    path = folder / f"{name}.json"
+    try:
+        loaded = json.loads(path.read_bytes())
+        if loaded["format"] != FORMAT:
+            raise TrainingError(f"{path} has format {loaded['format']}; this package reads format {FORMAT}.")
+        if loaded["run"] != run:
+            raise TrainingError(f"{path} belongs to another run ({loaded['run'][:12]}, this is {run[:12]}).")
+        progress = Progress(**{known.name: loaded["progress"][known.name] for known in fields(Progress)})
+        checkpoint = Checkpoint(folder, name, run, loaded["about"], progress)
+        for part, file in (("model", checkpoint.model_file), ("optimizer", checkpoint.optimizer_file)):
+            if sha256_of(file) != loaded["sha256"][part]:
+                raise TrainingError(f"{file} is damaged: its SHA-256 isn't the one that {path.name} states.")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path} is not a complete checkpoint: {error!r}.") from error
+    return checkpoint
+
+
+def newest_checkpoint(folder: Path, *, run: str) -> tuple[Checkpoint | None, list[str]]:
+    """Find the newest sound checkpoint, or None where there is none.
+
+    Returns
+    -------
+    checkpoint, damaged : Checkpoint or None, list of str
+        What is wrong with each newer one that could not be used.
+    """
+    damaged: list[str] = []
+    for path in sorted(folder.glob("step-*.json"), reverse=True):
+        if not _NAME.fullmatch(path.stem):
+            continue
+        try:
+            return read_checkpoint(folder, path.stem, run=run), damaged
+        except TrainingError as error:
+            damaged.append(str(error))
+    return None, damaged
+
+
+def _remove(folder: Path, name: str) -> None:
+    # The JSON goes first: without it there is no checkpoint, so that a kill in between leaves no half of one.
+    for suffix in (".json", ".optimizer.safetensors", ".model.safetensors"):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / f"{name}{suffix}").unlink()

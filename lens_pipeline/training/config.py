@@ -1,0 +1,112 @@
+"""Settings of the classifier's training. Every one of them acts; torch is not imported here."""
+
+from enum import StrEnum
+
+from pydantic import Field, model_validator
+
+from lens_pipeline.contracts.config import Section
+
+# Statistics of fewer rows are noise (batch normalisation), so such a batch is refused.
+MIN_BATCHNORM_ROWS = 16
+
+
+class Architecture(StrEnum):
+    """The timm models whose stem is fitted to small stamps here, and tested."""
+
+    TEST_RESNET = "test_resnet"
+    RESNET10T = "resnet10t"
+    RESNET18 = "resnet18"
+    REGNETX_002 = "regnetx_002"
+    TEST_CONVNEXT = "test_convnext"
+
+    @property
+    def has_batchnorm(self) -> bool:
+        """Whether it normalises over the batch."""
+        return self is not Architecture.TEST_CONVNEXT
+
+
+class Device(StrEnum):
+    """What to compute on; there is no automatic choice, so that a run never lands elsewhere than it says."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Monitor(StrEnum):
+    """The one metric on val_select that decides both when to stop and which checkpoint is the best."""
+
+    VAL_LOSS = "val_loss"
+    VAL_AUROC = "val_auroc"
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether an improvement is upwards."""
+        return self is Monitor.VAL_AUROC
+
+
+class ClassWeighting(StrEnum):
+    """Weights of the classes in the training loss: all 1, or inverse to their counts in the training split."""
+
+    NONE = "none"
+    BALANCED = "balanced"
+
+
+class Stretch(StrEnum):
+    """Which preprocessing (lens_pipeline.batches.preprocessing) the model sees its stamps through."""
+
+    ASINH_V1 = "asinh_v1"
+    ROBUST_CLIP_V1 = "robust_clip_v1"
+
+
+class TrainingConfig(Section):
+    """How the classifier is trained."""
+
+    model: Architecture = Field(Architecture.TEST_RESNET, description="timm architecture, trained from scratch")
+    preprocessing: Stretch = Field(Stretch.ASINH_V1, description="named function from pixels to what the model sees")
+    softening: float = Field(
+        1.0, gt=0, le=1000, description="noise sigmas at which the stretch turns from linear to logarithmic"
+    )
+    device: Device = Field(Device.CPU, description="cpu or cuda; cuda on a machine without enough GPUs is refused")
+    world_size: int = Field(2, ge=1, le=64, description="ranks that torchrun starts on this machine")
+    threads_per_rank: int = Field(0, ge=0, le=256, description="compute threads of a rank; 0: cores divided by ranks")
+    loader_threads: int = Field(1, ge=1, le=64, description="threads of a rank that gather rows ahead of the model")
+    seed: int = Field(1, ge=0, le=2**31 - 1, description="seed of weights, order, augmentation and dropout")
+    epochs: int = Field(8, ge=1, le=10_000, description="most epochs to train")
+    batch_size: int = Field(
+        64, ge=1, le=65_536, description="rows of one step over all ranks; a multiple of world_size"
+    )
+    validation_batch_size: int = Field(128, ge=1, le=65_536, description="rows of one validation batch of a rank")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="peak learning rate of AdamW")
+    min_learning_rate: float = Field(1e-6, ge=0, le=1, description="learning rate at the last step")
+    warmup_epochs: float = Field(1.0, ge=0, le=1000, description="epochs of linear warmup, by step")
+    weight_decay: float = Field(0.05, ge=0, le=10, description="AdamW weight decay of matrices and kernels")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of a label that is spread over all classes")
+    class_weighting: ClassWeighting = Field(ClassWeighting.NONE, description="weights of the classes in the loss")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
+    monitor: Monitor = Field(Monitor.VAL_LOSS, description="decides stopping and the best checkpoint")
+    patience: int = Field(5, ge=1, le=10_000, description="epochs without improvement after which training stops")
+    min_delta: float = Field(0.0, ge=0, le=10, description="smallest change of the monitor that is an improvement")
+    checkpoint_every_steps: int = Field(200, ge=1, description="steps between checkpoints within an epoch")
+    report_every_steps: int = Field(10, ge=1, description="steps between progress events")
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> "TrainingConfig":
+        if self.batch_size % self.world_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is over all ranks and must be a multiple of world_size {self.world_size}"
+            )
+        rows = self.batch_size // self.world_size
+        if self.model.has_batchnorm and rows < MIN_BATCHNORM_ROWS:
+            raise ValueError(
+                f"{self.model.value} normalises over the batch, and {rows} rows a rank (batch_size {self.batch_size} / "
+                f"world_size {self.world_size}) are too few for that: at least {MIN_BATCHNORM_ROWS} are needed, so "
+                f"batch_size >= {MIN_BATCHNORM_ROWS * self.world_size}"
+            )
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}"
+            )
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is more than epochs {self.epochs}")
+        return self

@@ -1,0 +1,79 @@
+"""One rank from start to end: read run.json, join the others, train, and leave word of a failure."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from lens_pipeline.batches.preprocessing import fit_preprocessing
+from lens_pipeline.contracts.errors import TrainingError
+from lens_pipeline.stamps.store import StampStore
+from lens_pipeline.training.failures import RankFailure
+from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.loop import Trainer
+from lens_pipeline.training.losses import RowLoss, class_weights
+from lens_pipeline.training.models import spec_for
+from lens_pipeline.training.processes import ATTEMPT
+from lens_pipeline.training.rows import read_rows
+from lens_pipeline.training.spec import RunSpec
+from lens_pipeline.training.world import World, joined
+
+
+class _Place:
+    """Where this rank is, for the words of a failure."""
+
+    def __init__(self) -> None:
+        self.epoch: int | None = None
+        self.step: int | None = None
+
+    def __call__(self, epoch: int, step: int) -> None:
+        self.epoch, self.step = epoch, step
+
+
+def main(arguments: list[str]) -> int:
+    """Train as run.json says. Returns the exit code: 1 after a failure that has been written down."""
+    if len(arguments) != 1:
+        print("usage: python -m torch.distributed.run ... -m lens_pipeline.training RUN.json", file=sys.stderr)
+        return 2
+    path = Path(arguments[0])
+    attempt = Path(os.environ.get(ATTEMPT, str(path.parent)))
+    place = _Place()
+    try:
+        _train(RunSpec.read(path), RunFolder(path.parent), attempt, place)
+    except Exception as error:
+        RankFailure.of(error, rank=int(os.environ.get("RANK", "0")), epoch=place.epoch, step=place.step).write(attempt)
+        raise
+    return 0
+
+
+def _train(spec: RunSpec, folder: RunFolder, attempt: Path, place: _Place) -> None:
+    config = spec.config
+    torch.set_num_threads(config.threads_per_rank or max(1, len(os.sched_getaffinity(0)) // config.world_size))
+    torch.use_deterministic_algorithms(True)
+    # Filling every fresh tensor with NaN, which that switch brings along, is a debugging aid and costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    folder.make()
+    with joined(config, attempt) as world:
+        _trainer(spec, folder, world, place).run()
+        world.barrier()
+
+
+def _trainer(spec: RunSpec, folder: RunFolder, world: World, place: _Place) -> Trainer:
+    config, contract = spec.config, spec.contract
+    store_publication, splits = spec.open_inputs()
+    store = StampStore.open(store_publication)
+    if store.contract.sha256() != contract.sha256():
+        raise TrainingError("the store's dataset contract isn't the run's. Materialize lens_classifier again.")
+    rows = read_rows(splits, store_publication)
+    return Trainer(
+        spec=spec,
+        folder=folder,
+        world=world,
+        store=store,
+        rows=rows,
+        preprocessing=fit_preprocessing(store, rows.train, name=config.preprocessing.value, softening=config.softening),
+        model_spec=spec_for(config.model, contract, config.dropout),
+        loss=RowLoss(class_weights(spec.class_counts, config.class_weighting), config.label_smoothing),
+        place=place,
+    )

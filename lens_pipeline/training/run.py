@@ -1,0 +1,283 @@
+"""The step's side of training: write run.json, start torchrun and watch it, and collect what it left. Imports no torch."""
+
+import fcntl
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lens_pipeline.contracts.catalogue import HISTORY
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.contracts.errors import ConfigError, TrainingError
+from lens_pipeline.storage.parquet import read_parquet
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.staging import Staging
+from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
+from lens_pipeline.training.config import Device, TrainingConfig
+from lens_pipeline.training.failures import TrainingCancelledError, explain
+from lens_pipeline.training.folder import HistoryReader, RunFolder
+from lens_pipeline.training.processes import end, refuse_missing_gpus, start, torchrun_command, torchrun_environment
+from lens_pipeline.training.progress import TerminalProgress
+from lens_pipeline.training.rows import read_rows, refuse_unusable
+from lens_pipeline.training.spec import RunSpec
+
+Event = dict[str, Any]
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """How a run ended.
+
+    Attributes
+    ----------
+    epochs : int
+        Epochs trained in full.
+    best_epoch : int
+        The epoch whose weights are the model.
+    best_value : float
+        The monitor there.
+    ended : str
+        Why it ended.
+    seconds : float
+        Wall time of this launch, start of the processes included.
+    was_complete : bool
+        Whether the run had ended before and nothing was trained now.
+    """
+
+    epochs: int
+    best_epoch: int
+    best_value: float
+    monitor: str
+    ended: str
+    seconds: float
+    was_complete: bool
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What was put into the version: row counts and where the model comes from."""
+
+    epochs: int
+    best_epoch: int
+    n_train: int
+    n_validation: int
+    checkpoint: str
+    history: pa.Table
+
+
+def prepare_run(config: TrainingConfig, store: Publication, splits: Publication, run_folder: Path) -> Path:
+    """Check everything that can be checked before the ranks start, and write run.json.
+
+    Returns
+    -------
+    Path
+        Of run.json.
+
+    Raises
+    ------
+    ConfigError
+        If the device isn't there.
+    TrainingError
+        If a class is missing in train or val_select, there are too few rows, or the folder holds another run.
+    SplitError
+        If the splits were made for another version of the store.
+    """
+    wanted = config.world_size if config.device is Device.CUDA else 0
+    if problem := refuse_missing_gpus(config.device, wanted):
+        raise ConfigError(problem)
+    # A section that another layer mixed its own base into is reduced to what is written down and used.
+    config = TrainingConfig.model_validate(config.model_dump(mode="json"))
+    contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
+    rows = read_rows(splits, store)
+    refuse_unusable(rows, contract, config)
+    spec = RunSpec(
+        config=config,
+        contract=contract,
+        store=str(store.folder.absolute()),
+        store_version=store.version,
+        splits=str(splits.folder.absolute()),
+        splits_version=splits.version,
+        class_counts=rows.counts(rows.train, len(contract.classes)),
+    )
+    run_folder.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(run_folder.absolute())
+    spec.write(folder.specification)
+    folder.make()
+    return folder.specification
+
+
+def launch(
+    run_folder: Path,
+    on_event: Callable[[Event], None] = lambda event: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> TrainingSummary:
+    """Start torchrun on a prepared run, pass its events on, and wait for its end; a run that stopped midway goes on.
+
+    Parameters
+    ----------
+    on_event : callable
+        Called with each event of history.jsonl: run_started, step, epoch, finished.
+    cancelled : callable
+        Asked five times a second; once it is true, every process is gone within 10 seconds.
+
+    Raises
+    ------
+    TrainingCancelledError
+        If it was cancelled; the last checkpoint stands.
+    TrainingError
+        Naming the rank that failed, step, cause and log file; or if another launcher is at work in the folder.
+    """
+    folder = RunFolder(run_folder.absolute())
+    spec = RunSpec.read(folder.specification)
+    started = time.monotonic()
+    with open(folder.lock, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(
+                f"another process is training in {folder.path}. Wait for it, or end it first."
+            ) from error
+        before, _ = newest_checkpoint(folder.checkpoints, run=spec.sha256())
+        was_complete = before is not None and before.progress.ended is not None
+        if not was_complete:
+            _run(spec, folder, on_event, cancelled)
+    last = _ended_checkpoint(folder, spec)
+    progress = last.progress
+    assert progress.best_epoch is not None
+    assert progress.best_value is not None
+    assert progress.ended is not None
+    return TrainingSummary(
+        epochs=len(progress.history),
+        best_epoch=progress.best_epoch,
+        best_value=progress.best_value,
+        monitor=spec.config.monitor.value,
+        ended=progress.ended,
+        seconds=time.monotonic() - started,
+        was_complete=was_complete,
+    )
+
+
+def collect(run_folder: Path, staging: Staging) -> TrainingResult:
+    """Copy the outcome of a finished run into a version: model, history, validation logits and ledgers.
+
+    Writes ``model.safetensors`` and ``model.json`` (the best epoch's), the HISTORY table, the table
+    ``validation_logits`` (epoch, task_id, logical, label, logit_*), and ``ledger-rank-*.ledger``.
+
+    Raises
+    ------
+    TrainingError
+        If the run hasn't ended, or its best checkpoint is damaged.
+    """
+    folder = RunFolder(run_folder.absolute())
+    spec = RunSpec.read(folder.specification)
+    last = _ended_checkpoint(folder, spec)
+    progress = last.progress
+    assert progress.best_checkpoint is not None
+    assert progress.best_epoch is not None
+    best = read_checkpoint(folder.checkpoints, progress.best_checkpoint, run=spec.sha256())
+    shutil.copyfile(best.model_file, staging.folder / "model.safetensors")
+    staging.write_json(
+        "model.json",
+        {
+            **best.about,
+            "best_epoch": progress.best_epoch,
+            "config": spec.config.model_dump(mode="json"),
+            "store_version": spec.store_version,
+            "splits_version": spec.splits_version,
+            "run": spec.sha256(),
+        },
+    )
+    history = _history_table(progress.history)
+    staging.write_table(None, history, HISTORY)
+    store, splits = spec.open_inputs()
+    staging.write_table("validation_logits", _validation_logits(folder, store, len(progress.history)))
+    for rank in range(spec.config.world_size):
+        shutil.copyfile(folder.ledger(rank), staging.folder / f"ledger-rank-{rank}.ledger")
+    rows = read_rows(splits, store)
+    staging.attributes.update(
+        {
+            "best_epoch": progress.best_epoch,
+            "epochs": len(progress.history),
+            "ended": progress.ended,
+            "monitor": spec.config.monitor.value,
+            "config": spec.config.model_dump(mode="json"),
+            "dataset_contract": spec.contract.model_dump(mode="json"),
+            "dataset_contract_sha256": spec.contract.sha256(),
+            "class_counts": list(spec.class_counts),
+        }
+    )
+    return TrainingResult(
+        epochs=len(progress.history),
+        best_epoch=progress.best_epoch,
+        n_train=len(rows.train),
+        n_validation=len(rows.validation),
+        checkpoint=best.name,
+        history=history,
+    )
+
+
+def _run(spec: RunSpec, folder: RunFolder, on_event: Callable[[Event], None], cancelled: Callable[[], bool]) -> None:
+    attempt = folder.next_attempt()
+    agent_log = attempt / "torchrun.log"
+    reader, terminal = HistoryReader(folder.history), TerminalProgress()
+    process = start(
+        torchrun_command(spec.config, folder.specification, attempt),
+        torchrun_environment(spec.config, attempt),
+        agent_log,
+    )
+    last_step = "before its first step"
+    try:
+        ended = False
+        while not ended:
+            ended = process.poll() is not None
+            for event in reader.new_events():
+                if event["event"] == "step":
+                    last_step = f"after epoch {event['epoch']}, step {event['step']}"
+                terminal.show(event)
+                on_event(event)
+            if cancelled():
+                raise TrainingCancelledError(
+                    f"training was cancelled {last_step}. Its last checkpoint stands in {folder.path}: "
+                    "materialize lens_classifier again to go on from there."
+                )
+            if not ended:
+                time.sleep(_POLL_SECONDS)
+    finally:
+        end(process)
+        terminal.close()
+    if process.returncode != 0:
+        raise TrainingError(
+            explain(attempt, agent_log, last_step, process.returncode)
+            + "\nThe last checkpoint stands: materialize lens_classifier again to go on from there."
+        )
+
+
+def _ended_checkpoint(folder: RunFolder, spec: RunSpec) -> Checkpoint:
+    last, damaged = newest_checkpoint(folder.checkpoints, run=spec.sha256())
+    if last is None or last.progress.ended is None:
+        stands = (
+            f"it stands at epoch {last.progress.epoch}, step {last.progress.step}" if last else "it has no checkpoint"
+        )
+        raise TrainingError(
+            f"the run in {folder.path} has not ended: {stands}. {' '.join(damaged)} Next: materialize lens_classifier."
+        )
+    return last
+
+
+def _history_table(history: list[dict[str, Any]]) -> pa.Table:
+    typed = {column.name: column.dtype for column in HISTORY.columns}
+    return pa.table({name: pa.array([row[name] for row in history], typed.get(name)) for name in history[0]})
+
+
+def _validation_logits(folder: RunFolder, store: Publication, epochs: int) -> pa.Table:
+    logits = pa.concat_tables([read_parquet(folder.validation(epoch)) for epoch in range(epochs)])
+    index = store.read_table(None, ["task_id", "logical", "label"])
+    places = pc.index_in(logits["logical"], value_set=index["logical"].combine_chunks())
+    named = index.take(places)
+    return logits.add_column(1, "task_id", named["task_id"]).add_column(3, "label", named["label"])

@@ -1,0 +1,124 @@
+"""run.json: what a run trains, on which versions, with which settings. Written by the step, read by every rank."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.contracts.errors import TrainingError
+from lens_pipeline.storage.atomic import write_atomically
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.config import TrainingConfig
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A run's specification.
+
+    Attributes
+    ----------
+    config : TrainingConfig
+        Every setting; the same object is logged and used.
+    contract : DatasetContract
+        What the stamps are.
+    store, splits : str
+        Folders of the published versions to read.
+    store_version, splits_version : str
+        Their versions, checked again by every rank.
+    class_counts : tuple of int
+        Training rows of each class.
+    """
+
+    config: TrainingConfig
+    contract: DatasetContract
+    store: str
+    store_version: str
+    splits: str
+    splits_version: str
+    class_counts: tuple[int, ...]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes this run this run: settings and versions, not the places they lie at."""
+        return {
+            "format": FORMAT,
+            "config": self.config.model_dump(mode="json"),
+            "contract": self.contract.sha256(),
+            "store_version": self.store_version,
+            "splits_version": self.splits_version,
+        }
+
+    def sha256(self) -> str:
+        """Hash of the identity."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write run.json; a specification of another run that stands there already is refused.
+
+        Raises
+        ------
+        TrainingError
+            Naming what differs.
+        """
+        if path.exists():
+            before, now = RunSpec.read(path).identity(), self.identity()
+            changed = [
+                f"{name} {before['config'].get(name)} -> {value}"
+                for name, value in now.pop("config").items()
+                if before["config"].get(name) != value
+            ]
+            changed += [f"{name} {before[name]} -> {value}" for name, value in now.items() if before[name] != value]
+            if changed:
+                raise TrainingError(
+                    f"{path.parent} holds another run, and it can't be resumed as this one: {'; '.join(changed)}. "
+                    "Give this run a folder of its own."
+                )
+        content = {"format": FORMAT, "sha256": self.sha256(), **asdict(self)}
+        content["config"] = self.config.model_dump(mode="json")
+        content["contract"] = self.contract.model_dump(mode="json")
+        write_atomically(path, json.dumps(content, indent=1).encode())
+
+    @classmethod
+    def read(cls, path: Path) -> "RunSpec":
+        """Read run.json.
+
+        Raises
+        ------
+        TrainingError
+            If it isn't there, is damaged, or was changed by hand.
+        """
+        try:
+            loaded = json.loads(path.read_bytes())
+            found, written = loaded.pop("format"), loaded.pop("sha256")
+            if found != FORMAT:
+                raise ValueError(f"format {FORMAT} was expected, it has {found}")
+            if set(loaded) != {field.name for field in fields(cls)}:
+                raise ValueError(f"it has the fields {sorted(loaded)}")
+            loaded["config"] = TrainingConfig.model_validate(loaded["config"])
+            loaded["contract"] = DatasetContract.model_validate(loaded["contract"])
+            loaded["class_counts"] = tuple(loaded["class_counts"])
+            spec = cls(**loaded)
+            if spec.sha256() != written:
+                raise ValueError("it was changed after it was written")
+        except FileNotFoundError as error:
+            raise TrainingError(f"there is no run specification {path}. Next: materialize lens_classifier.") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(
+                f"{path} is not a run specification that can be used: {error}. Remove its folder and materialize "
+                "lens_classifier again."
+            ) from error
+        return spec
+
+    def open_inputs(self) -> tuple[Publication, Publication]:
+        """Open store and splits, and refuse other versions than the run was made for."""
+        store, splits = Publication.open(Path(self.store)), Publication.open(Path(self.splits))
+        for publication, wanted in ((store, self.store_version), (splits, self.splits_version)):
+            if publication.version != wanted:
+                raise TrainingError(
+                    f"{publication.folder} holds version {publication.version}, this run is about {wanted}. "
+                    "Materialize lens_classifier again."
+                )
+        return store, splits

@@ -1,0 +1,24 @@
+"""What all tests share: every test publishes into its own home, and real data are found or the test says why not."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LENS_PIPELINE_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("LENS_PIPELINE_PRESET", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real sky pixels; without it the test is skipped, saying where it was looked for."""
+    folder = Path(os.environ.get("LENS_PIPELINE_REAL_DATA") or ROOT / ".." / "shared" / "data").resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}; set LENS_PIPELINE_REAL_DATA")
+    return folder

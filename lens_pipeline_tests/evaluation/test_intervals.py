@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from lens_pipeline.evaluation.intervals import clopper_pearson, clustered_mean, clustered_proportion, kish, wilson
+
+
+@pytest.mark.parametrize("n", [10, 50, 400])
+def test_clopper_pearson_never_covers_less_than_it_says(n: int) -> None:
+    limits = np.array([clopper_pearson(k, n) for k in range(n + 1)])
+    for p in np.linspace(0.01, 0.99, 49):
+        inside = (limits[:, 0] <= p) & (p <= limits[:, 1])
+        assert stats.binom.pmf(np.flatnonzero(inside), n, p).sum() >= 0.95
+
+
+def test_wilson_covers_95_percent_when_averaged_over_p() -> None:
+    n = 50
+    limits = np.array([wilson(k, n) for k in range(n + 1)])
+    chances = np.linspace(0.01, 0.99, 99)
+    covered = [stats.binom.pmf(np.flatnonzero((limits[:, 0] <= p) & (p <= limits[:, 1])), n, p).sum() for p in chances]
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_no_false_positive_among_600_leaves_open_what_the_rule_of_three_says() -> None:
+    low, high = clopper_pearson(0, 600)
+    assert low == 0
+    assert high == pytest.approx(1 - 0.025 ** (1 / 600), rel=1e-9)
+
+
+@pytest.mark.parametrize(("galaxies", "copies", "p"), [(30, 50, 0.8), (10, 50, 0.95), (200, 5, 0.5)])
+def test_intervals_over_galaxies_cover_where_plain_ones_do_not(galaxies: int, copies: int, p: float) -> None:
+    rng = np.random.default_rng(7)
+    icc, draws = 0.1, 400
+    a, b = p * (1 - icc) / icc, (1 - p) * (1 - icc) / icc
+    cluster = np.repeat(np.arange(galaxies), copies)
+    ours = plain = 0
+    for _ in range(draws):
+        success = rng.random((galaxies, copies)) < rng.beta(a, b, galaxies)[:, None]
+        estimate = clustered_proportion(success.ravel(), cluster)
+        assert estimate.low is not None
+        assert estimate.high is not None
+        ours += estimate.low <= p <= estimate.high
+        low, high = wilson(int(success.sum()), success.size)
+        plain += low <= p <= high
+    assert ours / draws >= 0.92
+    assert plain / draws < 0.92
+
+
+def test_rows_alone_in_their_galaxies_get_the_plain_interval() -> None:
+    success = np.arange(50) < 20
+    estimate = clustered_proportion(success, np.arange(50), exact=True)
+    assert (estimate.low, estimate.high) == pytest.approx(clopper_pearson(20, 50))
+    assert estimate.n_eff == 50
+
+
+def test_identical_repeats_of_a_galaxy_count_as_one() -> None:
+    rng = np.random.default_rng(1)
+    galaxy = rng.random(100) < 0.3
+    once = clustered_proportion(galaxy, np.arange(100))
+    often = clustered_proportion(np.repeat(galaxy, 40), np.repeat(np.arange(100), 40))
+    assert often.n_eff == pytest.approx(100, rel=0.02)
+    assert once.low is not None
+    assert often.low == pytest.approx(once.low, abs=0.01)
+
+
+def test_all_recovered_in_few_galaxies_is_no_more_sure_than_the_galaxies() -> None:
+    estimate = clustered_proportion(np.ones(500), np.repeat(np.arange(10), 50))
+    assert estimate.value == 1
+    assert estimate.low is not None
+    assert estimate.low < 0.75
+
+
+def test_weights_lower_the_effective_number_to_that_of_kish() -> None:
+    rng = np.random.default_rng(2)
+    weights = rng.lognormal(0, 1, 400)
+    success = rng.random(400) < 0.5
+    estimate = clustered_proportion(success, np.arange(400), weights)
+    assert estimate.value == pytest.approx(np.average(success, weights=weights))
+    assert estimate.n_eff is not None
+    assert estimate.n_eff <= kish(weights) < 250
+
+
+def test_one_galaxy_and_no_rows_give_no_interval_and_say_why() -> None:
+    alone = clustered_proportion([True, False], [0, 0])
+    assert (alone.value, alone.low, alone.high) == (0.5, None, None)
+    assert "one galaxy" in str(alone.reason)
+    nothing = clustered_proportion([], [])
+    assert (nothing.value, nothing.low) == (None, None)
+    assert "no rows" in str(nothing.reason)
+    assert clustered_mean([1.0, 2.0], [0, 0]).low is None
+
+
+def test_the_interval_of_a_mean_widens_with_galaxies_that_agree_with_themselves() -> None:
+    rng = np.random.default_rng(3)
+    galaxy = rng.normal(size=40)
+    spread = clustered_mean(np.repeat(galaxy, 25), np.repeat(np.arange(40), 25))
+    assert spread.low is not None
+    assert spread.high is not None
+    expected = 2 * stats.t.ppf(0.975, 39) * galaxy.std(ddof=1) / np.sqrt(40)
+    assert spread.high - spread.low == pytest.approx(expected, rel=0.01)

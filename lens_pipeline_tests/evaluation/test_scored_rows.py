@@ -1,0 +1,47 @@
+import pyarrow as pa
+import pytest
+
+from lens_pipeline.contracts.errors import ContractError, EvaluationError
+from lens_pipeline.evaluation.scored_rows import join_store, open_rows
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline_tests.evaluation.conftest import Evaluated
+
+
+def _scores_with(survey: Evaluated, name: str, values: pa.Array) -> Publication:
+    table = survey.chain.scores.read_table()
+    changed = table.set_column(table.schema.get_field_index(name), name, values)
+    with survey.chain.stage("scores", survey.chain.store, survey.chain.classifier) as staging:
+        staging.write_table(None, changed)
+        return staging.commit()
+
+
+def test_logits_kept_in_half_precision_are_refused(survey: Evaluated) -> None:
+    logits = survey.chain.scores.read_table()["logit"].cast(pa.float16())
+    with pytest.raises(EvaluationError, match="stores logits in 16 bits"):
+        open_rows(_scores_with(survey, "logit", logits), "val_select")
+
+
+def test_a_logit_that_is_not_a_number_is_refused_and_named(survey: Evaluated) -> None:
+    logits = survey.chain.scores.read_table()["logit"].to_pylist()
+    logits[0] = float("nan")
+    with pytest.raises(ContractError, match=r"1 of .* rows of 'scores' have a logit that is not finite"):
+        open_rows(_scores_with(survey, "logit", pa.array(logits, pa.float32())), "val_select")
+
+
+def test_a_scored_row_that_the_store_does_not_know_is_refused_and_named(survey: Evaluated) -> None:
+    names = survey.chain.scores.read_table()["task_id"].to_pylist()
+    names[survey.chain.scores.read_table()["split"].to_pylist().index("val_select")] = "stranger"
+    scores = _scores_with(survey, "task_id", pa.array(names))
+    with pytest.raises(EvaluationError, match=r"1 of 120 scored rows are not in stamp_store .*stranger"):
+        join_store(open_rows(scores, "val_select"), scores=scores, store=survey.chain.store)
+
+
+def test_rows_are_joined_by_key_and_never_by_place(survey: Evaluated) -> None:
+    chain = survey.chain
+    table = chain.scores.read_table()
+    with chain.stage("scores", chain.store, chain.classifier) as staging:
+        staging.write_table(None, table.take(pa.array(range(table.num_rows))[::-1]))
+        scores = staging.commit()
+    rows = join_store(open_rows(scores, "val_select"), scores=scores, store=chain.store)
+    assert all(key.startswith(galaxy) for key, galaxy in rows.select("task_id", "galaxy_id").iter_rows())
+    assert rows["is_lens"].equals(rows["lens_model"] != "CONTROL", null_equal=True, check_names=False)

@@ -1,0 +1,25 @@
+import pytest
+from pydantic import ValidationError
+
+from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig, StampsConfig
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "said"),
+    [
+        (ParentSampleConfig, {"n_galaxies": 0}, "greater than or equal to 1"),
+        (ParentSampleConfig, {"galaxies": 5}, "Extra inputs are not permitted"),
+        (ParentSampleConfig, {"source": "real_cutouts"}, "needs a folder"),
+        (ParentSampleConfig, {"folder": "x"}, "reads no folder"),
+        (ParentSampleConfig, {"noise_correlation_low": 0.4, "noise_correlation_high": 0.3}, "above"),
+        (InjectionConfig, {"theta_e_low_arcsec": 3.0}, "theta_e_low_arcsec = 3.0 is above theta_e_high_arcsec"),
+        (InjectionConfig, {"share_sie": 0.7, "share_sis": 0.4}, "above 1"),
+        (InjectionConfig, {"injections_per_galaxy": 0}, "greater than or equal to 1"),
+        (StampsConfig, {"rows_per_fragment": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_a_setting_that_is_unknown_out_of_range_or_contradicts_another_is_refused(
+    section: type, settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValidationError, match=said):
+        section(**settings)

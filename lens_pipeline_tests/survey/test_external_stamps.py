@@ -1,0 +1,169 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.storage.parquet import read_parquet
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey.config import ParentSampleConfig, Source
+
+from .conftest import Survey
+
+
+@pytest.fixture
+def folder(tmp_path: Path, small: dict[str, Publication]) -> Path:
+    """The simulated stamps as somebody else's files, which name no galaxies and no weights."""
+    out = tmp_path / "theirs"
+    out.mkdir()
+    for fragment in small["stamps"].attributes["fragments"]:
+        table = read_parquet(small["stamps"].path(fragment["file"])).drop_columns(["galaxy_id", "weight"])
+        pq.write_table(table, out / fragment["file"], row_group_size=5)
+    return out
+
+
+def config(folder: Path) -> ParentSampleConfig:
+    return ParentSampleConfig(source=Source.EXTERNAL_STAMPS, folder=str(folder))
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def test_a_folder_of_files_is_used_where_it_is_and_hashed_whole(survey: Survey, folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    parent = survey.parents(config(folder))
+    stamps = survey.stamps(parent, survey.manifest(parent))
+    assert stamps.attributes["fragments"] == [
+        {"file": str(path), "rows": rows, "sha256": sha256_of(path)}
+        for path, rows in zip(sorted(folder.iterdir()), (16, 16, 4), strict=True)
+    ]
+    assert [file["row_groups"] for file in parent.attributes["files"]] == [4, 4, 1]
+    assert [path.name for path in stamps.folder.rglob("*.parquet")] == []
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_galaxies_are_matched_on_the_sky_where_rows_name_none(
+    survey: Survey, folder: Path, small: dict[str, Publication]
+) -> None:
+    def jitter(table: pa.Table) -> pa.Table:
+        moved = pa.array([dec + 0.3 / 3600 * (i % 2) for i, dec in enumerate(table["dec"].to_pylist())])
+        return table.set_column(table.column_names.index("dec"), "dec", moved)
+
+    rewrite(folder / "fragment-00000.parquet", jitter)
+    parent = survey.parents(config(folder))
+    assert parent.read_table().num_rows == 12
+    manifest = survey.manifest(parent).read_table()
+    ours = small["injection_manifest"].read_table()
+    galaxy = dict(zip(ours["task_id"].to_pylist(), ours["galaxy_id"].to_pylist(), strict=True))
+    named = zip(manifest["task_id"].to_pylist(), manifest["galaxy_id"].to_pylist(), strict=True)
+    assert len({(galaxy[key], name) for key, name in named}) == 12
+    assert set(manifest["galaxy_id"].to_pylist()) == set(parent.read_table()["galaxy_id"].to_pylist())
+
+
+def test_an_unnamed_row_beside_a_named_galaxy_is_of_that_galaxy(
+    survey: Survey, folder: Path, small: dict[str, Publication]
+) -> None:
+    name = "fragment-00000.parquet"
+    pq.write_table(read_parquet(small["stamps"].path(name)).slice(0, 1), folder / "a-named.parquet")
+    first = read_parquet(small["stamps"].path(name)).slice(0, 1)["galaxy_id"][0].as_py()
+    rewrite(folder / name, lambda table: table.slice(1, 2))
+    manifest = survey.manifest(survey.parents(config(folder))).read_table()
+    assert manifest["galaxy_id"].to_pylist()[:3] == [first] * 3
+
+
+def test_the_manifest_is_the_rows_without_pixels_under_our_names(survey: Survey, folder: Path) -> None:
+    parent = survey.parents(config(folder))
+    manifest = survey.manifest(parent)
+    table = manifest.read_table()
+    assert table.num_rows == 36
+    assert "stamp_npz" not in table.column_names
+    assert "psfsize_r" in table.column_names
+    assert set(table["weight"].to_pylist()) == {1.0}
+
+
+def test_columns_of_another_width_and_rows_without_position_are_taken_as_they_are(survey: Survey, folder: Path) -> None:
+    def narrow(table: pa.Table) -> pa.Table:
+        for name, dtype in (("theta_e_arcsec", pa.float32()), ("cutout_ok", pa.int32()), ("lens_model", pa.large_string())):
+            table = table.set_column(table.column_names.index(name), name, table[name].cast(dtype))
+        for name in ("ra", "dec"):
+            table = table.set_column(table.column_names.index(name), name, pa.nulls(table.num_rows, pa.float64()))
+        return table
+
+    rewrite(folder / "fragment-00002.parquet", narrow)
+    parent = survey.parents(config(folder))
+    manifest = survey.manifest(parent).read_table()
+    unplaced = [name for name in manifest["galaxy_id"].to_pylist() if name.startswith("unplaced-")]
+    assert len(unplaced) == 4
+    assert manifest.schema.field("theta_e_arcsec").type == pa.float64()
+
+
+def drop(name: str) -> Callable[[pa.Table], pa.Table]:
+    return lambda table: table.drop_columns([name])
+
+
+def retype(table: pa.Table) -> pa.Table:
+    place = table.column_names.index("theta_e_arcsec")
+    return table.set_column(place, "theta_e_arcsec", table["theta_e_arcsec"].cast(pa.string()))
+
+
+def rename(table: pa.Table) -> pa.Table:
+    return table.rename_columns(["brick" if name == "region_id" else name for name in table.column_names])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (drop("cutout_ok"), r"fragment-00001.parquet does not follow .*column 'cutout_ok' is missing"),
+        (rename, r"fragment-00001.parquet does not follow .*column 'region_id' is missing"),
+        (retype, r"fragment-00001.parquet does not follow .*column 'theta_e_arcsec' is string, wanted double"),
+    ],
+)
+def test_a_column_missing_renamed_or_retyped_in_any_file_is_refused_before_any_work(
+    survey: Survey, folder: Path, change: Callable[[pa.Table], pa.Table], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite(folder / "fragment-00001.parquet", change)
+
+    def no_work(*_: Any) -> str:
+        raise AssertionError("a file was hashed before all footers were checked")
+
+    monkeypatch.setattr("lens_pipeline.survey.external_stamps.sha256_of", no_work)
+    with pytest.raises(ContractError, match=said):
+        survey.parents(config(folder))
+
+
+def test_a_file_that_is_no_parquet_is_named_with_every_other_bad_one(survey: Survey, folder: Path) -> None:
+    (folder / "fragment-00000.parquet").write_bytes(b"not parquet")
+    rewrite(folder / "fragment-00002.parquet", drop("lens_model"))
+    with pytest.raises(ContractError, match=r"2 of 3 files can't be used.*fragment-00000.*fragment-00002"):
+        survey.parents(config(folder))
+
+
+def test_an_absent_folder_an_empty_one_and_links_are_refused(survey: Survey, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no folder"):
+        survey.parents(config(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"holds no \*.parquet file; it holds nothing"):
+        survey.parents(config(tmp_path / "empty"))
+    (folder / "link.parquet").symlink_to(folder / "fragment-00000.parquet")
+    with pytest.raises(ContractError, match=r"link.parquet is a symbolic link"):
+        survey.parents(config(folder))
+    (folder / "link.parquet").unlink()
+    (tmp_path / "linked").symlink_to(folder)
+    with pytest.raises(ContractError, match="linked is a symbolic link"):
+        survey.parents(config(tmp_path / "linked"))
+
+
+def test_rows_of_null_or_unknown_lens_model_are_counted_and_not_taken_for_lenses(survey: Survey, folder: Path) -> None:
+    def spoil(table: pa.Table) -> pa.Table:
+        models = table["lens_model"].to_pylist()
+        models[1], models[2] = None, "BANANA"
+        return table.set_column(table.column_names.index("lens_model"), "lens_model", pa.array(models))
+
+    rewrite(folder / "fragment-00000.parquet", spoil)
+    manifest = survey.manifest(survey.parents(config(folder)))
+    assert manifest.read_table()["lens_model"].to_pylist()[1:3] == [None, "BANANA"]

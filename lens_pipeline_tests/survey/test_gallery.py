@@ -1,0 +1,36 @@
+import io
+
+import numpy as np
+from PIL import Image
+
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey.gallery import colour, sky_map_png, stamps_png
+
+from .conftest import Survey, real_config
+from .test_real_cutouts import Cubes
+
+
+def opened(png: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(png))
+
+
+def test_the_gallery_is_a_small_picture_of_injections_controls_and_differences(small: dict[str, Publication]) -> None:
+    png = stamps_png(small["stamps"])
+    assert len(png) < 150_000
+    image = np.asarray(opened(png).convert("RGB"))
+    assert image.shape[0] > 250
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 100
+
+
+def test_a_red_galaxy_is_red_and_a_blue_arc_blue() -> None:
+    red, blue = np.zeros((3, 16, 16)), np.zeros((3, 16, 16))
+    red[:, 8, 8], blue[:, 8, 8] = (0.02, 0.1, 0.25), (0.08, 0.1, 0.11)
+    r, _, b = (int(value) for value in colour(red)[8, 8])
+    assert r > b
+    r, _, b = (int(value) for value in colour(blue)[8, 8])
+    assert b > r
+
+
+def test_the_sky_map_is_drawn_with_and_without_positions(survey: Survey, small: dict[str, Publication], cubes: Cubes) -> None:
+    assert opened(sky_map_png(small["parent_sample"])).size[0] > 400
+    assert opened(sky_map_png(survey.parents(real_config(cubes())))).size[0] > 400

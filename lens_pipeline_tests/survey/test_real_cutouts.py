@@ -1,0 +1,146 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.survey.cutouts import open_cutouts
+
+from .conftest import Survey, real_config
+from .test_stamps import rows_of
+
+Cubes = Callable[..., Path]
+
+
+def test_a_cube_of_cutouts_becomes_galaxies_that_say_what_is_known_and_what_assumed(survey: Survey, cubes: Cubes) -> None:
+    folder = cubes()
+    parent = survey.parents(real_config(folder, galaxy_prefix="des_lrg"))
+    rows = parent.read_table().to_pylist()
+    assert [row["galaxy_id"] for row in rows] == ["des_lrg-0000", "des_lrg-0001", "des_lrg-0002"]
+    assert [row["region_id"] for row in rows] == [row["galaxy_id"] for row in rows]
+    for name in ("ra", "dec", "mag_r", "psf_fwhm_r", "psfdepth_r", "ebv"):
+        assert {row[name] for row in rows} == {None}
+    assert all(row["psf_is_assumed"] and row["psf_fwhm_assumed_r"] == 1.0 for row in rows)
+    assert [row["pixel_sigma_r"] for row in rows] == pytest.approx([0.003] * 3, rel=0.1)
+    assert "no PSF" in parent.attributes["assumptions"][0]
+    assert parent.attributes["files"][0] == {"path": str(folder / "g.fits"), "sha256": sha256_of(folder / "g.fits")}
+
+
+def test_stamps_are_cut_around_the_galaxy_and_their_controls_are_the_cutouts(survey: Survey, cubes: Cubes) -> None:
+    folder = cubes()
+    parent = survey.parents(real_config(folder))
+    cutouts = open_cutouts(parent.path("cutouts.npy"))
+    with fits.open(folder / "r.fits") as hdus:
+        assert np.array_equal(cutouts[2, 1], hdus[0].data[2, 3:67, 3:67])
+    # The galaxy's centre is at pixel 32 of 0 to 63: half a pixel from the stamp's centre, and arcs go around it.
+    row = parent.read_table().to_pylist()[0]
+    assert (row["host_x_arcsec"], row["host_y_arcsec"]) == pytest.approx((0.1315, 0.1315), abs=0.01)
+    manifest = survey.manifest(parent, injections_per_galaxy=5)
+    made = rows_of(survey.stamps(parent, manifest)).to_pylist()
+    assert len(made) == 3 * 6
+    assert {row["psf_fwhm_used_r"] for row in made} == {row["psfdepth_r"] for row in made} == {None}
+    assert {row["pair_id"] for row in made if row["lens_model"] != "CONTROL"} == {f"cutout-000{i}-c" for i in range(3)}
+
+
+def test_a_catalogue_names_and_places_the_galaxies(survey: Survey, cubes: Cubes, tmp_path: Path) -> None:
+    path = tmp_path / "galaxies.csv"
+    Table({"GALAXY_ID": ["a", "b", "c"], "REGION_ID": ["x", "x", "y"], "RA": [1.0, 2.0, 3.0], "DEC": [0.1, 0.2, 0.3]}).write(path)
+    rows = survey.parents(real_config(cubes(), catalogue=str(path))).read_table().to_pylist()
+    assert [(row["galaxy_id"], row["region_id"], row["ra"]) for row in rows] == [("a", "x", 1), ("b", "x", 2), ("c", "y", 3)]
+
+
+def nan(band: str, hdu: fits.PrimaryHDU) -> None:
+    if band == "z":
+        hdu.data[1, 40, 40] = np.nan
+
+
+def short(band: str, hdu: fits.PrimaryHDU) -> None:
+    if band == "r":
+        hdu.data = hdu.data[:2].copy()
+
+
+def counts(band: str, hdu: fits.PrimaryHDU) -> None:
+    hdu.header["BUNIT"] = "adu"
+
+
+def coarse(band: str, hdu: fits.PrimaryHDU) -> None:
+    hdu.header["PIXSCALE"] = 0.2637
+
+
+def no_scale(band: str, hdu: fits.PrimaryHDU) -> None:
+    del hdu.header["PIXSCALE"]
+
+
+def flat(band: str, hdu: fits.PrimaryHDU) -> None:
+    hdu.data = hdu.data[0].copy()
+
+
+def small(band: str, hdu: fits.PrimaryHDU) -> None:
+    hdu.data = hdu.data[:, :50, :50].copy()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (nan, r"z.fits holds pixels that are not finite in 1 of 3 galaxies; first \(place in the cube\): 1"),
+        (short, r"differ in shape .*r.fits \(2, 71, 71\)"),
+        (counts, r"g.fits is in 'adu' \(BUNIT\), wanted nanomaggy"),
+        (coarse, r"0.2637 arcsec per pixel, 0.65% from the nominal 0.262; at most 0.50% is accepted"),
+        (no_scale, r"doesn't say its pixel scale"),
+        (flat, r"2 dimensions, wanted a cube"),
+        (small, r"50 x 50 pixels, a stamp has 64"),
+    ],
+)
+def test_a_cube_that_is_not_as_it_must_be_is_refused(
+    survey: Survey, cubes: Cubes, change: Callable[[str, fits.PrimaryHDU], None], said: str
+) -> None:
+    with pytest.raises(ContractError, match=said):
+        survey.parents(real_config(cubes(change)))
+    assert survey.home.versions("test", "parent_sample") == []
+
+
+def test_a_missing_band_a_damaged_file_and_a_link_are_refused(survey: Survey, cubes: Cubes) -> None:
+    folder = cubes()
+    (folder / "g.fits").write_bytes(b"SIMPLE  = broken")
+    with pytest.raises(ContractError, match=r"g.fits can't be read as FITS"):
+        survey.parents(real_config(folder))
+    (folder / "g.fits").unlink()
+    with pytest.raises(ConfigError, match=r"lacks g.fits"):
+        survey.parents(real_config(folder))
+    (folder / "g.fits").symlink_to(folder / "r.fits")
+    with pytest.raises(ContractError, match="symbolic link"):
+        survey.parents(real_config(folder))
+
+
+def test_a_catalogue_of_other_length_or_with_a_galaxy_twice_is_refused(survey: Survey, cubes: Cubes, tmp_path: Path) -> None:
+    path = tmp_path / "galaxies.csv"
+    Table({"galaxy_id": ["a", "b"]}).write(path)
+    with pytest.raises(ContractError, match="has 2 rows and the cubes hold 3 galaxies"):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+    Table({"galaxy_id": ["a", "b", "a"]}).write(path, overwrite=True)
+    with pytest.raises(ContractError, match="names galaxies more than once: a"):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+    with pytest.raises(ConfigError, match="there is no file"):
+        survey.parents(real_config(cubes(), catalogue=str(tmp_path / "nothing.csv")))
+
+
+@pytest.mark.real_data
+def test_the_des_cutouts_make_stamps_with_their_measured_noise(survey: Survey, real_data: Path) -> None:
+    parent = survey.parents(real_config(real_data / "des_lrg_cutouts", galaxy_prefix="des_lrg"))
+    rows = parent.read_table().to_pylist()
+    assert len(rows) == 30
+    assert rows[7]["galaxy_id"] == "des_lrg-0007"
+    # The figures that stand in the data's own README.
+    for band, sigma in (("g", 0.0029), ("r", 0.0044), ("z", 0.0125)):
+        assert np.median([row[f"pixel_sigma_{band}"] for row in rows]) == pytest.approx(sigma, rel=0.15)
+    # 0.28 is said of all pixels, faint galaxies included; clipped to sky alone it is less.
+    assert 0.1 < rows[0]["noise_correlation"] < 0.28
+    # Every cutout has its galaxy on pixel 32 of 0 to 63.
+    assert np.median([row["host_x_arcsec"] for row in rows]) == pytest.approx(0.13, abs=0.05)
+    assert 18.3 < np.median([row["mag_aperture_r"] for row in rows]) < 21
+    made = rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=2)))
+    assert made.num_rows == 90

@@ -1,0 +1,169 @@
+"""A small survey that a small model can learn, published as a real store with real splits; and ranks without torchrun.
+
+The ranks are forked from a server that has imported torch and timm once, so that a run of two ranks starts in a blink.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lens_pipeline.contracts.catalogue import REGION_SPLITS, SPLIT_ROWS
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.stamps.encode import encode_stamp
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.processes import ATTEMPT
+from lens_pipeline.training.run import prepare_run
+from lens_pipeline_tests.stamps.making import make_rows, make_store, publish_stamps
+
+CONTRACT = DatasetContract(stamp_size=16)
+SHARES = {"train": 0.5, "val_select": 0.25, "val_calibrate": 0.125, "test": 0.125}
+QUICK: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 32,
+    "threads_per_rank": 1,
+    "warmup_epochs": 0.5,
+    "checkpoint_every_steps": 3,
+    "report_every_steps": 1,
+}
+
+Pixels = npt.NDArray[np.float32]
+
+
+def small_survey(
+    home: Home,
+    *,
+    n_galaxies: int = 120,
+    contract: DatasetContract = CONTRACT,
+    splits_of: Callable[[int], str] | None = None,
+) -> tuple[Publication, Publication]:
+    """Publish a lens and a control of each galaxy as a store, and splits of whole galaxies.
+
+    Parameters
+    ----------
+    splits_of : callable, optional
+        Galaxy number to split; by default in the order of SHARES.
+    """
+    rows = make_rows(2 * n_galaxies, contract)
+    names = [stamp_class.label_values[0] for stamp_class in contract.classes]
+    for number, row in enumerate(rows):
+        label = 0 if row["lens_model"] == "CONTROL" else 1 + number // 2 % (len(names) - 1)
+        row[contract.label_column] = names[label]
+        row["theta_e_arcsec"] = 1.1 if label else 0.0
+        row["stamp_npz"] = encode_stamp(_pixels(number, label, contract), contract)
+    renamed = [
+        {("object" if k == "task_id" and contract.key == "object" else k): v for k, v in row.items()} for row in rows
+    ]
+    store, _ = make_store(home, publish_stamps(home, [renamed], contract=contract))
+    return store, publish_splits(home, store, splits_of or _in_order(n_galaxies))
+
+
+def publish_splits(home: Home, store: Publication, split_of: Callable[[int], str]) -> Publication:
+    """Publish a split of each galaxy's rows."""
+    index = store.read_table(None, ["task_id", "logical", "label"])
+    split = [split_of(int(key.removeprefix("t")) // 2) for key in index["task_id"].to_pylist()]
+    rows = index.append_column("split", pa.array(split)).select([column.name for column in SPLIT_ROWS.columns])
+    regions = pa.table(
+        {"region_id": ["all"], "split": ["train"], "n_rows": [1], "n_galaxies": [1], "ra": [0.0], "dec": [0.0]}
+    )
+    with home.stage("tried", "region_splits", inputs=[store]) as staging:
+        staging.write_table(None, regions, REGION_SPLITS)
+        staging.write_table("rows", rows, SPLIT_ROWS)
+        return staging.commit()
+
+
+def prepared(folder: Path, survey: tuple[Publication, Publication], **settings: Any) -> RunFolder:
+    """Prepare a run; the rank processes come from `run_ranks` or from torchrun."""
+    prepare_run(TrainingConfig.model_validate({**QUICK, **settings}), *survey, folder)
+    return RunFolder(folder)
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """What goes wrong in one rank, right before a step: ``kill`` (SIGKILL) or ``nan`` (a loss that isn't a number)."""
+
+    what: str
+    rank: int
+    epoch: int
+    step: int
+
+
+def run_ranks(folder: RunFolder, world: int = 2, sabotage: Sabotage | None = None) -> list[int | None]:
+    """Run every rank of a prepared run to its end. Returns the exit codes; a rank that outlives a dead one is killed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lens_pipeline.training.rank"])
+    attempt = folder.next_attempt()
+    ranks = [
+        context.Process(target=_rank, args=(rank, world, folder.specification, attempt, sabotage))
+        for rank in range(world)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+        if process.is_alive() or process.exitcode != 0:
+            for other in ranks:
+                other.join(10)
+                other.kill()
+    return [process.exitcode for process in ranks]
+
+
+def _rank(rank: int, world: int, specification: Path, attempt: Path, sabotage: Sabotage | None) -> None:
+    from lens_pipeline.training import loop
+    from lens_pipeline.training.rank import main
+
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world), OMP_NUM_THREADS="1"
+    )
+    os.environ[ATTEMPT] = str(attempt)
+    if sabotage is not None and sabotage.rank == rank:
+        _arm(loop.Trainer, sabotage)
+    with open(attempt / f"rank-{rank}.log", "w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        raise SystemExit(main([str(specification)]))
+
+
+def _arm(trainer: Any, sabotage: Sabotage) -> None:
+    step = trainer._step
+
+    def sabotaged(self: Any, epoch: int, batch: Any, sums: Any) -> None:
+        if (epoch, batch.step) == (sabotage.epoch, sabotage.step):
+            if sabotage.what == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            loss = self.loss
+            self.loss = lambda logits_BO, labels_B: loss(logits_BO, labels_B) * float("nan")
+        step(self, epoch, batch, sums)
+
+    trainer._step = sabotaged
+
+
+def _pixels(number: int, label: int, contract: DatasetContract) -> Pixels:
+    """Noise, a galaxy, and for a lens a ring whose radius says which class it is."""
+    random = np.random.default_rng(number)
+    half = contract.stamp_size // 2
+    y, x = np.mgrid[-half:half, -half:half] + 0.5
+    radius = np.hypot(y, x) / half
+    stamp = random.normal(0, 1, contract.stamp_shape) + random.uniform(5, 20) * np.exp(-radius / 0.15)
+    if label:
+        stamp += random.uniform(2, 5) * np.exp(-0.5 * ((radius - 0.3 - 0.3 * (label - 1)) / 0.1) ** 2)
+    return (0.01 * stamp).astype(np.float32)
+
+
+def _in_order(n_galaxies: int) -> Callable[[int], str]:
+    ends = np.cumsum([round(share * n_galaxies) for share in SHARES.values()])
+
+    def split_of(galaxy: int) -> str:
+        return list(SHARES)[min(int(np.searchsorted(ends, galaxy, side="right")), len(SHARES) - 1)]
+
+    return split_of

@@ -1,0 +1,113 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from lens_pipeline.contracts.errors import TrainingError
+from lens_pipeline.training.checkpoint import (
+    Progress,
+    checkpoint_name,
+    newest_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+
+
+def _write(folder: Path, step: int, progress: Progress = Progress(), **changes: Any) -> str:
+    name = checkpoint_name(step)
+    content = {"run": "r", "about": {"a": 1}, "model": b"m%d" % step, "optimizer": b"o%d" % step, **changes}
+    write_checkpoint(folder, name, progress=progress, **content)
+    return name
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def test_progress_comes_back_as_it_was_written_to_the_last_bit(tmp_path: Path) -> None:
+    progress = Progress(
+        3, 7, 1, 0.1 + 0.2, 2, "step-000000001", [{"epoch": 0, "train_loss": 1 / 3}], [[1 / 7, 2.0]], None
+    )
+    name = _write(tmp_path, 5, progress)
+    assert read_checkpoint(tmp_path, name, run="r").progress == progress
+
+
+def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
+    for step in range(1, 7):
+        _write(tmp_path, step, Progress(best_checkpoint=checkpoint_name(2)))
+    assert _names(tmp_path) == [checkpoint_name(2), checkpoint_name(5), checkpoint_name(6)]
+    assert len(list(tmp_path.iterdir())) == 9
+
+
+def test_a_former_best_goes_when_there_is_a_better_one(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        _write(tmp_path, step, Progress(best_checkpoint=checkpoint_name(1 if step < 5 else 5)))
+    assert _names(tmp_path) == [checkpoint_name(4), checkpoint_name(5)]
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "remove", "cut_json"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_path: Path, harm: str) -> None:
+    _write(tmp_path, 1)
+    name = _write(tmp_path, 2)
+    model, text = tmp_path / f"{name}.model.safetensors", tmp_path / f"{name}.json"
+    if harm == "flip":
+        model.write_bytes(b"M2")
+    elif harm == "truncate":
+        model.write_bytes(b"m")
+    elif harm == "remove":
+        model.unlink()
+    else:
+        text.write_bytes(text.read_bytes()[:-20])
+    found, damaged = newest_checkpoint(tmp_path, run="r")
+    assert found is not None
+    assert found.name == checkpoint_name(1)
+    assert len(damaged) == 1
+    assert name in damaged[0]
+
+
+def test_tensors_whose_json_was_never_written_are_no_checkpoint(tmp_path: Path) -> None:
+    _write(tmp_path, 1)
+    (tmp_path / f"{checkpoint_name(2)}.model.safetensors").write_bytes(b"half")
+    found, damaged = newest_checkpoint(tmp_path, run="r")
+    assert found is not None
+    assert (found.name, damaged) == (checkpoint_name(1), [])
+
+
+def test_a_checkpoint_of_another_run_or_format_is_refused(tmp_path: Path) -> None:
+    name = _write(tmp_path, 1)
+    with pytest.raises(TrainingError, match="belongs to another run"):
+        read_checkpoint(tmp_path, name, run="other")
+    path = tmp_path / f"{name}.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(TrainingError, match="has format 2"):
+        read_checkpoint(tmp_path, name, run="r")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path, 1)
+    from lens_pipeline.training import checkpoint
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    with pytest.raises(OSError, match="No space"):
+        _write(tmp_path, 2)
+    found, _ = newest_checkpoint(tmp_path, run="r")
+    assert found is not None
+    assert found.name == checkpoint_name(1)
+
+
+def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path, run="r") == (None, [])
+
+
+def test_nothing_in_a_checkpoint_is_pickled(tmp_path: Path) -> None:
+    from lens_pipeline.training.forward import serialize
+
+    torch = pytest.importorskip("torch")
+    name = _write(tmp_path, 1, replace(Progress(), epoch=1), model=serialize({"w": torch.ones(2)}))
+    assert load_file(tmp_path / f"{name}.model.safetensors")["w"].tolist() == [1, 1]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}

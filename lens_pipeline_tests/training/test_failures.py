@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from lens_pipeline.contracts.errors import TrainingError
+from lens_pipeline.training.failures import RankFailure, explain
+
+AGENT_LOG = """
+Failures:
+[1]:
+  time      : 2026-01-01_00:00:00
+  rank      : {dead} (local_rank: {dead})
+  exitcode  : {code} (pid: 9594)
+Root Cause (first observed failure):
+[0]:
+  rank      : 0 (local_rank: 0)
+  exitcode  : 1 (pid: 9593)
+"""
+
+
+def _fail(attempt: Path, error: Exception, rank: int, epoch: int | None = 1, step: int | None = 4) -> None:
+    try:
+        raise error
+    except type(error) as raised:
+        RankFailure.of(raised, rank=rank, epoch=epoch, step=step).write(attempt)
+
+
+def _explain(attempt: Path, log: str = "") -> str:
+    (attempt / "torchrun.log").write_text(log)
+    return explain(attempt, attempt / "torchrun.log", "after epoch 1, step 3", 1)
+
+
+def test_the_rank_that_failed_by_itself_is_named_not_the_one_that_lost_its_peer(tmp_path: Path) -> None:
+    _fail(tmp_path, RuntimeError("[..] Connection closed by peer [127.0.0.1]:1"), rank=0)
+    _fail(tmp_path, ValueError("the disk ate it"), rank=1)
+    said = _explain(tmp_path)
+    assert said.startswith("rank 1 failed in epoch 1, step 4: ValueError: the disk ate it")
+    assert "raise error" in said
+
+
+@pytest.mark.parametrize("signal", [9, 7, 11])
+def test_a_rank_that_died_without_a_word_is_found_in_torchruns_log(tmp_path: Path, signal: int) -> None:
+    _fail(tmp_path, RuntimeError("Connection reset by peer"), rank=0)
+    said = _explain(tmp_path, AGENT_LOG.format(dead=1, code=-signal))
+    assert said.startswith(f"rank 1 was killed by signal {signal} after epoch 1, step 3")
+
+
+def test_a_rank_that_torchrun_itself_ended_is_not_the_cause(tmp_path: Path) -> None:
+    _fail(tmp_path, TrainingError("no"), rank=0, epoch=None, step=None)
+    said = _explain(tmp_path, AGENT_LOG.format(dead=1, code=-15))
+    assert said.startswith("rank 0 failed before the first step: TrainingError: no")
+
+
+def test_when_nobody_left_a_word_torchruns_own_last_lines_are_shown(tmp_path: Path) -> None:
+    said = _explain(tmp_path, "usage: run.py\nrun.py: error: unrecognized arguments: --nonsense\n")
+    assert "torchrun ended with code 1" in said
+    assert "unrecognized arguments" in said

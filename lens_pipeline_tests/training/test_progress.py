@@ -1,0 +1,58 @@
+import io
+from pathlib import Path
+from typing import Any
+
+from lens_pipeline.training.folder import HistoryReader, HistoryWriter
+from lens_pipeline.training.progress import TerminalProgress
+
+STEP: dict[str, Any] = {
+    "event": "step", "epoch": 1, "step": 5, "steps_per_epoch": 10, "epochs": 4, "loss": 0.5, "stamps_per_second": 900.0,
+}  # fmt: skip
+EPOCH: dict[str, Any] = {
+    "event": "epoch", "epoch": 1, "train_loss": 0.5, "val_loss": 0.4, "val_auroc": 0.9, "seconds": 3.0, "best": True,
+}  # fmt: skip
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _shown(out: io.StringIO, *events: dict[str, Any]) -> str:
+    progress = TerminalProgress(out)
+    for event in events:
+        progress.show(event)
+    progress.close()
+    return out.getvalue()
+
+
+def test_a_terminal_gets_one_line_that_moves_and_ends_with_a_fresh_one() -> None:
+    shown = _shown(_Terminal(), STEP, {**STEP, "step": 6})
+    assert shown.count("\n") == 1
+    assert shown.endswith("\n")
+    assert shown.count("\r") == 2
+    assert "epoch 1 step 6/10, loss 0.5000, 900 stamps/s" in shown
+
+
+def test_a_file_gets_plain_lines_and_no_control_characters() -> None:
+    shown = _shown(io.StringIO(), STEP, EPOCH)
+    assert shown == "epoch 1: training loss 0.5000, validation loss 0.4000, AUROC 0.9000, 3.0 s, best so far\n"
+
+
+def test_an_undefined_auroc_is_called_undefined() -> None:
+    assert "AUROC undefined" in _shown(io.StringIO(), {**EPOCH, "val_auroc": None})
+
+
+def test_a_half_written_event_waits_until_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"event": "of an earlier start"}\n')
+    reader, writer = HistoryReader(path), HistoryWriter(path)
+    writer.write("epoch", epoch=0)
+    with open(path, "a") as file:
+        file.write('{"event": "st')
+        file.flush()
+        assert [event["event"] for event in reader.new_events()] == ["epoch"]
+        file.write('ep"}\n')
+    assert [event["event"] for event in reader.new_events()] == ["step"]
+    assert reader.new_events() == []
+    writer.close()

@@ -1,0 +1,274 @@
+"""The same training through the real torchrun, as the asset starts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lens_pipeline.contracts.catalogue import HISTORY
+from lens_pipeline.contracts.errors import ConfigError, SplitError, TrainingError
+from lens_pipeline.stamps.ledger import Ledger
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training import checks
+from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.failures import TrainingCancelledError
+from lens_pipeline.training.figures import loss_curves
+from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.run import collect, launch, prepare_run
+from lens_pipeline.training.spec import RunSpec
+from lens_pipeline_tests.training.conftest import Survey
+from lens_pipeline_tests.training.making import QUICK, SHARES, prepared, publish_splits, small_survey
+
+
+def _processes_of(folder: RunFolder) -> list[int]:
+    """Every living process, torchrun and ranks, that names the run's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if str(folder.specification) in command and "lens_pipeline.training" in command and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def _gone_within(folder: RunFolder, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while _processes_of(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not _processes_of(folder)
+
+
+def _ranks_of(folder: RunFolder) -> list[int]:
+    """Ranks by their number: their parent is torchrun, and each has RANK in its environment."""
+    found = {}
+    for pid in _processes_of(folder):
+        pairs = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+        environment = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        if "LOCAL_RANK" in environment:
+            found[int(environment["RANK"])] = pid
+    return [found[rank] for rank in sorted(found)]
+
+
+def _listening_beyond_loopback(pids: list[int]) -> list[str]:
+    inodes = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            target = os.readlink(descriptor)
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    found = []
+    for table, loopback in (("tcp", "0100007F"), ("tcp6", "00000000000000000000000001000000")):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            address, state, inode = fields[1].split(":")[0], fields[3], fields[9]
+            if state == "0A" and inode in inodes and address != loopback:
+                found.append(fields[1])
+    return found
+
+
+def test_torchrun_trains_resumes_after_a_kill_and_is_collected_into_a_version(
+    survey: Survey, finished: RunFolder, run_path: Path
+) -> None:
+    folder = prepared(run_path, survey)
+    listening: list[str] = []
+
+    def kill_one_rank(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["epoch"] == 1 and _ranks_of(folder):
+            listening.extend(_listening_beyond_loopback(_processes_of(folder)))
+            os.kill(_ranks_of(folder)[1], signal.SIGKILL)
+
+    slow_enough = {**QUICK, "report_every_steps": 1}
+    assert RunSpec.read(folder.specification).config == TrainingConfig.model_validate(slow_enough)
+    with pytest.raises(TrainingError) as caught:
+        launch(run_path, kill_one_rank)
+    assert "rank 1 was killed by signal 9" in str(caught.value)
+    assert "stderr.log" in str(caught.value)
+    assert "materialize lens_classifier again" in str(caught.value)
+    assert listening == []
+    assert _gone_within(folder, 10)
+
+    events: list[dict[str, Any]] = []
+    summary = launch(run_path, events.append)
+    assert (summary.epochs, summary.was_complete, summary.ended) == (3, False, "all epochs were trained")
+    assert events[0]["event"] == "run_started"
+    assert events[0]["resumed_from"]
+    assert events[-1]["event"] == "finished"
+    assert launch(run_path).was_complete
+
+    made = _collect(folder, survey)
+    # The bits are those of an undisturbed run of ranks that torchrun did not start.
+    undisturbed = _collect(finished, survey)
+    assert made.version == undisturbed.version
+    HISTORY.validate(made.read_table(), where="the test")
+    for check in (checks.no_duplicated_fragments, checks.validation_is_whole):
+        assert check(made, survey[0], survey[1]).passed
+    assert loss_curves(made.read_table(), best_epoch=1).startswith(b"\x89PNG")
+
+
+def test_a_launcher_that_is_killed_leaves_no_process_behind(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey, epochs=500, patience=500)
+    code = f"from pathlib import Path; from lens_pipeline.training.run import launch; launch(Path({str(run_path)!r}))"
+    launcher = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(lambda: len(_ranks_of(folder)) == 2, 120)
+    finally:
+        launcher.kill()
+        launcher.wait()
+    assert _gone_within(folder, 10)
+
+
+def test_a_cancelled_run_is_gone_within_ten_seconds_and_says_that_it_can_go_on(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey, epochs=500, patience=500)
+    cancelled_at: list[float] = []
+
+    def cancelled() -> bool:
+        if not cancelled_at and len(_ranks_of(folder)) == 2:
+            cancelled_at.append(time.monotonic())
+        return bool(cancelled_at)
+
+    with pytest.raises(TrainingCancelledError, match="materialize lens_classifier again to go on"):
+        launch(run_path, cancelled=cancelled)
+    assert _gone_within(folder, 10 - (time.monotonic() - cancelled_at[0]))
+
+
+def test_a_second_launcher_in_the_same_folder_is_refused(survey: Survey, run_path: Path) -> None:
+    import fcntl
+
+    folder = prepared(run_path, survey)
+    with open(folder.lock, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TrainingError, match="another process is training"):
+            launch(run_path)
+
+
+def test_a_run_that_has_not_ended_cannot_be_published(survey: Survey, run_path: Path, tmp_path: Path) -> None:
+    prepared(run_path, survey)
+    with (
+        Home(tmp_path).stage("tried", "lens_classifier") as staging,
+        pytest.raises(TrainingError, match="has not ended"),
+    ):
+        collect(run_path, staging)
+
+
+@pytest.mark.parametrize("absent", ["val_select", "train"])
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_split_without_one_of_the_classes_is_refused_before_any_work(
+    survey: Survey, tmp_path: Path, absent: str, label: int
+) -> None:
+    class_name = ("control", "lens")[label]
+    splits = _without(survey, tmp_path, absent, label)
+    with pytest.raises(TrainingError, match=f"{absent} has no row of class {class_name}"):
+        prepare_run(TrainingConfig.model_validate(QUICK), survey[0], splits, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_fewer_rows_than_one_step_takes_are_refused(survey: Survey, run_path: Path) -> None:
+    with pytest.raises(TrainingError, match="train has 116 rows, fewer than one step takes"):
+        prepared(run_path, survey, batch_size=128)
+
+
+def test_cuda_on_a_machine_without_a_gpu_is_refused_before_any_work(
+    survey: Survey, run_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ConfigError, match="2 process.* want a GPU each, but this machine offers 0"):
+        prepared(run_path, survey, device="cuda")
+    assert not run_path.exists()
+
+
+def test_splits_of_another_store_are_refused(survey: Survey, tmp_path: Path) -> None:
+    _, others = small_survey(Home(tmp_path / "other"), n_galaxies=90)
+    with pytest.raises(SplitError, match="was made for stamp_store"):
+        prepare_run(TrainingConfig.model_validate(QUICK), survey[0], others, tmp_path / "run")
+
+
+def test_a_folder_that_holds_another_run_is_not_resumed_and_the_difference_is_named(
+    survey: Survey, run_path: Path
+) -> None:
+    prepared(run_path, survey)
+    with pytest.raises(TrainingError, match=r"learning_rate 0.002 -> 0.004; seed 1 -> 5"):
+        prepared(run_path, survey, learning_rate=4e-3, seed=5)
+
+
+def test_a_run_specification_that_was_changed_by_hand_is_refused(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey)
+    content = json.loads(folder.specification.read_text())
+    content["config"]["learning_rate"] = 0.1
+    folder.specification.write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match="changed after it was written"):
+        RunSpec.read(folder.specification)
+
+
+def test_a_row_that_a_rank_read_twice_turns_the_ledger_check_red(
+    survey: Survey, finished: RunFolder, tmp_path: Path
+) -> None:
+    import shutil
+
+    copied = RunFolder(tmp_path / "copied")
+    shutil.copytree(finished.path, copied.path)
+    ledger = Ledger(copied.ledger(0))
+    ledger.append(2, 4, _train_rows(survey)[:1])
+    ledger.close()
+    check = checks.no_duplicated_fragments(_collect(copied, survey), survey[0], survey[1])
+    assert not check.passed
+    assert "came 2 times in epoch 2" in check.first[0]
+
+
+def test_a_validation_that_left_a_row_out_turns_its_check_red(
+    survey: Survey, finished: RunFolder, tmp_path: Path
+) -> None:
+    made = _collect(finished, survey)
+    logits = made.read_table("validation_logits")
+    with Home(tmp_path).stage("tried", "lens_classifier") as staging:
+        staging.attributes.update(made.attributes)
+        staging.write_table("validation_logits", pa.concat_tables([logits.slice(0, 7), logits.slice(8)]))
+        check = checks.validation_is_whole(staging.commit(), survey[0], survey[1])
+    assert not check.passed
+    assert check.count == 1
+    assert f"{logits['task_id'][7]} came 0 times in epoch 0" in check.first[0]
+
+
+def _collect(folder: RunFolder, survey: Survey) -> Publication:
+    home = Home(folder.path / "published")
+    with home.stage("tried", "lens_classifier", inputs=list(survey)) as staging:
+        collect(folder.path, staging)
+        return staging.commit()
+
+
+def _train_rows(survey: Survey) -> Any:
+    from lens_pipeline.training.rows import read_rows
+
+    return read_rows(survey[1], survey[0]).train
+
+
+def _without(survey: Survey, path: Path, split: str, label: int) -> Publication:
+    index = survey[0].read_table(None, ["task_id", "label"])
+    labels = dict(zip(index["task_id"].to_pylist(), index["label"].to_pylist(), strict=True))
+    published = publish_splits(Home(path / "lacking"), survey[0], lambda galaxy: list(SHARES)[galaxy % 4])
+    rows = published.read_table("rows")
+    moved = [
+        "test" if name == split and labels[key] == label else name
+        for key, name in zip(rows["task_id"].to_pylist(), rows["split"].to_pylist(), strict=True)
+    ]
+    with Home(path / "lacking").stage("tried", "region_splits", inputs=[survey[0]]) as staging:
+        staging.write_table("rows", rows.set_column(rows.column_names.index("split"), "split", pa.array(moved)))
+        return staging.commit()
+
+
+def _wait_for(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.1)
