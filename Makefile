@@ -10,6 +10,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 export LENS_PIPELINE_HOME ?= $(CURDIR)/.lens_pipeline
 export DAGSTER_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export UV_LINK_MODE := copy
 
 .PHONY: help run test check lint types layers bench ui mlflow lock clean install

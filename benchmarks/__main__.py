@@ -12,7 +12,9 @@ _NOT_A_SUBJECT = frozenset({"__main__", "harness", "synthetic", "page"})
 
 def main() -> None:
     """Run all subjects, or those named, write their results and the page made from them."""
-    subjects = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name not in _NOT_A_SUBJECT)
+    subjects = sorted(
+        module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name not in _NOT_A_SUBJECT
+    )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Both sides of each ratio, in one run.")
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(subjects)}; by default all")
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: does it run at all?")

@@ -56,7 +56,9 @@ class Result:
     def write(self) -> None:
         """Write results/NAME.json."""
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{self.name}.json").write_text(json.dumps({**asdict(self), "reached": self.reached}, indent=1) + "\n")
+        (RESULTS / f"{self.name}.json").write_text(
+            json.dumps({**asdict(self), "reached": self.reached}, indent=1) + "\n"
+        )
 
     def line(self) -> str:
         """Return the result in one line."""
@@ -102,7 +104,9 @@ def machine() -> str:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        named = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        named = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         model = named[0] if named else model
     return f"{model}, {os.cpu_count()} CPUs, python {platform.python_version()}, numpy {np.__version__}"
 

@@ -26,7 +26,10 @@ def run(quick: bool) -> list[Result]:
                 build_store(config, stamps, staging)
 
         def naive() -> None:
-            with open(Path(folder) / "naive.f16", "wb") as pixels_file, open(Path(folder) / "naive.f32", "wb") as stats_file:
+            with (
+                open(Path(folder) / "naive.f16", "wb") as pixels_file,
+                open(Path(folder) / "naive.f32", "wb") as stats_file,
+            ):
                 for fragment in stamps.attributes["fragments"]:
                     for row in pq.read_table(stamps.folder / fragment["file"]).to_pylist():
                         with np.load(io.BytesIO(row["stamp_npz"])) as archive:

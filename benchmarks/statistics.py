@@ -21,7 +21,9 @@ def run(quick: bool) -> list[Result]:
             median = np.median(band)
             wanted[row] = median, np.median(np.abs(band - median))
 
-    result = compare("statistics", ours, numpy_median, against="np.median per band", goal=3.3, n=len(bands), rounds=rounds)
+    result = compare(
+        "statistics", ours, numpy_median, against="np.median per band", goal=3.3, n=len(bands), rounds=rounds
+    )
     if stats.tobytes() != wanted.tobytes():
         raise AssertionError("medians or MADs differ from numpy's")
     return [result]

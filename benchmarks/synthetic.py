@@ -44,7 +44,9 @@ def publish(home: Home, n: int, rows_per_file: int = 512) -> Publication:
         for start in range(0, n, rows_per_file):
             rows = range(start, min(start + rows_per_file, n))
             name = f"fragment-{start // rows_per_file:05d}.parquet"
-            write_parquet(_table(rows), staging.folder / name, compression="none", use_dictionary=False, row_group_size=256)
+            write_parquet(
+                _table(rows), staging.folder / name, compression="none", use_dictionary=False, row_group_size=256
+            )
             listed.append({"file": name, "rows": len(rows), "sha256": sha256_of(staging.folder / name)})
         staging.attributes.update(dataset_contract=CONTRACT.model_dump(mode="json"), fragments=listed)
         return staging.commit()

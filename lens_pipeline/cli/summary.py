@@ -1,8 +1,12 @@
 """``lens_pipeline summary``: the headline numbers of the current report, in a terminal."""
 
+from typing import Any
+
 from lens_pipeline.defs.sections import RunConfig
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.publication import Publication
+
+_COUNTED = {"n_positives": "injections", "n_negatives": "controls"}
 
 
 def run(preset: RunConfig) -> int:
@@ -13,11 +17,9 @@ def run(preset: RunConfig) -> int:
     completeness = workspace.open_version("completeness", report.inputs["completeness"])
     print(f"\n{workspace.dataset}: evaluation_report {report.version}\n")
     for row in report.read_table().to_pylist():
-        name = f"{row['metric']} ({row['split']})"
-        counts = f"n = {row['n_positives']:,} injections, {row['n_negatives']:,} controls"
-        print(
-            f"  {name:<34} {_value(row['value'], row['low'], row['high'], row['status'], row['reason']):<34} {counts}"
-        )
+        if row["split"] == "test":
+            value = _value(row["value"], row["low"], row["high"], row["status"], row["reason"])
+            print(f"  {row['metric']:<30}  {value:<32}  {_rests_on(row)}")
     _print_completeness(completeness)
     print(f"\n  page    {report.path('report.html')}")
     print(
@@ -43,8 +45,13 @@ def _print_completeness(completeness: Publication) -> None:
             print(f"    {row['cell']:<16} {value:<34} n = {row['n']:,}")
 
 
+def _rests_on(row: dict[str, Any]) -> str:
+    counts = [f"{row[column]:,} {what}" for column, what in _COUNTED.items() if row[column]]
+    return f"n = {' and '.join(counts)}" if row["value"] is not None else ""
+
+
 def _value(value: float | None, low: float | None, high: float | None, status: str, reason: str | None) -> str:
     if value is None:
-        return f"{status}: {(reason or '').partition(';')[0]};"
+        return f"{status}: {(reason or '').partition(';')[0]}"
     interval = f" [{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
     return f"{value:.4f}{interval}" + ("" if status == "ok" else f" ({status})")

@@ -6,11 +6,6 @@ from lens_pipeline.contracts.tables import Column, TableContract
 
 _TEXT, _INT, _FLOAT, _SINGLE, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.float32(), pa.bool_()
 
-_POSITION = (
-    Column("ra", _FLOAT, "right ascension, ICRS", "deg", minimum=0, maximum=360),
-    Column("dec", _FLOAT, "declination, ICRS", "deg", minimum=-90, maximum=90),
-)
-
 PARENT_SAMPLE = TableContract(
     name="parent_sample",
     meaning="Galaxies that may host an arc, one row a galaxy.",
@@ -19,8 +14,18 @@ PARENT_SAMPLE = TableContract(
     columns=(
         Column("galaxy_id", _TEXT, "name of the host galaxy"),
         Column("region_id", _TEXT, "unit of splitting: brick or HEALPix cell"),
-        Column("ra", _FLOAT, "right ascension, ICRS; null where the cutouts carry none", "deg", True),
-        Column("dec", _FLOAT, "declination, ICRS; null where the cutouts carry none", "deg", True),
+        Column(
+            "ra",
+            _FLOAT,
+            "right ascension, ICRS; null where the cutouts carry none",
+            "deg",
+            True,
+            minimum=0,
+            maximum=360,
+        ),
+        Column(
+            "dec", _FLOAT, "declination, ICRS; null where the cutouts carry none", "deg", True, minimum=-90, maximum=90
+        ),
         Column("mag_g", _FLOAT, "total AB magnitude in g", "mag", True),
         Column("mag_r", _FLOAT, "total AB magnitude in r", "mag", True),
         Column("mag_z", _FLOAT, "total AB magnitude in z", "mag", True),
@@ -56,8 +61,10 @@ _SAMPLE = (
     Column("region_id", _TEXT, "unit of splitting: brick or HEALPix cell"),
     Column("galaxy_id", _TEXT, "name of the host galaxy", required=False),
     Column("pair_id", _TEXT, "task_id of the control made of the same galaxy; null on a control", "", True, False),
-    Column("ra", _FLOAT, "right ascension, ICRS; null where the cutouts carry none", "deg", True),
-    Column("dec", _FLOAT, "declination, ICRS; null where the cutouts carry none", "deg", True),
+    Column(
+        "ra", _FLOAT, "right ascension, ICRS; null where the cutouts carry none", "deg", True, minimum=0, maximum=360
+    ),
+    Column("dec", _FLOAT, "declination, ICRS; null where the cutouts carry none", "deg", True, minimum=-90, maximum=90),
     Column("lens_model", _TEXT, "CONTROL, or the mass model of the injected lens; a null is quarantined", "", True),
     Column(
         "theta_e_arcsec",
@@ -199,7 +206,6 @@ HISTORY = TableContract(
         Column("val_loss", _FLOAT, "negative log-likelihood on the whole of val_select, not smoothed"),
         Column("val_auroc", _FLOAT, "area under the ROC curve on val_select; null where one class is absent", "", True),
         Column("learning_rate", _FLOAT, "at the end of the epoch"),
-        Column("seconds", _FLOAT, "wall time of the epoch", "s", minimum=0),
     ),
 )
 

@@ -96,9 +96,12 @@ def _standard(publication: Publication, inputs: Sequence[Publication]) -> Metada
         "version": dg.MetadataValue.text(publication.version),
         "read_from": dg.MetadataValue.json({source.asset: source.version for source in inputs}),
     }
-    entry = publication.manifest.files.get(f"{publication.asset}.parquet")
+    own = publication.manifest.files.get(f"{publication.asset}.parquet")
+    if own is not None:
+        metadata["dagster/row_count"] = dg.MetadataValue.int(own.rows or 0)
+    # Stamps stand in fragments of one schema.
+    entry = own or next((entry for entry in publication.manifest.files.values() if entry.schema), None)
     if entry is not None and entry.schema is not None:
-        metadata["dagster/row_count"] = dg.MetadataValue.int(entry.rows or 0)
         metadata["dagster/column_schema"] = dg.MetadataValue.table_schema(
             dg.TableSchema([dg.TableColumn(name, dtype) for name, dtype in entry.schema.items()])
         )

@@ -3,10 +3,7 @@
 import gc
 import sys
 
-from lens_pipeline.training.processes import die_with_parent
-
 if __name__ == "__main__":
-    die_with_parent()
     # Importing torch and timm makes millions of objects that live on; collecting among them costs 7 % of the start.
     gc.disable()
     from lens_pipeline.scoring.logits import main

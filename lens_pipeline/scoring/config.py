@@ -9,7 +9,7 @@ from lens_pipeline.training.config import Device
 class ScoringConfig(Section):
     """How a checkpoint is run over a store."""
 
-    device: Device = Field(Device.CPU, description="cpu or cuda; cuda on a machine without a GPU is refused")
+    device: Device = Field(Device.cpu, description="cpu or cuda; cuda on a machine without a GPU is refused")
     batch_size: int = Field(
         128, ge=1, le=65_536, description="rows of one forward pass; on cpu it moves no bit of any score"
     )

@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 
 from lens_pipeline.batches.loader import evaluation_batches
 from lens_pipeline.contracts.errors import PipelineError, ScoringError, first_few
+from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
-from lens_pipeline.scoring.model import Classifier, open_classifier, refuse_other_stamps
+from lens_pipeline.scoring.model import Classifier, open_classifier
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import Device
@@ -29,9 +30,9 @@ def main(arguments: list[str]) -> int:
     path = Path(arguments[0])
     run = json.loads(path.read_bytes())
     try:
-        classifier = open_classifier(Publication.open(Path(run["classifier"])))
-        store = StampStore.open(Publication.open(Path(run["store"])))
-        logits = score_rows(classifier, store, ScoringConfig.model_validate(run["config"]))
+        model, store = (Publication.open(Path(run[name])) for name in ("classifier", "store"))
+        refuse_other_stamps(model, store)
+        logits = score_rows(open_classifier(model), StampStore.open(store), ScoringConfig.model_validate(run["config"]))
     except PipelineError as error:
         refusal = {"kind": type(error).__name__, "message": str(error)}
         path.with_name("refusal.json").write_text(json.dumps(refusal))
@@ -49,12 +50,11 @@ def score_rows(classifier: Classifier, store: StampStore, config: ScoringConfig)
     Raises
     ------
     ScoringError
-        If the store's stamps aren't the model's, the device isn't there, a row was not scored exactly once, a logit isn't
+        If the device isn't there, a row was not scored exactly once, a logit isn't
         finite, or scoring changed the model.
     """
-    refuse_other_stamps(classifier, store.contract)
     device = _device(config)
-    threads = 1 if config.device is Device.CUDA else config.threads or len(os.sched_getaffinity(0))
+    threads = 1 if config.device is Device.cuda else config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(1)
     model = classifier.model.to(device)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -79,7 +79,7 @@ def score_rows(classifier: Classifier, store: StampStore, config: ScoringConfig)
 
 
 def _device(config: ScoringConfig) -> torch.device:
-    if config.device is Device.CPU:
+    if config.device is Device.cpu:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ScoringError("device is cuda, and torch finds no GPU on this machine. Set device: cpu for scores.")

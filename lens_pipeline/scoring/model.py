@@ -7,7 +7,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lens_pipeline.batches.preprocessing import Preprocessing
-from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ScoringError
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.models import ModelSpec, build_model
@@ -21,14 +20,11 @@ class Classifier:
     ----------
     model : nn.Module
         In eval mode.
-    contract : DatasetContract
-        The stamps it was trained on, and the only ones it scores.
     """
 
     model: nn.Module
     spec: ModelSpec
     preprocessing: Preprocessing
-    contract: DatasetContract
 
 
 def open_classifier(publication: Publication) -> Classifier:
@@ -55,26 +51,4 @@ def open_classifier(publication: Publication) -> Classifier:
         model=model.eval(),
         spec=spec,
         preprocessing=Preprocessing.from_spec(about["preprocessing"]),
-        contract=DatasetContract.model_validate(about["contract"]),
     )
-
-
-def refuse_other_stamps(classifier: Classifier, store: DatasetContract) -> None:
-    """Refuse a store whose stamps aren't what the model was trained on.
-
-    Raises
-    ------
-    ScoringError
-        Naming every field of the dataset contract that differs.
-    """
-    trained, offered = classifier.contract.model_dump(mode="json"), store.model_dump(mode="json")
-    differs = [
-        f"{name}: trained on {trained[name]}, store has {offered[name]}"
-        for name in trained
-        if trained[name] != offered[name]
-    ]
-    if differs:
-        raise ScoringError(
-            f"the classifier and the store are about different stamps: {'; '.join(differs)}. A score would mean nothing. "
-            "Train on this store (materialize lens_classifier), or open the store that the classifier was trained on."
-        )

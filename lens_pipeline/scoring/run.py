@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from lens_pipeline.contracts.catalogue import SCORES
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ScoringError
+from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.splits.region_splits import read_split_rows
 from lens_pipeline.storage.publication import Publication
@@ -50,8 +51,9 @@ def score_store(
     SplitError
         If the splits were made for another version of the store.
     """
-    if problem := refuse_missing_gpus(config.device, 1 if config.device is Device.CUDA else 0):
+    if problem := refuse_missing_gpus(config.device, 1 if config.device is Device.cuda else 0):
         raise ConfigError(problem)
+    refuse_other_stamps(classifier, store)
     rows = read_split_rows(splits, store)
     logits = _logits(config, classifier, store)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])

@@ -45,7 +45,9 @@ def row_conservation(store: Publication, stamps: Publication, quarantine: pa.Tab
     lost = n_in - n_stored - n_quarantined - n_excluded
     if lost == 0 and said == figures:
         return green("row_conservation", counts, **figures)
-    wrong = [f"{name} is {figures[name]:,}, the store says {said[name]:,}" for name in figures if said[name] != figures[name]]
+    wrong = [
+        f"{name} is {figures[name]:,}, the store says {said[name]:,}" for name in figures if said[name] != figures[name]
+    ]
     return red(
         "row_conservation",
         f"{counts}: {abs(lost):,} rows are {'lost' if lost > 0 else 'there twice'}",
@@ -113,7 +115,9 @@ def schema_contract(store: Publication) -> Check:
     try:
         index = store.read_table()
         STAMP_STORE.validate(index, where=f"the index of stamp_store {store.version}")
-        QUARANTINE.validate(store.read_table(QUARANTINE_TABLE), where=f"the quarantine table of stamp_store {store.version}")
+        QUARANTINE.validate(
+            store.read_table(QUARANTINE_TABLE), where=f"the quarantine table of stamp_store {store.version}"
+        )
         StampStore.open(store)
         problems += _wrong_index(index, contract)
     except (ContractError, StorageError) as error:
@@ -168,7 +172,9 @@ def _repeated_pixels(index: pa.Table) -> tuple[list[str], int]:
         if {row["label"] for row in rows} == {0} and len({row["galaxy_id"] for row in rows}) == 1:
             n_allowed += len(rows) - 1
         else:
-            wrong.append(" = ".join(f"{row['task_id']} (galaxy {row['galaxy_id']}, label {row['label']})" for row in rows[:3]))
+            wrong.append(
+                " = ".join(f"{row['task_id']} (galaxy {row['galaxy_id']}, label {row['label']})" for row in rows[:3])
+            )
     return wrong, n_allowed
 
 

@@ -87,9 +87,7 @@ def decode_blob(blob: bytes | None, contract: DatasetContract) -> Stamp | Quaran
     return Stamp(pixels=room.pixels[0], median=room.stats[0, :, 0], mad=room.stats[0, :, 1])
 
 
-def decode_batch(
-    blobs: Sequence[bytes | None], contract: DatasetContract, out: Decoded
-) -> list[Quarantine | None]:
+def decode_batch(blobs: Sequence[bytes | None], contract: DatasetContract, out: Decoded) -> list[Quarantine | None]:
     """Decode many blobs, every check on.
 
     Parameters
@@ -108,9 +106,7 @@ def decode_batch(
     n = len(blobs)
     verdicts = decode_pixels(blobs, contract, out.pixels[:n])
     n_bands, n_pixels = len(contract.bands), contract.stamp_size**2
-    summarise(
-        out.pixels[:n].reshape(-1, n_pixels), out.half[:n].reshape(-1, n_pixels), out.stats[:n].reshape(-1, 2)
-    )
+    summarise(out.pixels[:n].reshape(-1, n_pixels), out.half[:n].reshape(-1, n_pixels), out.stats[:n].reshape(-1, 2))
     _judge_mad(out.stats[:n, :, 1], verdicts, contract.bands)
     for place in range(n):
         if verdicts[place] is not None:
@@ -119,9 +115,7 @@ def decode_batch(
     return verdicts
 
 
-def decode_pixels(
-    blobs: Sequence[bytes | None], contract: DatasetContract, pixels: Floats
-) -> list[Quarantine | None]:
+def decode_pixels(blobs: Sequence[bytes | None], contract: DatasetContract, pixels: Floats) -> list[Quarantine | None]:
     """Decode many blobs to float32 alone, every check on but the one on the MAD.
 
     Parameters
@@ -190,7 +184,9 @@ def _explain_range(values: Floats, band: str) -> Quarantine:
     low, high = float(values.min()), float(values.max())
     if low == high:
         return Quarantine(Reason.CONSTANT_BAND, f"band {band} is {low:g} everywhere")
-    return Quarantine(Reason.BEYOND_FLOAT16, f"band {band} reaches from {low:g} to {high:g}, +-{FLOAT16_MAX:g} is the limit")
+    return Quarantine(
+        Reason.BEYOND_FLOAT16, f"band {band} reaches from {low:g} to {high:g}, +-{FLOAT16_MAX:g} is the limit"
+    )
 
 
 def _judge_mad(mad: Floats, verdicts: list[Quarantine | None], bands: Sequence[str]) -> None:

@@ -75,9 +75,7 @@ def encode_stamp(pixels: NDArray[np.float32], contract: DatasetContract) -> byte
         data = header + band.tobytes()
         packed = bytes(deflate.deflate_compress(data, _LEVEL))
         sizes = (deflate.crc32(data), len(packed), len(data))
-        local = _LOCAL.pack(
-            b"PK\x03\x04", _VERSION_NEEDED, 0, _DEFLATED, _DOS_TIME, _DOS_DATE, *sizes, len(name), 0
-        )
+        local = _LOCAL.pack(b"PK\x03\x04", _VERSION_NEEDED, 0, _DEFLATED, _DOS_TIME, _DOS_DATE, *sizes, len(name), 0)
         directory.append(
             _CENTRAL.pack(
                 b"PK\x01\x02", _VERSION_NEEDED, _VERSION_NEEDED, 0, _DEFLATED, _DOS_TIME, _DOS_DATE, *sizes,

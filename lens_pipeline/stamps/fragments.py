@@ -91,7 +91,9 @@ class Fragment:
             If so.
         """
         if self.identity() != identity:
-            raise StorageError(f"{self.path} changed while it was being read. Wait until its writer is done and run again.")
+            raise StorageError(
+                f"{self.path} changed while it was being read. Wait until its writer is done and run again."
+            )
 
     def row_groups(self) -> list[int]:
         """Rows of each row group, in order."""
@@ -121,7 +123,10 @@ class Fragment:
         try:
             with _opened(self) as file:
                 batches = file.iter_batches(
-                    batch_size=rows, row_groups=row_groups, columns=[self.columns[name] for name in there], use_threads=False
+                    batch_size=rows,
+                    row_groups=row_groups,
+                    columns=[self.columns[name] for name in there],
+                    use_threads=False,
                 )
                 for batch in batches:
                     yield pa.record_batch([batch.column(self.columns[name]) for name in there], names=there)
@@ -240,7 +245,9 @@ def _opened(fragment: Fragment) -> pq.ParquetFile:
 
 def _refuse_link(path: Path) -> None:
     if path.is_symlink():
-        raise StorageError(f"{path} is a symbolic link, which can come to mean another file unseen. Name the file itself.")
+        raise StorageError(
+            f"{path} is a symbolic link, which can come to mean another file unseen. Name the file itself."
+        )
 
 
 def _damaged(path: Path, error: Exception) -> str:

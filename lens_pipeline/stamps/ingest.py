@@ -7,7 +7,6 @@ refuses leave holes, which are filled with the last rows in order of place. So s
 the set of rows alone, not on how it was cut into files, fragments and row groups, nor on who finished first.
 """
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ from lens_pipeline.stamps.placing import close_holes, finish_segments, prepare_s
 from lens_pipeline.stamps.reasons import Quarantine, Reason
 from lens_pipeline.stamps.rows import HASH_BYTES, InputRows, read_rows, strata_of
 from lens_pipeline.stamps.segments import SegmentLayout
-from lens_pipeline.stamps.work import Unit, UnitResult, cut_into_units, run_units
+from lens_pipeline.stamps.work import Unit, UnitResult, available_cpus, cut_into_units, run_units
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
@@ -59,9 +58,11 @@ def build_store(config: StoreConfig, stamps: Publication, staging: Staging) -> S
     fragments = Fragments.open(stamps)
     contract = fragments.contract
     if fragments.n_rows == 0:
-        raise ContractError(f"stamps {stamps.version} holds no row in {len(fragments.fragments)} fragments: nothing to store.")
+        raise ContractError(
+            f"stamps {stamps.version} holds no row in {len(fragments.fragments)} fragments: nothing to store."
+        )
     layout = SegmentLayout.of(contract, config.segment_bytes)
-    workers = config.workers or len(os.sched_getaffinity(0))
+    workers = config.workers or available_cpus()
     rows = read_rows(fragments, config.galaxy_match_arcsec, workers)
     place = _first_places(rows)
     prepare_segments(staging.folder, layout, int((place >= 0).sum()))
@@ -103,9 +104,7 @@ def _first_places(rows: InputRows) -> Longs:
     return place
 
 
-def _collect(
-    unit: Unit, result: UnitResult, pixel_hash: NDArray[np.uint8], verdicts: dict[int, Quarantine]
-) -> None:
+def _collect(unit: Unit, result: UnitResult, pixel_hash: NDArray[np.uint8], verdicts: dict[int, Quarantine]) -> None:
     pixel_hash[unit.first_row : unit.first_row + len(result.pixel_hash)] = result.pixel_hash
     for row, verdict in result.verdicts.items():
         verdicts[unit.first_row + row] = verdict

@@ -115,18 +115,13 @@ def _check_local(
     """Return where the member's bytes start, and where its whole record ends."""
     if offset + _LOCAL.size > len(blob):
         raise RefusedError(Reason.BAD_ZIP, f"{name[:64]!r} lies beyond the end")
-    magic, _, its_flags, its_method, _, _, its_crc, its_packed, its_size, name_length, extra_length = _LOCAL.unpack_from(
-        blob, offset
+    magic, _, its_flags, its_method, _, _, its_crc, its_packed, its_size, name_length, extra_length = (
+        _LOCAL.unpack_from(blob, offset)
     )
     at = offset + _LOCAL.size
     start = at + name_length + extra_length
     end = start + packed_size
-    if (
-        magic != b"PK\x03\x04"
-        or its_flags != flags
-        or its_method != method
-        or blob[at : at + name_length] != name
-    ):
+    if magic != b"PK\x03\x04" or its_flags != flags or its_method != method or blob[at : at + name_length] != name:
         raise RefusedError(Reason.BAD_ZIP, f"the local header of {name[:64]!r} contradicts the directory")
     if extra_length:
         its_size, its_packed, _ = _from_zip64(blob[at + name_length : start], its_size, its_packed, 0)
@@ -138,7 +133,9 @@ def _check_local(
             raise RefusedError(Reason.BAD_ZIP, f"the data descriptor of {name[:64]!r} contradicts the directory")
         return start, end + len(descriptor)
     if claimed != (crc, packed_size, size):
-        raise RefusedError(Reason.BAD_ZIP, f"checksum or sizes of {name[:64]!r} differ between its header and the directory")
+        raise RefusedError(
+            Reason.BAD_ZIP, f"checksum or sizes of {name[:64]!r} differ between its header and the directory"
+        )
     return start, end
 
 
@@ -168,7 +165,8 @@ def _must_tile(members: dict[bytes, Member], directory: int) -> None:
         at = member.end
     if at != directory:
         raise RefusedError(
-            Reason.OVERLAPPING_MEMBERS if at > directory else Reason.BAD_ZIP, "members don't end where the directory starts"
+            Reason.OVERLAPPING_MEMBERS if at > directory else Reason.BAD_ZIP,
+            "members don't end where the directory starts",
         )
 
 
@@ -189,7 +187,9 @@ def inflate(blob: bytes, member: Member) -> bytes | bytearray:
         except deflate.DeflateError as error:
             raise RefusedError(Reason.BAD_DEFLATE, f"{member.name!r}: {error}") from error
         if len(data) != member.size:
-            raise RefusedError(Reason.BAD_DEFLATE, f"{member.name!r} inflates to {len(data):,} bytes, not {member.size:,}")
+            raise RefusedError(
+                Reason.BAD_DEFLATE, f"{member.name!r} inflates to {len(data):,} bytes, not {member.size:,}"
+            )
     if deflate.crc32(data) != member.crc:
         raise RefusedError(Reason.BAD_CRC, f"{member.name!r}")
     return data

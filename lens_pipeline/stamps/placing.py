@@ -73,7 +73,10 @@ def prepare_segments(folder: Path, layout: SegmentLayout, n_rows: int) -> None:
             (stats_name(segment), rows * layout.stats_bytes),
         ):
             with open(folder / name, "xb") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+                if size and hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                else:  # macOS has no such call: there a full disk is noticed when it is full.
+                    file.truncate(size)
 
 
 def close_holes(folder: Path, layout: SegmentLayout, place: Longs, refused: Longs) -> int:

@@ -37,7 +37,10 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large", "the blob, or what it claims to inflate to, is larger than any stamp of this contract"
     NOT_A_ZIP = "not_a_zip", "no zip directory where the blob ends: cut off, padded, or something else"
     BAD_ZIP = "bad_zip", "the zip's directory, member headers and bytes contradict one another"
-    UNSUPPORTED_ZIP = "unsupported_zip", "a zip feature that numpy never writes (encryption, other methods, extra fields)"
+    UNSUPPORTED_ZIP = (
+        "unsupported_zip",
+        "a zip feature that numpy never writes (encryption, other methods, extra fields)",
+    )
     DUPLICATE_MEMBER = "duplicate_member", "two members have one name"
     OVERLAPPING_MEMBERS = "overlapping_members", "two members share bytes"
     MISSING_MEMBER = "missing_member", "a band is not there"
@@ -52,7 +55,10 @@ class Reason(StrEnum):
     FORTRAN_ORDER = "fortran_order", "a member is stored in Fortran order"
     # The pixels.
     NOT_FINITE = "not_finite", "a pixel is NaN or infinite"
-    BEYOND_FLOAT16 = "beyond_float16", "pixels are too large for float16 (65504), or so faint that it would coarsen them"
+    BEYOND_FLOAT16 = (
+        "beyond_float16",
+        "pixels are too large for float16 (65504), or so faint that it would coarsen them",
+    )
     CONSTANT_BAND = "constant_band", "all pixels of a band are equal"
     ZERO_MAD = "zero_mad", "more than half of a band's pixels are equal: masked or padded, and can't be scaled"
 

@@ -48,9 +48,7 @@ class SegmentHeader:
     @classmethod
     def of(cls, contract: DatasetContract, *, decoder_version: int, n_rows: int) -> "SegmentHeader":
         """Header of a segment of this contract's stamps."""
-        return cls(
-            contract.sha256(), contract.bands, contract.stamp_size, contract.flux_unit, decoder_version, n_rows
-        )
+        return cls(contract.sha256(), contract.bands, contract.stamp_size, contract.flux_unit, decoder_version, n_rows)
 
     def to_bytes(self) -> bytes:
         """Serialize, padded to a whole number of pages; the length doesn't depend on the row count."""
@@ -143,7 +141,9 @@ def map_segment(
     header, header_bytes = read_header(pixels)
     expected = SegmentHeader.of(contract, decoder_version=header.decoder_version, n_rows=header.n_rows)
     if header != expected:
-        raise StorageError(f"{pixels} was made under another dataset contract: {header}, the store's is {expected}. {_MEND}")
+        raise StorageError(
+            f"{pixels} was made under another dataset contract: {header}, the store's is {expected}. {_MEND}"
+        )
     shape = (header.n_rows, *contract.stamp_shape)
     stats_shape = (header.n_rows, len(contract.bands), 2)
     wanted = (header_bytes + 2 * int(np.prod(shape)), 4 * int(np.prod(stats_shape)))

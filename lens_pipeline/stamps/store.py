@@ -140,10 +140,14 @@ class StampStore:
         """
         logical = np.asarray(logical)
         if logical.size and not (logical.min() >= 0 and logical.max() < self.n_rows):
-            raise IndexError(f"rows {logical.min()} to {logical.max()} were asked for, the store has 0 to {self.n_rows - 1}")
+            raise IndexError(
+                f"rows {logical.min()} to {logical.max()} were asked for, the store has 0 to {self.n_rows - 1}"
+            )
         out = self.empty(len(logical)) if out is None else out
         if len(out) != len(logical):
-            raise ValueError(f"{len(logical)} rows don't go into a buffer of {len(out)}; hand in buffer.head({len(logical)})")
+            raise ValueError(
+                f"{len(logical)} rows don't go into a buffer of {len(out)}; hand in buffer.head({len(logical)})"
+            )
         rows = self.row_of[logical]
         if len(self.pixels) == 1:
             # mode="clip" spares numpy a copy of the whole batch; the numbers were checked above.

@@ -6,6 +6,7 @@ it touches is its own rows' places in the segments.
 
 import hashlib
 import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ class UnitResult:
 
     pixel_hash: NDArray[np.uint8]
     verdicts: dict[int, Quarantine]
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use, where the system tells; else all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cut_into_units(

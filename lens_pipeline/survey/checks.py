@@ -97,9 +97,7 @@ def _disagreements(batch: pa.RecordBatch, label: pa.Array, *, binary: bool) -> d
     negative, positive = pc.equal(label, 0), pc.greater(label, 0)
     theta_e = _number(batch, "theta_e_arcsec")
     found = {
-        "a control with theta_e that is not 0": pc.and_(
-            negative, pc.fill_null(pc.not_equal(theta_e, 0), True)
-        ),
+        "a control with theta_e that is not 0": pc.and_(negative, pc.fill_null(pc.not_equal(theta_e, 0), True)),
     }
     arc_names = [name for name in (*ARC_COLUMNS, *_MEASURES) if name in batch.schema.names]
     if arc_names:
@@ -112,9 +110,7 @@ def _disagreements(batch: pa.RecordBatch, label: pa.Array, *, binary: bool) -> d
             found["a lens without any arc parameter"] = pc.and_(positive, pc.invert(any_known))
     if binary:
         # With more classes some are neither control nor lens (spirals, mergers), and have no Einstein radius.
-        found["a lens whose theta_e is not above 0"] = pc.and_(
-            positive, pc.fill_null(pc.less_equal(theta_e, 0), True)
-        )
+        found["a lens whose theta_e is not above 0"] = pc.and_(positive, pc.fill_null(pc.less_equal(theta_e, 0), True))
     if "is_control" in batch.schema.names:
         said = pc.not_equal(pc.cast(batch["is_control"], pa.int64()), 0)
         found["is_control says otherwise"] = pc.xor(negative, said)

@@ -13,15 +13,15 @@ from lens_pipeline.contracts.config import Section
 class Source(StrEnum):
     """Where the stamps of a dataset come from."""
 
-    SIMULATED = "simulated"
-    REAL_CUTOUTS = "real_cutouts"
-    EXTERNAL_STAMPS = "external_stamps"
+    simulated = "simulated"
+    real_cutouts = "real_cutouts"
+    external_stamps = "external_stamps"
 
 
 class ParentSampleConfig(Section):
     """Galaxies that may host an arc."""
 
-    source: Source = Field(Source.SIMULATED, description="where galaxies or stamps come from")
+    source: Source = Field(Source.simulated, description="where galaxies or stamps come from")
     seed: int = Field(20240601, ge=0, le=2**31 - 1, description="seed of bricks and galaxies (simulated)")
     n_galaxies: int = Field(6000, ge=1, le=50_000_000, description="galaxies to draw (simulated)")
     n_bricks: int = Field(240, ge=1, le=200_000, description="bricks, the unit of splitting, to draw (simulated)")
@@ -40,7 +40,10 @@ class ParentSampleConfig(Section):
         "cutout", pattern=r"[A-Za-z0-9_]{1,40}", description="galaxies are PREFIX-0000 and so on (real_cutouts)"
     )
     pixel_scale_tolerance: float = Field(
-        0.005, ge=0, le=0.1, description="accepted difference from the nominal pixel scale, as a fraction (real_cutouts)"
+        0.005,
+        ge=0,
+        le=0.1,
+        description="accepted difference from the nominal pixel scale, as a fraction (real_cutouts)",
     )
     assumed_psf_fwhm_arcsec: float = Field(
         1.0, ge=0.3, le=4, description="PSF that r arcs are rendered with where the cutouts carry none, FWHM in arcsec"
@@ -58,9 +61,9 @@ class ParentSampleConfig(Section):
     def _consistent(self) -> "ParentSampleConfig":
         if self.noise_correlation_low > self.noise_correlation_high:
             raise ValueError("noise_correlation_low is above noise_correlation_high")
-        if self.source is not Source.SIMULATED and not self.folder:
+        if self.source is not Source.simulated and not self.folder:
             raise ValueError(f"source {self.source.value} needs a folder: set parent_sample.folder")
-        if self.source is Source.SIMULATED and (self.folder or self.catalogue):
+        if self.source is Source.simulated and (self.folder or self.catalogue):
             raise ValueError("a simulated sample reads no folder and no catalogue: leave both out or change the source")
         return self
 
@@ -69,7 +72,9 @@ class InjectionConfig(Section):
     """Priors that injections are drawn from, fixed before any training."""
 
     seed: int = Field(7, ge=0, le=2**31 - 1, description="seed of every injection's parameters")
-    injections_per_galaxy: int = Field(1, ge=1, le=10_000, description="injections into each galaxy, beside one control")
+    injections_per_galaxy: int = Field(
+        1, ge=1, le=10_000, description="injections into each galaxy, beside one control"
+    )
     theta_e_low_arcsec: float = Field(0.3, gt=0, le=10, description="smallest Einstein radius, uniform prior, arcsec")
     theta_e_high_arcsec: float = Field(2.5, gt=0, le=10, description="largest Einstein radius, uniform prior, arcsec")
     share_sie: float = Field(0.4, ge=0, le=1, description="share of lenses that are SIE")
@@ -111,7 +116,9 @@ class StampsConfig(Section):
 
     seed: int = Field(11, ge=0, le=2**31 - 1, description="seed of neighbours and noise")
     rows_per_fragment: int = Field(512, ge=1, le=1_000_000, description="rows in a parquet file")
-    workers: int = Field(0, ge=0, le=1024, description="rendering processes; 0 for one a core, 1 for none beside this one")
+    workers: int = Field(
+        0, ge=0, le=1024, description="rendering processes; 0 for one a core, 1 for none beside this one"
+    )
     neighbours_per_stamp: float = Field(
         2.0, ge=0, le=50, description="mean number of unrelated galaxies and stars in a stamp (simulated)"
     )

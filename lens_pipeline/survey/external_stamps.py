@@ -98,7 +98,9 @@ def find_files(folder: Path) -> list[Path]:
         )
     if not paths:
         there = first_few(sorted(path.name for path in folder.iterdir())) or "nothing"
-        raise ConfigError(f"{folder} holds no *.parquet file; it holds {there}. Set parent_sample.folder to the files' folder.")
+        raise ConfigError(
+            f"{folder} holds no *.parquet file; it holds {there}. Set parent_sample.folder to the files' folder."
+        )
     return paths
 
 
@@ -197,7 +199,10 @@ def _galaxies(paths: Sequence[Path], names: GalaxyNames) -> tuple[pa.Table, int]
     seen = None
     for path in paths:
         for batch in stream_rows(path, ("task_id", "region_id", "galaxy_id", *_FROM_ROWS)):
-            columns: dict[str, Any] = {"galaxy_id": names.of(batch), "region_id": pc.cast(batch["region_id"], pa.string())}
+            columns: dict[str, Any] = {
+                "galaxy_id": names.of(batch),
+                "region_id": pc.cast(batch["region_id"], pa.string()),
+            }
             for theirs, ours in _FROM_ROWS.items():
                 known = theirs in batch.schema.names
                 columns[ours] = (

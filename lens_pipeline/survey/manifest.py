@@ -47,7 +47,7 @@ def build_manifest(config: InjectionConfig, parent: Publication, staging: Stagin
     for name in ("source", "dataset_contract"):
         staging.attributes[name] = parent.attributes[name]
     path = staging.folder / f"{staging.asset}.parquet"
-    if parent.attributes["source"] == Source.EXTERNAL_STAMPS.value:
+    if parent.attributes["source"] == Source.external_stamps.value:
         counts = write_external_manifest(parent, path)
     else:
         staging.attributes["population"] = "the priors themselves: every weight is 1"

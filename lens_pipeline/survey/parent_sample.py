@@ -68,11 +68,11 @@ def build_parent_sample(config: ParentSampleConfig, staging: Staging) -> ParentS
 
 def _galaxies(config: ParentSampleConfig, contract: DatasetContract, staging: Staging) -> pa.Table:
     # Each source is imported when it is used: astropy takes a second to load, and every process loads this module.
-    if config.source is Source.SIMULATED:
+    if config.source is Source.simulated:
         from lens_pipeline.survey.simulated import simulated_parents
 
         return simulated_parents(config)
-    if config.source is Source.REAL_CUTOUTS:
+    if config.source is Source.real_cutouts:
         from lens_pipeline.survey.real_cutouts import real_parents
 
         return real_parents(config, staging)

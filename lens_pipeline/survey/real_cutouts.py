@@ -98,7 +98,9 @@ def _read_cube(config: ParentSampleConfig, path: Path) -> tuple[Cubes, float]:
         raise ContractError(f"{path} can't be read as FITS: {error}. Fetch or write it again.") from error
     if data is None or data.ndim != 3:
         found = "no image" if data is None else f"{data.ndim} dimensions"
-        raise ContractError(f"the first HDU of {path} has {found}, wanted a cube (galaxies, y, x). Stack the cutouts in one.")
+        raise ContractError(
+            f"the first HDU of {path} has {found}, wanted a cube (galaxies, y, x). Stack the cutouts in one."
+        )
     unit = str(header.get("BUNIT", "")).strip()
     if unit.lower() not in (_UNIT, "nanomaggies", "nmgy"):
         raise ContractError(
@@ -224,7 +226,9 @@ def _catalogue(config: ParentSampleConfig, n_galaxies: int) -> list[dict[str, An
 def _plain(value: Any) -> Any:
     if np.ma.is_masked(value):
         return None
-    return value.strip() if isinstance(value, str) else str(value, "ascii") if isinstance(value, bytes) else value.item()
+    return (
+        value.strip() if isinstance(value, str) else str(value, "ascii") if isinstance(value, bytes) else value.item()
+    )
 
 
 def _assumptions(config: ParentSampleConfig, scale: float, rho: float) -> list[str]:

@@ -126,9 +126,7 @@ def observed_scene(galaxy: Row, pixels: NDArray[np.float32]) -> Scene:
     """
     stamp_size = pixels.shape[-1]
     grid = Grid.of(stamp_size, galaxy["pixel_scale_arcsec"])
-    kernels = tuple(
-        moffat_kernel(galaxy[f"psf_fwhm_assumed_{b}"], stamp_size, grid.pixel_scale_arcsec) for b in BANDS
-    )
+    kernels = tuple(moffat_kernel(galaxy[f"psf_fwhm_assumed_{b}"], stamp_size, grid.pixel_scale_arcsec) for b in BANDS)
     rho = galaxy["noise_correlation"]
     sigmas = np.array([galaxy[f"pixel_sigma_{b}"] for b in BANDS]) / smoothing_loss(rho)
     base = np.pad(pixels.astype(float), ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)), mode="edge")
@@ -180,10 +178,7 @@ def make_arc(scene: Scene, row: Row) -> Arc:
     cells = lensed_light(scene.grid, source, row, scene.x_arcsec, scene.y_arcsec)
     spectrum = transform(cells)
     fluxes = [flux_of_mag(row[f"src_mag_{b}"]) * transmission(b, scene.ebv) for b in BANDS]
-    padded = [
-        flux * observe(spectrum, kernel)
-        for kernel, flux in zip(scene.kernels, fluxes, strict=True)
-    ]
+    padded = [flux * observe(spectrum, kernel) for kernel, flux in zip(scene.kernels, fluxes, strict=True)]
     # A convolution by FFT leaves rounding of either sign where there is no light; light is never negative.
     pixels = np.maximum(np.stack([crop(image, stamp_size, _MARGIN) for image in padded]), 0)
     measures: dict[str, float | None] = {

@@ -91,7 +91,9 @@ def _brick(config: ParentSampleConfig, number: int) -> dict[str, Any]:
     }
 
 
-def _galaxy(config: ParentSampleConfig, brick: dict[str, Any], galaxy_id: str, rng: np.random.Generator) -> dict[str, Any]:
+def _galaxy(
+    config: ParentSampleConfig, brick: dict[str, Any], galaxy_id: str, rng: np.random.Generator
+) -> dict[str, Any]:
     z_lens = _truncated_normal(rng, _Z_MEAN, _Z_SIGMA, *_Z_RANGE)
     normal, u = rng.standard_normal(5), rng.random(6)
     mag_r = 18.4 + 3.8 * (z_lens - 0.3) + 0.45 * normal[0]

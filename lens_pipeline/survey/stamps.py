@@ -34,9 +34,7 @@ class StampsResult:
     n_fragments: int
 
 
-def build_stamps(
-    config: StampsConfig, parent: Publication, manifest: Publication, staging: Staging
-) -> StampsResult:
+def build_stamps(config: StampsConfig, parent: Publication, manifest: Publication, staging: Staging) -> StampsResult:
     """Make the stamps of a manifest.
 
     Each row's pixels depend on the seeds and its keys only, not on how the manifest is cut or on the number of processes.
@@ -57,7 +55,7 @@ def build_stamps(
     source = Source(manifest.attributes["source"])
     staging.attributes["source"] = source.value
     staging.attributes["dataset_contract"] = manifest.attributes["dataset_contract"]
-    if source is Source.EXTERNAL_STAMPS:
+    if source is Source.external_stamps:
         files = parent.attributes["files"]
         fragments = [{"file": file["path"], "rows": file["rows"], "sha256": file["sha256"]} for file in files]
     else:
@@ -73,7 +71,7 @@ def _render(
         "config": config.model_dump(mode="json"),
         "dataset_contract": manifest.attributes["dataset_contract"],
         "source": source.value,
-        "cutouts": str(parent.path(CUTOUTS_FILE)) if source is Source.REAL_CUTOUTS else None,
+        "cutouts": str(parent.path(CUTOUTS_FILE)) if source is Source.real_cutouts else None,
     }
     jobs = _jobs(config, parent, manifest, staging.folder)
     n_workers = min(config.workers or os.cpu_count() or 1, -(-_n_rows(manifest) // config.rows_per_fragment))

@@ -13,60 +13,60 @@ MIN_BATCHNORM_ROWS = 16
 class Architecture(StrEnum):
     """The timm models whose stem is fitted to small stamps here, and tested."""
 
-    TEST_RESNET = "test_resnet"
-    RESNET10T = "resnet10t"
-    RESNET18 = "resnet18"
-    REGNETX_002 = "regnetx_002"
-    TEST_CONVNEXT = "test_convnext"
+    test_resnet = "test_resnet"
+    resnet10t = "resnet10t"
+    resnet18 = "resnet18"
+    regnetx_002 = "regnetx_002"
+    test_convnext = "test_convnext"
 
     @property
     def has_batchnorm(self) -> bool:
         """Whether it normalises over the batch."""
-        return self is not Architecture.TEST_CONVNEXT
+        return self is not Architecture.test_convnext
 
 
 class Device(StrEnum):
     """What to compute on; there is no automatic choice, so that a run never lands elsewhere than it says."""
 
-    CPU = "cpu"
-    CUDA = "cuda"
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 class Monitor(StrEnum):
     """The one metric on val_select that decides both when to stop and which checkpoint is the best."""
 
-    VAL_LOSS = "val_loss"
-    VAL_AUROC = "val_auroc"
+    val_loss = "val_loss"
+    val_auroc = "val_auroc"
 
     @property
     def larger_is_better(self) -> bool:
         """Whether an improvement is upwards."""
-        return self is Monitor.VAL_AUROC
+        return self is Monitor.val_auroc
 
 
 class ClassWeighting(StrEnum):
     """Weights of the classes in the training loss: all 1, or inverse to their counts in the training split."""
 
-    NONE = "none"
-    BALANCED = "balanced"
+    none = "none"
+    balanced = "balanced"
 
 
 class Stretch(StrEnum):
     """Which preprocessing (lens_pipeline.batches.preprocessing) the model sees its stamps through."""
 
-    ASINH_V1 = "asinh_v1"
-    ROBUST_CLIP_V1 = "robust_clip_v1"
+    asinh_v1 = "asinh_v1"
+    robust_clip_v1 = "robust_clip_v1"
 
 
 class TrainingConfig(Section):
     """How the classifier is trained."""
 
-    model: Architecture = Field(Architecture.TEST_RESNET, description="timm architecture, trained from scratch")
-    preprocessing: Stretch = Field(Stretch.ASINH_V1, description="named function from pixels to what the model sees")
+    model: Architecture = Field(Architecture.test_resnet, description="timm architecture, trained from scratch")
+    preprocessing: Stretch = Field(Stretch.asinh_v1, description="named function from pixels to what the model sees")
     softening: float = Field(
         1.0, gt=0, le=1000, description="noise sigmas at which the stretch turns from linear to logarithmic"
     )
-    device: Device = Field(Device.CPU, description="cpu or cuda; cuda on a machine without enough GPUs is refused")
+    device: Device = Field(Device.cpu, description="cpu or cuda; cuda on a machine without enough GPUs is refused")
     world_size: int = Field(2, ge=1, le=64, description="ranks that torchrun starts on this machine")
     threads_per_rank: int = Field(0, ge=0, le=256, description="compute threads of a rank; 0: cores divided by ranks")
     loader_threads: int = Field(1, ge=1, le=64, description="threads of a rank that gather rows ahead of the model")
@@ -82,9 +82,9 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.05, ge=0, le=10, description="AdamW weight decay of matrices and kernels")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of a label that is spread over all classes")
-    class_weighting: ClassWeighting = Field(ClassWeighting.NONE, description="weights of the classes in the loss")
+    class_weighting: ClassWeighting = Field(ClassWeighting.none, description="weights of the classes in the loss")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
-    monitor: Monitor = Field(Monitor.VAL_LOSS, description="decides stopping and the best checkpoint")
+    monitor: Monitor = Field(Monitor.val_loss, description="decides stopping and the best checkpoint")
     patience: int = Field(5, ge=1, le=10_000, description="epochs without improvement after which training stops")
     min_delta: float = Field(0.0, ge=0, le=10, description="smallest change of the monitor that is an improvement")
     checkpoint_every_steps: int = Field(200, ge=1, description="steps between checkpoints within an epoch")

@@ -152,11 +152,11 @@ class Trainer:
             rank=self.world.rank,
             world=self.world.size,
             threads=config.loader_threads,
-            pin=config.device is Device.CUDA,
+            pin=config.device is Device.cuda,
         )
         for batch in batches:
             self.place(epoch, batch.step)
-            self._step(epoch, batch, sums)
+            self.step(epoch, batch, sums)
             sums.seconds = earlier + time.perf_counter() - started
             done = batch.step + 1
             if done % config.report_every_steps == 0:
@@ -165,7 +165,14 @@ class Trainer:
                 self._checkpoint(replace(self.progress, epoch=epoch, step=done), sums)
         self._finish_epoch(epoch, sums, earlier, started)
 
-    def _step(self, epoch: int, batch: Batch, sums: EpochSums) -> None:
+    def step(self, epoch: int, batch: Batch, sums: EpochSums) -> None:
+        """Take one optimizer step on this rank's part of a global batch, and add it to the sums and the ledger.
+
+        Raises
+        ------
+        TrainingError
+            If loss or gradient isn't finite (the step is not taken), or the first step left a parameter untrained.
+        """
         config, device = self.spec.config, self.world.device
         rate = self._rate(epoch, batch.step)
         for group in self.optimizer.param_groups:

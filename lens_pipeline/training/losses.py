@@ -14,7 +14,7 @@ def class_weights(counts: Sequence[int], weighting: ClassWeighting) -> tuple[flo
 
     Balanced: n / (k n_c), so that classes weigh alike and the mean weight of a training row is 1.
     """
-    if weighting is ClassWeighting.NONE:
+    if weighting is ClassWeighting.none:
         return tuple(1.0 for _ in counts)
     return tuple(sum(counts) / (len(counts) * count) for count in counts)
 

@@ -19,11 +19,11 @@ MIN_FEATURE_SIDE = 2
 
 # (stride, pooling) of the stem, the architecture's own first, then what a smaller stamp needs.
 _STEMS: dict[Architecture, tuple[tuple[int, bool], ...]] = {
-    Architecture.TEST_RESNET: ((2, True), (2, False), (1, False)),
-    Architecture.RESNET10T: ((2, True), (2, False), (1, False)),
-    Architecture.RESNET18: ((1, False),),
-    Architecture.REGNETX_002: ((2, False), (1, False)),
-    Architecture.TEST_CONVNEXT: ((4, False), (2, False)),
+    Architecture.test_resnet: ((2, True), (2, False), (1, False)),
+    Architecture.resnet10t: ((2, True), (2, False), (1, False)),
+    Architecture.resnet18: ((1, False),),
+    Architecture.regnetx_002: ((2, False), (1, False)),
+    Architecture.test_convnext: ((4, False), (2, False)),
 }
 
 
@@ -143,8 +143,8 @@ def freeze_batchnorm(model: nn.Module) -> None:
 
 
 def _feature_side(architecture: Architecture, stamp_size: int, stride: int, pool: bool) -> int:
-    halvings = 4 if architecture is Architecture.REGNETX_002 else 3
-    round_up = architecture is not Architecture.TEST_CONVNEXT
+    halvings = 4 if architecture is Architecture.regnetx_002 else 3
+    round_up = architecture is not Architecture.test_convnext
     side = stamp_size
     for factor in (stride, 2 if pool else 1, *([2] * halvings)):
         side = -(-side // factor) if round_up else side // factor
@@ -153,13 +153,13 @@ def _feature_side(architecture: Architecture, stamp_size: int, stride: int, pool
 
 def _fit_stem(model: nn.Module, architecture: Architecture, spec: ModelSpec) -> None:
     parts: Any = model
-    if architecture is Architecture.RESNET18:
+    if architecture is Architecture.resnet18:
         width = parts.conv1.out_channels
         parts.conv1 = nn.Conv2d(spec.bands, width, 3, stride=spec.stem_stride, padding=1, bias=False)
         nn.init.kaiming_normal_(parts.conv1.weight, mode="fan_out", nonlinearity="relu")
-    elif architecture in (Architecture.TEST_RESNET, Architecture.RESNET10T):
+    elif architecture in (Architecture.test_resnet, Architecture.resnet10t):
         parts.conv1[0].stride = (spec.stem_stride, spec.stem_stride)
-    elif architecture is Architecture.REGNETX_002:
+    elif architecture is Architecture.regnetx_002:
         parts.stem.conv.stride = (spec.stem_stride, spec.stem_stride)
     elif spec.stem_stride == 2:
         # The 4-pixel patches overlap by half; a border of one pixel keeps the map at half the stamp's side.

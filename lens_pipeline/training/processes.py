@@ -11,14 +11,22 @@ from pathlib import Path
 from lens_pipeline.training.config import Device, TrainingConfig
 
 ATTEMPT = "LENS_PIPELINE_TRAINING_ATTEMPT"
+_AGENT = "LENS_PIPELINE_TRAINING_AGENT"
 _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 4.0
 _libc = ctypes.CDLL(None)
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends, however that happens (Linux)."""
-    parent = os.getppid()
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel to kill this process when its parent ends, however that happens (Linux).
+
+    Parameters
+    ----------
+    parent : int, optional
+        Process id that the parent must have; if it is gone already, so is this process at once. By default that of the
+        torchrun that `start` started, where it did.
+    """
+    parent = parent or int(os.environ.get(_AGENT, "0")) or os.getppid()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -77,16 +85,20 @@ def compute_environment(threads: int) -> dict[str, str]:
 
 
 def start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a process that dies with this thread, in a group of its own, its output in a file."""
+    """Start a process that dies with this thread, in a group of its own, its output in a file.
+
+    Its children find its process id in their environment, so that one which starts while it dies knows that it did.
+    """
+    launcher = os.getpid()
     with open(log, "wb") as output:
         return subprocess.Popen(
-            command,
+            ["/bin/sh", "-c", f'{_AGENT}=$$ exec "$@"', "sh", *command],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=lambda: die_with_parent(launcher),
         )
 
 
@@ -125,7 +137,7 @@ def count_gpus() -> int:
 def refuse_missing_gpus(device: Device, wanted: int) -> str | None:
     """Say why a device can't be had, or None."""
     found = count_gpus()
-    if device is Device.CPU or found >= wanted:
+    if device is Device.cpu or found >= wanted:
         return None
     return (
         f"device is cuda and {wanted} process(es) want a GPU each, but this machine offers {found}. "

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -55,11 +56,12 @@ def _train(spec: RunSpec, folder: RunFolder, attempt: Path, place: _Place) -> No
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     folder.make()
     with joined(config, attempt) as world:
-        _trainer(spec, folder, world, place).run()
+        trainer_for(spec, folder, world, place).run()
         world.barrier()
 
 
-def _trainer(spec: RunSpec, folder: RunFolder, world: World, place: _Place) -> Trainer:
+def trainer_for(spec: RunSpec, folder: RunFolder, world: World, place: Callable[[int, int], None]) -> Trainer:
+    """Open what a run is about and build its trainer, restored from the newest checkpoint."""
     config, contract = spec.config, spec.contract
     store_publication, splits = spec.open_inputs()
     store = StampStore.open(store_publication)

@@ -88,7 +88,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     SplitError
         If the splits were made for another version of the store.
     """
-    wanted = config.world_size if config.device is Device.CUDA else 0
+    wanted = config.world_size if config.device is Device.cuda else 0
     if problem := refuse_missing_gpus(config.device, wanted):
         raise ConfigError(problem)
     # A section that another layer mixed its own base into is reduced to what is written down and used.
@@ -181,6 +181,7 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
     assert progress.best_checkpoint is not None
     assert progress.best_epoch is not None
     best = read_checkpoint(folder.checkpoints, progress.best_checkpoint, run=spec.sha256())
+    store, splits = spec.open_inputs()
     shutil.copyfile(best.model_file, staging.folder / "model.safetensors")
     staging.write_json(
         "model.json",
@@ -188,6 +189,7 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
             **best.about,
             "best_epoch": progress.best_epoch,
             "config": spec.config.model_dump(mode="json"),
+            "decoder_version": store.attributes["decoder_version"],
             "store_version": spec.store_version,
             "splits_version": spec.splits_version,
             "run": spec.sha256(),
@@ -195,7 +197,6 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
     )
     history = _history_table(progress.history)
     staging.write_table(None, history, HISTORY)
-    store, splits = spec.open_inputs()
     staging.write_table("validation_logits", _validation_logits(folder, store, len(progress.history)))
     for rank in range(spec.config.world_size):
         shutil.copyfile(folder.ledger(rank), staging.folder / f"ledger-rank-{rank}.ledger")
@@ -271,8 +272,10 @@ def _ended_checkpoint(folder: RunFolder, spec: RunSpec) -> Checkpoint:
 
 
 def _history_table(history: list[dict[str, Any]]) -> pa.Table:
+    """Return the epochs as a table, without wall times: the same training is the same version on any machine."""
     typed = {column.name: column.dtype for column in HISTORY.columns}
-    return pa.table({name: pa.array([row[name] for row in history], typed.get(name)) for name in history[0]})
+    names = [name for name in history[0] if name != "seconds"]
+    return pa.table({name: pa.array([row[name] for row in history], typed.get(name)) for name in names})
 
 
 def _validation_logits(folder: RunFolder, store: Publication, epochs: int) -> pa.Table:

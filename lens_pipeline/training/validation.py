@@ -46,7 +46,7 @@ class Validation:
         TrainingError
             If it is undefined or not finite.
         """
-        value = self.loss if monitor is Monitor.VAL_LOSS else self.auroc
+        value = self.loss if monitor is Monitor.val_loss else self.auroc
         if value is None or not np.isfinite(value):
             raise TrainingError(
                 f"{monitor.value} on val_select is {value}: the model diverged or val_select lacks a class. "

@@ -83,7 +83,7 @@ def joined(config: TrainingConfig, meeting_folder: Path) -> Iterator[World]:
 
 
 def _device(config: TrainingConfig, local_rank: int) -> torch.device:
-    if config.device is Device.CPU:
+    if config.device is Device.cpu:
         return torch.device("cpu")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found <= local_rank:

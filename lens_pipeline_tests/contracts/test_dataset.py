@@ -33,9 +33,7 @@ def test_head_and_shape_follow_from_classes_bands_and_size() -> None:
 
 def test_a_label_value_belongs_to_one_class() -> None:
     with pytest.raises(ValidationError, match="two classes"):
-        DatasetContract(
-            classes=(StampClass(name="a", label_values=("X",)), StampClass(name="b", label_values=("X",)))
-        )
+        DatasetContract(classes=(StampClass(name="a", label_values=("X",)), StampClass(name="b", label_values=("X",))))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +53,10 @@ def test_the_hash_of_a_contract_changes_with_every_field() -> None:
     ]
     hashes = {DatasetContract.model_validate(change).sha256() for change in changed} | {DatasetContract().sha256()}
     assert len(hashes) == 5
-    assert DatasetContract.model_validate(DatasetContract().model_dump(mode="python")).sha256() == DatasetContract().sha256()
+    assert (
+        DatasetContract.model_validate(DatasetContract().model_dump(mode="python")).sha256()
+        == DatasetContract().sha256()
+    )
 
 
 def test_a_contract_survives_the_json_that_it_is_published_as() -> None:

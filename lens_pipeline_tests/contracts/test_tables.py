@@ -38,7 +38,10 @@ def test_a_sound_table_passes() -> None:
         (replaced("logit", [0, 1, None, None], pa.float32()), r"2 of 4 rows .* logit that is null.*t2, t3"),
         (replaced("logit", [0, 1, float("inf"), 2], pa.float32()), r"1 of 4 rows .* logit that is not finite.*t2"),
         (replaced("logical", [0, 1, -1, 2], pa.int64()), r"1 of 4 rows .* outside \[0, inf\].*t2"),
-        (replaced("task_id", ["a", "b", "b", "c"], pa.string()), r"1 values of the key task_id .* more than one row.*: b"),
+        (
+            replaced("task_id", ["a", "b", "b", "c"], pa.string()),
+            r"1 values of the key task_id .* more than one row.*: b",
+        ),
     ],
 )
 def test_what_breaks_the_contract_is_named(table: pa.Table, message: str) -> None:

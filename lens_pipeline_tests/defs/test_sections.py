@@ -1,5 +1,6 @@
 """A preset is validated whole before anything runs, and each job gets its own part."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,10 @@ def test_the_generated_pages_are_what_the_code_says() -> None:
 def test_presets_hold_nothing_but_plain_data() -> None:
     for path in PRESETS.glob("*.yaml"):
         assert set(yaml.safe_load(path.read_text())) == {"ops", "resources", "loggers"}
+
+
+def test_a_choice_is_written_the_same_way_in_yaml_on_dagsters_page_and_in_code() -> None:
+    choices = {field.annotation for section in SECTIONS.values() for field in section.model_fields.values()}
+    enums = [choice for choice in choices if isinstance(choice, type) and issubclass(choice, Enum)]
+    assert enums
+    assert [member for enum in enums for member in enum if member.name != member.value] == []

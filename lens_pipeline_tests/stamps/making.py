@@ -82,9 +82,14 @@ def publish_stamps(
             }  # fmt: skip
             columns = list(rows[0])
             table = pa.table({c: pa.array([row[c] for row in rows], types.get(c)) for c in columns})
-            write_parquet(table, path, row_group_size=row_group_size, write_page_checksum=external is None)
-            listed.append({"file": name if external is None else str(path), "rows": len(rows), "sha256": sha256_of(path)})
-        staging.attributes.update(source="simulated", dataset_contract=contract.model_dump(mode="json"), fragments=listed)
+            options = {"compression": "none", "use_dictionary": False, "write_page_checksum": external is None}
+            write_parquet(table, path, row_group_size=row_group_size, **options)
+            listed.append(
+                {"file": name if external is None else str(path), "rows": len(rows), "sha256": sha256_of(path)}
+            )
+        staging.attributes.update(
+            source="simulated", dataset_contract=contract.model_dump(mode="json"), fragments=listed
+        )
         return staging.commit()
 
 

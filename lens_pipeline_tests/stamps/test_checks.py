@@ -116,7 +116,10 @@ def test_a_row_lost_on_the_way_is_red(home: Home) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda t: put(t, "label", [1 - v for v in t["label"].to_pylist()]), "30 rows have a label that is not that of"),
+        (
+            lambda t: put(t, "label", [1 - v for v in t["label"].to_pylist()]),
+            "30 rows have a label that is not that of",
+        ),
         (lambda t: put(t, "task_id", t["task_id"].to_pylist()[::-1]), "key_hash is not the hash of task_id"),
         (lambda t: put(t, "theta_e_arcsec", [99.0] * 30), "theta_e_arcsec that is not finite or outside"),
         (lambda t: t.drop_columns(["stratum"]), "'stratum' is missing"),

@@ -312,9 +312,7 @@ SAVED = savez(BANDS)
     twice=st.booleans(),
 )
 @settings(max_examples=400, deadline=None)
-def test_any_edit_of_a_blob_gives_the_same_pixels_or_a_reason(
-    edits: list[tuple[int, int, bytes]], twice: bool
-) -> None:
+def test_any_edit_of_a_blob_gives_the_same_pixels_or_a_reason(edits: list[tuple[int, int, bytes]], twice: bool) -> None:
     blob = SAVED + SAVED if twice else SAVED
     for at, drop, put in edits:
         blob = blob[:at] + put + blob[at + drop :]

@@ -70,14 +70,15 @@ def test_another_surveys_column_names_are_read_under_ours(home: Home) -> None:
         Fragments.open(publish_stamps(home, [both], contract=OTHER_SURVEY))
 
 
-def test_a_flipped_byte_in_our_own_fragment_is_noticed(home: Home) -> None:
+def test_a_flipped_bit_in_our_own_fragment_is_noticed_though_it_reads_as_another_key(home: Home) -> None:
     stamps = publish_stamps(home, [make_rows(20)])
     path = stamps.path("fragment-00000.parquet")
     content = bytearray(path.read_bytes())
-    at = pq.read_metadata(path).row_group(1).column(0).data_page_offset + 45
-    content[at] ^= 1
+    page = pq.read_metadata(path).row_group(2).column(0).data_page_offset
+    content[content.index(b"t17", page)] ^= 1
     path.write_bytes(content)
-    with pytest.raises(StorageError, match=r"fragment-00000\.parquet can't be read"):
+    assert "u17" in pq.read_table(path)["task_id"].to_pylist()
+    with pytest.raises(StorageError, match=r"fragment-00000\.parquet can't be read.*CRC"):
         make_store(home, stamps)
 
 

@@ -44,7 +44,9 @@ def test_median_and_mad_equal_numpys(n: int, kind: str) -> None:
     assert bits(stats[:, 1]) == bits(np.median(np.abs(pixels - median[:, None]), axis=1))
 
 
-@given(arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=st.floats(-65504, 65504, width=32)))
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=st.floats(-65504, 65504, width=32))
+)
 @settings(max_examples=200, deadline=None)
 def test_any_values_within_range_give_numpys_numbers(pixels: Floats) -> None:
     half, stats = summarised(pixels)

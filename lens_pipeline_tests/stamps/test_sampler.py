@@ -48,6 +48,14 @@ def test_epochs_and_seeds_differ_and_are_repeatable() -> None:
     assert order(0, 0) != order(1, 0)
 
 
+def test_a_sampler_that_was_asked_for_other_steps_before_gives_the_same_rows() -> None:
+    used = GlobalSampler(np.arange(1000), seed=3, global_batch=64)
+    for epoch, step in ((0, 3), (1, 3), (0, 3), (0, 15), (2, 0)):
+        fresh = GlobalSampler(np.arange(1000), seed=3, global_batch=64)
+        assert used.step(epoch, step).tolist() == fresh.step(epoch, step).tolist()
+        used.step(epoch, step)[:] = 0  # what a caller does to its rows is its own affair
+
+
 def test_the_order_in_which_rows_are_given_changes_nothing() -> None:
     rows = np.arange(500)
     shuffled = np.random.default_rng(0).permutation(rows)

@@ -95,4 +95,4 @@ def cubes(tmp_path: Path) -> Callable[..., Path]:
 
 
 def real_config(folder: Path, **settings: Any) -> ParentSampleConfig:
-    return ParentSampleConfig(**{"source": Source.REAL_CUTOUTS, "folder": str(folder), **settings})
+    return ParentSampleConfig(**{"source": Source.real_cutouts, "folder": str(folder), **settings})

@@ -60,7 +60,12 @@ def test_a_label_that_disagrees_with_its_row_is_red_and_named(survey: Survey, ro
 
 
 def test_a_null_or_unknown_lens_model_is_never_a_positive_and_is_counted(survey: Survey) -> None:
-    rows = [CONTROL, LENS, {**LENS, "task_id": "n", "lens_model": None}, {**LENS, "task_id": "u", "lens_model": "BANANA"}]
+    rows = [
+        CONTROL,
+        LENS,
+        {**LENS, "task_id": "n", "lens_model": None},
+        {**LENS, "task_id": "u", "lens_model": "BANANA"},
+    ]
     check = label_alignment(manifest(survey, *rows))
     assert check.passed
     assert check.figures["unlabelled"] == 2

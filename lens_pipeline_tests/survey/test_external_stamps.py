@@ -10,7 +10,8 @@ from lens_pipeline.contracts.errors import ConfigError, ContractError
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.survey.config import ParentSampleConfig, Source
+from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig, Source
+from lens_pipeline.survey.manifest import build_manifest
 
 from .conftest import Survey
 
@@ -27,7 +28,7 @@ def folder(tmp_path: Path, small: dict[str, Publication]) -> Path:
 
 
 def config(folder: Path) -> ParentSampleConfig:
-    return ParentSampleConfig(source=Source.EXTERNAL_STAMPS, folder=str(folder))
+    return ParentSampleConfig(source=Source.external_stamps, folder=str(folder))
 
 
 def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
@@ -76,6 +77,20 @@ def test_an_unnamed_row_beside_a_named_galaxy_is_of_that_galaxy(
     assert manifest["galaxy_id"].to_pylist()[:3] == [first] * 3
 
 
+def test_a_name_that_a_row_gives_is_kept_whatever_its_position(
+    survey: Survey, folder: Path, small: dict[str, Publication]
+) -> None:
+    def name_two(table: pa.Table) -> pa.Table:
+        return table.append_column("galaxy_id", pa.array(["upper", "lower"] * (table.num_rows // 2)))
+
+    for path in folder.iterdir():
+        rewrite(path, name_two)
+    parent = survey.parents(config(folder))
+    assert sorted(parent.read_table()["galaxy_id"].to_pylist()) == ["lower", "upper"]
+    assert parent.attributes["galaxies_in_more_than_one_region"] == 2
+    assert survey.manifest(parent).read_table()["galaxy_id"].to_pylist()[:3] == ["upper", "lower", "upper"]
+
+
 def test_the_manifest_is_the_rows_without_pixels_under_our_names(survey: Survey, folder: Path) -> None:
     parent = survey.parents(config(folder))
     manifest = survey.manifest(parent)
@@ -88,7 +103,11 @@ def test_the_manifest_is_the_rows_without_pixels_under_our_names(survey: Survey,
 
 def test_columns_of_another_width_and_rows_without_position_are_taken_as_they_are(survey: Survey, folder: Path) -> None:
     def narrow(table: pa.Table) -> pa.Table:
-        for name, dtype in (("theta_e_arcsec", pa.float32()), ("cutout_ok", pa.int32()), ("lens_model", pa.large_string())):
+        for name, dtype in (
+            ("theta_e_arcsec", pa.float32()),
+            ("cutout_ok", pa.int32()),
+            ("lens_model", pa.large_string()),
+        ):
             table = table.set_column(table.column_names.index(name), name, table[name].cast(dtype))
         for name in ("ra", "dec"):
             table = table.set_column(table.column_names.index(name), name, pa.nulls(table.num_rows, pa.float64()))
@@ -165,5 +184,9 @@ def test_rows_of_null_or_unknown_lens_model_are_counted_and_not_taken_for_lenses
         return table.set_column(table.column_names.index("lens_model"), "lens_model", pa.array(models))
 
     rewrite(folder / "fragment-00000.parquet", spoil)
-    manifest = survey.manifest(survey.parents(config(folder)))
+    parent = survey.parents(config(folder))
+    with survey.home.stage("test", "injection_manifest", inputs=[parent]) as staging:
+        result = build_manifest(InjectionConfig(), parent, staging)
+        manifest = staging.commit()
+    assert (result.n_rows, result.n_unlabelled, result.n_injections + result.n_controls) == (36, 2, 34)
     assert manifest.read_table()["lens_model"].to_pylist()[1:3] == [None, "BANANA"]

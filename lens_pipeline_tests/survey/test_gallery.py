@@ -31,6 +31,8 @@ def test_a_red_galaxy_is_red_and_a_blue_arc_blue() -> None:
     assert b > r
 
 
-def test_the_sky_map_is_drawn_with_and_without_positions(survey: Survey, small: dict[str, Publication], cubes: Cubes) -> None:
+def test_the_sky_map_is_drawn_with_and_without_positions(
+    survey: Survey, small: dict[str, Publication], cubes: Cubes
+) -> None:
     assert opened(sky_map_png(small["parent_sample"])).size[0] > 400
     assert opened(sky_map_png(survey.parents(real_config(cubes())))).size[0] > 400

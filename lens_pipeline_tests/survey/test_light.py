@@ -75,14 +75,14 @@ def test_the_einstein_radius_is_lenstronomys_intermediate_axis_one() -> None:
     )
 
 
-def test_shear_is_lenstronomys_and_acts() -> None:
+def test_position_angles_and_shear_are_lenstronomys() -> None:
     model = LensModel(["SIE", "SHEAR"])
     parameters = [
-        {"theta_E": 1.3, "e1": 0.1, "e2": 0.0, "center_x": 0.0, "center_y": 0.0},
+        {"theta_E": 1.3, "e1": 0.1 * np.cos(1.6), "e2": 0.1 * np.sin(1.6), "center_x": 0.0, "center_y": 0.0},
         {"gamma1": 0.05 * np.cos(1.0), "gamma2": 0.05 * np.sin(1.0), "ra_0": 0.0, "dec_0": 0.0},
     ]
     x, y = np.array([1.2, -0.4]), np.array([0.1, 1.6])
-    ours = source_position(lens(lens_e=0.1, shear=0.05, shear_phi_rad=0.5), x, y)
+    ours = source_position(lens(lens_e=0.1, lens_phi_rad=0.8, shear=0.05, shear_phi_rad=0.5), x, y)
     assert np.array(ours) == pytest.approx(np.array(model.ray_shooting(x, y, parameters)), abs=1e-9)
 
 

@@ -16,7 +16,9 @@ from .test_stamps import rows_of
 Cubes = Callable[..., Path]
 
 
-def test_a_cube_of_cutouts_becomes_galaxies_that_say_what_is_known_and_what_assumed(survey: Survey, cubes: Cubes) -> None:
+def test_a_cube_of_cutouts_becomes_galaxies_that_say_what_is_known_and_what_assumed(
+    survey: Survey, cubes: Cubes
+) -> None:
     folder = cubes()
     parent = survey.parents(real_config(folder, galaxy_prefix="des_lrg"))
     rows = parent.read_table().to_pylist()
@@ -48,9 +50,15 @@ def test_stamps_are_cut_around_the_galaxy_and_their_controls_are_the_cutouts(sur
 
 def test_a_catalogue_names_and_places_the_galaxies(survey: Survey, cubes: Cubes, tmp_path: Path) -> None:
     path = tmp_path / "galaxies.csv"
-    Table({"GALAXY_ID": ["a", "b", "c"], "REGION_ID": ["x", "x", "y"], "RA": [1.0, 2.0, 3.0], "DEC": [0.1, 0.2, 0.3]}).write(path)
+    Table(
+        {"GALAXY_ID": ["a", "b", "c"], "REGION_ID": ["x", "x", "y"], "RA": [1.0, 2.0, 3.0], "DEC": [0.1, 0.2, 0.3]}
+    ).write(path)
     rows = survey.parents(real_config(cubes(), catalogue=str(path))).read_table().to_pylist()
-    assert [(row["galaxy_id"], row["region_id"], row["ra"]) for row in rows] == [("a", "x", 1), ("b", "x", 2), ("c", "y", 3)]
+    assert [(row["galaxy_id"], row["region_id"], row["ra"]) for row in rows] == [
+        ("a", "x", 1),
+        ("b", "x", 2),
+        ("c", "y", 3),
+    ]
 
 
 def nan(band: str, hdu: fits.PrimaryHDU) -> None:
@@ -116,7 +124,9 @@ def test_a_missing_band_a_damaged_file_and_a_link_are_refused(survey: Survey, cu
         survey.parents(real_config(folder))
 
 
-def test_a_catalogue_of_other_length_or_with_a_galaxy_twice_is_refused(survey: Survey, cubes: Cubes, tmp_path: Path) -> None:
+def test_a_catalogue_of_other_length_or_with_a_galaxy_twice_is_refused(
+    survey: Survey, cubes: Cubes, tmp_path: Path
+) -> None:
     path = tmp_path / "galaxies.csv"
     Table({"galaxy_id": ["a", "b"]}).write(path)
     with pytest.raises(ContractError, match="has 2 rows and the cubes hold 3 galaxies"):

@@ -15,7 +15,9 @@ R = 1
 
 
 def scene_of(galaxy: dict[str, Any], **change: Any) -> Scene:
-    return simulated_scene({**galaxy, **change}, stamp_size=64, seed=1, neighbours_per_stamp=change.pop("neighbours", 0.0))
+    return simulated_scene(
+        {**galaxy, **change}, stamp_size=64, seed=1, neighbours_per_stamp=change.pop("neighbours", 0.0)
+    )
 
 
 @pytest.fixture
@@ -32,7 +34,11 @@ def injection(galaxy: dict[str, Any]) -> dict[str, Any]:
 def test_an_injection_without_light_is_its_control_bit_for_bit(scene: Scene, injection: dict[str, Any]) -> None:
     dark = {**injection, **{f"src_mag_{band}": np.inf for band in "grz"}}
     arc = make_arc(scene, dark)
-    assert (arc.measures["arc_snr"], arc.measures["arc_snr_matched"], arc.measures["total_injected_flux_r"]) == (0, 0, 0)
+    assert (arc.measures["arc_snr"], arc.measures["arc_snr_matched"], arc.measures["total_injected_flux_r"]) == (
+        0,
+        0,
+        0,
+    )
     control = make_arc(scene, control_row())
     assert set(control.measures.values()) == {None}
     same = [make_stamp(scene, made, stream(1, "noise", "x")) for made in (arc, control)]

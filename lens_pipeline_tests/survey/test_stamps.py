@@ -59,7 +59,9 @@ def test_another_seed_makes_other_noise(survey: Survey, small: dict[str, Publica
 
 def test_arcs_have_measures_and_controls_have_none(small: dict[str, Publication]) -> None:
     for row in rows_of(small["stamps"]).drop_columns(["stamp_npz"]).to_pylist():
-        known = [row[name] is not None for name in ("arc_snr", "arc_snr_matched", "magnification", "total_injected_flux_r")]
+        known = [
+            row[name] is not None for name in ("arc_snr", "arc_snr_matched", "magnification", "total_injected_flux_r")
+        ]
         assert known == [row["lens_model"] != "CONTROL"] * 4
         assert row["psf_fwhm_used_r"] > row["psfsize_r"]
 
@@ -74,7 +76,9 @@ def test_a_rendering_process_that_dies_is_a_clear_error_and_nothing_is_published
             yield {**job, "galaxies": {}}
 
     monkeypatch.setattr(stamps_module, "_jobs", unknown_galaxy)
-    with pytest.raises(PipelineError, match=r"a rendering process ended with code 1 while it made fragment-\d+.parquet"):
+    with pytest.raises(
+        PipelineError, match=r"a rendering process ended with code 1 while it made fragment-\d+.parquet"
+    ):
         survey.stamps(small["parent_sample"], small["injection_manifest"], rows_per_fragment=7, workers=2)
     assert survey.home.versions("test", "stamps") == []
     assert not list(Path(survey.home.path).rglob("fragment-*"))

@@ -57,14 +57,12 @@ def small_survey(
     rows = make_rows(2 * n_galaxies, contract)
     names = [stamp_class.label_values[0] for stamp_class in contract.classes]
     for number, row in enumerate(rows):
-        label = 0 if row["lens_model"] == "CONTROL" else 1 + number // 2 % (len(names) - 1)
+        label = 0 if row.pop("lens_model") == "CONTROL" else 1 + number // 2 % (len(names) - 1)
         row[contract.label_column] = names[label]
         row["theta_e_arcsec"] = 1.1 if label else 0.0
         row["stamp_npz"] = encode_stamp(_pixels(number, label, contract), contract)
-    renamed = [
-        {("object" if k == "task_id" and contract.key == "object" else k): v for k, v in row.items()} for row in rows
-    ]
-    store, _ = make_store(home, publish_stamps(home, [renamed], contract=contract))
+        row[contract.key] = row.pop("task_id")
+    store, _ = make_store(home, publish_stamps(home, [rows], contract=contract))
     return store, publish_splits(home, store, splits_of or _in_order(n_galaxies))
 
 
@@ -135,7 +133,7 @@ def _rank(rank: int, world: int, specification: Path, attempt: Path, sabotage: S
 
 
 def _arm(trainer: Any, sabotage: Sabotage) -> None:
-    step = trainer._step
+    step = trainer.step
 
     def sabotaged(self: Any, epoch: int, batch: Any, sums: Any) -> None:
         if (epoch, batch.step) == (sabotage.epoch, sabotage.step):
@@ -145,7 +143,7 @@ def _arm(trainer: Any, sabotage: Sabotage) -> None:
             self.loss = lambda logits_BO, labels_B: loss(logits_BO, labels_B) * float("nan")
         step(self, epoch, batch, sums)
 
-    trainer._step = sabotaged
+    trainer.step = sabotaged
 
 
 def _pixels(number: int, label: int, contract: DatasetContract) -> Pixels:

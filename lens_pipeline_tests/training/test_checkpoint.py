@@ -14,8 +14,10 @@ from lens_pipeline.training.checkpoint import (
     write_checkpoint,
 )
 
+START = Progress()
 
-def _write(folder: Path, step: int, progress: Progress = Progress(), **changes: Any) -> str:
+
+def _write(folder: Path, step: int, progress: Progress = START, **changes: Any) -> str:
     name = checkpoint_name(step)
     content = {"run": "r", "about": {"a": 1}, "model": b"m%d" % step, "optimizer": b"o%d" % step, **changes}
     write_checkpoint(folder, name, progress=progress, **content)

@@ -37,7 +37,7 @@ def test_no_clipping_must_be_said_explicitly() -> None:
 
 
 def test_the_side_that_starts_training_and_scoring_never_loads_torch() -> None:
-    modules = "lens_pipeline.training.run, lens_pipeline.training.checks, lens_pipeline.training.figures, "
+    modules = "lens_pipeline.training.run, lens_pipeline.training.checks, "
     modules += "lens_pipeline.scoring.run, lens_pipeline.scoring.checks"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -59,7 +59,7 @@ def test_every_training_row_reached_the_model_once_an_epoch_and_the_ranks_split_
     assert [len(b.rows) for b in blocks[0][:4]] == [16, 16, 16, 10]
 
 
-@pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 2), (1, 3), (2, 0)])
+@pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 3), (2, 0)])
 def test_a_run_killed_in_the_middle_ends_with_the_same_bits_as_one_that_was_left_alone(
     finished: RunFolder, survey: Survey, run_path: Path, epoch: int, step: int
 ) -> None:
@@ -175,21 +175,28 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_rank_step_rows_and_
         {"softening": 5.0},
         {"preprocessing": "robust_clip_v1"},
         {"warmup_epochs": 0.0},
+        {"dropout": 0.5},
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_every_numeric_setting_changes_what_is_learned(survey: Survey, tmp_path: Path, change: dict[str, Any]) -> None:
-    base = _one_epoch(tmp_path / "base", survey, {})
-    assert _one_epoch(tmp_path / "other", survey, change) != base
+def test_every_numeric_setting_changes_what_is_learned(
+    survey: Survey, plain: bytes, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    assert _one_epoch(tmp_path, survey, change) != plain
 
 
-def test_settings_that_only_say_how_to_run_change_no_bit(survey: Survey, tmp_path: Path) -> None:
-    base = _one_epoch(tmp_path / "base", survey, {})
+def test_settings_that_only_say_how_to_run_change_no_bit(survey: Survey, plain: bytes, tmp_path: Path) -> None:
     how = {"loader_threads": 3, "checkpoint_every_steps": 1, "report_every_steps": 7, "validation_batch_size": 5}
-    assert _one_epoch(tmp_path / "other", survey, how) == base
+    assert _one_epoch(tmp_path, survey, how) == plain
+
+
+@pytest.fixture(scope="module")
+def plain(survey: Survey, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Weights after one epoch with the settings that the others differ from."""
+    return _one_epoch(tmp_path_factory.mktemp("plain"), survey, {})
 
 
 def _one_epoch(path: Path, survey: Survey, change: dict[str, Any]) -> bytes:
-    folder = prepared(path, survey, **{"world_size": 1, "epochs": 1, **change})
+    folder = prepared(path / "run", survey, **{"world_size": 1, "epochs": 1, **change})
     assert run_ranks(folder, 1) == [0]
     return _last(folder).model_file.read_bytes()

@@ -30,9 +30,9 @@ def test_every_setting_of_the_loss_acts(change: dict[str, object]) -> None:
 
 def test_balanced_weights_give_classes_the_same_say_and_rows_a_mean_weight_of_one() -> None:
     counts = (900, 90, 10)
-    weights = class_weights(counts, ClassWeighting.BALANCED)
+    weights = class_weights(counts, ClassWeighting.balanced)
     assert [weight * count for weight, count in zip(weights, counts, strict=True)] == pytest.approx([1000 / 3] * 3)
-    assert class_weights(counts, ClassWeighting.NONE) == (1.0, 1.0, 1.0)
+    assert class_weights(counts, ClassWeighting.none) == (1.0, 1.0, 1.0)
 
 
 def test_the_loss_is_in_float32_even_when_the_logits_are_not() -> None:

@@ -1,0 +1,96 @@
+"""The training loop with everything around it, against the same step on one batch that stays in memory.
+
+The difference is what reading, gathering, the order, the augmentation's draw and the ledger cost. In CPU time, the gathering
+threads included.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from benchmarks.harness import Result, compare
+from benchmarks.synthetic import publish
+from lens_pipeline.batches.loader import Batch, training_batches
+from lens_pipeline.stamps.config import StoreConfig
+from lens_pipeline.stamps.ingest import build_store
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.loop import EpochSums, Trainer
+from lens_pipeline.training.rank import trainer_for
+from lens_pipeline.training.run import prepare_run
+from lens_pipeline.training.spec import RunSpec
+from lens_pipeline.training.world import joined
+
+_BATCH = 64
+
+
+def run(quick: bool) -> list[Result]:
+    n, rounds = (512, 2) if quick else (2560, 9)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store, splits = _published(Home(folder / "home"), n)
+        config = TrainingConfig.model_validate({"world_size": 1, "batch_size": _BATCH, "threads_per_rank": 1})
+        specification = prepare_run(config, store, splits, folder / "run")
+        torch.set_num_threads(1)
+        os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+        with joined(config, folder) as world:
+            trainer = trainer_for(
+                RunSpec.read(specification), RunFolder(folder / "run"), world, lambda epoch, step: None
+            )
+            return [_compare(trainer, rounds)]
+
+
+def _compare(trainer: Trainer, rounds: int) -> Result:
+    steps = len(trainer.rows.train) // _BATCH
+    resident = _resident(next(iter(_batches(trainer))))
+
+    def loop() -> None:
+        for batch in _batches(trainer):
+            trainer.step(1, batch, EpochSums())
+
+    def same_batch() -> None:
+        for _ in range(steps):
+            trainer.step(1, resident, EpochSums())
+
+    return compare(
+        "training_loop",
+        loop,
+        same_batch,
+        against="the same step on one resident batch",
+        goal=0.90,
+        n=steps * _BATCH,
+        rounds=rounds,
+    )
+
+
+def _batches(trainer: Trainer) -> Iterator[Batch]:
+    return training_batches(trainer.store, trainer.sampler, trainer.augmentation, epoch=1, rank=0, world=1, threads=1)
+
+
+def _resident(batch: Batch) -> Batch:
+    return replace(
+        batch,
+        pixels=batch.pixels.clone(),
+        median=batch.median.clone(),
+        mad=batch.mad.clone(),
+        logical=batch.logical.copy(),
+    )
+
+
+def _published(home: Home, n: int) -> tuple[Publication, Publication]:
+    stamps = publish(home, n + n // 4)
+    with home.stage("bench", "stamp_store", inputs=[stamps]) as staging:
+        build_store(StoreConfig.model_validate({}), stamps, staging)
+        store = staging.commit()
+    rows = store.read_table(None, ["task_id", "logical", "label"])
+    split = ["train" if row < n else "val_select" for row in range(rows.num_rows)]
+    with home.stage("bench", "region_splits", inputs=[store]) as staging:
+        staging.write_table("rows", rows.append_column("split", pa.array(split)))
+        return store, staging.commit()

@@ -1,0 +1,60 @@
+"""Classifiers trained by two real ranks, published, and opened."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from safetensors.numpy import save_file
+
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.scoring.model import Classifier, open_classifier
+from lens_pipeline.stamps.store import StampStore
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.run import collect
+from lens_pipeline_tests.stamps.making import OTHER_SURVEY
+from lens_pipeline_tests.training.making import CONTRACT, prepared, run_ranks, small_survey
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A published classifier with what it was made from."""
+
+    home: Home
+    store: Publication
+    splits: Publication
+    classifier: Publication
+
+    def opened(self) -> tuple[Classifier, StampStore]:
+        return open_classifier(self.classifier), StampStore.open(self.store)
+
+
+def _train(tmp_path_factory: pytest.TempPathFactory, name: str, contract: DatasetContract, n_galaxies: int) -> Trained:
+    folder = tmp_path_factory.mktemp(name)
+    home = Home(folder / "home")
+    store, splits = small_survey(home, n_galaxies=n_galaxies, contract=contract)
+    run = prepared(folder / "run", (store, splits), epochs=2, class_weighting="balanced")
+    assert run_ranks(run) == [0, 0]
+    with home.stage("tried", "lens_classifier", inputs=[store, splits]) as staging:
+        collect(run.path, staging)
+        return Trained(home, store, splits, staging.commit())
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Two classes, three bands, 16 pixels."""
+    return _train(tmp_path_factory, "trained", CONTRACT, 90)
+
+
+@pytest.fixture(scope="session")
+def trained_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Three classes, five bands, 48 pixels, another name for the key and the label."""
+    return _train(tmp_path_factory, "elsewhere", OTHER_SURVEY, 64)
+
+
+def republished(trained: Trained, tensors: dict[str, Any], about: object = None) -> Publication:
+    """Publish the classifier with other tensors or another description."""
+    with Home(trained.home.path / "changed").stage("tried", "lens_classifier") as staging:
+        save_file(tensors, staging.folder / "model.safetensors")
+        staging.write_json("model.json", about or trained.classifier.read_json("model.json"))
+        return staging.commit()
