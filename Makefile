@@ -1,6 +1,8 @@
 # Everything runs from .venv, which the first target that needs it makes; nothing else is assumed but python 3.11+ and make.
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first of these that runs, is 3.11 to 3.13, and can make an environment.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+  $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 $(VENV)/bin/uv:
-	@$(PYTHON) -c 'import sys; sys.exit("python 3.11 to 3.13 is needed, this is %s: set PYTHON=" % sys.version.split()[0] if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0)'
+	@test -n "$(PYTHON)" || { echo "No python 3.11 to 3.13 with venv and pip was found. Install one, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 

@@ -75,6 +75,32 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits_as_one_that_was_left
     ]
 
 
+def test_the_short_last_step_of_an_epoch_moves_no_batch_statistics(finished: RunFolder) -> None:
+    # 116 rows in steps of 32: three full ones, and one of 10 rows a rank, too few to estimate a mean and a variance from.
+    counts = [t for name, t in load_file(_last(finished).model_file).items() if name.endswith("num_batches_tracked")]
+    assert counts
+    assert all(count == 9 for count in counts)
+
+
+def test_another_number_of_ranks_than_the_configuration_says_is_refused(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey)
+    assert run_ranks(folder, 1) == [1]
+    assert "--nproc-per-node=2" in (folder.attempt(1) / "failure-rank-0.json").read_text()
+
+
+def test_a_checkpoint_of_another_preprocessing_than_this_package_fits_is_not_resumed(
+    survey: Survey, run_path: Path
+) -> None:
+    folder = prepared(run_path, survey)
+    run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
+    path = _last(folder).folder / f"{_last(folder).name}.json"
+    content = json.loads(path.read_text())
+    content["about"]["preprocessing"]["softening"] = 2.0
+    path.write_text(json.dumps(content))
+    assert 0 not in run_ranks(folder)
+    assert "made with another preprocessing" in (folder.attempt(2) / "failure-rank-0.json").read_text()
+
+
 def test_a_run_that_lost_its_newest_checkpoint_goes_on_from_the_one_before(
     finished: RunFolder, survey: Survey, run_path: Path
 ) -> None:

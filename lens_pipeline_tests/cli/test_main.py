@@ -1,0 +1,50 @@
+"""The commands beside Dagster's: a preset is checked without running it, and every published byte can be read again."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from lens_pipeline.cli.main import main
+from lens_pipeline.storage.home import Home
+
+PRESETS = Path(__file__).parent.parent.parent / "presets"
+
+
+def publish() -> Path:
+    with Home.from_environment().stage("sky", "scores") as staging:
+        staging.write_table(None, pa.table({"task_id": ["a"]}))
+        return staging.commit().folder
+
+
+def test_check_lists_the_settings_of_a_sound_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(PRESETS / "real_cutouts.yaml")]) == 0
+    printed = capsys.readouterr().out
+    assert "source: real_cutouts   (not the default)" in printed
+    assert "is sound" in printed
+
+
+def test_check_refuses_a_bad_preset_with_what_is_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("ops: {lens_classifier: {config: {epochs: 0}}}")
+    assert main(["check", str(path)]) == 1
+    assert "epochs: Input should be greater than or equal to 1, 0 was given (allowed: >= 1" in capsys.readouterr().err
+
+
+def test_verify_finds_one_flipped_byte(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = publish()
+    assert main(["verify"]) == 0
+    table = folder / "scores.parquet"
+    damaged = bytearray(table.read_bytes())
+    damaged[40] ^= 1
+    table.write_bytes(damaged)
+    assert main(["verify", "--dataset", "sky"]) == 1
+    printed = capsys.readouterr().out
+    assert "damaged  sky/scores/default" in printed
+    assert "1 versions" in printed
+    assert "1 problems" in printed
+
+
+def test_a_summary_of_nothing_names_the_next_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary"]) == 1
+    assert "dagster asset materialize --select evaluation_report" in capsys.readouterr().err
