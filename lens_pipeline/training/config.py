@@ -80,7 +80,7 @@ class TrainingConfig(Section):
     min_learning_rate: float = Field(1e-6, ge=0, le=1, description="learning rate at the last step")
     warmup_epochs: float = Field(1.0, ge=0, le=1000, description="epochs of linear warmup, by step")
     weight_decay: float = Field(0.05, ge=0, le=10, description="AdamW weight decay of matrices and kernels")
-    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
+    clip_norm: float | None = Field(5.0, gt=0, description="largest gradient norm; null: no clipping")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of a label that is spread over all classes")
     class_weighting: ClassWeighting = Field(ClassWeighting.none, description="weights of the classes in the loss")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head")

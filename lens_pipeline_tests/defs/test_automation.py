@@ -6,8 +6,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from lens_pipeline.defs.sections import SECTIONS, load_preset
 from lens_pipeline.definitions import build_definitions
+from lens_pipeline.defs.sections import SECTIONS, load_preset
 
 PRESETS = Path(__file__).parent.parent.parent / "presets"
 
