@@ -71,7 +71,7 @@ class TrainingConfig(Section):
     threads_per_rank: int = Field(0, ge=0, le=256, description="compute threads of a rank; 0: cores divided by ranks")
     loader_threads: int = Field(1, ge=1, le=64, description="threads of a rank that gather rows ahead of the model")
     seed: int = Field(1, ge=0, le=2**31 - 1, description="seed of weights, order, augmentation and dropout")
-    epochs: int = Field(8, ge=1, le=10_000, description="most epochs to train")
+    epochs: int = Field(6, ge=1, le=10_000, description="most epochs to train")
     batch_size: int = Field(
         64, ge=1, le=65_536, description="rows of one step over all ranks; a multiple of world_size"
     )

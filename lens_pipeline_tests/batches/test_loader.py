@@ -92,7 +92,8 @@ def test_evaluation_takes_every_row_once_in_order(store: StampStore, batch_size:
 
 
 def test_evaluation_pads_with_nobody_to_sizes_that_keep_every_bit(store: StampStore) -> None:
-    for batch in evaluation_batches(store, np.arange(45), batch_size=20, threads=1):
+    # More batches than there are buffers, so that the short last one is gathered into one that was full before.
+    for batch in evaluation_batches(store, np.arange(105), batch_size=20, threads=1):
         assert len(batch.pixels) % FORWARD_MULTIPLE == 0
         assert torch.count_nonzero(batch.pixels[batch.n :]) == 0
         assert batch.elements is None

@@ -122,15 +122,19 @@ def test_several_ranks_and_one_rank_take_the_same_steps(
     larger_survey: Survey, tmp_path: Path, world: int, batch_size: int
 ) -> None:
     # Without batch normalisation the mean gradient over a step is the same however its rows are shared.
-    weights = []
+    weights, records = [], []
     for size in (1, world):
         folder = prepared(
             tmp_path / str(size), larger_survey, model="test_convnext", epochs=1, world_size=size, batch_size=batch_size
         )
         assert run_ranks(folder, size) == [0] * size
         weights.append(load_file(_last(folder).model_file))
+        records.append(_history(folder)[0])
     for name, one in weights[0].items():
         assert np.allclose(one, weights[1][name], rtol=1e-3, atol=2e-5), name
+    # AdamW forgives a wrong scale of the gradient; its norm doesn't.
+    for figure in ("gradient_norm", "train_loss", "val_loss"):
+        assert records[1][figure] == pytest.approx(records[0][figure], rel=1e-3), figure
 
 
 def test_training_stops_exactly_patience_epochs_after_the_best(survey: Survey, run_path: Path) -> None:
