@@ -46,7 +46,7 @@ run: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## the whole chain, from a survey
 	@$(BIN)/lens_pipeline summary $(PRESET)
 
 test: $(INSTALLED) ## every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint types layers test ## lint, types, import layers, then make test
 

@@ -29,8 +29,6 @@ SMALL: dict[str, Any] = {
     },
 }
 
-pytestmark = pytest.mark.xdist_group("end_to_end")
-
 
 def environment(home: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER", "MLFLOW", "LENS_PIPELINE"))}

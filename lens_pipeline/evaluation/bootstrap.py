@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from lens_pipeline.evaluation.intervals import CONFIDENCE, Estimate, clopper_pearson
 from lens_pipeline.evaluation.ranking import Floats, RankedScores, missing_class
@@ -75,7 +75,7 @@ def _interval(value: float, draws: Floats, n: int, n_clusters: int, fewest: int)
         return Estimate(value, None, None, n, n_clusters, None, why)
     tail = (1 - CONFIDENCE) / 2
     if 0 < value < 1:
-        quantile = float(stats.t.ppf(1 - tail, fewest - 1))
+        quantile = float(special.stdtrit(fewest - 1, 1 - tail))
         half = quantile * float(draws.std(ddof=1)) / (value * (1 - value))
         low, high = (float(special.expit(special.logit(value) + side * half)) for side in (-1, 1))
     else:

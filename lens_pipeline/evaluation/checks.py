@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from scipy import special, stats
+from scipy import special
 
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.evaluation.cells import ARC_SNR
@@ -175,7 +175,7 @@ def _fall(point: str, before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def _widened(value: float, low: float, high: float, confidence: float) -> tuple[float, float]:
-    ratio = float(stats.norm.ppf((1 + confidence) / 2) / stats.norm.ppf((1 + CONFIDENCE) / 2))
+    ratio = float(special.ndtri((1 + confidence) / 2) / special.ndtri((1 + CONFIDENCE) / 2))
     centre, ends = special.logit(value), special.logit([low, high])
     if not 0 < value < 1:
         return low, high

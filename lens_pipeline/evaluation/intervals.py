@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 CONFIDENCE = 0.95
 FEW_CLUSTERS = 5
@@ -52,8 +52,8 @@ def clopper_pearson(k: float, n: float, confidence: float = CONFIDENCE) -> tuple
     """
     _refuse_impossible(k, n)
     tail = (1 - confidence) / 2
-    low = 0.0 if k <= 0 else float(stats.beta.ppf(tail, k, n - k + 1))
-    high = 1.0 if k >= n else float(stats.beta.ppf(1 - tail, k + 1, n - k))
+    low = 0.0 if k <= 0 else float(special.betaincinv(k, n - k + 1, tail))
+    high = 1.0 if k >= n else float(special.betaincinv(k + 1, n - k, 1 - tail))
     return low, high
 
 
@@ -66,7 +66,7 @@ def wilson(k: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, f
         Successes and trials, or effective counts; 0 <= k <= n, n > 0.
     """
     _refuse_impossible(k, n)
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = float(special.ndtri((1 + confidence) / 2))
     p = k / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -123,7 +123,7 @@ def clustered_proportion(
     else:
         n_eff = _effective_n(y, w, place, m, p)
         tail = (1 + confidence) / 2
-        t_ratio = float(stats.t.ppf(tail, n - 1) / stats.t.ppf(tail, m - 1))
+        t_ratio = float(special.stdtrit(n - 1, tail) / special.stdtrit(m - 1, tail))
         n_for_interval = n_eff * t_ratio**2
     interval = clopper_pearson if exact else wilson
     low, high = interval(p * n_for_interval, n_for_interval, confidence)
@@ -155,7 +155,7 @@ def clustered_mean(
     spread = float(np.sqrt(m / (m - 1) * np.sum(residuals**2)) / n)
     variance = float(x.var(ddof=1))
     n_eff = min(float(n), variance / spread**2) if spread > 0 else float(m)
-    half = float(stats.t.ppf((1 + confidence) / 2, m - 1)) * spread
+    half = float(special.stdtrit(m - 1, (1 + confidence) / 2)) * spread
     low = mean - half if floor is None else max(floor, mean - half)
     return Estimate(mean, low, mean + half, n, m, n_eff)
 
