@@ -57,9 +57,9 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-layers: $(INSTALLED)
+layers: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/lint-imports
-	$(BIN)/dg check defs
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
 bench: $(INSTALLED) ## both sides of each ratio in one run; writes benchmarks/results/*.json and docs/performance.md
 	$(BIN)/python -m benchmarks

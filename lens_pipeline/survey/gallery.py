@@ -163,9 +163,10 @@ def sky_map_png(parent: Publication) -> bytes:
         return _png(figure)
     ra, dec = placed["ra_mean"].to_numpy(), placed["dec_mean"].to_numpy()
     known = placed["psf_fwhm_r_mean"].null_count < placed.num_rows
-    seeing = placed["psf_fwhm_r_mean"].to_numpy() if known else "tab:blue"
-    dots = axes.scatter(ra, dec, c=seeing, s=14, cmap="viridis", linewidths=0)
-    if known:
+    if not known:
+        axes.scatter(ra, dec, color="tab:blue", s=14, linewidths=0)
+    else:
+        dots = axes.scatter(ra, dec, c=placed["psf_fwhm_r_mean"].to_numpy(), s=14, cmap="viridis", linewidths=0)
         figure.colorbar(dots, ax=axes, label="seeing FWHM in r [arcsec]", pad=0.01)
     axes.set(xlabel="RA [deg]", ylabel="Dec [deg]", title=f"{table.num_rows:,} galaxies in {placed.num_rows:,} regions")
     axes.invert_xaxis()

@@ -42,8 +42,8 @@ def _train(tmp_path_factory: pytest.TempPathFactory, name: str, contract: Datase
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Two classes, three bands, 16 pixels."""
-    return _train(tmp_path_factory, "trained", CONTRACT, 90)
+    """Two classes, three bands, 16 pixels; an epoch ends with a full step, after which the ranks' batch statistics differ."""
+    return _train(tmp_path_factory, "trained", CONTRACT, 96)
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def test_a_row_scores_the_same_bits_as_it_did_in_the_validation_of_the_best_epoc
 
 def test_every_split_is_scored_and_lenses_score_higher(trained: Trained, logits: np.ndarray) -> None:
     labels = trained.store.read_table(None, ["label"])["label"].to_numpy()
-    assert logits.shape == (180, 1)
+    assert logits.shape == (192, 1)
     assert np.median(logits[labels == 1]) > np.median(logits[labels == 0])
 
 
@@ -139,7 +139,7 @@ def test_a_row_that_no_thread_scored_is_noticed(trained: Trained, monkeypatch: p
 
     evaluation_batches = module.evaluation_batches
     monkeypatch.setattr(module, "evaluation_batches", forgetful)
-    with pytest.raises(ScoringError, match="1 of 180 rows were not scored exactly once"):
+    with pytest.raises(ScoringError, match="1 of 192 rows were not scored exactly once"):
         _score(trained)
 
 

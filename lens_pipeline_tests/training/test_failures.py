@@ -51,6 +51,11 @@ def test_a_rank_that_torchrun_itself_ended_is_not_the_cause(tmp_path: Path) -> N
     assert said.startswith("rank 0 failed before the first step: TrainingError: no")
 
 
+def test_of_two_ranks_that_died_without_a_word_the_one_that_torchrun_ended_is_not_the_cause(tmp_path: Path) -> None:
+    ended = AGENT_LOG.replace("exitcode  : 1 (pid: 9593)", "exitcode  : -9 (pid: 9593)")
+    assert _explain(tmp_path, ended.format(dead=1, code=-15)).startswith("rank 0 was killed by signal 9")
+
+
 def test_when_nobody_left_a_word_torchruns_own_last_lines_are_shown(tmp_path: Path) -> None:
     said = _explain(tmp_path, "usage: run.py\nrun.py: error: unrecognized arguments: --nonsense\n")
     assert "torchrun ended with code 1" in said

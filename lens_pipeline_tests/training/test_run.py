@@ -24,7 +24,15 @@ from lens_pipeline.training.folder import RunFolder
 from lens_pipeline.training.run import collect, launch, prepare_run
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline_tests.training.conftest import Survey
-from lens_pipeline_tests.training.making import QUICK, SHARES, prepared, publish_splits, run_ranks, small_survey
+from lens_pipeline_tests.training.making import (
+    QUICK,
+    SHARES,
+    Sabotage,
+    prepared,
+    publish_splits,
+    run_ranks,
+    small_survey,
+)
 
 
 def _processes_of(folder: RunFolder) -> list[int]:
@@ -153,10 +161,11 @@ def test_a_second_launcher_in_the_same_folder_is_refused(survey: Survey, run_pat
 
 
 def test_a_run_that_has_not_ended_cannot_be_published(survey: Survey, run_path: Path, tmp_path: Path) -> None:
-    prepared(run_path, survey)
+    folder = prepared(run_path, survey)
+    run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
     with (
         Home(tmp_path).stage("tried", "lens_classifier") as staging,
-        pytest.raises(TrainingError, match="has not ended"),
+        pytest.raises(TrainingError, match="has not ended: it stands at epoch 1, step 0"),
     ):
         collect(run_path, staging)
 
