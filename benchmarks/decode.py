@@ -43,5 +43,5 @@ def run(quick: bool) -> list[Result]:
         compare("decode", ours, numpy_load, against="np.load(BytesIO), one thread", goal=4.5, n=n, rounds=rounds),
         compare("decode_of_inflate", ours, inflate_alone, against="inflating alone", goal=0.7, n=n, rounds=rounds),
         compare("inflate_of_numpy", inflate_alone, numpy_load, against="np.load(BytesIO): what no decoder can pass",
-                goal=4.5, n=n, rounds=rounds),
+                goal=None, n=n, rounds=rounds),
     ]  # fmt: skip

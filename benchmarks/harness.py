@@ -31,7 +31,7 @@ class Result:
         10th and 90th percentile over the rounds.
     against : str
         The other side.
-    goal : float
+    goal : float or None
         Least that is wanted.
     n : int
         Items a round.
@@ -42,16 +42,16 @@ class Result:
     low: float
     high: float
     against: str
-    goal: float
+    goal: float | None
     n: int
     rounds: int
     machine: str
     unit: str = "x"
 
     @property
-    def reached(self) -> bool:
-        """Whether the goal was met."""
-        return self.ratio >= self.goal
+    def reached(self) -> bool | None:
+        """Whether the goal was met; None for a figure that is context and has no goal."""
+        return None if self.goal is None else self.ratio >= self.goal
 
     def write(self) -> None:
         """Write results/NAME.json."""
@@ -62,11 +62,10 @@ class Result:
 
     def line(self) -> str:
         """Return the result in one line."""
-        verdict = "reached" if self.reached else "NOT reached"
-        return (
-            f"{self.name:24} {self.ratio:8.2f} {self.unit} ({self.low:.2f}-{self.high:.2f}) against {self.against}; "
-            f"goal {self.goal:g} {verdict}"
-        )
+        figure = f"{self.name:24} {self.ratio:8.2f} {self.unit} ({self.low:.2f}-{self.high:.2f}) against {self.against}"
+        if self.goal is None:
+            return figure
+        return f"{figure}; goal {self.goal:g} {'reached' if self.reached else 'NOT reached'}"
 
 
 def compare(
@@ -75,7 +74,7 @@ def compare(
     theirs: Callable[[], object],
     *,
     against: str,
-    goal: float,
+    goal: float | None,
     n: int,
     rounds: int,
     clock: Callable[[], float] = time.process_time,
@@ -90,7 +89,7 @@ def compare(
     return summarise(name, ratios, against=against, goal=goal, n=n)
 
 
-def summarise(name: str, values: list[float], *, against: str, goal: float, n: int, unit: str = "x") -> Result:
+def summarise(name: str, values: list[float], *, against: str, goal: float | None, n: int, unit: str = "x") -> Result:
     """Reduce the rounds to a median and a spread."""
     low, middle, high = np.percentile(values, [10, 50, 90])
     return Result(

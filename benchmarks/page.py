@@ -23,7 +23,11 @@ def write_page() -> Path:
     results: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     lines = [
         f"| {r['name']} | {r['ratio']:.2f} {r.get('unit', 'x')} | {r['low']:.2f} - {r['high']:.2f} | {r['against']} | "
-        f"{r['goal']:g} | {'reached' if r['ratio'] >= r['goal'] else 'not reached'} |"
+        + (
+            f"{r['goal']:g} | {'reached' if r['reached'] else 'not reached'} |"
+            if r["goal"] is not None
+            else "- | context |"
+        )
         for r in results
     ]
     machines = sorted({r["machine"] for r in results})
