@@ -328,6 +328,37 @@ def test_a_survey_without_controls_is_refused_not_scored_zero(
         prepare_run(TrainingConfig(), store, splits, home.path / "run")
 
 
+def test_a_store_whose_pixels_were_changed_is_neither_trained_on_nor_scored(
+    take_in: Callable[..., Outcome], sound_rows: Rows
+) -> None:
+    from lens_pipeline.contracts.errors import StorageError
+    from lens_pipeline.stamps.store import refuse_damaged
+    from lens_pipeline.training.config import TrainingConfig
+    from lens_pipeline.training.run import prepare_run
+
+    assert take_in(sound_rows).success
+    home = Home.from_environment()
+    store, splits = home.open(NAME, "stamp_store"), home.open(NAME, "region_splits")
+    refuse_damaged(store)
+    segment = next(store.folder.glob("*.f16"))
+    damaged = bytearray(segment.read_bytes())
+    damaged[-7] ^= 1
+    segment.write_bytes(damaged)
+    with pytest.raises(StorageError, match=r"(?s)not what was published.*segment-00000\.f16"):
+        prepare_run(TrainingConfig(), store, splits, home.path / "run")
+
+
+def test_another_source_under_the_same_name_is_refused(take_in: Callable[..., Outcome], sound_rows: Rows) -> None:
+    assert take_in(sound_rows).success
+    result = dg.materialize(
+        [survey.parent_sample],
+        resources={"workspace": Workspace(dataset=NAME)},
+        raise_on_error=False,
+        run_config={"ops": {"parent_sample": {"config": {"n_galaxies": 10, "n_bricks": 2}}}},
+    )
+    assert "was made from the source external_stamps, not simulated" in str(Outcome(result).failures)
+
+
 def test_an_empty_folder_and_a_folder_that_is_not_there_are_refused(take_in: Callable[..., Outcome]) -> None:
     def empty(folder: Path) -> None:
         for path in folder.iterdir():

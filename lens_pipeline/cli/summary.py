@@ -53,5 +53,9 @@ def _rests_on(row: dict[str, Any]) -> str:
 def _value(value: float | None, low: float | None, high: float | None, status: str, reason: str | None) -> str:
     if value is None:
         return f"{status}: {(reason or '').partition(';')[0]}"
-    interval = f" [{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
+    interval = (
+        f" [{low:.4f}, {high:.4f}]"
+        if low is not None and high is not None
+        else f" ({(reason or '').partition(',')[0]})"
+    )
     return f"{value:.4f}{interval}" + ("" if status == "ok" else f" ({status})")

@@ -9,6 +9,8 @@ def run(dataset: str | None) -> int:
     """Verify every version under HOME; return 1 if a byte is wrong."""
     home = Home.from_environment()
     manifests = sorted(home.path.glob(f"{dataset or '*'}/*/*/[!.]*/{MANIFEST_NAME}"))
+    if not manifests:
+        raise StorageError(f"nothing is published in {home.path}{f' for dataset {dataset!r}' if dataset else ''}.")
     problems = []
     for manifest in manifests:
         folder = manifest.parent

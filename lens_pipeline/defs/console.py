@@ -1,6 +1,7 @@
 """What a person sees in the terminal while a run goes on: one short line for each thing that happened."""
 
 import logging
+import os
 import sys
 
 import dagster as dg
@@ -61,7 +62,10 @@ def console(init_context: dg.InitLoggerContext) -> logging.Logger:
     """Log to standard error, one short line an event."""
     del init_context
     logger = logging.Logger("lens_pipeline.console", level=logging.DEBUG)
-    handler = logging.StreamHandler(sys.stderr)
+    # A step's standard error is captured by a process that may end before the last line: write to the terminal itself.
+    handler = logging.StreamHandler(
+        os.fdopen(os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2), "w", buffering=1)
+    )
     handler.setFormatter(_ShortLines())
     handler.addFilter(_WorthShowing())
     logger.addHandler(handler)

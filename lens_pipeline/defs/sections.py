@@ -73,6 +73,13 @@ SECTIONS: dict[str, type[Section]] = {
 
 RunConfig = dict[str, Any]
 
+# What may stand in each group of a run configuration: name to its settings, where those are not an asset's section.
+_KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
+    "ops": {},
+    "resources": {"workspace": ("dataset", "model"), "tracking": ("uri", "experiment")},
+    "loggers": {"console": ()},
+}
+
 
 def load_preset(path: Path) -> RunConfig:
     """Read a preset and validate every section in it.
@@ -119,11 +126,12 @@ def validate_run_config(run_config: Mapping[str, Any], *, where: str = "the run 
         for key in run_config
         if key not in ("ops", "resources", "execution", "loggers")
     ]
-    ops = run_config.get("ops") or {}
+    problems += _misplaced(run_config)
+    ops = _mapping(run_config.get("ops"))
     problems += [f"ops.{name}: no such asset; there are {', '.join(SECTIONS)}" for name in ops if name not in SECTIONS]
     sections = {}
     for name, section in SECTIONS.items():
-        values = (ops.get(name) or {}).get("config") or {}
+        values = _mapping(ops.get(name)).get("config") or {}
         try:
             sections[name] = section.model_validate(values)
         except ValidationError as error:
@@ -135,6 +143,39 @@ def validate_run_config(run_config: Mapping[str, Any], *, where: str = "the run 
             f"Every setting with its range is listed in docs/settings.md."
         )
     return sections
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _misplaced(run_config: Mapping[str, Any]) -> list[str]:
+    """Find keys that stand where nothing reads them."""
+    problems = []
+    for place, known in _KNOWN.items():
+        group = run_config.get(place) or {}
+        if not isinstance(group, Mapping):
+            problems.append(f"{place}: must be a mapping, not {type(group).__name__}")
+            continue
+        problems += [
+            f"{place}.{name}: unknown; there are {', '.join(known)}" for name in group if known and name not in known
+        ]
+        for name, section in group.items():
+            if section is not None and not isinstance(section, Mapping):
+                problems.append(f"{place}.{name}: must be a mapping with the key config, not {type(section).__name__}")
+                continue
+            problems += [
+                f"{place}.{name}.{key}: only config may stand here" for key in section or {} if key != "config"
+            ]
+            settings = (section or {}).get("config") or {}
+            allowed = known.get(name)
+            if allowed:
+                problems += [
+                    f"{place}.{name}.config.{key}: unknown setting; known are {', '.join(allowed)}"
+                    for key in settings
+                    if key not in allowed
+                ]
+    return problems
 
 
 def job_part(run_config: RunConfig, assets: frozenset[str]) -> RunConfig:

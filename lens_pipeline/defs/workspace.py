@@ -60,7 +60,7 @@ class Workspace(dg.ConfigurableResource):
             raise StorageError(
                 f"the current {asset} ({publication.version}) was made from {source} {found}, but the current {source} is "
                 f"{version}: they don't belong together. "
-                f"Next: dagster asset materialize --select '{source}+' -m lens_pipeline.definitions"
+                f"Next: dagster asset materialize --select '{source}*' -m lens_pipeline.definitions -c PRESET"
             )
         return publication
 

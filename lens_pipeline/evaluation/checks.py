@@ -13,7 +13,7 @@ from lens_pipeline.evaluation.completeness import UNACCOUNTED
 from lens_pipeline.evaluation.intervals import CONFIDENCE
 from lens_pipeline.evaluation.metrics import NULL_TEST, OK
 
-_AGAIN = "dagster asset materialize --select {} -m lens_pipeline.definitions"
+_AGAIN = "dagster asset materialize --select {} -m lens_pipeline.definitions -c PRESET"
 _SATURATED_SHARE = 0.001
 
 
@@ -204,5 +204,5 @@ def attempts_are_conserved(
         wrong=[f"{reason}: {n:,}" for reason, n in quarantine_reasons.items()],
         count=lost,
         why="rows were lost between the manifest and the scores, and completeness would be stated without them.",
-        next_step=_AGAIN.format("'stamps+'"),
+        next_step=_AGAIN.format("'stamps*'"),
     )

@@ -55,7 +55,7 @@ def rows_of_split(scores: Publication, split: str) -> pl.DataFrame:
     if width < 32:
         raise EvaluationError(
             f"scores {scores.version} stores logits in {width} bits, which ties what the model told apart. Score again "
-            "in float32: dagster asset materialize --select scores -m lens_pipeline.definitions"
+            "in float32: dagster asset materialize --select scores -m lens_pipeline.definitions -c PRESET"
         )
     table = table.filter(pc.equal(table["split"], split)).select(["task_id", "logical", "label", "logit"])
     return pl.DataFrame(table).with_columns(pl.col("logit").cast(pl.Float64), is_lens=pl.col("label") > 0)
@@ -105,7 +105,7 @@ def refuse_other(made: Publication, made_name: str, source: Publication) -> None
         raise EvaluationError(
             f"{made_name} {made.version} was made from {source.asset} {read}, not from {source.version}: numbers of one "
             f"would be told of the other. Next: dagster asset materialize --select {made.asset} "
-            "-m lens_pipeline.definitions"
+            "-m lens_pipeline.definitions -c PRESET"
         )
 
 

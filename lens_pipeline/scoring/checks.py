@@ -43,7 +43,7 @@ def score_conservation(scores: pa.Table, index: pa.Table) -> Check:
             f"{index.num_rows:,} rows are stored and {scores.num_rows:,} are scored, not one to one",
             wrong=wrong,
             why="rows were lost, doubled or exchanged between store and scores",
-            next_step="dagster asset materialize --select scores -m lens_pipeline.definitions",
+            next_step="dagster asset materialize --select scores -m lens_pipeline.definitions -c PRESET",
             n_stored=index.num_rows,
             n_scored=scores.num_rows,
         )

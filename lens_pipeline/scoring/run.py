@@ -18,6 +18,7 @@ from lens_pipeline.contracts.errors import ConfigError, ScoringError
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.splits.region_splits import read_split_rows
+from lens_pipeline.stamps.store import refuse_damaged
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.config import Device
@@ -54,6 +55,7 @@ def score_store(
     if problem := refuse_missing_gpus(config.device, 1 if config.device is Device.cuda else 0):
         raise ConfigError(problem)
     refuse_other_stamps(classifier, store)
+    refuse_damaged(store)
     rows = read_split_rows(splits, store)
     logits = _logits(config, classifier, store)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])

@@ -79,7 +79,7 @@ def split_balance(splits: Publication, store: Publication, *, floor_rows: int) -
             wrong=lost.slice(0, 6).to_pylist(),
             count=max(len(lost), abs(rows.num_rows - index.num_rows)),
             why="the split was made for another version of the store",
-            next_step="dagster asset materialize --select region_splits -m lens_pipeline.definitions",
+            next_step="dagster asset materialize --select region_splits -m lens_pipeline.definitions -c PRESET",
         )
     strata = sorted(pc.unique(joined["stratum"]).to_pylist())
     cells = _cells(joined, strata)

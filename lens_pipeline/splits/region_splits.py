@@ -79,6 +79,8 @@ def build_region_splits(
         wanted = None if by_survey else shares(config)
         seed, tried = _search_seed(assigner, counts, config, wanted)
     places = assigner(seed)
+    if frozen is not None:
+        _refuse_moved_regions(frozen, counts.regions, [SPLITS[place] for place in places])
     names = pa.array(SPLITS)
     row_split = names.take(pa.array(places[counts.region_of_row]))
     staging.write_table(None, _region_table(rows, counts, names.take(pa.array(places))), REGION_SPLITS)
@@ -109,7 +111,7 @@ def read_split_rows(splits: Publication, store: Publication) -> pa.Table:
     if splits.inputs.get(store.asset) != store.version:
         raise SplitError(
             f"region_splits {splits.version} was made for stamp_store {splits.inputs.get(store.asset)}, this store is "
-            f"{store.version}. Next: dagster asset materialize --select region_splits -m lens_pipeline.definitions"
+            f"{store.version}. Next: dagster asset materialize --select region_splits -m lens_pipeline.definitions -c PRESET"
         )
     return splits.read_table(ROWS)
 
@@ -197,6 +199,21 @@ def _refuse_other_settings(frozen: Publication, settings: dict[str, object]) -> 
             f"dataset {frozen.dataset!r} was split before with other settings ({'; '.join(changed)}), and a split is frozen: "
             f"regions would move from test into training. Give the dataset another name (resources.workspace.config.dataset) "
             f"to split it anew, or put the settings back."
+        )
+
+
+def _refuse_moved_regions(frozen: Publication, regions: list[str], splits: list[str]) -> None:
+    before = dict(zip(*(frozen.read_table()[name].to_pylist() for name in ("region_id", "split")), strict=True))
+    moved = [
+        f"{region} {before[region]} -> {split}"
+        for region, split in zip(regions, splits, strict=True)
+        if before.get(region, split) != split
+    ]
+    if moved:
+        raise SplitError(
+            f"{len(moved):,} of {len(regions):,} regions of dataset {frozen.dataset!r} would move to another split: "
+            f"{first_few(moved)}. A split is frozen; the input's own region_split was added, dropped or changed since. "
+            f"Put it back, or give the dataset another name (resources.workspace.config.dataset) to split it anew."
         )
 
 

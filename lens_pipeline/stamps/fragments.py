@@ -77,7 +77,7 @@ class Fragment:
             raise StorageError(
                 f"{self.path} has changed since the stamps were published: its SHA-256 starts with {found[:12]}, "
                 f"published was {self.sha256[:12]}. Next: put the file back, or publish the new one with "
-                "dagster asset materialize --select 'parent_sample+' -m lens_pipeline.definitions"
+                "dagster asset materialize --select 'parent_sample*' -m lens_pipeline.definitions -c PRESET"
             )
         self.must_still_be(before)
         return before

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.contracts.errors import StorageError, first_few
 from lens_pipeline.stamps.segments import map_segment, segment_name, stats_name
 from lens_pipeline.storage.publication import Publication
 
@@ -178,6 +178,24 @@ def verify(publication: Publication) -> list[str]:
     except StorageError as error:
         problems.append(str(error))
     return list(dict.fromkeys(problems))
+
+
+def refuse_damaged(publication: Publication) -> None:
+    """Re-read every byte of a store before it is trained on or scored.
+
+    A store is opened without hashing its segments, which many processes do; a job that rests on its pixels asks for it once.
+
+    Raises
+    ------
+    StorageError
+        Naming the damaged files.
+    """
+    problems = verify(publication)
+    if problems:
+        raise StorageError(
+            f"stamp_store {publication.version} is not what was published, in {len(problems):,} places: "
+            f"{first_few(problems, 3)} Nothing was trained or scored."
+        )
 
 
 def _must_point_inside(places: pa.Table, lengths: Sequence[int], publication: Publication) -> None:

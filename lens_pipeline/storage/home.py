@@ -11,7 +11,7 @@ from typing import Any
 
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.errors import StorageError, first_few
-from lens_pipeline.storage.atomic import safe_name, write_atomically
+from lens_pipeline.storage.atomic import fsync_folder, safe_name, write_atomically
 from lens_pipeline.storage.publication import VERDICT_NAME, Publication
 from lens_pipeline.storage.staging import Staging
 
@@ -89,9 +89,14 @@ class Home:
         folders = self._versions(self.shelf(dataset, asset, model))
         return [Publication.open(folder) for folder in sorted(folders, key=lambda path: path.stat().st_mtime_ns)]
 
-    def datasets_with(self, asset: str) -> list[str]:
-        """Names of the datasets that have published an asset."""
-        return sorted({path.parts[-4] for path in self.path.glob(f"*/{asset}/*/{_CURRENT}")})
+    def datasets_with(self, asset: str, version: str | None = None) -> list[str]:
+        """Names of the datasets that have a current version of an asset, or that have the version asked for."""
+        found = self.path.glob(f"*/{safe_name(asset, what='the name of an asset')}/*/{version or _CURRENT}")
+        return sorted({path.parts[-4] for path in found})
+
+    def assets(self) -> list[str]:
+        """Names of the assets that have a current version in any dataset."""
+        return sorted({path.parts[-3] for path in self.path.glob(f"*/*/*/{_CURRENT}")})
 
     def conclude(self, publication: Publication, checks: Sequence[Check]) -> bool:
         """Record a committed version's checks, and make it the current one if all that block are green.
@@ -99,7 +104,8 @@ class Home:
         Returns
         -------
         bool
-            Whether it is now current. A red version stays readable by its id.
+            Whether it is now current. A red version stays readable by its id; if the same content was current, having
+            passed under other settings, it is so no more, and readers are refused until a green version comes.
         """
         passed = all(check.passed or not check.blocking for check in checks)
         verdict = {"passed": passed, "checks": [asdict(check) for check in checks]}
@@ -109,7 +115,15 @@ class Home:
             write_atomically(publication.folder / VERDICT_NAME, content)
             if passed:
                 write_atomically(shelf / _CURRENT, json.dumps({"version": publication.version}).encode())
+            elif self._is_current(publication):
+                (shelf / _CURRENT).unlink()
+                fsync_folder(shelf)
         return passed
+
+    @staticmethod
+    def _is_current(publication: Publication) -> bool:
+        path = publication.folder.parent / _CURRENT
+        return path.exists() and json.loads(path.read_bytes()).get("version") == publication.version
 
     def work_folder(self, dataset: str, asset: str, name: str, *, model: str | None = None) -> Path:
         """Make and return a folder for unfinished work that later runs may resume; readers never look there."""
@@ -128,7 +142,7 @@ class Home:
             there = f" It was published for: {first_few(elsewhere)}." if elsewhere else ""
             raise StorageError(
                 f"{asset} of dataset {dataset!r} was never published in {self.path}.{why}{there} "
-                f"Next: dagster asset materialize --select {asset} -m lens_pipeline.definitions"
+                f"Next: dagster asset materialize --select {asset} -m lens_pipeline.definitions -c PRESET"
             ) from error
         except (ValueError, KeyError) as error:
             raise StorageError(

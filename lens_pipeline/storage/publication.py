@@ -130,6 +130,11 @@ class Publication:
         """
         file = f"{name or self.asset}.parquet"
         entry = self.entry(file)
+        unknown = [column for column in columns or () if column not in (entry.schema or {})]
+        if unknown:
+            raise StorageError(
+                f"{self.asset} has no column {first_few(unknown)} in {file}; it has {first_few(entry.schema or {}, 60)}."
+            )
         table = read_parquet(self.path(file), columns)
         if table.num_rows != entry.rows:
             raise StorageError(f"{self.folder / file} has {table.num_rows:,} rows, {entry.rows:,} were published.")

@@ -59,16 +59,17 @@ def read_table(
             "lens_pipeline.stamps.fragments.Fragments, or read_table('stamp_store') for its rows without pixels."
         )
     home = Home.from_environment()
-    publication = home.open(dataset or _only_dataset(home, asset), asset, model=model, version=version)
+    publication = home.open(dataset or _only_dataset(home, asset, version), asset, model=model, version=version)
     return pl.DataFrame(publication.read_table(table or None, columns))
 
 
-def _only_dataset(home: Home, asset: str) -> str:
-    datasets = home.datasets_with(asset)
+def _only_dataset(home: Home, asset: str, version: str | None) -> str:
+    datasets = home.datasets_with(asset, version)
     if not datasets:
         raise StorageError(
-            f"{asset} was never published in {home.path}. Is LENS_PIPELINE_HOME right? "
-            f"Next: make run, or dagster asset materialize --select {asset} -m lens_pipeline.definitions"
+            f"{asset}{f' {version}' if version else ''} was never published in {home.path}, which has "
+            f"{first_few(home.assets(), 12) or 'nothing'}. Is LENS_PIPELINE_HOME right? "
+            f"Next: make run, or dagster asset materialize --select {asset} -m lens_pipeline.definitions -c PRESET"
         )
     if len(datasets) > 1:
         raise StorageError(f"{asset} was published for {first_few(datasets)}: name one, dataset={datasets[0]!r}.")

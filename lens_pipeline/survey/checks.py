@@ -137,7 +137,7 @@ def manifest_conservation(stamps: Publication, manifest: Publication) -> Check:
             wrong=[*lost.slice(0, FIRST_FEW).to_pylist(), *extra.slice(0, FIRST_FEW).to_pylist()],
             count=n_wrong,
             why="Rows were lost or doubled while rendering, or the files changed after the manifest was read from them.",
-            next_step="dagster asset materialize --select 'injection_manifest,stamps' -m lens_pipeline.definitions",
+            next_step="dagster asset materialize --select 'injection_manifest,stamps' -m lens_pipeline.definitions -c PRESET",
         )
     return green("manifest_conservation", f"each of {len(asked):,} manifest rows has its one stamp", rows=len(asked))
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from lens_pipeline.contracts.catalogue import HISTORY
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, TrainingError
+from lens_pipeline.stamps.store import refuse_damaged
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -93,6 +94,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
         raise ConfigError(problem)
     # A section that another layer mixed its own base into is reduced to what is written down and used.
     config = TrainingConfig.model_validate(config.model_dump(mode="json"))
+    refuse_damaged(store)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     rows = read_rows(splits, store)
     refuse_unusable(rows, contract, config)

@@ -20,9 +20,11 @@ class NoSettings(Section):
     pass
 
 
-def two_assets(findings: list[Check], *, fail: Exception | None = None) -> list[dg.AssetsDefinition]:
+def two_assets(
+    findings: list[Check], *, fail: Exception | None = None, rows: tuple[str, ...] = ("a", "b")
+) -> list[dg.AssetsDefinition]:
     def build(staging: Staging) -> int:
-        staging.write_table(None, pa.table({"task_id": ["a", "b"]}))
+        staging.write_table(None, pa.table({"task_id": rows}))
         if fail is not None:
             raise fail
         return 2
@@ -86,7 +88,7 @@ def test_a_red_check_is_recorded_publishes_nothing_and_skips_what_follows() -> N
 def test_a_run_of_the_consumer_alone_still_gets_the_last_green_version() -> None:
     assert run(two_assets([SOUND])).success
     green_version = Home.from_environment().open("simulated", "first").version
-    run(two_assets([BROKEN]))
+    run(two_assets([BROKEN], rows=("a", "c")))
     assert Home.from_environment().open("simulated", "first").version == green_version
 
 

@@ -106,3 +106,31 @@ def test_a_choice_is_written_the_same_way_in_yaml_on_dagsters_page_and_in_code()
     enums = [choice for choice in choices if isinstance(choice, type) and issubclass(choice, Enum)]
     assert enums
     assert [member for enum in enums for member in enum if member.name != member.value] == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"ops": [1, 2]}, "ops: must be a mapping, not list"),
+        ({"ops": {"lens_classifier": 3}}, "ops.lens_classifier: must be a mapping with the key config, not int"),
+        ({"ops": {"lens_classifier": {"epochs": 2}}}, "ops.lens_classifier.epochs: only config may stand here"),
+        ({"resources": {"workspac": {}}}, "resources.workspac: unknown; there are workspace, tracking"),
+        (
+            {"resources": {"workspace": {"config": {"datset": "a"}}}},
+            "datset: unknown setting; known are dataset, model",
+        ),
+        ({"loggers": {"consol": {}}}, "loggers.consol: unknown; there are console"),
+    ],
+)
+def test_a_key_that_stands_where_nothing_reads_it_is_refused(bad: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate_run_config(bad)
+
+
+def test_the_known_resources_are_those_that_the_code_has() -> None:
+    from lens_pipeline.defs.sections import _KNOWN
+    from lens_pipeline.defs.tracking import Tracking
+    from lens_pipeline.defs.workspace import Workspace
+
+    assert set(_KNOWN["resources"]["workspace"]) == set(Workspace.model_fields)
+    assert set(_KNOWN["resources"]["tracking"]) == set(Tracking.model_fields)

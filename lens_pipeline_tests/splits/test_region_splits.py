@@ -227,3 +227,12 @@ def test_the_map_is_drawn_with_and_without_positions(home: Home) -> None:
     assert split_map_png(regions).startswith(b"\x89PNG")
     nowhere = regions.set_column(4, "ra", pa.nulls(regions.num_rows, pa.float64()))
     assert split_map_png(nowhere).startswith(b"\x89PNG")
+
+
+def test_a_survey_split_that_appears_or_changes_later_never_moves_a_region(home: Home) -> None:
+    first = split(home, publish(home, "stamp_store", index()))
+    with pytest.raises(SplitError, match=r"of 60 regions of dataset 'sky' would move to another split: brick0"):
+        split(home, publish(home, "stamp_store", survey_index({})), frozen=first)
+    honoured = split(home, publish(home, "stamp_store", survey_index({})))
+    with pytest.raises(SplitError, match=r"1 of 60 regions .* brick000 train -> test"):
+        split(home, publish(home, "stamp_store", survey_index({0: "test"})), frozen=honoured)

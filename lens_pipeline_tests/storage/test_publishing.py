@@ -282,3 +282,26 @@ def test_two_datasets_are_never_mixed_up(home: Home) -> None:
     with pytest.raises(StorageError, match=r"one, two: name one"):
         read_table("scores")
     assert read_table("scores", dataset="two").height == 2
+
+
+def test_content_that_was_current_and_turns_red_under_other_settings_is_current_no_more(home: Home) -> None:
+    good = publish(home)
+    again = publish(home, passed=False)
+    assert again.version == good.version
+    with pytest.raises(StorageError, match=rf"did not pass their checks: {good.version}"):
+        home.open("sky", "scores")
+    publish(home)
+    assert home.open("sky", "scores").version == good.version
+
+
+def test_a_red_version_of_a_first_run_is_read_by_its_id_alone(home: Home) -> None:
+    bad = publish(home, passed=False)
+    assert read_table("scores", version=bad.version).height == 3
+
+
+def test_a_misspelt_asset_or_column_is_answered_with_what_there_is(home: Home) -> None:
+    publish(home)
+    with pytest.raises(StorageError, match=r"scroes was never published .* which has scores"):
+        read_table("scroes")
+    with pytest.raises(StorageError, match=r"no column valeu .* it has task_id, value"):
+        read_table("scores", columns=["valeu"])

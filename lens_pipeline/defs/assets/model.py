@@ -15,6 +15,7 @@ from lens_pipeline.evaluation.plots import history_png
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training import checks
+from lens_pipeline.training.code import code_sha256
 from lens_pipeline.training.run import TrainingResult, collect, launch, prepare_run
 
 
@@ -66,5 +67,6 @@ def lens_classifier(
 
 
 def _run_name(config: Section, store: Publication, splits: Publication) -> str:
-    """Name the work folder after what it trains, so that a killed run is found again and another never is."""
-    return hashlib.sha256(f"{config.sha256()}:{store.version}:{splits.version}".encode()).hexdigest()[:16]
+    """Name the work folder after what it trains and with which code: a killed run is found again, and another never is."""
+    identity = f"{config.sha256()}:{store.version}:{splits.version}:{code_sha256()}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]

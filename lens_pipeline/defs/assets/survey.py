@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.defs.publishing import Event, check_specs, picture, publish
 from lens_pipeline.defs.sections import InjectionManifestSection, ParentSampleSection, StampsSection
 from lens_pipeline.defs.workspace import Workspace
@@ -18,6 +19,13 @@ def parent_sample(
     context: dg.AssetExecutionContext, config: ParentSampleSection, workspace: Workspace
 ) -> Iterator[Event]:
     """Galaxies that may host an arc: position, region, magnitudes, seeing, depth."""
+    before = workspace.open_if_there("parent_sample")
+    if before is not None and before.attributes["source"] != config.source.value:
+        raise ConfigError(
+            f"dataset {workspace.dataset!r} was made from the source {before.attributes['source']}, not {config.source.value}; "
+            "two surveys under one name would share a split. Give this one a name of its own: "
+            "resources.workspace.config.dataset"
+        )
     yield from publish(
         context,
         workspace,
