@@ -27,13 +27,12 @@ def galaxies_are_unique(parent: Publication) -> Check:
     ids = parent.read_table(columns=["galaxy_id", "region_id"])
     counted = ids.group_by("galaxy_id").aggregate([([], "count_all")])
     twice = counted.filter(pc.greater(counted["count_all"], 1))["galaxy_id"].to_pylist()
-    torn = int(parent.attributes.get("galaxies_in_more_than_one_region", 0))
+    torn: list[str] = parent.attributes.get("galaxies_in_more_than_one_region", [])
     if twice or torn:
         return red(
             name,
-            f"{len(twice)} of {counted.num_rows:,} galaxies stand on more than one row and {torn} in more than one region",
-            wrong=sorted(twice),
-            count=len(twice) + torn,
+            f"{len(twice)} of {counted.num_rows:,} galaxies stand on more than one row and {len(torn)} in more than one region",
+            wrong=[*sorted(twice), *torn],
             why="A galaxy in two regions can come into two splits, and then a model is tested on what it was trained on.",
             next_step="give each galaxy one region_id (that of its control), or a region_id that isn't cut at brick borders.",
         )

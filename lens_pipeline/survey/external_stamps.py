@@ -194,8 +194,8 @@ def _name_positions(paths: Sequence[Path], radius_arcsec: float) -> pa.Table:
     return named.filter(unnamed)
 
 
-def _galaxies(paths: Sequence[Path], names: GalaxyNames) -> tuple[pa.Table, int]:
-    """Return one row a galaxy, and how many galaxies stand in more than one region."""
+def _galaxies(paths: Sequence[Path], names: GalaxyNames) -> tuple[pa.Table, list[str]]:
+    """Return one row a galaxy, and the galaxies that stand in more than one region, each with its regions."""
     seen = None
     for path in paths:
         for batch in stream_rows(path, ("task_id", "region_id", "galaxy_id", *_FROM_ROWS)):
@@ -214,7 +214,10 @@ def _galaxies(paths: Sequence[Path], names: GalaxyNames) -> tuple[pa.Table, int]
     galaxies = seen.group_by("galaxy_id", use_threads=False).aggregate(
         [("region_id", "first"), ("region_id", "count"), *((ours, "first") for ours in _FROM_ROWS.values())]
     )
-    torn = int(pc.sum(pc.greater(galaxies["region_id_count"], 1)).as_py() or 0)
+    several = galaxies.filter(pc.greater(galaxies["region_id_count"], 1))["galaxy_id"].combine_chunks()
+    both = seen.filter(pc.is_in(seen["galaxy_id"], value_set=several)).group_by("galaxy_id", use_threads=False)
+    regions = both.aggregate([("region_id", "distinct")]).to_pylist()
+    torn = [f"{row['galaxy_id']} in {' and '.join(sorted(row['region_id_distinct']))}" for row in regions]
     renamed = {name: galaxies[f"{name}_first"] for name in ("region_id", *_FROM_ROWS.values())}
     return pa.table({"galaxy_id": galaxies["galaxy_id"], **renamed}), torn
 

@@ -126,5 +126,6 @@ def test_a_galaxy_twice_or_in_two_regions_is_red(survey: Survey) -> None:
     assert galaxies_are_unique(survey.table("parent_sample", [galaxy], ATTRIBUTES)).passed
     twice = galaxies_are_unique(survey.table("parent_sample", [galaxy, galaxy], ATTRIBUTES))
     assert (twice.passed, twice.first) == (False, ("a",))
-    torn = survey.table("parent_sample", [galaxy], {**ATTRIBUTES, "galaxies_in_more_than_one_region": 2})
-    assert galaxies_are_unique(torn).count == 2
+    both = {**ATTRIBUTES, "galaxies_in_more_than_one_region": ["g1 in a and b", "g2 in a and c"]}
+    torn = galaxies_are_unique(survey.table("parent_sample", [galaxy], both))
+    assert (torn.count, torn.first) == (2, ("g1 in a and b", "g2 in a and c"))
