@@ -107,9 +107,10 @@ def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
 
 
 def test_nothing_in_a_checkpoint_is_pickled(tmp_path: Path) -> None:
+    import torch
+
     from lens_pipeline.training.forward import serialize
 
-    torch = pytest.importorskip("torch")
     name = _write(tmp_path, 1, replace(Progress(), epoch=1), model=serialize({"w": torch.ones(2)}))
     assert load_file(tmp_path / f"{name}.model.safetensors")["w"].tolist() == [1, 1]
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
