@@ -328,9 +328,7 @@ def test_a_survey_without_controls_is_refused_not_scored_zero(
         prepare_run(TrainingConfig(), store, splits, home.path / "run")
 
 
-def test_a_store_whose_pixels_were_changed_is_neither_trained_on_nor_scored(
-    take_in: Callable[..., Outcome], sound_rows: Rows
-) -> None:
+def test_a_store_whose_pixels_were_changed_is_not_trained_on(take_in: Callable[..., Outcome], sound_rows: Rows) -> None:
     from lens_pipeline.contracts.errors import StorageError
     from lens_pipeline.stamps.store import refuse_damaged
     from lens_pipeline.training.config import TrainingConfig

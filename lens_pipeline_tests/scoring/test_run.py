@@ -3,7 +3,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lens_pipeline.contracts.catalogue import SCORES
-from lens_pipeline.contracts.errors import ConfigError, ScoringError, SplitError
+from lens_pipeline.contracts.errors import ConfigError, ScoringError, SplitError, StorageError
 from lens_pipeline.scoring.checks import score_conservation, score_saturation
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.run import score_store
@@ -56,3 +56,18 @@ def test_cuda_on_a_machine_without_a_gpu_is_refused_before_any_work(
     config = ScoringConfig.model_validate({"device": "cuda"})
     with trained.home.stage("tried", "scores") as staging, pytest.raises(ConfigError, match="offers 0"):
         score_store(config, trained.classifier, trained.store, trained.splits, staging)
+
+
+def test_a_store_with_one_flipped_bit_is_not_scored(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("lens_pipeline.scoring.run.start")
+    segment = next(trained.store.folder.glob("*.f16"))
+    sound = segment.read_bytes()
+    segment.write_bytes(sound[:-7] + bytes([sound[-7] ^ 1]) + sound[-6:])
+    try:
+        with (
+            trained.home.stage("tried", "scores") as staging,
+            pytest.raises(StorageError, match=r"(?s)not what was published.*segment-00000\.f16"),
+        ):
+            score_store(ScoringConfig(), trained.classifier, trained.store, trained.splits, staging)
+    finally:
+        segment.write_bytes(sound)
