@@ -1,0 +1,37 @@
+"""Take long figures: ``python -m reliability SUBJECT [--cases N] [--seconds S] [--only CASE]``; stop it at any time."""
+
+import argparse
+import importlib
+import pkgutil
+
+import reliability
+from reliability.page import write_page
+from reliability.subject import Subject, take
+
+
+def subjects() -> list[str]:
+    """Names of the modules in this folder that try something."""
+    names = (module.name for module in pkgutil.iter_modules(reliability.__path__) if not module.name.startswith("_"))
+    return sorted(name for name in names if hasattr(importlib.import_module(f"reliability.{name}"), "SUBJECT"))
+
+
+def main() -> None:
+    """Run one subject on from where it stopped, write its result and the page made from all of them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reliability", description="Long figures, stopped and resumed at will."
+    )
+    parser.add_argument("subject", choices=subjects())
+    parser.add_argument("--cases", type=int, help="most cases to run now; by default until stopped or all are done")
+    parser.add_argument("--seconds", type=float, help="begin no case after so long")
+    parser.add_argument("--only", type=int, metavar="CASE", help="run this case alone and print what it came to")
+    chosen = parser.parse_args()
+    subject: Subject = importlib.import_module(f"reliability.{chosen.subject}").SUBJECT
+    if chosen.only is not None:
+        print(subject.case(chosen.only))
+        return
+    print(take(subject, cases=chosen.cases, seconds=chosen.seconds).line())
+    print(f"written: {write_page()}")
+
+
+if __name__ == "__main__":
+    main()
