@@ -112,7 +112,7 @@ def test_refused_rows_leave_no_hole_and_those_that_stay_keep_their_pixels(home: 
         row["stamp_npz"] = row["stamp_npz"][:-9]
     store, _ = store_of(home, [rows])
     opened = StampStore.open(store)
-    assert [len(pixels) for pixels in opened.pixels] == [200]
+    assert [len(pixels) for pixels in opened.pixels.arrays] == [200]
     stored = opened.take(np.arange(200))
     for place, key in enumerate(opened.index["task_id"].to_pylist()):
         assert stored.pixels[place].tobytes() == pixels_of(int(key[1:])).astype(np.float16).tobytes()
@@ -146,7 +146,7 @@ def test_small_segments_are_filled_one_after_the_other(home: Home, monkeypatch: 
     limit_segments(monkeypatch, rows_each=13)
     store, result = store_of(home, [rows])
     opened = StampStore.open(store)
-    assert [len(pixels) for pixels in opened.pixels] == [13, 13, 13, 13, 7]
+    assert [len(pixels) for pixels in opened.pixels.arrays] == [13, 13, 13, 13, 7]
     assert result.n_segments == 5
     every = np.arange(59)
     assert opened.take(every).pixels.tobytes() == StampStore.open(one).take(every).pixels.tobytes()
