@@ -7,29 +7,23 @@ Objects are only ever created: nothing is overwritten and nothing removed. A loc
 does, so a reader that finds it need not ask.
 """
 
-import fcntl
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lens_pipeline.contracts.errors import ConfigError, StorageError, first_few
 from lens_pipeline.storage.atomic import write_atomically
-from lens_pipeline.storage.manifest import FileEntry, Manifest
-from lens_pipeline.storage.remote_log import Event, last_event
-from lens_pipeline.storage.s3 import Address, ListingChangedError, ObjectInfo, ObjectStore
+from lens_pipeline.storage.manifest import MANIFEST_NAME, FileEntry, Manifest
+from lens_pipeline.storage.remote_log import RemoteLog, Shelf, listed
+from lens_pipeline.storage.s3 import Address, ObjectChangedError, ObjectInfo, ObjectStore
+from lens_pipeline.storage.transfers import alone, in_parallel
 
-MANIFEST_NAME = "manifest.json"
 _LOG = "_log"
 _COPY_OF = ".copy_of"
-_LARGEST_JSON = 64 << 20
-_TRANSFERS = 8
-_LISTINGS = 10
+_LARGEST_MANIFEST = 64 << 20
 _PIECE = 1 << 20
+_ASK = "Nothing of ours removes objects: ask who did, or materialize the asset again to put the same bytes back."
 
 
 @dataclass(frozen=True)
@@ -68,12 +62,17 @@ class Remote:
             address = address / part
         return address
 
-    def upload(self, staged: Path, manifest: Manifest, folder: Path) -> None:
+    def upload(self, staged: Path, manifest: Manifest, folder: Path) -> Manifest:
         """Publish a staged version, manifest last; what is there already is not sent again.
 
         An object that is there counts as the same if the server lists it with this file's size and MD5 (its ETag): the server
         computed that from the bytes that it stored, and compared it with ours when they came. Where the ETag is no MD5, the
         object is read and compared.
+
+        Returns
+        -------
+        Manifest
+            The one that stands: where the same content was published before, that of its first writer.
 
         Raises
         ------
@@ -81,15 +80,15 @@ class Remote:
             If the server couldn't be asked, or other bytes stand under one of the names. Nothing can be seen of the version.
         """
         top = self.address(folder)
-        there = {info.address: info for info in self.store.list(top)}
+        there = {info.address: info for info in listed(self.store, top)}
 
         def send(name: str, entry: FileEntry) -> None:
             address, path = top / name, staged / name
             if not _is_listed(there.get(address), entry, path):
                 self.store.create(address, path, entry.sha256)
 
-        _in_parallel("publishing", top, manifest.files, send)
-        self._put_manifest(manifest, top)
+        in_parallel(f"publishing {top}", manifest.files, send)
+        return self._put_manifest(manifest, top)
 
     def bring_manifest(self, folder: Path) -> bool:
         """Make a version's manifest stand in its local folder; False if there is no such version.
@@ -121,106 +120,95 @@ class Remote:
         def bring(name: str, entry: FileEntry) -> None:
             address, path = self.address(folder) / name, folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(path):
+            with alone(path):
                 if path.exists():
                     return
                 info = self.store.head(address)
                 if info is None:
-                    raise StorageError(f"{address} was published and is gone. Nothing of ours removes objects: ask who did.")
+                    raise StorageError(
+                        f"{address} was published and is gone. Nothing of ours removes objects: ask who did."
+                    )
                 if info.size != entry.size:
                     raise StorageError(f"{address} has {info.size:,} bytes, {entry.size:,} were published.")
                 self.store.download(info, path, sha256=entry.sha256)
 
-        _in_parallel("fetching", self.address(folder), files, bring)
+        in_parallel(f"fetching {self.address(folder)}", files, bring)
+
+    def verify(self, folder: Path, manifest: Manifest) -> list[str]:
+        """Read every object of a version, and return what is wrong with each bad one."""
+        top = self.address(folder)
+        there = {info.address: info for info in listed(self.store, top)}
+        problems: list[str] = []
+
+        def look(name: str, entry: FileEntry) -> None:
+            info = there.get(top / name)
+            if info is None:
+                problems.append(f"{top / name} was published and is gone. {_ASK}")
+                return
+            try:
+                self.store.check(info, entry.sha256)
+            except ObjectChangedError as error:
+                problems.append(str(error))
+
+        in_parallel(f"reading {top}", manifest.files, look)
+        return sorted(problems)
+
+    def shelf(self, folder: Path) -> Shelf:
+        """Return the dataset, asset and model that a shelf's folder stands for."""
+        return folder.relative_to(self.local).parts
+
+    @property
+    def log(self) -> RemoteLog:
+        """What is current."""
+        return RemoteLog(self.root / _LOG, self.store)
 
     def versions(self, shelf: Path) -> list[str]:
         """Names of a shelf's committed versions: in the order of their first verdict, those without one last."""
-        top = self.address(shelf)
-        found = {version for version, name in _two_parts(self.store.list(top), top) if name == MANIFEST_NAME}
-        concluded = dict.fromkeys(event.version for event in self.events(shelf))
+        found = {folder.name for folder in self._folders(self.address(shelf), n=2)}
+        concluded = dict.fromkeys(event.version for event in self.log.events(self.shelf(shelf)))
         return [version for version in concluded if version in found] + sorted(found - concluded.keys())
 
-    def events(self, shelf: Path) -> list[Event]:
-        """Every verdict on a shelf's versions, in the order that counts."""
-        top = self._log(shelf)
-        return Event.parse_all([info.address.name for info in self._listed_while_growing(top)], where=top)
-
-    def all_events(self) -> dict[tuple[str, str, str], list[Event]]:
-        """Every verdict in this home, by (dataset, asset, model)."""
-        top = self.root / _LOG
-        names: dict[tuple[str, str, str], list[str]] = {}
-        for info in self._listed_while_growing(top):
-            dataset, asset, model, name = _parts(info.address, top, 4)
-            names.setdefault((dataset, asset, model), []).append(name)
-        return {shelf: Event.parse_all(found, where=top / "/".join(shelf)) for shelf, found in names.items()}
-
-    def all_manifests(self) -> list[Path]:
+    def folders(self) -> list[Path]:
         """Local folders, there or not, of every version in this home."""
-        found = (info.address for info in self.store.list(self.root))
-        keys = (address.key.removeprefix(self.root.key).lstrip("/").split("/") for address in found)
-        return sorted(self.local.joinpath(*key[:4]) for key in keys if len(key) == 5 and key[4] == MANIFEST_NAME)
+        return self._folders(self.root, n=5)
 
-    def conclude(self, shelf: Path, version: str, verdict: dict[str, Any]) -> Event:
-        """Put a verdict at the end of the shelf's log."""
-        event = Event.after(self.events(shelf), version, passed=bool(verdict["passed"]))
-        content = event.content(verdict)
-        self.store.create(self._log(shelf) / event.name, content, hashlib.sha256(content).hexdigest())
-        return event
+    def _folders(self, top: Address, *, n: int) -> list[Path]:
+        keys = [self._parts(info.address, top) for info in listed(self.store, top)]
+        below = self._parts(top, self.root) if top != self.root else []
+        return [self.local.joinpath(*below, *key[:-1]) for key in keys if len(key) == n and key[-1] == MANIFEST_NAME]
 
-    def verdict(self, folder: Path) -> dict[str, Any] | None:
-        """Read the last verdict on a version; None if there is none."""
-        event = last_event(self.events(folder.parent), folder.name)
-        if event is None:
-            return None
-        address = self._log(folder.parent) / event.name
-        content = self.store.read(address, at_most=_LARGEST_JSON)
-        if content is None:
-            raise StorageError(f"{address} was listed and is gone. Nothing of ours removes objects: ask who did.")
-        verdict: dict[str, Any] = json.loads(content)
-        if verdict.pop("version", None) != event.version or verdict.get("passed") != event.passed:
-            raise StorageError(f"{address} says something else than its name: it was changed by hand.")
-        return verdict
-
-    def _log(self, shelf: Path) -> Address:
-        top = self.root / _LOG
-        for part in shelf.relative_to(self.local).parts:
-            top = top / part
-        return top
-
-    def _listed_while_growing(self, top: Address) -> list[ObjectInfo]:
-        for _ in range(_LISTINGS - 1):
-            # Others may be writing verdicts; a listing that two requests agree on comes between two of them.
-            with suppress(ListingChangedError):
-                return self.store.list(top)
-        return self.store.list(top)
+    @staticmethod
+    def _parts(address: Address, top: Address) -> list[str]:
+        return address.key.removeprefix(top.key).removeprefix("/").split("/")
 
     def _manifest(self, top: Address) -> Manifest | None:
         address = top / MANIFEST_NAME
-        content = self.store.read(address, at_most=_LARGEST_JSON)
+        content = self.store.read(address, at_most=_LARGEST_MANIFEST)
         if content is None:
             return None
         try:
             manifest = Manifest.from_json(content)
         except ValueError as error:
             raise StorageError(f"{address} is damaged: {error}. Nothing of this version is read.") from error
-        shelf = top.key.removeprefix(self.root.key).lstrip("/").split("/")
-        if shelf != [manifest.dataset, manifest.asset, manifest.model, manifest.version]:
+        if self._parts(top, self.root) != [manifest.dataset, manifest.asset, manifest.model, manifest.version]:
             raise StorageError(
                 f"{address} is the manifest of {manifest.asset} {manifest.version} of {manifest.dataset!r}: "
                 "it was copied there by hand. Remove it."
             )
         return manifest
 
-    def _put_manifest(self, manifest: Manifest, top: Address) -> None:
-        # Who published the same content before named another run in it: theirs stands.
-        if self._manifest(top) is not None:
-            return
+    def _put_manifest(self, manifest: Manifest, top: Address) -> Manifest:
+        # Who published the same content before names another run in it.
+        if (standing := self._manifest(top)) is not None:
+            return standing
         content = manifest.to_json()
         try:
             self.store.create(top / MANIFEST_NAME, content, hashlib.sha256(content).hexdigest())
         except StorageError:
-            if self._manifest(top) is None:
+            if (standing := self._manifest(top)) is None:
                 raise
+            return standing
+        return manifest
 
     def _claim_local(self) -> None:
         marker = self.local / _COPY_OF
@@ -265,53 +253,3 @@ def _is_listed(info: ObjectInfo | None, entry: FileEntry, path: Path) -> bool:
         while piece := file.read(_PIECE):
             digest.update(piece)
     return info.etag == digest.hexdigest()
-
-
-def _two_parts(found: Sequence[ObjectInfo], top: Address) -> Iterator[tuple[str, str]]:
-    for info in found:
-        version, _, name = info.address.key.removeprefix(f"{top.key}/").partition("/")
-        yield version, name
-
-
-def _parts(address: Address, top: Address, n: int) -> list[str]:
-    parts = address.key.removeprefix(f"{top.key}/").split("/")
-    if len(parts) != n:
-        raise StorageError(f"{address} is no event of a log. Look who wrote it, and remove it by hand.")
-    return parts
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process or thread at a time fetch a file; the others find it there."""
-    lock = path.with_name(f".{path.name}.lock")
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            # Who waits on the removed name, and who makes it anew, may both go on: they look for the file first.
-            lock.unlink(missing_ok=True)
-
-
-def _in_parallel(
-    what: str, top: Address, files: Mapping[str, FileEntry], each: Callable[[str, FileEntry], None]
-) -> None:
-    """Call for every file, several at a time; the first error ends it. Shows progress on a terminal only."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with (
-        Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
-        ThreadPoolExecutor(_TRANSFERS, thread_name_prefix=what) as pool,
-    ):
-        bar = progress.add_task(f"{what} {top}", total=sum(entry.size for entry in files.values()))
-        waiting = {pool.submit(each, name, entry): entry for name, entry in files.items()}
-        try:
-            for done in as_completed(waiting):
-                done.result()
-                progress.advance(bar, waiting[done].size)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
