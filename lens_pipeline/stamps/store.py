@@ -78,6 +78,7 @@ class StampStore:
             If a segment is missing, damaged in its header, of the wrong size, or the index points outside, twice at the
             same place, or leaves more or fewer places empty than the store says of itself.
         """
+        publication.fetch()
         contract = DatasetContract.model_validate(publication.attributes["dataset_contract"])
         mapped = [
             map_segment(
