@@ -18,7 +18,7 @@ from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.stamps.buckets import BUCKET_ROWS, Buckets, as_column
 from lens_pipeline.stamps.fragments import Fragments
 from lens_pipeline.stamps.journal import Journal
-from lens_pipeline.stamps.placing import read_pixel_hashes
+from lens_pipeline.stamps.placing import START_ANEW, read_pixel_hashes
 from lens_pipeline.stamps.plan import Plan
 from lens_pipeline.stamps.previous import FRAGMENTS_TABLE, QUARANTINE_TABLE
 from lens_pipeline.stamps.reasons import Reason
@@ -185,7 +185,7 @@ def _pixel_hashes(rows: pa.Table, plan: Plan) -> pa.Array:
         return rows["pixel_hash"].combine_chunks()
     made = read_pixel_hashes(plan.folder, int(place[0]), int(place[-1]) + 1)[place - place[0]]
     if not made.any(axis=1).all():
-        raise StorageError(f"{plan.folder} lacks rows that its journal calls done. Remove the folder and run again.")
+        raise StorageError(f"{plan.folder} lacks rows that its journal calls done. {START_ANEW}")
     at = np.cumsum(is_new.to_numpy()) - 1
     return pc.coalesce(rows["pixel_hash"], as_column(made).take(pa.array(np.maximum(at, 0))))
 

@@ -23,7 +23,7 @@ from lens_pipeline.stamps.decode import DECODER_VERSION
 from lens_pipeline.stamps.fragments import Fragments
 from lens_pipeline.stamps.index import Refusals, Segments, number_segments, write_tables
 from lens_pipeline.stamps.journal import Journal
-from lens_pipeline.stamps.placing import prepare_segments, remove_segments
+from lens_pipeline.stamps.placing import must_be_prepared, prepare_segments, remove_segments
 from lens_pipeline.stamps.plan import Plan, make_plan
 from lens_pipeline.stamps.previous import Previous
 from lens_pipeline.stamps.reasons import Reason
@@ -136,11 +136,13 @@ def _work_name(config: StoreConfig, stamps: Publication, layout: SegmentLayout, 
 
 
 def _prepare(plan: Plan, layout: SegmentLayout, contract: DatasetContract, journal: Journal) -> None:
+    if next(iter(journal), None) is not None:
+        must_be_prepared(plan.folder, layout, plan.n_places)
+        return
     try:
         prepare_segments(plan.folder, layout, plan.n_places, contract, DECODER_VERSION)
     except OSError:
-        if next(iter(journal), None) is None:
-            remove_segments(plan.folder)
+        remove_segments(plan.folder)
         raise
 
 

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.stamps.buckets import HASH_BYTES
 from lens_pipeline.stamps.segments import SegmentHeader, SegmentLayout, segment_name, stats_name
 from lens_pipeline.storage.atomic import fsync_folder
 
 _HASHES = "pixel-hashes"
+START_ANEW = "Remove that folder and run again; every stamp is then decoded anew."
 
 
 class RowWriter:
@@ -60,7 +62,7 @@ class RowWriter:
 def prepare_segments(
     folder: Path, layout: SegmentLayout, n_rows: int, contract: DatasetContract, decoder_version: int
 ) -> None:
-    """Make the files of so many places, zero but for their headers, or leave those that are there with what is in them.
+    """Make the files of so many places, zero but for their headers.
 
     Their space is taken on disk: a disk too small says so at once, and not after hours.
 
@@ -70,19 +72,32 @@ def prepare_segments(
         If the disk is too small.
     """
     for segment in range(layout.n_segments(n_rows)):
-        rows = layout.rows_in(segment, n_rows)
-        header = SegmentHeader.of(contract, decoder_version=decoder_version, n_rows=rows).to_bytes()
-        allocate(folder / segment_name(segment), layout.header_bytes + rows * layout.row_bytes, header)
-        allocate(folder / stats_name(segment), rows * layout.stats_bytes)
-    allocate(folder / _HASHES, n_rows * HASH_BYTES)
+        n = layout.rows_in(segment, n_rows)
+        header = SegmentHeader.of(contract, decoder_version=decoder_version, n_rows=n).to_bytes()
+        allocate(folder / segment_name(segment), layout.header_bytes + n * layout.row_bytes, header)
+    for name, size in _sizes(layout, n_rows).items():
+        allocate(folder / name, size)
     make_durable(folder, layout, n_rows)
     fsync_folder(folder)
 
 
+def must_be_prepared(folder: Path, layout: SegmentLayout, n_rows: int) -> None:
+    """Refuse a folder that isn't what `prepare_segments` left: rows that were written there would be lost.
+
+    Raises
+    ------
+    StorageError
+        Naming a file that is gone or of another size.
+    """
+    for name, size in _sizes(layout, n_rows).items():
+        path = folder / name
+        if not path.exists() or path.stat().st_size != size:
+            raise StorageError(f"{path} is gone or has lost bytes since rows were written to it. {START_ANEW}")
+
+
 def make_durable(folder: Path, layout: SegmentLayout, n_rows: int) -> None:
     """Make every row durable that was written so far."""
-    names = [name(segment) for segment in range(layout.n_segments(n_rows)) for name in (segment_name, stats_name)]
-    for name in [*names, _HASHES]:
+    for name in _sizes(layout, n_rows):
         descriptor = os.open(folder / name, os.O_RDWR)
         try:
             os.fdatasync(descriptor)
@@ -101,6 +116,15 @@ def read_pixel_hashes(folder: Path, start: int, end: int) -> NDArray[np.uint8]:
     with open(folder / _HASHES, "rb") as file:
         file.seek(start * HASH_BYTES)
         return np.frombuffer(file.read((end - start) * HASH_BYTES), np.uint8).reshape(-1, HASH_BYTES)
+
+
+def _sizes(layout: SegmentLayout, n_rows: int) -> dict[str, int]:
+    sizes = {_HASHES: n_rows * HASH_BYTES}
+    for segment in range(layout.n_segments(n_rows)):
+        n = layout.rows_in(segment, n_rows)
+        sizes[segment_name(segment)] = layout.header_bytes + n * layout.row_bytes
+        sizes[stats_name(segment)] = n * layout.stats_bytes
+    return sizes
 
 
 def allocate(path: Path, size: int, start: bytes = b"") -> None:

@@ -22,7 +22,7 @@ from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.stamps.buckets import Buckets, as_column, as_words, bucket_of, n_buckets_for
 from lens_pipeline.stamps.fragments import Fragment, Fragments, Identity
 from lens_pipeline.stamps.galaxies import GalaxyNames, Positions, is_unnamed
-from lens_pipeline.stamps.placing import allocate
+from lens_pipeline.stamps.placing import START_ANEW, allocate
 from lens_pipeline.stamps.previous import Previous, find
 from lens_pipeline.stamps.reasons import Quarantine, Reason
 from lens_pipeline.stamps.rows import as_declared, hash_keys, judge, labels_of
@@ -93,7 +93,7 @@ class Plan:
         """Read a bucket's rows in the order of their key hash: the input's columns and `PLANNED`."""
         rows = Buckets(self.folder, "planned", self.n_buckets).read(bucket)
         if rows is None:
-            raise StorageError(f"{self.folder} lacks bucket {bucket} of its plan. Remove the folder and run again.")
+            raise StorageError(f"{self.folder} lacks bucket {bucket} of its plan. {START_ANEW}")
         return rows
 
 

@@ -1,13 +1,16 @@
 """Unfinished work that a later run may go on with: a folder that one process at a time works in and readers never see."""
 
+import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 from pathlib import Path
 
 from lens_pipeline.contracts.errors import StorageError
 
 _LOCK = ".lock"
+_GONE = ".gone-"
 
 
 class WorkFolder:
@@ -30,12 +33,18 @@ class WorkFolder:
 
     def remove(self) -> None:
         """Remove it with all that is in it: the work is done, or of no use."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        # Moved aside at once: what a crash leaves of it must not be taken for work to go on with.
+        aside = self.path.with_name(f"{_GONE}{os.getpid()}-{secrets.token_hex(4)}")
+        with contextlib.suppress(FileNotFoundError):
+            self.path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
         self.close()
 
     def remove_others(self) -> None:
         """Remove its neighbours, which nobody goes on with, but for those that somebody works in."""
         for folder in self.path.parent.iterdir():
+            if folder.name.startswith(_GONE):
+                shutil.rmtree(folder, ignore_errors=True)
             if folder == self.path or not folder.is_dir():
                 continue
             try:
