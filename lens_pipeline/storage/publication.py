@@ -129,7 +129,7 @@ class Publication:
         self.fetch([name])
         path = self.folder / name
         if (
-            any((self.folder / part).is_symlink() for part in (name, *PurePosixPath(name).parents))
+            any((self.folder / str(part)).is_symlink() for part in (name, *PurePosixPath(name).parents))
             or not path.is_file()
         ):
             raise StorageError(f"{path} was published and is gone. {self._mend()}")

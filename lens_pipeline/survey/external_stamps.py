@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lens_pipeline.contracts.catalogue import STAMPS
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
-from lens_pipeline.stamps.galaxies import galaxy_ids
+from lens_pipeline.stamps.galaxies import Positions
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import ParentSampleConfig
@@ -189,7 +189,10 @@ def _name_positions(paths: Sequence[Path], radius_arcsec: float) -> pa.Table:
             seen = seen.group_by(seen.column_names, use_threads=False).aggregate([])
     assert seen is not None, "a folder without files was refused before"
     unnamed = pc.is_null(seen["galaxy_id"])
-    names = galaxy_ids(seen["galaxy_id"], seen["ra"].to_numpy(), seen["dec"].to_numpy(), radius_arcsec)
+    where = (seen["ra"].to_numpy(), seen["dec"].to_numpy())
+    positions = Positions()
+    positions.add(seen["galaxy_id"], *where)
+    names = positions.match(radius_arcsec).complete(seen["galaxy_id"], *where)
     named = pa.table({"ra": seen["ra"], "dec": seen["dec"], "galaxy_id": names})
     return named.filter(unnamed)
 
