@@ -1,0 +1,381 @@
+"""Objects on an S3 server, read whole and verified, and written once.
+
+A ranged read isn't checksummed, a short body of consistent length is silent, and a list can lose a page: here every object is
+read whole and hashed by us, every list is taken twice, and every write is create-only, so that nothing published is ever
+changed under a reader.
+"""
+
+import base64
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.storage.atomic import fsync_folder
+from lens_pipeline.storage.s3_address import Address, ObjectInfo, is_address
+from lens_pipeline.storage.s3_attempts import AccessError, Attempts, DamagedError, ObjectChangedError, Patience, S3Error
+from lens_pipeline.storage.s3_client import Server, connect
+from lens_pipeline.storage.s3_listing import list_once
+
+__all__ = [
+    "AccessError",
+    "Address",
+    "ObjectChangedError",
+    "ObjectInfo",
+    "ObjectStore",
+    "Patience",
+    "S3Error",
+    "is_address",
+]
+
+_PIECE = 1 << 20
+_LARGEST_PUT = 5 << 30
+# Above this size it is worth a request to learn that an object is there already, before sending it for nothing.
+_LOOK_FIRST = 8 << 20
+_LISTINGS = 4
+_MD5_ETAG = re.compile(r"[0-9a-f]{32}")
+_OWN_KEYS = ("aws:kms", "aws:kms:dsse")
+
+
+@dataclass(frozen=True)
+class _Got:
+    """What one whole GET brought."""
+
+    size: int
+    etag: str
+    sha256: str
+    md5: str
+    vouched: bool  # the ETag is of a kind that is the MD5 of the bytes
+
+
+class ObjectStore:
+    """One S3 server. Threads may share it; a forked or spawned process makes its own connections.
+
+    Attributes
+    ----------
+    requests : int
+        Requests sent so far by this process.
+    """
+
+    def __init__(self, server: Server, patience: Patience | None = None) -> None:
+        self.server = server
+        self.patience = patience or Patience()
+        self.requests = 0
+        self._clients: dict[int, Any] = {}
+
+    @classmethod
+    def from_environment(cls, patience: Patience | None = None) -> "ObjectStore":
+        """Server and credentials that the environment names: AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID ...
+
+        Raises
+        ------
+        ConfigError
+            If a variable is missing or isn't safe.
+        """
+        return cls(Server.from_environment(), patience)
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self.server.endpoint or 'Amazon S3'})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_clients": {}, "requests": 0}
+
+    def list(self, prefix: Address) -> list[ObjectInfo]:
+        """Return every object below a prefix, sorted by key; empty if there are none.
+
+        Folder markers (empty objects whose key ends with a slash, as consoles make them) are no data and are left out.
+
+        Raises
+        ------
+        S3Error
+            If pages are torn or repeat a key, if two listings in a row never agree, or a key can't be an address.
+        """
+        before: list[ObjectInfo] | None = None
+        for _ in range(_LISTINGS):
+            found = list_once(self._client(), prefix, self.patience)
+            if found == before:
+                return found
+            before = found
+        raise Attempts("listing", prefix, self.patience).error(
+            f"{_LISTINGS} listings in a row differed", "Somebody is writing there: try again when they are done"
+        )
+
+    def head(self, address: Address) -> ObjectInfo | None:
+        """Ask for an object's size and ETag; None if it isn't there."""
+        return self._head(Attempts("looking for", address, self.patience))
+
+    def download(self, info: ObjectInfo, path: Path, *, sha256: str | None = None) -> str:
+        """Read an object whole into a file, which appears complete and durable or not at all.
+
+        Without a SHA-256 to hold against it, the size must be the listed one and the MD5 the ETag; where the server says
+        nothing of the content (an object uploaded in parts), two reads must agree.
+
+        Parameters
+        ----------
+        path : Path
+            Replaced if it exists.
+
+        Returns
+        -------
+        str
+            SHA-256 of what was written.
+
+        Raises
+        ------
+        ObjectChangedError
+            If the object is gone or isn't the listed one.
+        S3Error
+            If it couldn't be read, or reads as other bytes than it should.
+        """
+        attempts = Attempts("reading", info.address, self.patience)
+        with _appearing(path) as file:
+            got = self._read_verified(attempts, file, info=info, sha256=sha256)
+            if got is None:
+                raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
+        return got.sha256
+
+    def read(self, address: Address, *, at_most: int, sha256: str | None = None) -> bytes | None:
+        """Read a small object into memory; None if it isn't there.
+
+        Raises
+        ------
+        S3Error
+            If it is larger than `at_most` bytes, couldn't be read, or reads as other bytes than it should.
+        """
+        content = BytesIO()
+        got = self._read_verified(Attempts("reading", address, self.patience), content, at_most=at_most, sha256=sha256)
+        return None if got is None else content.getvalue()
+
+    def create(self, address: Address, content: bytes | Path, sha256: str) -> bool:
+        """Write an object that nobody has written before.
+
+        Parameters
+        ----------
+        sha256 : str
+            Of the content: a file that isn't what it was is not published.
+
+        Returns
+        -------
+        bool
+            True if this call made it; False if it was there with exactly these bytes, which is also the answer where a write
+            succeeded and its answer was lost.
+
+        Raises
+        ------
+        StorageError
+            If other bytes are there, the content isn't what the hash says, or the server couldn't be asked.
+        """
+        attempts = Attempts("writing", address, self.patience)
+        size, md5 = _examine(content, sha256)
+        if size > _LARGEST_PUT:
+            raise attempts.error(f"it has {size:,} bytes, {_LARGEST_PUT:,} are the most", "Write smaller files")
+        there, made = size > _LOOK_FIRST and self._head(attempts) is not None, False
+        while True:
+            if not there:
+                etag = attempts.ask(lambda: self._put(address, content, size, md5), n_bytes=size)
+                if etag == md5.hex():
+                    return True
+                made = etag is not None
+            # Somebody was first, or the answer doesn't prove what the server holds: what is there is read and compared.
+            if self._holds(attempts, size, sha256):
+                return made
+            there = False
+
+    def _client(self) -> Any:
+        pid = os.getpid()
+        if pid not in self._clients:
+            # Connections that a parent process opened can't be shared with it.
+            self._clients = {
+                pid: connect(
+                    self.server,
+                    connect_s=self.patience.connect_s,
+                    read_s=self.patience.read_s,
+                    count=self._count,
+                )
+            }
+        return self._clients[pid]
+
+    def _count(self) -> None:
+        self.requests += 1
+
+    def _head(self, attempts: Attempts) -> ObjectInfo | None:
+        address = attempts.address
+
+        def send() -> ObjectInfo | None:
+            answer = _present(self._client().head_object, address)
+            if answer is None:
+                return None
+            if "ContentLength" not in answer or not _etag(answer):
+                raise DamagedError("an answer without length or ETag")
+            return ObjectInfo(address, int(answer["ContentLength"]), _etag(answer))
+
+        return attempts.ask(send)
+
+    def _put(self, address: Address, content: bytes | Path, size: int, md5: bytes) -> str | None:
+        """Send it; return the ETag that the server answers ("" if none), or None if an object is there already."""
+        from botocore.exceptions import ClientError
+
+        with open(content, "rb") if isinstance(content, Path) else BytesIO(content) as body:
+            try:
+                answer = self._client().put_object(
+                    Bucket=address.bucket,
+                    Key=address.key,
+                    Body=body,
+                    ContentLength=size,
+                    ContentMD5=base64.b64encode(md5).decode(),
+                    IfNoneMatch="*",
+                )
+            except ClientError as error:
+                if _status(error) == 412:
+                    return None
+                raise
+        return _etag(answer)
+
+    def _holds(self, attempts: Attempts, size: int, sha256: str) -> bool:
+        """Whether the object that is there has these bytes; False if none is there after all."""
+        try:
+            got = self._read_verified(attempts, None, sha256=sha256, n_bytes=size)
+        except ObjectChangedError:
+            raise attempts.error(
+                "other bytes are there, and what is published is never overwritten",
+                "Look who wrote them; remove that object by hand if it isn't wanted",
+            ) from None
+        return got is not None
+
+    def _read_verified(
+        self,
+        attempts: Attempts,
+        into: BinaryIO | None,
+        *,
+        info: ObjectInfo | None = None,
+        at_most: int | None = None,
+        sha256: str | None = None,
+        n_bytes: int = 0,
+    ) -> _Got | None:
+        """Read until the bytes are proven, or proven wrong: the same wrong bytes twice are no accident of the way."""
+        before: str | None = None
+
+        def send() -> _Got | None:
+            nonlocal before
+            got = self._get(attempts, into, info, at_most)
+            if got is None:
+                return None
+            problem = _what_is_wrong(got, info, sha256)
+            if problem is None and (got.vouched or sha256 is not None or got.sha256 == before):
+                return got
+            if problem is not None and got.sha256 == before:
+                raise attempts.error(
+                    f"{problem}, twice the same", "The object itself is damaged or changed", ObjectChangedError
+                )
+            before = got.sha256
+            raise DamagedError(problem or "two reads of it have yet to agree")
+
+        return attempts.ask(send, n_bytes=info.size if info else (at_most or n_bytes))
+
+    def _get(
+        self, attempts: Attempts, into: BinaryIO | None, info: ObjectInfo | None, at_most: int | None
+    ) -> _Got | None:
+        address = attempts.address
+        answer = _present(self._client().get_object, address)
+        if answer is None:
+            return None
+        size, etag, body = answer.get("ContentLength"), _etag(answer), answer["Body"]
+        with contextlib.closing(body):
+            if size is None or not etag:
+                raise DamagedError("an answer without length or ETag")
+            if info is not None and etag != info.etag:
+                raise attempts.error("it was replaced since it was listed", "List its folder again", ObjectChangedError)
+            if at_most is not None and size > at_most:
+                raise attempts.error(
+                    f"it has {size:,} bytes, {at_most:,} are the most", "This isn't the object that was meant"
+                )
+            if into is not None:
+                into.seek(0)
+                into.truncate()
+            sha256, md5, n_read = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+            while piece := body.read(_PIECE):
+                sha256.update(piece)
+                md5.update(piece)
+                n_read += len(piece)
+                if into is not None:
+                    into.write(piece)
+        if n_read != size:
+            raise DamagedError(f"{n_read:,} of {size:,} bytes came")
+        return _Got(n_read, etag, sha256.hexdigest(), md5.hexdigest(), _vouches(answer, etag))
+
+
+def _what_is_wrong(got: _Got, info: ObjectInfo | None, sha256: str | None) -> str | None:
+    if info is not None and got.size != info.size:
+        return f"it has {got.size:,} bytes, {info.size:,} were listed"
+    if sha256 is not None:
+        return (
+            None if got.sha256 == sha256 else f"its SHA-256 starts with {got.sha256[:12]}, expected was {sha256[:12]}"
+        )
+    return "its MD5 isn't its ETag" if got.vouched and got.md5 != got.etag else None
+
+
+def _present(call: Callable[..., dict[str, Any]], address: Address) -> dict[str, Any] | None:
+    """Ask for one object; None if the server says that there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return call(Bucket=address.bucket, Key=address.key)
+    except ClientError as error:
+        if _status(error) == 404 and error.response["Error"].get("Code") != "NoSuchBucket":
+            return None
+        raise
+
+
+def _status(error: Any) -> int:
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+def _etag(answer: dict[str, Any]) -> str:
+    return str(answer.get("ETag") or "").strip('"')
+
+
+def _vouches(answer: dict[str, Any], etag: str) -> bool:
+    encrypted = answer.get("ServerSideEncryption") in _OWN_KEYS or "SSECustomerAlgorithm" in answer
+    return _MD5_ETAG.fullmatch(etag) is not None and not encrypted
+
+
+def _examine(content: bytes | Path, sha256: str) -> tuple[int, bytes]:
+    """Return size and MD5 of what is about to be sent, having seen that it is what it should be."""
+    found, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with open(content, "rb") if isinstance(content, Path) else BytesIO(content) as file:
+        while piece := file.read(_PIECE):
+            found.update(piece)
+            md5.update(piece)
+            size += len(piece)
+    if found.hexdigest() != sha256:
+        where = content if isinstance(content, Path) else "the content"
+        raise StorageError(
+            f"{where} has a SHA-256 that starts with {found.hexdigest()[:12]}, {sha256[:12]} was to be published: it changed "
+            "after it was hashed. Nothing was sent; make it again."
+        )
+    return size, md5.digest()
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name when all is written and durable; after an error there is no trace of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    fsync_folder(path.parent)
