@@ -87,7 +87,8 @@ class Inspection:
 class Inspector:
     """One process that inspects files one after another, and is started again after one has killed it.
 
-    Use it in the thread that made it: the process ends with that thread.
+    Its process ends with the thread that first asked it for something, or asked it first after a death. One that ended
+    between two files is started again and blames neither.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -136,6 +137,8 @@ class Inspector:
         limits = self.limits
         cpu_s = limits.cpu_s + size // limits.bytes_per_cpu_s
         wall_s = limits.wall_s + size / limits.bytes_per_wall_s
+        if self._process is not None and self._process.poll() is not None:
+            self._bury()
         process = self._process or self._start()
         request = {"path": str(path), "blob": blob, "footer_only": footer_only, "cpu_s": cpu_s}
         assert process.stdin is not None

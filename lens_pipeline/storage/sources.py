@@ -91,8 +91,10 @@ class LocalFile:
             )
 
     @contextmanager
-    def lend(self, sha256: str) -> Iterator[Path]:
+    def lend(self, sha256: str | None) -> Iterator[Path]:
         """Lend the file, proven if this process hasn't seen its bytes yet, and refuse it if it changed meanwhile.
+
+        Without a SHA-256 it is lent as it is, for its first reading.
 
         Raises
         ------
@@ -100,7 +102,7 @@ class LocalFile:
             If its SHA-256 is another than given, or it changes while it is lent.
         """
         identity = self.identity()
-        if _PROVEN.get((str(self.path), identity)) != sha256:
+        if sha256 is not None and _PROVEN.get((str(self.path), identity)) != sha256:
             identity = self.prove(sha256)
         yield self.path
         self.must_still_be(identity)
