@@ -9,7 +9,7 @@ was published. Either is opened only once this process, or the one that handed i
 import base64
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from lens_pipeline.contracts.catalogue import STAMPS
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ContractError, StorageError, first_few
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.storage.sources import Identity, LocalFile, SourceFile, is_own, refuse_link, source_file
+from lens_pipeline.storage.sources import Identity, LocalFile, SourceFile, is_own, source_file
 
-__all__ = ["BLOB", "Fragment", "Fragments", "Identity", "our_names", "pack_schema", "unpack_schema"]
+__all__ = ["BLOB", "Fragment", "Fragments", "Identity", "open_fragment", "our_names", "pack_schema", "unpack_schema"]
 
 BLOB = "stamp_npz"
 _STREAM_BUFFER = 1 << 20
@@ -155,7 +155,8 @@ class Fragments:
         schemas = [unpack_schema(packed) for packed in stamps.attributes.get("schemas", ())]
         listed = stamps.attributes["fragments"]
         with ThreadPoolExecutor(_HASHERS) as pool:
-            opened = tuple(pool.map(lambda entry: _open_one(stamps, contract, schemas, entry), listed))
+            sources = [_source_of(stamps, entry) for entry in listed]
+            opened = tuple(pool.map(lambda of: open_fragment(of[0], contract, schemas, of[1]), zip(sources, listed, strict=True)))
         return cls(contract=contract, fragments=opened)
 
     @property
@@ -192,6 +193,11 @@ def our_names(contract: DatasetContract) -> dict[str, str]:
     }
 
 
+def _source_of(stamps: Publication, entry: dict[str, Any]) -> SourceFile:
+    name = str(entry["file"])
+    return LocalFile(stamps.path(name, verify=False)) if is_own(name) else source_file(entry, name)
+
+
 def pack_schema(schema: pa.Schema) -> str:
     """Return a schema as text that `unpack_schema` reads."""
     return base64.b64encode(schema.remove_metadata().serialize()).decode()
@@ -202,24 +208,33 @@ def unpack_schema(packed: str) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed)))
 
 
-def _open_one(
-    stamps: Publication, contract: DatasetContract, schemas: Sequence[pa.Schema], entry: dict[str, Any]
+def open_fragment(
+    source: SourceFile, contract: DatasetContract, schemas: Sequence[pa.Schema], entry: dict[str, Any]
 ) -> Fragment:
-    name, sha256, own = str(entry["file"]), str(entry["sha256"]), is_own(str(entry["file"]))
-    source = LocalFile(stamps.path(name, verify=False)) if own else source_file(entry, name)
+    """Open one listed file.
+
+    Parameters
+    ----------
+    schemas : sequence of pyarrow.Schema
+        That entries refer to by their place; an entry without has its footer read, once its bytes are proven.
+    entry : dict
+        What the stamps publication says of it.
+
+    Raises
+    ------
+    ContractError, StorageError
+        As `Fragments.open`.
+    """
+    name = str(entry["file"])
+    bare = Fragment(name, source, str(entry["sha256"]), is_own(name), (), {})
     if isinstance(source, LocalFile):
-        refuse_link(source.path)
-    if "schema" in entry:
-        if isinstance(source, LocalFile):
-            source.identity()
-        schema, groups = schemas[entry["schema"]], tuple(entry["row_groups"])
-    else:
-        schema, groups = _footer(Fragment(name, source, sha256, own, (), {}))
+        source.identity()
+    schema, groups = (schemas[entry["schema"]], tuple(entry["row_groups"])) if "schema" in entry else _footer(bare)
     if sum(groups) != entry["rows"]:
         raise StorageError(
             f"{source.name} has {sum(groups):,} rows, {entry['rows']:,} were published. Publish the stamps again."
         )
-    return Fragment(name, source, sha256, own, groups, _map_columns(schema, contract, source.name))
+    return replace(bare, groups=groups, columns=_map_columns(schema, contract, source.name))
 
 
 def _footer(fragment: Fragment) -> tuple[pa.Schema, tuple[int, ...]]:

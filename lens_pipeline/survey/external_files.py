@@ -127,12 +127,19 @@ def take_in(
     with ThreadPoolExecutor(n) as threads, ExitStack() as stack:
         inspectors = [stack.enter_context(Inspector()) for _ in range(n)]
         _side_by_side(files, inspectors, threads, look)
-        return _side_by_side(files, inspectors, threads, lambda by, source: _take_one(by, source, contract, read))
+        return _side_by_side(files, inspectors, threads, lambda by, source: take_in_one(by, source, contract, read))
 
 
-def _take_one(
+def take_in_one(
     inspector: Inspector, source: SourceFile, contract: DatasetContract, read: Callable[[Path], Taken]
 ) -> tuple[ExternalFile, Taken]:
+    """Inspect one file and read it, as `take_in` does.
+
+    Raises
+    ------
+    ContractError, StorageError
+        As `take_in`.
+    """
     with source.lend(None) as path:
         inspection = inspector.inspect(path, blob=contract.blob_column, name=source.name)
         _check(inspection, source)

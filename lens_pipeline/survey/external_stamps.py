@@ -42,7 +42,7 @@ def external_parents(config: ParentSampleConfig, contract: DatasetContract, stag
     StorageError
         If an object at s3:// can't be read, or a file changes while it is read.
     """
-    taken = take_in(find_files(config.folder), contract, _distinct_rows)
+    taken = take_in(find_files(config.folder), contract, distinct_rows)
     schemas = [pack_schema(file.inspection.schema) for file, _ in taken]
     distinct = list(dict.fromkeys(schemas))
     staging.attributes["folder"] = config.folder
@@ -98,7 +98,7 @@ def _complex_position(table: pa.Table | pa.RecordBatch) -> NDArray[np.complex128
     return np.asarray(ra + 1j * dec, dtype=np.complex128)
 
 
-def _distinct_rows(path: Path) -> pa.Table:
+def distinct_rows(path: Path) -> pa.Table:
     """Keep the first row of each named galaxy or position in each region, and each row that has neither name nor position."""
     seen = _SEEN.empty_table()
     for batch in stream_rows(path, ("task_id", "region_id", "galaxy_id", *_FROM_ROWS)):
