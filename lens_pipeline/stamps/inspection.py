@@ -113,9 +113,9 @@ class Inspector:
         FileRefusedError
             If the footer can't be right, or reading it takes too much.
         """
-        return self._inspect(path, "", name or str(path), footer_only=True)
+        return self._inspect(path, "", name or str(path), footer_only=True, is_leased=False)
 
-    def inspect(self, path: Path, *, blob: str, name: str | None = None) -> Inspection:
+    def inspect(self, path: Path, *, blob: str, name: str | None = None, is_leased: bool = False) -> Inspection:
         """Read every value of a file once and hash it whole.
 
         Parameters
@@ -124,15 +124,17 @@ class Inspector:
             The column of stamps, which is read in smaller batches than the others.
         name : str, optional
             What the file is called in an error, where that isn't its path.
+        is_leased : bool
+            Whether a cache guards the file while it is read.
 
         Raises
         ------
         FileRefusedError
             If it crashes, swells or outlasts the process, or isn't sound parquet.
         """
-        return self._inspect(path, blob, name or str(path), footer_only=False)
+        return self._inspect(path, blob, name or str(path), footer_only=False, is_leased=is_leased)
 
-    def _inspect(self, path: Path, blob: str, name: str, *, footer_only: bool) -> Inspection:
+    def _inspect(self, path: Path, blob: str, name: str, *, footer_only: bool, is_leased: bool) -> Inspection:
         size = path.stat().st_size
         limits = self.limits
         cpu_s = limits.cpu_s + size // limits.bytes_per_cpu_s
@@ -140,7 +142,13 @@ class Inspector:
         if self._process is not None and self._process.poll() is not None:
             self._bury()
         process = self._process or self._start()
-        request = {"path": str(path), "blob": blob, "footer_only": footer_only, "cpu_s": cpu_s}
+        request = {
+            "path": str(path),
+            "blob": blob,
+            "footer_only": footer_only,
+            "is_leased": is_leased,
+            "cpu_s": cpu_s,
+        }
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(request).encode() + b"\n")

@@ -5,16 +5,22 @@ bytes have the SHA-256 that was published. What is inside is for `stamps/`; whet
 `stamps/inspection.py` before it was published.
 """
 
+import atexit
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.storage.cache import Cache, Lease
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.s3 import ObjectStore
 from lens_pipeline.storage.s3_address import Address, ObjectInfo, is_address
 
 Identity = tuple[int | str, ...]
@@ -181,19 +187,14 @@ class RemoteFile:
         StorageError
             If another object is there than was listed or published, or it can't be read.
         """
-        from lens_pipeline.storage.s3 import ObjectChangedError
-
         etag, size = self.identity()
         if (etag, size) != (self.info.etag, self.info.size):
             raise StorageError(
                 f"{self.name} has changed since it was listed: it has {size:,} bytes and the ETag {etag}, it had "
                 f"{self.info.size:,} and {self.info.etag}. {_PUBLISH_AGAIN}"
             )
-        try:
-            with _cache().lease(_server(), self.info, sha256=sha256) as lease:
-                yield lease.path
-        except ObjectChangedError as error:
-            raise StorageError(f"{error} {_PUBLISH_AGAIN}") from error
+        with _held(self.info, sha256) as path:
+            yield path
 
 
 SourceFile = LocalFile | RemoteFile
@@ -244,24 +245,66 @@ def refuse_link(path: Path) -> None:
         )
 
 
-def _server() -> Any:
-    return _server_of(_aws())
+@dataclass
+class _Held:
+    """A lease that outlives its users for a while, so that many short readings of an object fetch and hash it once."""
+
+    users: int = 0
+    lease: Lease | None = None
+    opening: Lock = field(default_factory=Lock)
+    stack: ExitStack = field(default_factory=ExitStack)
 
 
-def _cache() -> Any:
-    from lens_pipeline.storage.cache import Cache
-    from lens_pipeline.storage.home import Home
-
-    return Cache.from_environment(Home.from_environment().path)
+_HELD: OrderedDict[tuple[Any, ...], _Held] = OrderedDict()
+_HOLDING = Lock()
+_MOST_IDLE = 2
 
 
-def _aws() -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((key, value) for key, value in os.environ.items() if "AWS_" in key or "_S3_" in key))
+@contextmanager
+def _held(info: ObjectInfo, sha256: str | None) -> Iterator[Path]:
+    store, cache = _connection()
+    key = (store, cache.folder, info)
+    with _HOLDING:
+        held = _HELD.setdefault(key, _Held())
+        _HELD.move_to_end(key)
+        held.users += 1
+    try:
+        with held.opening:
+            if held.lease is None:
+                held.lease = held.stack.enter_context(cache.lease(store, info, sha256=sha256))
+        if sha256 not in (None, held.lease.sha256):
+            raise StorageError(
+                f"{info.address} reads as other bytes than were published: its SHA-256 starts with {held.lease.sha256[:12]}, "
+                f"published was {str(sha256)[:12]}. {_PUBLISH_AGAIN}"
+            )
+        yield held.lease.path
+    finally:
+        with _HOLDING:
+            held.users -= 1
+            idle = [key for key, each in _HELD.items() if not each.users]
+            ended = [_HELD.pop(key) for key in idle[: max(0, len(idle) - _MOST_IDLE)]]
+        for each in ended:
+            each.stack.close()
+
+
+@atexit.register
+def _let_go() -> None:
+    """End the leases that nobody uses any more."""
+    with _HOLDING:
+        ended = [_HELD.pop(key) for key in [key for key, held in _HELD.items() if not held.users]]
+    for held in ended:
+        held.stack.close()
+
+
+def _server() -> ObjectStore:
+    return _connection()[0]
+
+
+def _connection() -> tuple[ObjectStore, Cache]:
+    named = {key: value for key, value in os.environ.items() if key.startswith(("AWS_", "LENS_PIPELINE_"))}
+    return _connect(tuple(sorted(named.items())))
 
 
 @lru_cache(maxsize=1)
-def _server_of(_environment: tuple[tuple[str, str], ...]) -> Any:
-    # boto3 takes most of a second to load and start: only those who read from S3 pay that, and once.
-    from lens_pipeline.storage.s3 import ObjectStore
-
-    return ObjectStore.from_environment()
+def _connect(_environment: tuple[tuple[str, str], ...]) -> tuple[ObjectStore, Cache]:
+    return ObjectStore.from_environment(), Cache.from_environment(Home.from_environment().path)

@@ -141,11 +141,13 @@ def take_in_one(
         As `take_in`.
     """
     with source.lend(None) as path:
-        inspection = inspector.inspect(path, blob=contract.blob_column, name=source.name)
+        is_leased = isinstance(source, RemoteFile)
+        inspection = inspector.inspect(path, blob=contract.blob_column, name=source.name, is_leased=is_leased)
         _check(inspection, source)
         assert inspection.sha256 is not None
-        # Only the bytes that were inspected are read: this is still that file.
-        LocalFile(path).must_still_be(inspection.identity)
+        if isinstance(source, LocalFile):
+            # Only the bytes that were inspected are read: this is still that file.
+            source.must_still_be(inspection.identity)
         with naming(source.name):
             taken = read(path)
     if isinstance(source, LocalFile):
