@@ -23,6 +23,8 @@ _STORED, _DEFLATED = 0, 8
 _DESCRIPTOR_FLAG = 0x0008
 # Compression-level hints (bits 1, 2), data descriptor (3), UTF-8 names (11): none changes how bytes are read here.
 _KNOWN_FLAGS = 0x0006 | _DESCRIPTOR_FLAG | 0x0800
+# 6.3: what a reader must know to extract a member; the format's last.
+_NEWEST_VERSION = 63
 _IN_ZIP64 = 0xFFFFFFFF
 _ZIP64 = 0x0001
 # Of 0 to 3 values: the extra field's identifier and length, and the values.
@@ -104,7 +106,7 @@ def _read_entry(blob: bytes, at: int, directory: int, size_cap: int) -> tuple[Me
     if at + _CENTRAL.size > directory:
         raise RefusedError(Reason.BAD_ZIP, "the directory ends within an entry")
     (
-        magic, _, _, flags, method, _, _, crc, packed_size, size,
+        magic, _, version, flags, method, _, _, crc, packed_size, size,
         name_length, extra_length, comment_length, disk, _, _, offset,
     ) = _CENTRAL.unpack_from(blob, at)  # fmt: skip
     at += _CENTRAL.size
@@ -114,8 +116,9 @@ def _read_entry(blob: bytes, at: int, directory: int, size_cap: int) -> tuple[Me
     name = blob[at : at + name_length]
     if comment_length:
         raise RefusedError(Reason.UNSUPPORTED_ZIP, f"{name[:64]!r} has a comment of {comment_length:,} bytes")
-    if flags & ~_KNOWN_FLAGS or method not in (_STORED, _DEFLATED):
-        raise RefusedError(Reason.UNSUPPORTED_ZIP, f"{name[:64]!r} has flags {flags:#x} and method {method}")
+    if flags & ~_KNOWN_FLAGS or method not in (_STORED, _DEFLATED) or version & 0xFF > _NEWEST_VERSION:
+        detail = f"{name[:64]!r} has flags {flags:#x} and method {method}, and needs version {version & 0xFF}"
+        raise RefusedError(Reason.UNSUPPORTED_ZIP, detail)
     if extra_length:
         size, packed_size, offset, _ = _read_extra(blob[at + name_length : after], size, packed_size, offset)
     if size > size_cap:
