@@ -21,6 +21,8 @@ from lens_pipeline.stamps.encode import encode_stamp
 from reliability.subject import Case
 
 BOUNDS = {"CPU ms an input": 50.0, "extra MiB": 8.0}
+# For people, and for a table of millions of rows.
+_LONGEST_DETAIL = 1000
 Pixels = npt.NDArray[np.float32]
 
 
@@ -49,21 +51,27 @@ def pixels_of(number: int, contract: DatasetContract) -> Pixels:
     return made
 
 
-def judge(attacks: Iterable[Attack]) -> Case:
+def judge(attacks: Iterable[Attack], *, apart: bool = False) -> Case:
     """Decode every input and hold its verdict to the claim; the first few failures are named by their place.
 
     A stamp is right when its pixels are the original ones, or those that np.load gives for the same bytes; either way
     finite and within float16's range.
+
+    Parameters
+    ----------
+    apart : bool
+        Measure the memory of each input by itself, for inputs that cost much to make; else over all of them.
     """
     decode_blob(
         encode_stamp(pixels_of(0, DatasetContract(stamp_size=8)), DatasetContract(stamp_size=8)), DatasetContract()
     )
     counts: Counter[str] = Counter()
     problems: list[str] = []
-    slowest, n = 0.0, 0
-    before = _watch_peak()
+    slowest, most, n = 0.0, 0.0, 0
+    before = watch_peak()
     for place, attack in enumerate(attacks):
         n += 1
+        before = watch_peak() if apart else before
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             began = time.thread_time()
@@ -74,8 +82,11 @@ def judge(attacks: Iterable[Attack]) -> Case:
                 continue
             finally:
                 slowest = max(slowest, time.thread_time() - began)
+                most = max(most, peak_mib() - before) if apart else most
         if not isinstance(verdict, Stamp):
             counts[verdict.reason.value] += 1
+            if len(verdict.detail) > _LONGEST_DETAIL:
+                problems.append(f"input {place} is refused in {len(verdict.detail):,} characters")
             if attack.must_read:
                 problems.append(f"input {place} has to be read, not refused: {verdict.reason}, {verdict.detail}")
             continue
@@ -90,7 +101,7 @@ def judge(attacks: Iterable[Attack]) -> Case:
     return Case(
         problem="; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else "") or None,
         n=n,
-        largest={"CPU ms an input": 1000 * slowest, "extra MiB": _peak_mib() - before},
+        largest={"CPU ms an input": 1000 * slowest, "extra MiB": most if apart else peak_mib() - before},
         counts=dict(counts),
     )
 
@@ -104,12 +115,12 @@ def _numpys(blob: bytes, contract: DatasetContract) -> Pixels | None:
         return None
 
 
-def _watch_peak() -> float:
+def watch_peak() -> float:
     """Let the kernel count the process's peak memory anew, and return what it has, MiB."""
     Path("/proc/self/clear_refs").write_text("5")
-    return _peak_mib()
+    return peak_mib()
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
