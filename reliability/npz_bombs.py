@@ -124,11 +124,14 @@ def zip64_claims(draw: random.Random) -> Attack:
     """Sizes and offsets near 2**32 and 2**64 in zip64 fields."""
     archive = _archive()
     entry = draw.choice(archive.entries)
-    huge = [draw.choice((0, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)) for _ in range(3)]
+    huge = [draw.choice((0, 384, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)) for _ in range(3)]
     entry.central |= {"size": ALL_ONES, "packed_size": ALL_ONES, "offset": ALL_ONES}
     entry.central_extra = zip64(*huge)
-    entry.local |= {"size": ALL_ONES, "packed_size": ALL_ONES}
-    entry.local_extra = zip64(*huge[:2])
+    if draw.random() < 0.5:
+        entry.local |= {"size": ALL_ONES, "packed_size": ALL_ONES}
+        entry.local_extra = zip64(*huge[:2])
+    if draw.random() < 0.5:
+        entry.descriptor = draw.choice(("III", "IQQ"))
     return _of(archive)
 
 

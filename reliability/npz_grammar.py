@@ -177,6 +177,19 @@ def _lie_in_extra(draw: random.Random, archive: Zip) -> None:
         entry.central_extra = draw.choice((entry.central_extra + field, field))
 
 
+def _lie_in_zip64(draw: random.Random, archive: Zip) -> None:
+    entry = _entry(draw, archive)
+    true = {"size": len(entry.content), "packed_size": len(entry.packed_bytes()), "offset": 0}
+    asked = [name for name in true if draw.random() < 0.6]
+    lie = draw.choice((0, 1 << 32, 1 << 33, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, _number(draw, archive)))
+    values = [lie if draw.random() < 0.4 else true[name] for name in asked]
+    entry.central |= dict.fromkeys(asked, ALL_ONES)
+    entry.central_extra = zip64(*values) + draw.choice(_HARMLESS)
+    if draw.random() < 0.5:
+        entry.local |= {name: ALL_ONES for name in asked if name != "offset"}
+        entry.local_extra = zip64(*(value for name, value in zip(asked, values, strict=True) if name != "offset"))
+
+
 def _lie_in_name(draw: random.Random, archive: Zip) -> None:
     entry = _entry(draw, archive)
     entry.name = draw.choice((*_NAMES, draw.choice(archive.entries).name, draw.randbytes(11)))
@@ -261,6 +274,6 @@ def _lie_with_comment(draw: random.Random, archive: Zip) -> None:
 
 
 LIES: tuple[Callable[[random.Random, Zip], None], ...] = (
-    _lie_in_local, _lie_in_central, _lie_in_both, _lie_in_end, _lie_in_descriptor, _lie_in_extra, _lie_in_name,
+    _lie_in_local, _lie_in_central, _lie_in_both, _lie_in_end, _lie_in_descriptor, _lie_in_extra, _lie_in_zip64, _lie_in_name,
     _lie_in_members, _lie_in_offsets, _lie_in_packed, _lie_in_array, _lie_in_content, _lie_around, _lie_with_comment,
 )  # fmt: skip

@@ -152,6 +152,8 @@ def _check_local(
     at = offset + _LOCAL.size
     start = at + name_length + extra_length
     end = start + packed_size
+    if end > len(blob):
+        raise RefusedError(Reason.BAD_ZIP, f"{name[:64]!r} ends beyond the end")
     if magic != b"PK\x03\x04" or its_flags != flags or its_method != method or blob[at : at + name_length] != name:
         raise RefusedError(Reason.BAD_ZIP, f"the local header of {name[:64]!r} contradicts the directory")
     wide = False

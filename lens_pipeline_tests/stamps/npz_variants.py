@@ -201,6 +201,8 @@ WRITTEN_BY_OTHERS = [
     Variant(".npy header with its keys in another order", with_second_header(header=TWISTED), "bad_npy_header"),
     Variant("a zip64 end record (Info-ZIP -fz)", with_zip64_end(), "unsupported_zip"),
     Variant("zip64 values that no header asks for", written({"local_extra": zip64(384, 384)}), "bad_zip"),
+    Variant("zip64 sizes that no descriptor of 32 bits can hold",
+            written({"descriptor": "III", "central": {"packed_size": ALL_ONES}, "central_extra": zip64(1 << 33)}), "bad_zip"),
     Variant("an extra field of another kind", written({"central_extra": extra(0x7075, bytes(9))}), "unsupported_zip"),
     Variant("more than 512 bytes of extra fields", written({"local_extra": NTFS * 15}), "unsupported_zip"),
     Variant("a member that needs a reader newer than the format's version 6.3",
