@@ -136,19 +136,28 @@ class Joined:
         ValueError
             If `out` has another shape, dtype or order.
         """
-        if out.shape != (len(places), *self.row_shape) or out.dtype != self.dtype or not out.flags.c_contiguous:
-            raise ValueError(
-                f"{len(places)} rows of {self.row_shape} {self.dtype} in C order are to go into {out.shape} {out.dtype}"
-                f"{'' if out.flags.c_contiguous else ' in another order'}"
-            )
-        if not out.flags.writeable:
-            raise ValueError("rows can't be gathered into a read-only array")
+        must_take(out, (len(places), *self.row_shape), self.dtype)
         wrong = _copy_rows(
             np.ascontiguousarray(places, dtype=np.int64), self.starts, self._bases, self._row_bytes,
             out.reshape(-1).view(np.uint8),
         )  # fmt: skip
         if wrong >= 0:
             raise IndexError(f"place {places[wrong]} was asked for, there are 0 to {len(self) - 1}")
+
+
+def must_take(out: npt.NDArray[Any], shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    """Refuse room that rows can't be written into byte by byte.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape, dtype or order, or is read-only.
+    """
+    if out.shape != shape or out.dtype != dtype or not (out.flags.c_contiguous and out.flags.writeable):
+        raise ValueError(
+            f"rows {shape} {np.dtype(dtype)} in C order are to go into {out.shape} {out.dtype} with strides {out.strides}"
+            f"{'' if out.flags.writeable else ', which is read-only'}"
+        )
 
 
 def aligned(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

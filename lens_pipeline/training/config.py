@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field, model_validator
 
+from lens_pipeline.batches.reader import Reader
 from lens_pipeline.contracts.config import Section
 
 # Statistics of fewer rows are noise (batch normalisation), so such a batch is refused.
@@ -70,6 +71,14 @@ class TrainingConfig(Section):
     world_size: int = Field(2, ge=1, le=64, description="ranks that torchrun starts on this machine")
     threads_per_rank: int = Field(0, ge=0, le=256, description="compute threads of a rank; 0: cores divided by ranks")
     loader_threads: int = Field(1, ge=1, le=64, description="threads of a rank that gather rows ahead of the model")
+    reader: Reader = Field(
+        Reader.auto,
+        description="where batches are taken from, the same bytes each: mapped, pread (a store larger than memory), memory "
+        "or device (held whole in host or GPU memory); auto: what fits",
+    )
+    channels_last: bool = Field(
+        True, description="bands of a pixel side by side in what the model sees; moves last bits"
+    )
     seed: int = Field(1, ge=0, le=2**31 - 1, description="seed of weights, order, augmentation and dropout")
     epochs: int = Field(6, ge=1, le=10_000, description="most epochs to train")
     batch_size: int = Field(

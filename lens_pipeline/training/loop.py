@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lens_pipeline.batches.augment import DihedralAugmentation
 from lens_pipeline.batches.hashing import seed_of
 from lens_pipeline.batches.loader import Batch, training_batches
+from lens_pipeline.batches.opening import open_rows
 from lens_pipeline.batches.preprocessing import Preprocessing
 from lens_pipeline.contracts.errors import TrainingError, first_few
 from lens_pipeline.stamps.ledger import Ledger
@@ -96,6 +97,13 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, weight_decay=config.weight_decay)
         self.sampler = GlobalSampler(self.rows.train, seed=seed_of(config.seed, _ORDER), global_batch=config.batch_size)
         self.augmentation = DihedralAugmentation(seed_of(config.seed, _AUGMENTATION))
+        self.source, self.choice = open_rows(
+            self.store,
+            config.reader,
+            rows=np.union1d(self.rows.train, self.rows.validation),
+            ranks=self.world.size,
+            device=self.world.device,
+        )
         self.ledger = Ledger(self.folder.ledger(self.world.rank))
         checkpoint, damaged = newest_checkpoint(self.folder.checkpoints, run=self.spec.sha256())
         self._agree_on(checkpoint)
@@ -115,6 +123,8 @@ class Trainer:
             validation_rows=len(self.rows.validation),
             parameters=sum(p.numel() for p in self.model.parameters()),
             damaged_checkpoints=damaged,
+            reader=self.choice.reader.value,
+            reader_why=self.choice.why,
         )
         # By default the buffers of rank 0 are every rank's at each forward pass: a checkpoint of rank 0 is the whole state.
         self.parallel = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
@@ -144,7 +154,7 @@ class Trainer:
         sums = EpochSums(*self.progress.partial[self.world.rank]) if self.progress.partial else EpochSums()
         earlier = sums.seconds
         batches = training_batches(
-            self.store,
+            self.source,
             self.sampler,
             self.augmentation,
             epoch=epoch,
@@ -187,7 +197,7 @@ class Trainer:
         torch.manual_seed(seed_of(config.seed, _DROPOUT, epoch, batch.step, self.world.rank))
         labels_B = torch.zeros(len(batch.pixels), dtype=torch.int64)
         labels_B[: batch.n] = torch.from_numpy(self.rows.labels[batch.logical])
-        logits_BO = self.parallel(model_input(batch, self.preprocessing, device))
+        logits_BO = self.parallel(model_input(batch, self.preprocessing, device, channels_last=config.channels_last))
         belongs_B = (torch.arange(len(labels_B)) < batch.n).to(device)
         loss_sum = (self.loss(logits_BO, labels_B.to(device)) * belongs_B).sum()
         # The ranks' gradients are averaged; this scale makes that the mean over the rows of the whole step, also where
@@ -224,7 +234,7 @@ class Trainer:
         self.world.spread(list(self.model.buffers()))
         validation = validate(
             self.model,
-            self.store,
+            self.source,
             self.rows.validation,
             self.rows.labels[self.rows.validation],
             self.preprocessing,
@@ -232,6 +242,8 @@ class Trainer:
             outputs=self.model_spec.outputs,
             batch_size=config.validation_batch_size,
             threads=config.loader_threads,
+            pin=config.device is Device.cuda,
+            channels_last=config.channels_last,
         )
         stopping = Stopping(
             config.monitor.larger_is_better,

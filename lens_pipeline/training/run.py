@@ -21,7 +21,7 @@ from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from lens_pipeline.training.config import Device, TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError, explain
-from lens_pipeline.training.folder import HistoryReader, RunFolder
+from lens_pipeline.training.folder import HistoryReader, RunFolder, read_events
 from lens_pipeline.training.processes import end, refuse_missing_gpus, start, torchrun_command, torchrun_environment
 from lens_pipeline.training.progress import TerminalProgress
 from lens_pipeline.training.rows import read_rows, refuse_unusable
@@ -62,7 +62,13 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What was put into the version: row counts and where the model comes from."""
+    """What was put into the version: row counts and where the model comes from.
+
+    Attributes
+    ----------
+    reader : str
+        How the stamps were read when the run was last started, and why; of the run, not of the version.
+    """
 
     epochs: int
     best_epoch: int
@@ -70,6 +76,7 @@ class TrainingResult:
     n_validation: int
     checkpoint: str
     history: pa.Table
+    reader: str
 
 
 def prepare_run(config: TrainingConfig, store: Publication, splits: Publication, run_folder: Path) -> Path:
@@ -222,6 +229,7 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
         n_validation=len(rows.validation),
         checkpoint=best.name,
         history=history,
+        reader=[event["reader_why"] for event in read_events(folder.history) if event["event"] == "run_started"][-1],
     )
 
 

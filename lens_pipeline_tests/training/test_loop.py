@@ -13,7 +13,7 @@ from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import explain
-from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.folder import RunFolder, read_events
 from lens_pipeline.training.metrics import auroc, negative_log_likelihood
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.schedule import learning_rate
@@ -113,6 +113,22 @@ def test_a_run_that_lost_its_newest_checkpoint_goes_on_from_the_one_before(
     assert _ledgers(folder) == _ledgers(finished)
     started = [json.loads(line) for line in folder.history.read_text().splitlines() if "run_started" in line]
     assert newest.name in started[-1]["damaged_checkpoints"][0]
+
+
+@pytest.mark.parametrize("reader", ["pread", "memory"])
+def test_how_the_store_is_read_moves_no_bit_and_is_told(
+    finished: RunFolder, survey: Survey, run_path: Path, reader: str
+) -> None:
+    folder = prepared(run_path, survey, reader=reader)
+    assert run_ranks(folder) == [0, 0]
+    assert _history(folder) == _history(finished)
+    assert load_file(_last(folder).model_file).keys() == load_file(_last(finished).model_file).keys()
+    for name, tensor in load_file(_last(folder).model_file).items():
+        assert np.array_equal(tensor, load_file(_last(finished).model_file)[name]), name
+    for run, used in ((folder, reader), (finished, "mapped")):
+        started = [event for event in read_events(run.history) if event["event"] == "run_started"]
+        assert started[0]["reader"] == used
+        assert started[0]["reader_why"].startswith(used)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ def test_torchrun_trains_resumes_after_a_kill_and_is_collected_into_a_version(
     assert (summary.epochs, summary.was_complete, summary.ended) == (12, False, "all epochs were trained")
     assert events[0]["event"] == "run_started"
     assert events[0]["resumed_from"]
+    assert events[0]["reader_why"].startswith("mapped: the rows take ")
     assert events[-1]["event"] == "finished"
     assert launch(run_path).was_complete
 
