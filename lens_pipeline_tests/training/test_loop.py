@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from lens_pipeline.stamps.ledger import read_ledger
+from lens_pipeline.stamps.ledger import LedgerReader
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint
 from lens_pipeline.training.config import TrainingConfig
@@ -52,7 +52,7 @@ def test_every_training_row_reached_the_model_once_an_epoch_and_the_ranks_split_
     finished: RunFolder, survey: Survey
 ) -> None:
     train = read_rows(survey[1], survey[0]).train
-    blocks = [list(read_ledger(finished.ledger(rank))) for rank in range(2)]
+    blocks = [list(LedgerReader(finished.ledger(rank), n_rows=survey[0].attributes["n_stored"])) for rank in range(2)]
     for epoch in range(3):
         rows = np.concatenate([b.rows for rank in blocks for b in rank if b.epoch == epoch])
         assert np.array_equal(np.sort(rows), train)

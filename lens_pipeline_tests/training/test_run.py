@@ -226,7 +226,7 @@ def test_a_row_that_a_rank_read_twice_turns_the_ledger_check_red(
 
     copied = RunFolder(tmp_path / "copied")
     shutil.copytree(finished.path, copied.path)
-    ledger = Ledger(copied.ledger(0))
+    ledger = Ledger(copied.ledger(0), n_rows=survey[0].attributes["n_stored"])
     ledger.append(2, 4, _train_rows(survey)[:1])
     ledger.close()
     check = checks.no_duplicated_fragments(_collect(copied, survey), survey[0], survey[1])
