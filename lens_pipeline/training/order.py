@@ -85,9 +85,10 @@ def _controls(rows: Rows, store: Publication) -> npt.NDArray[np.int64]:
     is_control = pc.is_null(table["pair_id"]).to_numpy()
     place = pc.index_in(table["pair_id"], value_set=table["task_id"].filter(pa.array(is_control)).combine_chunks())
     found = pc.fill_null(place, -1).to_numpy()
-    control = np.where(found >= 0, rows.train[is_control][found], -1)
-    control[is_control] = -1
-    if not (control >= 0).any():
+    paired = found >= 0
+    control = np.full(len(rows.train), -1, np.int64)
+    control[paired] = rows.train[is_control][found[paired]]
+    if not paired.any():
         raise TrainingError(
             f"order paired: no injection of the {len(rows.train):,} training rows has its control among them (pair_id). "
             "Take another order."
