@@ -38,9 +38,13 @@ class Paired(Order):
         self.seed, self.n_places = seed, len(rows)
         injected = control >= 0
         # Sorted by (control, injection): the injections of a control stand together.
-        keys = (control[injected].astype(np.int64) << 32) | rows[injected]
+        keys = control[injected].astype(np.int64)
+        keys <<= 32
+        keys |= rows[injected]
         keys.sort()
-        injections, mates = (keys & 0xFFFFFFFF).astype(np.int32), (keys >> 32).astype(np.int32)
+        mates = (keys >> 32).astype(np.int32)
+        keys &= 0xFFFFFFFF
+        injections = keys.astype(np.int32)
         starts = np.flatnonzero(np.diff(mates, prepend=-1))
         controls = mates[starts]
         _refuse_foreign(controls, ordered, injections)

@@ -142,11 +142,15 @@ def _by_group(
         raise ValueError(f"{len(group):,} groups of {len(weights)} kinds were given for {len(rows):,} rows")
     if not all(LEAST_WEIGHT <= weight <= LARGEST_WEIGHT for weight in weights):
         raise ValueError(f"weights {list(weights)} were given; {LEAST_WEIGHT:g} to {LARGEST_WEIGHT:g} are possible")
-    keys = (group.astype(np.int64) << 32) | rows
+    # In place: a store of full size has 85 MB of these.
+    keys = group.astype(np.int64)
+    keys <<= 32
+    keys |= rows
     keys.sort()
     sizes = np.bincount(group, minlength=len(weights))
     there = sizes > 0
-    return (keys & 0xFFFFFFFF).astype(np.int32), sizes[there], np.asarray(weights, np.float64)[there]
+    keys &= 0xFFFFFFFF
+    return keys.astype(np.int32), sizes[there], np.asarray(weights, np.float64)[there]
 
 
 def _coprime(start: int, n: int) -> int:
