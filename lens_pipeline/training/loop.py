@@ -45,7 +45,7 @@ from lens_pipeline.training.stopping import Stopping
 from lens_pipeline.training.validation import validate, write_logits
 from lens_pipeline.training.world import World
 
-_WEIGHTS, _DROPOUT, _ORDER, _AUGMENTATION = 1, 2, 3, 4
+_WEIGHTS, _DROPOUT, _AUGMENTATION = 1, 2, 4
 
 
 @dataclass
@@ -81,6 +81,7 @@ class Trainer:
     world: World
     store: StampStore
     rows: Rows
+    sampler: GlobalSampler
     preprocessing: Preprocessing
     model_spec: ModelSpec
     loss: RowLoss
@@ -89,13 +90,12 @@ class Trainer:
     resumed_from: str | None = None
 
     def __post_init__(self) -> None:
-        """Build the model, the optimizer and the order, and restore the newest checkpoint."""
+        """Build the model and the optimizer, and restore the newest checkpoint."""
         config = self.spec.config
         torch.manual_seed(seed_of(config.seed, _WEIGHTS))
         self.model: nn.Module = build_model(self.model_spec).to(self.world.device)
         self._normalises = has_batchnorm(self.model)
         self.optimizer = build_optimizer(self.model, weight_decay=config.weight_decay)
-        self.sampler = GlobalSampler(self.rows.train, seed=seed_of(config.seed, _ORDER), global_batch=config.batch_size)
         self.augmentation = DihedralAugmentation(seed_of(config.seed, _AUGMENTATION))
         self.source, self.choice = open_rows(
             self.store,
@@ -104,12 +104,12 @@ class Trainer:
             ranks=self.world.size,
             device=self.world.device,
         )
-        self.ledger = Ledger(self.folder.ledger(self.world.rank))
+        self.ledger = Ledger(self.folder.ledger(self.world.rank), n_rows=self.store.n_rows)
         checkpoint, damaged = newest_checkpoint(self.folder.checkpoints, run=self.spec.sha256())
         self._agree_on(checkpoint)
         if checkpoint is not None:
             self._restore(checkpoint)
-        self.ledger.cut_back_to(self.progress.epoch, self.progress.step)
+        self._cut_back_ledger()
         self.history = HistoryWriter(self.folder.history) if self.world.first else None
         self._tell(
             "run_started",
@@ -290,7 +290,11 @@ class Trainer:
         # Every rank's ledger is durable before the checkpoint that counts on it; the gathering is the barrier.
         self.ledger.flush()
         partial = self.world.gather((sums or EpochSums()).as_list())
-        self.progress = replace(progress, partial=partial if sums is not None else [])
+        self.progress = replace(
+            progress,
+            partial=partial if sums is not None else [],
+            sampler=self.sampler.state(progress.epoch, progress.step).to_json(),
+        )
         if self.world.first:
             write_checkpoint(
                 self.folder.checkpoints,
@@ -311,7 +315,17 @@ class Trainer:
             )
         self.model.load_state_dict(load_file(checkpoint.model_file), strict=True)
         load_optimizer_tensors(self.model, self.optimizer, load_file(checkpoint.optimizer_file))
+        self.sampler.resume(checkpoint.progress.sampler)
         self.progress, self.resumed_from = checkpoint.progress, checkpoint.name
+
+    def _cut_back_ledger(self) -> None:
+        kept = self.ledger.cut_back_to(self.progress.epoch, self.progress.step)
+        taken = self.progress.epoch * self.sampler.steps_per_epoch + self.progress.step
+        if kept != taken:
+            raise TrainingError(
+                f"{self.ledger.path} records {kept:,} steps and the checkpoint counts on {taken:,}: which rows reached the "
+                "model can't be told any more. Remove the run's folder and train again."
+            )
 
     def _agree_on(self, checkpoint: Checkpoint | None) -> None:
         step = -1 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
@@ -322,7 +336,7 @@ class Trainer:
             )
 
     def _report(self, epoch: int, done: int, sums: EpochSums, steps_here: int, seconds: float) -> None:
-        rows_per_step = len(self.rows.train) / self.sampler.steps_per_epoch
+        rows_per_step = self.sampler.order.n_places / self.sampler.steps_per_epoch
         self._tell(
             "step",
             epoch=epoch,

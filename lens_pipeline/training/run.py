@@ -22,6 +22,7 @@ from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, rea
 from lens_pipeline.training.config import Device, TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError, explain
 from lens_pipeline.training.folder import HistoryReader, RunFolder, read_events
+from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.processes import end, refuse_missing_gpus, start, torchrun_command, torchrun_environment
 from lens_pipeline.training.progress import TerminalProgress
 from lens_pipeline.training.rows import read_rows, refuse_unusable
@@ -92,7 +93,8 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     ConfigError
         If the device isn't there.
     TrainingError
-        If a class is missing in train or val_select, there are too few rows, or the folder holds another run.
+        If a class is missing in train or val_select, there are too few rows, the order can't be made of them, or the
+        folder holds another run.
     SplitError
         If the splits were made for another version of the store.
     """
@@ -105,6 +107,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     rows = read_rows(splits, store)
     refuse_unusable(rows, contract, config)
+    sampler_for(config, contract, rows, store)
     spec = RunSpec(
         config=config,
         contract=contract,

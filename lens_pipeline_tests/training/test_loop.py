@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from lens_pipeline.stamps.ledger import read_ledger
+from lens_pipeline.stamps.ledger import LedgerReader
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint
 from lens_pipeline.training.config import TrainingConfig
@@ -52,7 +52,7 @@ def test_every_training_row_reached_the_model_once_an_epoch_and_the_ranks_split_
     finished: RunFolder, survey: Survey
 ) -> None:
     train = read_rows(survey[1], survey[0]).train
-    blocks = [list(read_ledger(finished.ledger(rank))) for rank in range(2)]
+    blocks = [list(LedgerReader(finished.ledger(rank), n_rows=survey[0].attributes["n_stored"])) for rank in range(2)]
     for epoch in range(3):
         rows = np.concatenate([b.rows for rank in blocks for b in rank if b.epoch == epoch])
         assert np.array_equal(np.sort(rows), train)
@@ -99,6 +99,28 @@ def test_a_checkpoint_of_another_preprocessing_than_this_package_fits_is_not_res
     path.write_text(json.dumps(content))
     assert 0 not in run_ranks(folder)
     assert "made with another preprocessing" in (folder.attempt(2) / "failure-rank-0.json").read_text()
+
+
+def test_a_checkpoint_of_another_order_of_rows_is_not_resumed(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey)
+    run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
+    path = _last(folder).folder / f"{_last(folder).name}.json"
+    content = json.loads(path.read_text())
+    content["progress"]["sampler"]["global_batch"] = 64
+    path.write_text(json.dumps(content))
+    assert 0 not in run_ranks(folder)
+    assert "global_batch differ from this run" in (folder.attempt(2) / "failure-rank-0.json").read_text()
+
+
+def test_a_run_whose_ledger_lacks_steps_that_its_checkpoint_counts_on_is_not_resumed(
+    survey: Survey, run_path: Path
+) -> None:
+    folder = prepared(run_path, survey)
+    run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
+    folder.ledger(1).write_bytes(folder.ledger(1).read_bytes()[:100])
+    assert 0 not in run_ranks(folder)
+    said = (folder.attempt(2) / "failure-rank-1.json").read_text()
+    assert "records 1 steps and the checkpoint counts on 4" in said
 
 
 def test_a_run_that_lost_its_newest_checkpoint_goes_on_from_the_one_before(
@@ -222,8 +244,11 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_rank_step_rows_and_
         {"preprocessing": "robust_clip_v1"},
         {"warmup_epochs": 0.0},
         {"dropout": 0.5},
+        {"order": "repeated", "order_weights": {"lens": 1.5}},
+        {"order": "with_replacement", "order_weights": {"lens": 1.5}},
+        {"order": "paired"},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=lambda change: f"{next(iter(change))}-{next(iter(change.values()))}",
 )
 def test_every_numeric_setting_changes_what_is_learned(
     survey: Survey, plain: bytes, tmp_path: Path, change: dict[str, Any]
