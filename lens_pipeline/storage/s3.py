@@ -39,7 +39,8 @@ __all__ = [
 _LARGEST_PUT = 5 << 30
 # Above this size it is worth a request to learn that an object is there already, before sending it for nothing.
 _LOOK_FIRST = 8 << 20
-_LISTINGS = 4
+# Listings are taken with pages of other sizes by turns: a page that gets lost both times leaves other gaps.
+_PAGES = (1000, 750, 1000, 750)
 
 
 class ObjectStore:
@@ -85,13 +86,13 @@ class ObjectStore:
             If pages are torn or repeat a key, if two listings in a row never agree, or a key can't be an address.
         """
         before: list[ObjectInfo] | None = None
-        for _ in range(_LISTINGS):
-            found = list_once(self._client(), prefix, self.patience)
+        for page in _PAGES:
+            found = list_once(self._client(), prefix, self.patience, page=page)
             if found == before:
                 return found
             before = found
         raise Attempts("listing", prefix, self.patience).error(
-            f"{_LISTINGS} listings in a row differed", "Somebody is writing there: try again when they are done"
+            f"{len(_PAGES)} listings in a row differed", "Somebody is writing there: try again when they are done"
         )
 
     def head(self, address: Address) -> ObjectInfo | None:
