@@ -71,6 +71,7 @@ class StampStore:
         StorageError
             If a segment is missing, damaged in its header, of the wrong size, or the index points outside.
         """
+        publication.fetch()
         contract = DatasetContract.model_validate(publication.attributes["dataset_contract"])
         places = publication.read_table(columns=["logical", "segment", "segment_row"])
         segment_of = places["segment"].to_numpy().astype(np.int32, copy=False)

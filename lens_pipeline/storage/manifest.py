@@ -3,8 +3,12 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
+from lens_pipeline.contracts.errors import first_few
+
+MANIFEST_NAME = "manifest.json"
 FORMAT = 1
 VERSION_LENGTH = 16
 
@@ -82,4 +86,11 @@ class Manifest:
             raise ValueError(f"a field is missing or unknown: {error}") from error
         if manifest.version != claimed:
             raise ValueError(f"its content hashes to {manifest.version}, not to {claimed}")
+        if outside := [name for name in manifest.files if not _stays_inside(name)]:
+            raise ValueError(f"it names files outside of the version's folder: {first_few(outside)}")
         return manifest
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return str(path) == name and not path.is_absolute() and ".." not in path.parts and name != "."

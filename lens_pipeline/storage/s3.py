@@ -20,7 +20,15 @@ from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.storage.atomic import fsync_folder
 from lens_pipeline.storage.progress import ShownFile, progress
 from lens_pipeline.storage.s3_address import Address, ObjectInfo, is_address
-from lens_pipeline.storage.s3_attempts import AccessError, Attempts, DamagedError, ObjectChangedError, Patience, S3Error
+from lens_pipeline.storage.s3_attempts import (
+    AccessError,
+    Attempts,
+    DamagedError,
+    ListingChangedError,
+    ObjectChangedError,
+    Patience,
+    S3Error,
+)
 from lens_pipeline.storage.s3_client import Server, connect
 from lens_pipeline.storage.s3_listing import list_once
 from lens_pipeline.storage.s3_reading import PIECE, Expected, etag_of, present, read_verified, status_of
@@ -28,6 +36,7 @@ from lens_pipeline.storage.s3_reading import PIECE, Expected, etag_of, present, 
 __all__ = [
     "AccessError",
     "Address",
+    "ListingChangedError",
     "ObjectChangedError",
     "ObjectInfo",
     "ObjectStore",
@@ -92,7 +101,9 @@ class ObjectStore:
                 return found
             before = found
         raise Attempts("listing", prefix, self.patience).error(
-            f"{len(_PAGES)} listings in a row differed", "Somebody is writing there: try again when they are done"
+            f"{len(_PAGES)} listings in a row differed",
+            "Somebody is writing there: try again when they are done",
+            ListingChangedError,
         )
 
     def head(self, address: Address) -> ObjectInfo | None:
@@ -128,6 +139,20 @@ class ObjectStore:
             if got is None:
                 raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
         return got.sha256
+
+    def check(self, info: ObjectInfo, sha256: str) -> None:
+        """Read an object whole, keeping nothing, and refuse it if it isn't what was published.
+
+        Raises
+        ------
+        ObjectChangedError
+            If it is gone, or reads as other bytes than the hash says.
+        S3Error
+            If it couldn't be read.
+        """
+        attempts = Attempts("reading", info.address, self.patience)
+        if read_verified(self._client(), attempts, None, Expected(info=info, sha256=sha256), info.size) is None:
+            raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
 
     def read(self, address: Address, *, at_most: int, sha256: str | None = None) -> bytes | None:
         """Read a small object into memory; None if it isn't there.

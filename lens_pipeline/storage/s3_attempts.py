@@ -41,6 +41,10 @@ class ObjectChangedError(S3Error):
     """An object is gone, or isn't the one that was listed."""
 
 
+class ListingChangedError(S3Error):
+    """Objects appear or go while they are listed: no two listings in a row agreed."""
+
+
 class AccessError(S3Error):
     """The server refuses the credentials: wrong, expired, without the right, or dated by a clock that is off."""
 

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.contracts.tables import TableContract
 from lens_pipeline.storage.atomic import fsync_file, fsync_folder, safe_name, sha256_of, write_atomically
-from lens_pipeline.storage.manifest import FileEntry, Manifest
+from lens_pipeline.storage.manifest import MANIFEST_NAME, FileEntry, Manifest
 from lens_pipeline.storage.parquet import write_parquet
-from lens_pipeline.storage.publication import MANIFEST_NAME, Publication
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.remote import Remote
 
 _PREFIX = ".staging-"
 _LOCK = ".lock"
@@ -35,6 +36,8 @@ class Staging:
         What was read to make it.
     provenance : dict
         Who made it and with which settings; not part of the version's hash.
+    remote : Remote, optional
+        Where `commit` publishes it, beside the shelf.
 
     Attributes
     ----------
@@ -53,12 +56,14 @@ class Staging:
         model: str,
         inputs: list[Publication],
         provenance: dict[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         self.dataset, self.asset, self.model = dataset, asset, model
         self.inputs = {publication.asset: publication.version for publication in inputs}
         self.attributes: dict[str, Any] = {}
         self._provenance = provenance or {}
         self._shelf = shelf
+        self._remote = remote
         shelf.mkdir(parents=True, exist_ok=True)
         remove_abandoned(shelf)
         self.folder = shelf / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
@@ -134,6 +139,8 @@ class Staging:
 
     def _move_into_place(self, manifest: Manifest) -> Publication:
         final = self._shelf / manifest.version
+        if self._remote is not None:
+            return self._publish_remotely(manifest, self._remote)
         if final.exists():
             if _is_sound(final):
                 return Publication.open(final)
@@ -142,6 +149,21 @@ class Staging:
         self.folder.rename(final)
         fsync_folder(self._shelf)
         return Publication.open(final)
+
+    def _publish_remotely(self, manifest: Manifest, remote: Remote) -> Publication:
+        final = self._shelf / manifest.version
+        # First there, then here: what stands under a version's name here is published there.
+        standing = remote.upload(self.folder, manifest, final)
+        write_atomically(self.folder / MANIFEST_NAME, standing.to_json())
+        (self.folder / _LOCK).unlink()
+        try:
+            self.folder.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+            _complete(final, self.folder, standing)
+        fsync_folder(self._shelf)
+        return Publication.open(final, remote)
 
 
 def remove_abandoned(shelf: Path) -> int:
@@ -171,6 +193,16 @@ def _is_sound(folder: Path) -> bool:
         return not Publication.open(folder).verify()
     except StorageError:
         return False
+
+
+def _complete(copy: Path, staged: Path, manifest: Manifest) -> None:
+    """Put the files that a local copy lacks, or has damaged, into their place."""
+    for name, entry in manifest.files.items():
+        path = copy / name
+        if not path.is_file() or path.stat().st_size != entry.size or sha256_of(path) != entry.sha256:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (staged / name).replace(path)
+    (staged / MANIFEST_NAME).replace(copy / MANIFEST_NAME)
 
 
 def _describe(path: Path) -> FileEntry:
