@@ -9,17 +9,16 @@ import base64
 import contextlib
 import hashlib
 import os
-import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.storage.atomic import fsync_folder
+from lens_pipeline.storage.progress import ShownFile, progress
 from lens_pipeline.storage.s3_address import Address, ObjectInfo, is_address
 from lens_pipeline.storage.s3_attempts import (
     AccessError,
@@ -32,6 +31,7 @@ from lens_pipeline.storage.s3_attempts import (
 )
 from lens_pipeline.storage.s3_client import Server, connect
 from lens_pipeline.storage.s3_listing import list_once
+from lens_pipeline.storage.s3_reading import PIECE, Expected, etag_of, present, read_verified, status_of
 
 __all__ = [
     "AccessError",
@@ -45,24 +45,11 @@ __all__ = [
     "is_address",
 ]
 
-_PIECE = 1 << 20
 _LARGEST_PUT = 5 << 30
 # Above this size it is worth a request to learn that an object is there already, before sending it for nothing.
 _LOOK_FIRST = 8 << 20
-_LISTINGS = 4
-_MD5_ETAG = re.compile(r"[0-9a-f]{32}")
-_OWN_KEYS = ("aws:kms", "aws:kms:dsse")
-
-
-@dataclass(frozen=True)
-class _Got:
-    """What one whole GET brought."""
-
-    size: int
-    etag: str
-    sha256: str
-    md5: str
-    vouched: bool  # the ETag is of a kind that is the MD5 of the bytes
+# Listings are taken with pages of other sizes by turns: a page that gets lost both times leaves other gaps.
+_PAGES = (1000, 750, 1000, 750)
 
 
 class ObjectStore:
@@ -108,13 +95,13 @@ class ObjectStore:
             If pages are torn or repeat a key, if two listings in a row never agree, or a key can't be an address.
         """
         before: list[ObjectInfo] | None = None
-        for _ in range(_LISTINGS):
-            found = list_once(self._client(), prefix, self.patience)
+        for page in _PAGES:
+            found = list_once(self._client(), prefix, self.patience, page=page)
             if found == before:
                 return found
             before = found
         raise Attempts("listing", prefix, self.patience).error(
-            f"{_LISTINGS} listings in a row differed",
+            f"{len(_PAGES)} listings in a row differed",
             "Somebody is writing there: try again when they are done",
             ListingChangedError,
         )
@@ -148,7 +135,7 @@ class ObjectStore:
         """
         attempts = Attempts("reading", info.address, self.patience)
         with _appearing(path) as file:
-            got = self._read_verified(attempts, file, info=info, sha256=sha256)
+            got = read_verified(self._client(), attempts, file, Expected(info=info, sha256=sha256), info.size)
             if got is None:
                 raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
         return got.sha256
@@ -164,7 +151,7 @@ class ObjectStore:
             If it couldn't be read.
         """
         attempts = Attempts("reading", info.address, self.patience)
-        if self._read_verified(attempts, None, info=info, sha256=sha256) is None:
+        if read_verified(self._client(), attempts, None, Expected(info=info, sha256=sha256), info.size) is None:
             raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
 
     def read(self, address: Address, *, at_most: int, sha256: str | None = None) -> bytes | None:
@@ -176,7 +163,8 @@ class ObjectStore:
             If it is larger than `at_most` bytes, couldn't be read, or reads as other bytes than it should.
         """
         content = BytesIO()
-        got = self._read_verified(Attempts("reading", address, self.patience), content, at_most=at_most, sha256=sha256)
+        attempts = Attempts("reading", address, self.patience)
+        got = read_verified(self._client(), attempts, content, Expected(sha256=sha256, at_most=at_most), at_most)
         return None if got is None else content.getvalue()
 
     def create(self, address: Address, content: bytes | Path, sha256: str) -> bool:
@@ -235,12 +223,12 @@ class ObjectStore:
         address = attempts.address
 
         def send() -> ObjectInfo | None:
-            answer = _present(self._client().head_object, address)
+            answer = present(self._client().head_object, address)
             if answer is None:
                 return None
-            if "ContentLength" not in answer or not _etag(answer):
+            if "ContentLength" not in answer or not etag_of(answer):
                 raise DamagedError("an answer without length or ETag")
-            return ObjectInfo(address, int(answer["ContentLength"]), _etag(answer))
+            return ObjectInfo(address, int(answer["ContentLength"]), etag_of(answer))
 
         return attempts.ask(send)
 
@@ -248,7 +236,11 @@ class ObjectStore:
         """Send it; return the ETag that the server answers ("" if none), or None if an object is there already."""
         from botocore.exceptions import ClientError
 
-        with open(content, "rb") if isinstance(content, Path) else BytesIO(content) as body:
+        with contextlib.ExitStack() as stack:
+            body: Any = content
+            if isinstance(content, Path):
+                reached = stack.enter_context(progress(f"writing {address.name}", size))
+                body = stack.enter_context(ShownFile(content, reached))
             try:
                 answer = self._client().put_object(
                     Bucket=address.bucket,
@@ -259,15 +251,15 @@ class ObjectStore:
                     IfNoneMatch="*",
                 )
             except ClientError as error:
-                if _status(error) == 412:
+                if status_of(error) == 412:
                     return None
                 raise
-        return _etag(answer)
+        return etag_of(answer)
 
     def _holds(self, attempts: Attempts, size: int, sha256: str) -> bool:
         """Whether the object that is there has these bytes; False if none is there after all."""
         try:
-            got = self._read_verified(attempts, None, sha256=sha256, n_bytes=size)
+            got = read_verified(self._client(), attempts, None, Expected(sha256=sha256), size)
         except ObjectChangedError:
             raise attempts.error(
                 "other bytes are there, and what is published is never overwritten",
@@ -275,108 +267,12 @@ class ObjectStore:
             ) from None
         return got is not None
 
-    def _read_verified(
-        self,
-        attempts: Attempts,
-        into: BinaryIO | None,
-        *,
-        info: ObjectInfo | None = None,
-        at_most: int | None = None,
-        sha256: str | None = None,
-        n_bytes: int = 0,
-    ) -> _Got | None:
-        """Read until the bytes are proven, or proven wrong: the same wrong bytes twice are no accident of the way."""
-        before: str | None = None
-
-        def send() -> _Got | None:
-            nonlocal before
-            got = self._get(attempts, into, info, at_most)
-            if got is None:
-                return None
-            problem = _what_is_wrong(got, info, sha256)
-            if problem is None and (got.vouched or sha256 is not None or got.sha256 == before):
-                return got
-            if problem is not None and got.sha256 == before:
-                raise attempts.error(
-                    f"{problem}, twice the same", "The object itself is damaged or changed", ObjectChangedError
-                )
-            before = got.sha256
-            raise DamagedError(problem or "two reads of it have yet to agree")
-
-        return attempts.ask(send, n_bytes=info.size if info else (at_most or n_bytes))
-
-    def _get(
-        self, attempts: Attempts, into: BinaryIO | None, info: ObjectInfo | None, at_most: int | None
-    ) -> _Got | None:
-        address = attempts.address
-        answer = _present(self._client().get_object, address)
-        if answer is None:
-            return None
-        size, etag, body = answer.get("ContentLength"), _etag(answer), answer["Body"]
-        with contextlib.closing(body):
-            if size is None or not etag:
-                raise DamagedError("an answer without length or ETag")
-            if info is not None and etag != info.etag:
-                raise attempts.error("it was replaced since it was listed", "List its folder again", ObjectChangedError)
-            if at_most is not None and size > at_most:
-                raise attempts.error(
-                    f"it has {size:,} bytes, {at_most:,} are the most", "This isn't the object that was meant"
-                )
-            if into is not None:
-                into.seek(0)
-                into.truncate()
-            sha256, md5, n_read = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-            while piece := body.read(_PIECE):
-                sha256.update(piece)
-                md5.update(piece)
-                n_read += len(piece)
-                if into is not None:
-                    into.write(piece)
-        if n_read != size:
-            raise DamagedError(f"{n_read:,} of {size:,} bytes came")
-        return _Got(n_read, etag, sha256.hexdigest(), md5.hexdigest(), _vouches(answer, etag))
-
-
-def _what_is_wrong(got: _Got, info: ObjectInfo | None, sha256: str | None) -> str | None:
-    if info is not None and got.size != info.size:
-        return f"it has {got.size:,} bytes, {info.size:,} were listed"
-    if sha256 is not None:
-        return (
-            None if got.sha256 == sha256 else f"its SHA-256 starts with {got.sha256[:12]}, expected was {sha256[:12]}"
-        )
-    return "its MD5 isn't its ETag" if got.vouched and got.md5 != got.etag else None
-
-
-def _present(call: Callable[..., dict[str, Any]], address: Address) -> dict[str, Any] | None:
-    """Ask for one object; None if the server says that there is none."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return call(Bucket=address.bucket, Key=address.key)
-    except ClientError as error:
-        if _status(error) == 404 and error.response["Error"].get("Code") != "NoSuchBucket":
-            return None
-        raise
-
-
-def _status(error: Any) -> int:
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-
-
-def _etag(answer: dict[str, Any]) -> str:
-    return str(answer.get("ETag") or "").strip('"')
-
-
-def _vouches(answer: dict[str, Any], etag: str) -> bool:
-    encrypted = answer.get("ServerSideEncryption") in _OWN_KEYS or "SSECustomerAlgorithm" in answer
-    return _MD5_ETAG.fullmatch(etag) is not None and not encrypted
-
 
 def _examine(content: bytes | Path, sha256: str) -> tuple[int, bytes]:
     """Return size and MD5 of what is about to be sent, having seen that it is what it should be."""
     found, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     with open(content, "rb") if isinstance(content, Path) else BytesIO(content) as file:
-        while piece := file.read(_PIECE):
+        while piece := file.read(PIECE):
             found.update(piece)
             md5.update(piece)
             size += len(piece)
