@@ -7,8 +7,10 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
@@ -46,6 +48,33 @@ def machine(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return Home.from_environment()
 
     return on
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request that was sent, and its If-None-Match."""
+
+    method: str
+    path: str
+    guard: bytes | None
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
+    """Every request that this process sends."""
+    requests: list[Sent] = []
+    plain = ObjectStore._client
+
+    def note(request: Any, **_: Any) -> None:
+        requests.append(Sent(request.method, urlsplit(request.url).path, request.headers.get("If-None-Match")))
+
+    def watched(self: ObjectStore) -> Any:
+        client = plain(self)
+        client.meta.events.register("before-send.s3", note, unique_id="a test")
+        return client
+
+    monkeypatch.setattr(ObjectStore, "_client", watched)
+    return requests
 
 
 def commit(home: Home, table: pa.Table = TABLE, **files: bytes) -> Publication:
@@ -124,24 +153,16 @@ def test_the_last_verdicts_decide_what_is_current_as_in_a_folder(machine: Machin
 
 
 def test_publishing_the_same_content_again_sends_no_byte_of_it_and_reads_none(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, sent: list[Sent]
 ) -> None:
     first = publish(machine("here"), pixels=b"p" * 100_000)
-    again = machine("again")
-    monkeypatch.setattr(ObjectStore, "_get", _only_small(ObjectStore._get))
-    second = commit(again, pixels=b"p" * 100_000)
-    assert second.version == first.version
-    assert second.manifest == first.manifest
-    assert requests_of(again) == 3  # two listings and the manifest
+    sent.clear()
+    second = commit(machine("again"), pixels=b"p" * 100_000)
+    assert (second.version, second.manifest) == (first.version, first.manifest)
+    listing, same_listing, manifest = sent
+    assert listing.method == same_listing.method == manifest.method == "GET"
+    assert manifest.path.endswith(f"{first.version}/manifest.json")
     assert publish(machine("here"), pixels=b"p" * 100_000).version == first.version
-
-
-def _only_small(real: Callable[..., Any]) -> Callable[..., Any]:
-    def get(self: ObjectStore, attempts: Any, *arguments: Any) -> Any:
-        assert attempts.address.name.endswith(".json")
-        return real(self, attempts, *arguments)
-
-    return get
 
 
 def test_an_upload_that_was_cut_is_seen_by_nobody_and_finished_by_a_rerun(bucket: Bucket, machine: Machine) -> None:
@@ -227,28 +248,14 @@ def test_publishing_again_mends_a_damaged_copy(machine: Machine) -> None:
     assert publish(home, pixels=b"p" * 10).verify() == []
 
 
-def test_objects_are_only_made_listed_and_read_never_overwritten_or_removed(
-    bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[tuple[str, str | None]] = []
-
-    def watched(self: ObjectStore) -> Any:
-        client = plain(self)
-        client.meta.events.register("before-send.s3", note, unique_id="a test")
-        return client
-
-    def note(request: Any, **_: Any) -> None:
-        sent.append((request.method, request.headers.get("If-None-Match")))
-
-    plain = ObjectStore._client
-    monkeypatch.setattr(ObjectStore, "_client", watched)
+def test_objects_are_only_made_listed_and_read_never_overwritten_or_removed(machine: Machine, sent: list[Sent]) -> None:
     for table in (TABLE, TABLE.slice(1), TABLE):
         publish(machine("here"), table)
         publish(machine("here"), table, passed=False)
     machine("there").versions("sky", "scores")[0].verify()
     main(["verify", "--remote"])
-    assert {(method, guard) for method, guard in sent if method == "PUT"} == {("PUT", b"*")}
-    assert {method for method, _ in sent} == {"PUT", "GET", "HEAD"}
+    assert {one.method for one in sent} == {"PUT", "GET", "HEAD"}
+    assert {one.guard for one in sent if one.method == "PUT"} == {b"*"}
 
 
 def test_a_local_folder_belongs_to_one_home(
