@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -66,6 +67,7 @@ class ObjectStore:
         self.patience = patience or Patience()
         self.requests = 0
         self._clients: dict[int, Any] = {}
+        self._locks: dict[int, threading.Lock] = {}
 
     @classmethod
     def from_environment(cls, patience: Patience | None = None) -> "ObjectStore":
@@ -82,7 +84,7 @@ class ObjectStore:
         return f"ObjectStore({self.server.endpoint or 'Amazon S3'})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_clients": {}, "requests": 0}
+        return {**self.__dict__, "_clients": {}, "_locks": {}, "requests": 0}
 
     def list(self, prefix: Address) -> list[ObjectInfo]:
         """Return every object below a prefix, sorted by key; empty if there are none.
@@ -179,7 +181,8 @@ class ObjectStore:
         -------
         bool
             True if this call made it; False if it was there with exactly these bytes, which is also the answer where a write
-            succeeded and its answer was lost.
+            succeeded and its answer was lost. Some servers (OpenStack Swift) are only nearly exclusive: of writers within
+            the same moment more than one may be told True, and the last one's bytes stay.
 
         Raises
         ------
@@ -203,17 +206,14 @@ class ObjectStore:
             there = False
 
     def _client(self) -> Any:
+        # What a parent process opened or holds can't be shared with it: each process has its own, made by one of its threads.
         pid = os.getpid()
-        if pid not in self._clients:
-            # Connections that a parent process opened can't be shared with it.
-            self._clients = {
-                pid: connect(
-                    self.server,
-                    connect_s=self.patience.connect_s,
-                    read_s=self.patience.read_s,
-                    count=self._count,
+        with self._locks.setdefault(pid, threading.Lock()):
+            if pid not in self._clients:
+                patience = self.patience
+                self._clients[pid] = connect(
+                    self.server, connect_s=patience.connect_s, read_s=patience.read_s, count=self._count
                 )
-            }
         return self._clients[pid]
 
     def _count(self) -> None:
