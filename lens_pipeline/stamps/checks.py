@@ -24,7 +24,7 @@ from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 
-_READ_ROWS = 32_768
+_READ_ROWS = 16_384
 _LOOK = "read_table('stamp_store/quarantine', version=...) lists every row with its file, place, reason and detail"
 
 

@@ -13,7 +13,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.work_folder import temporary_folder
 
 _COLUMNS = ["pixel_hash", "task_id", "galaxy_id", "label"]
-_READ_ROWS = 32_768
+_READ_ROWS = 16_384
 
 
 @dataclass
