@@ -31,7 +31,7 @@ from lens_pipeline.storage.manifest import MANIFEST_NAME, FileEntry, Manifest, p
 from lens_pipeline.storage.parquet import RowGroups, write_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.remote import Remote
-from lens_pipeline.storage.work_folder import WorkFolder
+from lens_pipeline.storage.work_folder import WorkFolder, work_path
 
 _PREFIX = ".staging-"
 _LOCK = ".lock"
@@ -163,7 +163,7 @@ class Staging:
         StorageError
             If another process works in it.
         """
-        work = WorkFolder(self._shelf / ".work" / safe_name(name, what="the name of a work folder"))
+        work = WorkFolder(work_path(self._shelf, name))
         self._work.append(work)
         return work
 

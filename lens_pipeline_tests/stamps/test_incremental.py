@@ -12,6 +12,7 @@ from lens_pipeline.stamps import work
 from lens_pipeline.stamps.checks import store_checks
 from lens_pipeline.stamps.config import StoreConfig
 from lens_pipeline.stamps.ingest import StoreResult, build_store
+from lens_pipeline.stamps.previous import find_previous
 from lens_pipeline.stamps.store import StampStore, verify
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
@@ -184,3 +185,17 @@ def test_many_increments_in_any_order_equal_one_build(home: Home) -> None:
     assert store.read_table().drop_columns(PLACE) == rebuilt.read_table().drop_columns(PLACE)
     every = np.arange(StampStore.open(store).n_rows)
     assert StampStore.open(store).take(every).pixels.tobytes() == StampStore.open(rebuilt).take(every).pixels.tobytes()
+
+
+def test_what_is_taken_from_is_a_store_of_these_stamps_be_it_red_else_the_current_one(home: Home) -> None:
+    rows = make_rows(40)
+    assert find_previous(home, "tried", publish_stamps(home, [rows])) is None
+    current, _ = make_store(home, publish_stamps(home, [rows[:20]]))
+    home.conclude(current, [])
+    unchecked, _ = make_store(home, publish_stamps(home, [rows]))
+    for stamps, expected in (([rows], unchecked), ([rows[:30]], current)):
+        found = find_previous(home, "tried", publish_stamps(home, stamps))
+        assert found is not None
+        assert found.version == expected.version
+    (unchecked.folder / "manifest.json").write_bytes(b"{}")
+    assert find_previous(home, "tried", publish_stamps(home, [rows])) is None
