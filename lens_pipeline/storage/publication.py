@@ -108,8 +108,8 @@ class Publication:
             If the file is not named, missing, or not what was published.
         """
         entry = self.entry(name)
-        path = self.folder / name
-        if any((self.folder / part).is_symlink() for part in (name, *PurePosixPath(name).parents)) or not path.is_file():
+        path, within = self.folder / name, PurePosixPath(name)
+        if any((self.folder / part).is_symlink() for part in (within, *within.parents)) or not path.is_file():
             raise StorageError(f"{path} was published and is gone. {self._mend()}")
         size = path.stat().st_size
         if size != entry.size:
