@@ -7,22 +7,31 @@ import signal
 import sys
 import tempfile
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lens_pipeline.storage.home import Home
 from reliability.faults import HUNG_AFTER_S
-from reliability.publications import SCENARIOS, publish_scores
+from reliability.publications import SCENARIOS
 from reliability.python_faults import PythonFaults
 
 
 def main() -> None:
     """Answer each line of JSON on standard input with one on standard output."""
-    with tempfile.TemporaryDirectory() as name:  # What is imported late is imported once, before any fork.
-        publish_scores(Home(Path(name)), 1)
     library = _library(in_python=sys.argv[1:] == ["python"])
     for line in sys.stdin:
-        print(json.dumps(_fork(library, json.loads(line))), flush=True)
+        asked = json.loads(line)
+        _warm_up(asked["scenario"])
+        print(json.dumps(_fork(library, asked)), flush=True)
+
+
+@cache
+def _warm_up(scenario: str) -> None:
+    """Run it once, so that what is imported or compiled late is there before any fork."""
+    with tempfile.TemporaryDirectory() as name:
+        SCENARIOS[scenario].prepare(Home(Path(name)))
+        SCENARIOS[scenario].publish(Home(Path(name)))
 
 
 def _library(*, in_python: bool) -> Any:

@@ -63,6 +63,15 @@ class Reason(StrEnum):
     ZERO_MAD = "zero_mad", "more than half of a band's pixels are equal: masked or padded, and can't be scaled"
 
 
+# Found by looking at the rows around or at columns; every other reason is found in the blob alone.
+OF_THE_ROW = frozenset(
+    {
+        Reason.CUTOUT_NOT_OK, Reason.NULL_KEY, Reason.DUPLICATE_KEY, Reason.UNKNOWN_LABEL, Reason.BAD_VALUE,
+        Reason.NO_GALAXY,
+    }
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Quarantine:
     """A row that is not stored.

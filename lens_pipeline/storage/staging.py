@@ -1,11 +1,13 @@
 """A version that is being written: nobody can read it until it is committed, and a crash leaves nothing behind."""
 
+import errno
 import fcntl
 import json
 import os
 import secrets
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,8 +28,9 @@ from lens_pipeline.storage.atomic import (
     write_atomically,
 )
 from lens_pipeline.storage.manifest import FileEntry, Manifest, published_name
-from lens_pipeline.storage.parquet import write_parquet
+from lens_pipeline.storage.parquet import RowGroups, write_parquet
 from lens_pipeline.storage.publication import MANIFEST_NAME, Publication
+from lens_pipeline.storage.work_folder import WorkFolder, work_path
 
 _PREFIX = ".staging-"
 _LOCK = ".lock"
@@ -51,6 +54,8 @@ class Staging:
         Files written here are hashed and published by `commit`.
     attributes : dict
         JSON-able facts that the version says of itself; part of its hash.
+    provenance : dict
+        JSON-able facts of how it was made; not part of its hash.
     """
 
     def __init__(
@@ -66,8 +71,10 @@ class Staging:
         self.dataset, self.asset, self.model = dataset, asset, model
         self.inputs = {publication.asset: publication.version for publication in inputs}
         self.attributes: dict[str, Any] = {}
-        self._provenance = provenance or {}
+        self.provenance = dict(provenance or {})
         self._shelf = shelf
+        self._adopted: dict[str, FileEntry] = {}
+        self._work: list[WorkFolder] = []
         self.folder = shelf / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         with self._disk_errors():
             make_folder(shelf)
@@ -86,6 +93,8 @@ class Staging:
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
+        for work in self._work:
+            work.close()
         if isinstance(error, OSError):
             with self._disk_errors():
                 raise error
@@ -109,6 +118,28 @@ class Staging:
         write_parquet(table, path)
         return path
 
+    @contextmanager
+    def table_writer(
+        self, name: str | None, contract: TableContract, schema: pa.Schema | None = None
+    ) -> Iterator[RowGroups]:
+        """Write a table piecemeal, in row groups of one size; without a name the asset's own.
+
+        Parameters
+        ----------
+        schema : pa.Schema, optional
+            By default the contract's.
+
+        Raises
+        ------
+        ContractError
+            If the schema doesn't follow the contract. Values are for the asset's checks.
+        """
+        stem = name or self.asset
+        schema = schema or pa.schema([(column.name, column.dtype) for column in contract.columns])
+        contract.check_schema(schema, where=f"the {stem} table that {self.asset} is about to publish")
+        with RowGroups(self.folder / f"{safe_name(stem, what='the name of a table')}.parquet", schema) as rows:
+            yield rows
+
     def write_json(self, name: str, content: Any) -> Path:
         """Write a JSON file."""
         return self.write_bytes(name, json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode())
@@ -118,6 +149,40 @@ class Staging:
         path = self.folder / safe_name(name, what="the name of a file")
         path.write_bytes(content)
         return path
+
+    def work_folder(self, name: str) -> WorkFolder:
+        """Open a folder for unfinished work on this version; it is locked until the staging ends, and goes when it is committed.
+
+        Raises
+        ------
+        StorageError
+            If another process works in it.
+        """
+        work = WorkFolder(work_path(self._shelf, name))
+        self._work.append(work)
+        return work
+
+    def take_in(self, path: Path, as_name: str) -> None:
+        """Make a file of a work folder a file of this version, without moving it: the work isn't lost if this fails."""
+        _link_or_copy(path, self.folder / safe_name(as_name, what="the name of a file"))
+
+    def adopt(self, publication: Publication, name: str, as_name: str, *, verify: bool = True) -> None:
+        """Make a file of a committed version a file of this one, sharing its bytes on disk where the disk can.
+
+        Parameters
+        ----------
+        verify : bool
+            Whether to re-read it first; False is for a caller that has. `commit` doesn't hash it again.
+
+        Raises
+        ------
+        StorageError
+            If it isn't what was published.
+        """
+        source = publication.path(name, verify=verify)
+        target = self.folder / safe_name(as_name, what="the name of a file")
+        if _link_or_copy(source, target):
+            self._adopted[as_name] = publication.entry(name)
 
     def commit(self) -> Publication:
         """Make the version durable and readable by its id; it does not become the current one yet.
@@ -137,8 +202,10 @@ class Staging:
             if path.is_dir():
                 folders.add(path)
             elif path.name != _LOCK:
-                fsync_file(path)
-                files[published_name(path.relative_to(self.folder).as_posix())] = _describe(path)
+                name = published_name(path.relative_to(self.folder).as_posix())
+                if name not in self._adopted:
+                    fsync_file(path)
+                files[name] = self._adopted.get(name) or _describe(path)
         manifest = Manifest(
             dataset=self.dataset,
             asset=self.asset,
@@ -146,12 +213,16 @@ class Staging:
             files=files,
             inputs=self.inputs,
             attributes=self.attributes,
-            provenance=self._provenance,
+            provenance=self.provenance,
         )
         write_atomically(self.folder / MANIFEST_NAME, manifest.to_json())
         for folder in folders:
             fsync_folder(folder)
-        return self._move_into_place(manifest)
+        publication = self._move_into_place(manifest)
+        for work in self._work:
+            work.remove_others()
+            work.remove()
+        return publication
 
     def _move_into_place(self, manifest: Manifest) -> Publication:
         final = self._shelf / manifest.version
@@ -159,9 +230,8 @@ class Staging:
         while True:
             there = _inode(final)
             if there is not None and there != damaged:
-                if _is_sound(
-                    final
-                ):  # Reads every byte, so not under the lock: others may put another one there meanwhile.
+                # Reads every byte, so not under the lock: others may put another one there meanwhile.
+                if _is_sound(final):
                     return Publication.open(final)
                 damaged = there
             with locked(self._shelf):
@@ -224,3 +294,15 @@ def _describe(path: Path) -> FileEntry:
         rows = metadata.num_rows
         schema = {field.name: str(field.type) for field in metadata.schema.to_arrow_schema()}
     return FileEntry(sha256=sha256_of(path), size=path.stat().st_size, rows=rows, schema=schema)
+
+
+def _link_or_copy(source: Path, target: Path) -> bool:
+    """Whether it could be linked."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, target)
+        return False
+    return True

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,14 +58,7 @@ def test_an_empty_training_split_is_refused(store: StampStore) -> None:
 
 
 def test_a_band_without_noise_is_refused_by_name(store: StampStore) -> None:
-    blank = StampStore(
-        store.publication,
-        store.contract,
-        store.pixels,
-        tuple(np.where(np.arange(3)[:, None] == 1, 0, stats) for stats in store.stats),
-        store.segment_of,
-        store.row_of,
-    )
+    blank = replace(store, stats=tuple(np.where(np.arange(3)[:, None] == 1, 0, stats) for stats in store.stats))
     with pytest.raises(ContractError, match="band r has a median absolute deviation of 0"):
         fit_preprocessing(blank, np.arange(9), name="asinh_v1", softening=1.0)
 
