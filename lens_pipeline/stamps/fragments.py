@@ -156,7 +156,9 @@ class Fragments:
         listed = stamps.attributes["fragments"]
         with ThreadPoolExecutor(_HASHERS) as pool:
             sources = [_source_of(stamps, entry) for entry in listed]
-            opened = tuple(pool.map(lambda of: open_fragment(of[0], contract, schemas, of[1]), zip(sources, listed, strict=True)))
+            opened = tuple(
+                pool.map(lambda of: open_fragment(of[0], contract, schemas, of[1]), zip(sources, listed, strict=True))
+            )
         return cls(contract=contract, fragments=opened)
 
     @property

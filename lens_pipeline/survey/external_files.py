@@ -158,7 +158,9 @@ def take_in_one(
 def _check(inspection: Inspection, source: SourceFile) -> None:
     names = inspection.schema.names
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ContractError(f"{source.name} has more than one column {first_few(repeated)}. Remove or rename the others.")
+        raise ContractError(
+            f"{source.name} has more than one column {first_few(repeated)}. Remove or rename the others."
+        )
     STAMPS.check_schema(inspection.schema, where=source.name)
 
 
@@ -188,7 +190,9 @@ def _side_by_side(
         served.result()
     if problems:
         first = " | ".join(problems[number] for number in sorted(problems)[:3])
-        raise ContractError(f"{len(problems)} of {len(files)} files can't be used; nothing was published. First: {first}")
+        raise ContractError(
+            f"{len(problems)} of {len(files)} files can't be used; nothing was published. First: {first}"
+        )
     return [results[number] for number in sorted(results)]
 
 

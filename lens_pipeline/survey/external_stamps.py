@@ -22,7 +22,13 @@ from lens_pipeline.survey.external_files import find_files, stream_rows, take_in
 POSITIONS = "positions"
 # What a row says of its galaxy, under the parent sample's names.
 _FROM_ROWS = {"ra": "ra", "dec": "dec", "psfsize_r": "psf_fwhm_r", "psfdepth_r": "psfdepth_r"}
-_WHO = {"task_id": pa.string(), "region_id": pa.string(), "galaxy_id": pa.string(), "ra": pa.float64(), "dec": pa.float64()}
+_WHO = {
+    "task_id": pa.string(),
+    "region_id": pa.string(),
+    "galaxy_id": pa.string(),
+    "ra": pa.float64(),
+    "dec": pa.float64(),
+}
 _SEEN = pa.schema([*_WHO.items(), ("psf_fwhm_r", pa.float64()), ("psfdepth_r", pa.float64())])
 
 
