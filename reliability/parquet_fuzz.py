@@ -35,9 +35,8 @@ from reliability.subject import Case, Subject
 
 _CONTRACT = DatasetContract(stamp_size=8)
 _ROWS = 24
-_LIES = tuple(
-    sorted({value + step for value in (0, 2**7, 2**8, 2**15, 2**16, 2**31, 2**32) for step in (-1, 0, 1)})
-) + (7, 2**20, 2**24, 2**28, 2**40, 2**62, 2**63 - 1, -(2**31), -(2**63))
+_EDGES = {edge + step for edge in (0, 2**7, 2**8, 2**15, 2**16, 2**31, 2**32) for step in (-1, 0, 1)}
+_LIES = sorted(_EDGES | {7, 2**20, 2**24, 2**28, 2**40, 2**62, 2**63 - 1, -(2**31), -(2**63)})
 _ENCODINGS = {"task_id": "DELTA_BYTE_ARRAY", "cutout_ok": "DELTA_BINARY_PACKED", "ra": "BYTE_STREAM_SPLIT"}
 _WRITERS: tuple[dict[str, Any], ...] = (
     {"compression": "snappy"},
