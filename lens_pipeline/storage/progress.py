@@ -9,39 +9,39 @@ from pathlib import Path
 from typing import Any
 
 _WORTH_A_BAR = 64 << 20
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @contextmanager
 def progress(what: str, n_bytes: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr while so many bytes move, if that is a terminal, they are many, and no other bar is shown.
+    """Show a bar on stderr while so many bytes move, if that is a terminal and they are many.
+
+    Only the main thread shows one: where many threads transfer, who started them shows how they do together.
 
     Yields
     ------
     callable
         To be told how many bytes have moved in all.
     """
-    if n_bytes < _WORTH_A_BAR or not sys.stderr.isatty() or not _ONE_AT_A_TIME.acquire(blocking=False):
+    if n_bytes < _WORTH_A_BAR or not sys.stderr.isatty() or not _in_main_thread():
         yield lambda n_moved: None
         return
-    try:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        console = Console(file=sys.stderr)
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-            task = bar.add_task(what, total=n_bytes)
-            yield lambda n_moved: bar.update(task, completed=n_moved)
-    finally:
-        _ONE_AT_A_TIME.release()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task(what, total=n_bytes)
+        yield lambda n_moved: bar.update(task, completed=n_moved)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 class ShownFile(io.FileIO):

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -48,7 +49,8 @@ __all__ = [
 _LARGEST_PUT = 5 << 30
 # Above this size it is worth a request to learn that an object is there already, before sending it for nothing.
 _LOOK_FIRST = 8 << 20
-_LISTINGS = 4
+# Listings are taken with pages of other sizes by turns: a page that gets lost both times leaves other gaps.
+_PAGES = (1000, 750, 1000, 750)
 
 
 class ObjectStore:
@@ -65,6 +67,7 @@ class ObjectStore:
         self.patience = patience or Patience()
         self.requests = 0
         self._clients: dict[int, Any] = {}
+        self._locks: dict[int, threading.Lock] = {}
 
     @classmethod
     def from_environment(cls, patience: Patience | None = None) -> "ObjectStore":
@@ -81,7 +84,7 @@ class ObjectStore:
         return f"ObjectStore({self.server.endpoint or 'Amazon S3'})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_clients": {}, "requests": 0}
+        return {**self.__dict__, "_clients": {}, "_locks": {}, "requests": 0}
 
     def list(self, prefix: Address) -> list[ObjectInfo]:
         """Return every object below a prefix, sorted by key; empty if there are none.
@@ -94,13 +97,13 @@ class ObjectStore:
             If pages are torn or repeat a key, if two listings in a row never agree, or a key can't be an address.
         """
         before: list[ObjectInfo] | None = None
-        for _ in range(_LISTINGS):
-            found = list_once(self._client(), prefix, self.patience)
+        for page in _PAGES:
+            found = list_once(self._client(), prefix, self.patience, page=page)
             if found == before:
                 return found
             before = found
         raise Attempts("listing", prefix, self.patience).error(
-            f"{_LISTINGS} listings in a row differed",
+            f"{len(_PAGES)} listings in a row differed",
             "Somebody is writing there: try again when they are done",
             ListingChangedError,
         )
@@ -150,7 +153,7 @@ class ObjectStore:
             If it couldn't be read.
         """
         attempts = Attempts("reading", info.address, self.patience)
-        if self._read_verified(attempts, None, info=info, sha256=sha256) is None:
+        if read_verified(self._client(), attempts, None, Expected(info=info, sha256=sha256), info.size) is None:
             raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
 
     def read(self, address: Address, *, at_most: int, sha256: str | None = None) -> bytes | None:
@@ -178,7 +181,8 @@ class ObjectStore:
         -------
         bool
             True if this call made it; False if it was there with exactly these bytes, which is also the answer where a write
-            succeeded and its answer was lost.
+            succeeded and its answer was lost. Some servers (OpenStack Swift) are only nearly exclusive: of writers within
+            the same moment more than one may be told True, and the last one's bytes stay.
 
         Raises
         ------
@@ -202,17 +206,14 @@ class ObjectStore:
             there = False
 
     def _client(self) -> Any:
+        # What a parent process opened or holds can't be shared with it: each process has its own, made by one of its threads.
         pid = os.getpid()
-        if pid not in self._clients:
-            # Connections that a parent process opened can't be shared with it.
-            self._clients = {
-                pid: connect(
-                    self.server,
-                    connect_s=self.patience.connect_s,
-                    read_s=self.patience.read_s,
-                    count=self._count,
+        with self._locks.setdefault(pid, threading.Lock()):
+            if pid not in self._clients:
+                patience = self.patience
+                self._clients[pid] = connect(
+                    self.server, connect_s=patience.connect_s, read_s=patience.read_s, count=self._count
                 )
-            }
         return self._clients[pid]
 
     def _count(self) -> None:

@@ -148,8 +148,7 @@ class Attempts:
             ) from None
         if deadline.expired:
             return f"cut after {deadline.seconds:.3g} s", None
-        transport = (exceptions.BotoCoreError, HTTPError, ConnectionError, TimeoutError)
-        if isinstance(error, exceptions.ParamValidationError) or not isinstance(error, transport):
+        if not isinstance(error, (*_transport_errors(), HTTPError, ConnectionError, TimeoutError)):
             raise error
         return type(error).__name__, None
 
@@ -188,6 +187,13 @@ class Attempts:
         if self.made < self.patience.requests:
             drawn = random.uniform(0.5, 1.0) * self.patience.backoff_s * 2**n_failed
             time.sleep(min(max(drawn, asked_for or 0.0), self.patience.longest_backoff_s))
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    from botocore import exceptions
+    from botocore.parsers import ResponseParserError
+
+    return exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError, ResponseParserError
 
 
 def _plain(code: object) -> str:

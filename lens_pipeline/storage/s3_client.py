@@ -69,9 +69,9 @@ def connect(server: Server, *, connect_s: float, read_s: float, count: Callable[
     from botocore.config import Config
 
     session = botocore.session.Session()
-    for name in ("config_file", "credentials_file"):
-        session.set_config_variable(name, os.devnull)
-    session.set_config_variable("profile", None)
+    settings = session.get_component("config_store")
+    for name, value in (("config_file", os.devnull), ("credentials_file", os.devnull), ("profile", None)):
+        settings.set_config_variable(name, value)
     key, secret, token = _credentials()
     client = session.create_client(
         "s3",
