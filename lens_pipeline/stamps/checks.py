@@ -13,7 +13,7 @@ from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import FIRST_FEW, ContractError, StorageError
 from lens_pipeline.stamps.config import StoreConfig
-from lens_pipeline.stamps.ingest import QUARANTINE_TABLE
+from lens_pipeline.stamps.previous import QUARANTINE_TABLE
 from lens_pipeline.stamps.reasons import Reason
 from lens_pipeline.stamps.rows import hash_keys, labels_of
 from lens_pipeline.stamps.store import StampStore

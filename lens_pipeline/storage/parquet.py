@@ -5,7 +5,8 @@ Without page checksums most flipped bits pass unseen, and polars ignores them: t
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,9 @@ WRITE_OPTIONS: dict[str, Any] = {
 }
 
 
+ROW_GROUP_ROWS = 65_536
+
+
 def write_parquet(table: pa.Table, path: Path, **options: Any) -> None:
     """Write a table with page checksums; the same rows give the same bytes."""
     pq.write_table(table, path, **{**WRITE_OPTIONS, **options})
@@ -28,6 +32,41 @@ def write_parquet(table: pa.Table, path: Path, **options: Any) -> None:
 def parquet_writer(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
     """Open a writer that streams row groups with page checksums."""
     return pq.ParquetWriter(path, schema, **{**WRITE_OPTIONS, **options})
+
+
+class RowGroups:
+    """Writes a table piecemeal in row groups of one size, so that the bytes depend on the rows alone; a context manager.
+
+    Memory holds one row group and the piece handed in.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, rows: int = ROW_GROUP_ROWS) -> None:
+        self._writer = parquet_writer(path, schema)
+        self._rows = rows
+        self._waiting = schema.empty_table()
+        self.n_rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self._waiting.num_rows:
+            self._write(self._waiting)
+        self._writer.close()
+
+    def write(self, rows: pa.Table) -> None:
+        """Add rows."""
+        self.n_rows += rows.num_rows
+        waiting = pa.concat_tables([self._waiting, rows])
+        while waiting.num_rows >= self._rows:
+            self._write(waiting.slice(0, self._rows))
+            waiting = waiting.slice(self._rows)
+        self._waiting = waiting.combine_chunks()
+
+    def _write(self, rows: pa.Table) -> None:
+        self._writer.write_table(rows.combine_chunks(), row_group_size=self._rows)
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -128,7 +128,10 @@ class Publication:
         entry = self.entry(name)
         self.fetch([name])
         path = self.folder / name
-        if path.is_symlink() or not path.is_file():
+        if (
+            any((self.folder / str(part)).is_symlink() for part in (name, *PurePosixPath(name).parents))
+            or not path.is_file()
+        ):
             raise StorageError(f"{path} was published and is gone. {self._mend()}")
         size = path.stat().st_size
         if size != entry.size:

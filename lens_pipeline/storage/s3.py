@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.storage.atomic import fsync_folder
-from lens_pipeline.storage.progress import ShownFile, progress
+from lens_pipeline.storage.progress import WORTH_A_BAR, ShownFile, progress
 from lens_pipeline.storage.s3_address import Address, ObjectInfo, is_address
 from lens_pipeline.storage.s3_attempts import (
     AccessError,
@@ -239,8 +239,10 @@ class ObjectStore:
         with contextlib.ExitStack() as stack:
             body: Any = content
             if isinstance(content, Path):
-                reached = stack.enter_context(progress(f"writing {address.name}", size))
-                body = stack.enter_context(ShownFile(content, reached))
+                bar = stack.enter_context(
+                    progress(f"writing {address.name}", size, is_bytes=True, at_least=WORTH_A_BAR)
+                )
+                body = stack.enter_context(ShownFile(content, bar))
             try:
                 answer = self._client().put_object(
                     Bucket=address.bucket,

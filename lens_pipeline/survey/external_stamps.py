@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.stamps.fragments import pack_schema
-from lens_pipeline.stamps.galaxies import galaxy_ids
+from lens_pipeline.stamps.galaxies import Positions
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.external_files import find_files, stream_rows, take_in
@@ -128,7 +128,10 @@ def _name_positions(seen: pa.Table, radius_arcsec: float) -> pa.Table:
     rows = seen.select(["galaxy_id", "ra", "dec"])
     rows = rows.filter(pc.and_(pc.is_finite(rows["ra"]), pc.is_finite(rows["dec"])))
     rows = rows.group_by(rows.column_names, use_threads=False).aggregate([])
-    names = galaxy_ids(rows["galaxy_id"], rows["ra"].to_numpy(), rows["dec"].to_numpy(), radius_arcsec)
+    where = (rows["ra"].to_numpy(), rows["dec"].to_numpy())
+    positions = Positions()
+    positions.add(rows["galaxy_id"], *where)
+    names = positions.match(radius_arcsec).complete(rows["galaxy_id"], *where)
     named = pa.table({"ra": rows["ra"], "dec": rows["dec"], "galaxy_id": names})
     return named.filter(pc.is_null(rows["galaxy_id"]))
 
