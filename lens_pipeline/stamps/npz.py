@@ -90,8 +90,6 @@ def find_members(blob: bytes, names: tuple[bytes, ...], size_cap: int) -> list[M
     if at != directory:
         raise RefusedError(Reason.BAD_ZIP, f"{directory - at} bytes of the directory belong to no member")
     _must_tile(found, offset)
-    if tuple(found) == names:
-        return list(found.values())
     extra = found.keys() - set(names)
     missing = [name for name in names if name not in found]
     if missing:
