@@ -86,7 +86,12 @@ def row_conservation(store: Publication, stamps: Publication, quarantine: Quaran
     n_in = sum(int(fragment["rows"]) for fragment in stamps.attributes["fragments"])
     n_stored = _n_stored(store)
     n_excluded, n_quarantined = quarantine.n_excluded, quarantine.n_refused
-    figures = {"n_in": n_in, "n_stored": n_stored, "n_quarantined": n_quarantined, "n_excluded": n_excluded}
+    figures: dict[str, Any] = {
+        "n_in": n_in,
+        "n_stored": n_stored,
+        "n_quarantined": n_quarantined,
+        "n_excluded": n_excluded,
+    }
     said = {name: store.attributes[name] for name in figures}
     counts = f"{n_in:,} rows in, {n_stored:,} stored, {n_quarantined:,} quarantined, {n_excluded:,} excluded"
     lost = n_in - n_stored - n_quarantined - n_excluded
@@ -131,7 +136,7 @@ def no_duplicated_fragments(store: Publication, quarantine: QuarantineCounts, st
     files = _repeated_files(stamps.attributes["fragments"])
     n_copied = quarantine.n_copied
     shared = shared_pixels(store)
-    figures = {
+    figures: dict[str, Any] = {
         "files": len(files),
         "rows_with_repeated_key": n_copied,
         "stamps_shared": shared.n,
