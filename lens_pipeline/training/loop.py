@@ -100,7 +100,7 @@ class Trainer:
         self.source, self.choice = open_rows(
             self.store,
             config.reader,
-            rows=np.union1d(self.rows.train, self.rows.validation),
+            rows=[self.rows.train, self.rows.validation],
             ranks=self.world.size,
             device=self.world.device,
         )
