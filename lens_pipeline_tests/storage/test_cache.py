@@ -159,6 +159,16 @@ def test_a_changed_source_is_never_served_stale_and_its_old_bytes_make_room(
     assert cache.used() == SIZE
 
 
+def test_a_hash_that_somebody_expects_is_not_taken_for_what_an_object_holds(
+    moto_s3: Bucket, store: ObjectStore, tmp_path: Path
+) -> None:
+    cache, info = Cache(tmp_path, 10 * SIZE), put(moto_s3, "it", content_of(1))
+    leased(cache, store, info)
+    other = put(moto_s3, "other", content_of(2))
+    assert leased(cache, store, other, hashlib.sha256(content_of(1)).hexdigest()) == content_of(1)
+    assert leased(cache, store, other) == content_of(2)
+
+
 def test_an_object_of_another_server_is_another_object(
     moto_s3: Bucket, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -248,6 +258,7 @@ def test_eight_processes_never_overshoot_the_quota_and_fetch_what_they_keep_once
     largest = 0
     while process.poll() is None:
         largest = max(largest, bytes_in_account(cache))
+        time.sleep(0.002)
     assert process.stdout is not None
     counted = [[int(word) for word in line.split()] for line in process.stdout.read().splitlines()]
     assert process.returncode == 0

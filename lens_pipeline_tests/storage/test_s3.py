@@ -237,6 +237,24 @@ def test_a_server_that_never_recovers_is_asked_eight_times(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("fault", ["dripping_header", "dripping_body"])
+def test_a_server_that_sends_a_byte_now_and_then_is_cut(fault: str, proxy: FaultProxy, moto_s3: Bucket) -> None:
+    store, at = ObjectStore.from_environment(HASTY), Address(moto_s3.name, "it")
+    store.create(at, bytes(1000), sha256(bytes(1000)))
+    proxy.begin(first(fault, kind="GET"))
+    assert store.read(at, at_most=1000) == bytes(1000)
+    wait_until(lambda: proxy.n_cut == 1)
+    assert [fault for _, fault in proxy.asked] == [fault, None]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it never came to that")
+
+
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
