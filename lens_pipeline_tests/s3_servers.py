@@ -70,9 +70,12 @@ class S3Server:
 @pytest.fixture(scope="session")
 def swift_server() -> Iterator[S3Server]:
     # Extended attributes are needed, which /tmp may lack where it is in memory; the project's own disk is tried then.
-    with tempfile.TemporaryDirectory(
-        prefix="lens_pipeline-swift-", dir=_folder_with_attributes(), ignore_cleanup_errors=True
-    ) as folder, _running("swift", folder) as port:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="lens_pipeline-swift-", dir=_folder_with_attributes(), ignore_cleanup_errors=True
+        ) as folder,
+        _running("swift", folder) as port,
+    ):
         yield S3Server(port, _environment(port, key=serve_s3.USER, secret=serve_s3.KEY))
 
 

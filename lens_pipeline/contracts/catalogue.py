@@ -169,6 +169,17 @@ QUARANTINE = TableContract(
     ),
 )
 
+STORED_FRAGMENTS = TableContract(
+    name="stamp_store/fragments",
+    meaning="Files that the store was made from, so that a later store decodes only those it has not seen.",
+    open_ended=False,
+    columns=(
+        Column("file", _TEXT, "name of the file, as the stamps list it"),
+        Column("sha256", _TEXT, "SHA-256 of the file; a file is known by it, whatever its name"),
+        Column("rows", _INT, "rows of the file", minimum=0),
+    ),
+)
+
 REGION_SPLITS = TableContract(
     name="region_splits",
     meaning="Region to split: the frozen assignment.",
@@ -310,6 +321,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     STAMPS,
     STAMP_STORE,
     QUARANTINE,
+    STORED_FRAGMENTS,
     REGION_SPLITS,
     SPLIT_ROWS,
     HISTORY,

@@ -99,3 +99,8 @@ class HistoryReader:
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
         return [json.loads(line) for line in whole.splitlines()]
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of history.jsonl."""
+    return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]

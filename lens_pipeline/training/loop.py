@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lens_pipeline.batches.augment import DihedralAugmentation
 from lens_pipeline.batches.hashing import seed_of
 from lens_pipeline.batches.loader import Batch, training_batches
+from lens_pipeline.batches.opening import open_rows
 from lens_pipeline.batches.preprocessing import Preprocessing
 from lens_pipeline.contracts.errors import TrainingError, first_few
 from lens_pipeline.stamps.ledger import Ledger
@@ -44,7 +45,7 @@ from lens_pipeline.training.stopping import Stopping
 from lens_pipeline.training.validation import validate, write_logits
 from lens_pipeline.training.world import World
 
-_WEIGHTS, _DROPOUT, _ORDER, _AUGMENTATION = 1, 2, 3, 4
+_WEIGHTS, _DROPOUT, _AUGMENTATION = 1, 2, 4
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Trainer:
     world: World
     store: StampStore
     rows: Rows
+    sampler: GlobalSampler
     preprocessing: Preprocessing
     model_spec: ModelSpec
     loss: RowLoss
@@ -88,20 +90,26 @@ class Trainer:
     resumed_from: str | None = None
 
     def __post_init__(self) -> None:
-        """Build the model, the optimizer and the order, and restore the newest checkpoint."""
+        """Build the model and the optimizer, and restore the newest checkpoint."""
         config = self.spec.config
         torch.manual_seed(seed_of(config.seed, _WEIGHTS))
         self.model: nn.Module = build_model(self.model_spec).to(self.world.device)
         self._normalises = has_batchnorm(self.model)
         self.optimizer = build_optimizer(self.model, weight_decay=config.weight_decay)
-        self.sampler = GlobalSampler(self.rows.train, seed=seed_of(config.seed, _ORDER), global_batch=config.batch_size)
         self.augmentation = DihedralAugmentation(seed_of(config.seed, _AUGMENTATION))
-        self.ledger = Ledger(self.folder.ledger(self.world.rank))
+        self.source, self.choice = open_rows(
+            self.store,
+            config.reader,
+            rows=np.union1d(self.rows.train, self.rows.validation),
+            ranks=self.world.size,
+            device=self.world.device,
+        )
+        self.ledger = Ledger(self.folder.ledger(self.world.rank), n_rows=self.store.n_rows)
         checkpoint, damaged = newest_checkpoint(self.folder.checkpoints, run=self.spec.sha256())
         self._agree_on(checkpoint)
         if checkpoint is not None:
             self._restore(checkpoint)
-        self.ledger.cut_back_to(self.progress.epoch, self.progress.step)
+        self._cut_back_ledger()
         self.history = HistoryWriter(self.folder.history) if self.world.first else None
         self._tell(
             "run_started",
@@ -115,6 +123,8 @@ class Trainer:
             validation_rows=len(self.rows.validation),
             parameters=sum(p.numel() for p in self.model.parameters()),
             damaged_checkpoints=damaged,
+            reader=self.choice.reader.value,
+            reader_why=self.choice.why,
         )
         # By default the buffers of rank 0 are every rank's at each forward pass: a checkpoint of rank 0 is the whole state.
         self.parallel = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
@@ -144,7 +154,7 @@ class Trainer:
         sums = EpochSums(*self.progress.partial[self.world.rank]) if self.progress.partial else EpochSums()
         earlier = sums.seconds
         batches = training_batches(
-            self.store,
+            self.source,
             self.sampler,
             self.augmentation,
             epoch=epoch,
@@ -187,7 +197,7 @@ class Trainer:
         torch.manual_seed(seed_of(config.seed, _DROPOUT, epoch, batch.step, self.world.rank))
         labels_B = torch.zeros(len(batch.pixels), dtype=torch.int64)
         labels_B[: batch.n] = torch.from_numpy(self.rows.labels[batch.logical])
-        logits_BO = self.parallel(model_input(batch, self.preprocessing, device))
+        logits_BO = self.parallel(model_input(batch, self.preprocessing, device, channels_last=config.channels_last))
         belongs_B = (torch.arange(len(labels_B)) < batch.n).to(device)
         loss_sum = (self.loss(logits_BO, labels_B.to(device)) * belongs_B).sum()
         # The ranks' gradients are averaged; this scale makes that the mean over the rows of the whole step, also where
@@ -224,7 +234,7 @@ class Trainer:
         self.world.spread(list(self.model.buffers()))
         validation = validate(
             self.model,
-            self.store,
+            self.source,
             self.rows.validation,
             self.rows.labels[self.rows.validation],
             self.preprocessing,
@@ -232,6 +242,8 @@ class Trainer:
             outputs=self.model_spec.outputs,
             batch_size=config.validation_batch_size,
             threads=config.loader_threads,
+            pin=config.device is Device.cuda,
+            channels_last=config.channels_last,
         )
         stopping = Stopping(
             config.monitor.larger_is_better,
@@ -278,7 +290,11 @@ class Trainer:
         # Every rank's ledger is durable before the checkpoint that counts on it; the gathering is the barrier.
         self.ledger.flush()
         partial = self.world.gather((sums or EpochSums()).as_list())
-        self.progress = replace(progress, partial=partial if sums is not None else [])
+        self.progress = replace(
+            progress,
+            partial=partial if sums is not None else [],
+            sampler=self.sampler.state(progress.epoch, progress.step).to_json(),
+        )
         if self.world.first:
             write_checkpoint(
                 self.folder.checkpoints,
@@ -299,7 +315,17 @@ class Trainer:
             )
         self.model.load_state_dict(load_file(checkpoint.model_file), strict=True)
         load_optimizer_tensors(self.model, self.optimizer, load_file(checkpoint.optimizer_file))
+        self.sampler.resume(checkpoint.progress.sampler)
         self.progress, self.resumed_from = checkpoint.progress, checkpoint.name
+
+    def _cut_back_ledger(self) -> None:
+        kept = self.ledger.cut_back_to(self.progress.epoch, self.progress.step)
+        taken = self.progress.epoch * self.sampler.steps_per_epoch + self.progress.step
+        if kept != taken:
+            raise TrainingError(
+                f"{self.ledger.path} records {kept:,} steps and the checkpoint counts on {taken:,}: which rows reached the "
+                "model can't be told any more. Remove the run's folder and train again."
+            )
 
     def _agree_on(self, checkpoint: Checkpoint | None) -> None:
         step = -1 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
@@ -310,7 +336,7 @@ class Trainer:
             )
 
     def _report(self, epoch: int, done: int, sums: EpochSums, steps_here: int, seconds: float) -> None:
-        rows_per_step = len(self.rows.train) / self.sampler.steps_per_epoch
+        rows_per_step = self.sampler.order.n_places / self.sampler.steps_per_epoch
         self._tell(
             "step",
             epoch=epoch,
