@@ -49,8 +49,8 @@ def put(client: Any, address: Address, content: bytes | Path, size: int, md5: by
     with contextlib.ExitStack() as stack:
         body: Any = content
         if isinstance(content, Path):
-            shown = progress(f"writing {address.name}", size, is_bytes=True, at_least=WORTH_A_BAR)
-            body = stack.enter_context(ShownFile(content, stack.enter_context(shown)))
+            bar = stack.enter_context(progress(f"writing {address.name}", size, is_bytes=True, at_least=WORTH_A_BAR))
+            body = stack.enter_context(ShownFile(content, bar))
         try:
             answer = client.put_object(
                 Bucket=address.bucket,
