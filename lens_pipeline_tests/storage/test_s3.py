@@ -256,20 +256,24 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "says", "kind"),
     [
-        ("status_400_ExpiredToken", "credentials have expired"),
-        ("status_403_RequestTimeTooSkewed", "clock"),
-        ("status_403_AccessDenied", "refuses these credentials"),
+        ("status_400_ExpiredToken", "credentials have expired", AccessError),
+        ("status_403_RequestTimeTooSkewed", "clock", AccessError),
+        ("status_403_AccessDenied", "refuses these credentials", AccessError),
+        ("status_301_PermanentRedirect", "set AWS_REGION", S3Error),
+        ("status_400_AuthorizationHeaderMalformed", "set AWS_REGION", S3Error),
     ],
 )
-def test_refused_credentials_and_a_wrong_clock_are_said_at_once(
-    fault: str, says: str, proxy: FaultProxy, moto_s3: Bucket
+def test_refused_credentials_a_wrong_clock_and_a_wrong_region_are_said_at_once(
+    fault: str, says: str, kind: type[S3Error], proxy: FaultProxy, moto_s3: Bucket
 ) -> None:
-    proxy.begin(lambda asked: fault)
-    with pytest.raises(AccessError, match=says):
-        ObjectStore.from_environment(HASTY).read(Address(moto_s3.name, "it"), at_most=10)
-    assert len(proxy.asked) == 1
+    store = ObjectStore.from_environment(HASTY)
+    for ask in (store.list, lambda at: store.read(at, at_most=9), lambda at: store.create(at, b"", sha256(b""))):
+        proxy.begin(lambda asked: fault)
+        with pytest.raises(kind, match=says):
+            ask(Address(moto_s3.name, "it"))
+        assert len(proxy.asked) == 1
 
 
 def test_a_wrong_secret_is_refused_by_a_server_that_checks_it(
