@@ -156,7 +156,7 @@ class Attempts:
     def _judge_answer(self, response: dict[str, Any]) -> tuple[str, float | None]:
         about = response.get("ResponseMetadata", {})
         status, code = int(about.get("HTTPStatusCode", 0)), _plain(response.get("Error", {}).get("Code", ""))
-        answer = f"status {status}" + (f" {code}" if code != str(status) else "")
+        answer = f"status {status}" + (f" {code}" if code not in ("", str(status)) else "")
         if code in _CLOCK_CODES:
             raise self.error(
                 answer, "This machine's clock and the server's differ: set the clock", AccessError

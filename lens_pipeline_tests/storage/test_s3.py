@@ -180,6 +180,17 @@ def test_a_server_that_checks_uploads_refuses_a_damaged_one_and_gets_it_again(
         assert store.read(at, at_most=1 << 20) == content
 
 
+@pytest.mark.parametrize("fault", ["flipped_bit_in_upload", "truncated_upload"])
+def test_the_checksum_that_is_sent_lets_a_server_refuse_damage(fault: str, proxy: FaultProxy, moto_s3: Bucket) -> None:
+    store, at, content = ObjectStore.from_environment(HASTY), Address(moto_s3.name, "it"), bytes(range(256)) * 40
+    proxy.begin(first(fault), strict=True)
+    assert store.create(at, content, sha256(content))
+    assert [fault for _, fault in proxy.asked] == [fault, None]
+    proxy.begin(first(fault), strict=False)
+    with pytest.raises(S3Error, match="other bytes are there"):
+        store.create(at / "unchecked", content, sha256(content))
+
+
 def test_a_large_object_that_is_there_already_is_not_sent_again(proxy: FaultProxy, moto_s3: Bucket) -> None:
     store, at, content = ObjectStore.from_environment(), Address(moto_s3.name, "large"), bytes(9 << 20)
     assert store.create(at, content, sha256(content))
@@ -235,6 +246,19 @@ def test_a_server_that_never_recovers_is_asked_eight_times(
     assert store.requests - before == len(proxy.asked) == 8
     assert str(at) in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_comes_twice_is_asked_for_again(moto_s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        moto_s3.client().put_object(Bucket=moto_s3.name, Key=f"data/{number}", Body=b"it")
+    with fault_proxy(moto_s3.environment["AWS_ENDPOINT_URL_S3"], pages=333) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.address)
+        store, at = ObjectStore.from_environment(HASTY), Address(moto_s3.name, "data")
+        right = store.list(at)
+        fault_free = len(proxy.asked)
+        proxy.begin(lambda asked: "repeated_page" if asked.number == 1 else None)
+        assert store.list(at) == right
+        assert len(proxy.asked) == fault_free + 1
 
 
 @pytest.mark.parametrize("fault", ["dripping_header", "dripping_body"])
