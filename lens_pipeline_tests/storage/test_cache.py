@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from lens_pipeline.contracts.errors import ConfigError, StorageError
+from lens_pipeline.storage.atomic import locked
 from lens_pipeline.storage.cache import Cache
 from lens_pipeline.storage.s3 import Address, ObjectChangedError, ObjectInfo, ObjectStore
 from lens_pipeline_tests.s3_servers import Bucket
@@ -227,6 +228,19 @@ def test_threads_that_want_one_object_fetch_it_once(
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(want, range(8))) == [content_of(1)] * 8
     assert gets(proxy) == ["it"]
+
+
+def test_room_is_counted_by_one_at_a_time(
+    proxy: FaultProxy, moto_s3: Bucket, store: ObjectStore, tmp_path: Path
+) -> None:
+    cache, info = Cache(tmp_path, 10 * SIZE), put(moto_s3, "it", content_of(1))
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path):
+            waiting = pool.submit(leased, cache, store, info)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1.0)
+            assert gets(proxy) == []
+        assert waiting.result() == content_of(1)
 
 
 WORKERS = """
