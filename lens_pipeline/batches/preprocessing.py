@@ -159,7 +159,7 @@ def fit_preprocessing(
     if len(ordered) > FIT_ROWS:
         ordered = ordered[np.linspace(0, len(ordered) - 1, FIT_ROWS).astype(np.int64)]
     bands = store.contract.bands
-    noise = np.median(_mads(store, ordered).astype(np.float64) * MAD_TO_SIGMA, axis=0)
+    noise = np.median(store.mads(ordered).astype(np.float64) * MAD_TO_SIGMA, axis=0)
     flat = [band for band, scale in zip(bands, noise, strict=True) if not scale > 0]
     if flat:
         raise ContractError(
@@ -167,12 +167,3 @@ def fit_preprocessing(
             "these stamps are blank or masked. Quarantine them, or take the band out of the dataset contract."
         )
     return Preprocessing(name, bands, tuple(float(scale) for scale in noise), softening)
-
-
-def _mads(store: StampStore, logical: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    found = np.empty((len(logical), len(store.contract.bands)), dtype=np.float32)
-    segments = store.segment_of[logical]
-    for segment, stats in enumerate(store.stats):
-        here = segments == segment
-        found[here] = stats[store.row_of[logical[here]]][..., 1]
-    return found

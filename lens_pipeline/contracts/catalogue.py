@@ -149,7 +149,7 @@ STAMP_STORE = TableContract(
         Column("segment_row", _INT, "row within that segment", minimum=0),
         Column("label", pa.int8(), "place of the row's class in the dataset contract", minimum=0),
         Column("stratum", _TEXT, "class, Einstein-radius bin and lens model"),
-        Column("pixel_hash", pa.binary(16), "BLAKE2b-128 of the decoded float32 pixels"),
+        Column("pixel_hash", pa.binary(16), "BLAKE2b-128 of the stored float16 pixels"),
         Column("galaxy_id", _TEXT, "host galaxy; matched by position on the sky where the input names none"),
         *(column for column in (*_SAMPLE, *_ARC, *_MEASURED) if column.name != "galaxy_id"),
     ),
@@ -166,6 +166,17 @@ QUARANTINE = TableContract(
         Column("reason", _TEXT, "name of the reason, e.g. bad_crc"),
         Column("detail", _TEXT, "what was found"),
         Column("excluded", _BOOL, "true where the survey itself said so (cutout_ok != 1), false where we refused it"),
+    ),
+)
+
+STORED_FRAGMENTS = TableContract(
+    name="stamp_store/fragments",
+    meaning="Files that the store was made from, so that a later store decodes only those it has not seen.",
+    open_ended=False,
+    columns=(
+        Column("file", _TEXT, "name of the file, as the stamps list it"),
+        Column("sha256", _TEXT, "SHA-256 of the file; a file is known by it, whatever its name"),
+        Column("rows", _INT, "rows of the file", minimum=0),
     ),
 )
 
@@ -310,6 +321,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     STAMPS,
     STAMP_STORE,
     QUARANTINE,
+    STORED_FRAGMENTS,
     REGION_SPLITS,
     SPLIT_ROWS,
     HISTORY,

@@ -24,3 +24,6 @@ class StoreConfig(Section):
     galaxy_match_arcsec: float = Field(
         1.0, gt=0, le=60, description="positions this near are one galaxy, where the input names none, arcsec"
     )
+    incremental: bool = Field(
+        True, description="keep what the current store has decoded and decode only rows of new or changed fragments"
+    )

@@ -2,76 +2,129 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _ARCSEC = np.pi / (180 * 3600)
+_SETTLE_ROWS = 1 << 18
+
+Floats = NDArray[np.float64]
 
 
-def galaxy_ids(
-    named: pa.ChunkedArray | None, ra: NDArray[np.float64], dec: NDArray[np.float64], match_arcsec: float
-) -> pa.Array:
-    """Name the galaxy of each row.
-
-    A row that the input names keeps its name. The others are linked to every row within `match_arcsec` on the sky, through
-    others if need be; a group takes the smallest name found in it, else its smallest position, as ``J150.123456+02.123456``
-    (degrees). Neither depends on the order of the rows.
+def galaxy_ids(named: pa.Array | pa.ChunkedArray | None, ra: Floats, dec: Floats, match_arcsec: float) -> pa.Array:
+    """Name the galaxy of each of some rows that are all there is: see `Positions` and `GalaxyNames.complete`.
 
     Parameters
     ----------
     named : string array or None
-        Galaxy names of the input, null or empty where there is none.
-    ra, dec : (n,) float64 arrays
-        ICRS, degrees; NaN where unknown.
-
-    Returns
-    -------
-    string array
-        Null where a row has neither name nor position.
+        Null or empty where there is no name; None where no row has one.
     """
-    names: NDArray[np.object_] = np.full(len(ra), None, dtype=object)
-    if named is not None:
-        names[:] = named.to_numpy(zero_copy_only=False)
-    unnamed = np.array([not name for name in names], dtype=bool)
-    names[unnamed] = None
-    placed = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    if unnamed.any() and placed.size:
-        group = _groups(ra[placed], dec[placed], match_arcsec)
-        label = _smallest_name(group, names[placed], ra[placed], dec[placed])
-        to_name = unnamed[placed]
-        names[placed[to_name]] = label[group[to_name]]
-    return pa.array(names.tolist(), pa.string())
+    named = pa.nulls(len(ra), pa.string()) if named is None else named
+    seen = Positions()
+    seen.add(named, ra, dec)
+    return seen.match(match_arcsec).complete(named, ra, dec)
 
 
-def _groups(ra: NDArray[np.float64], dec: NDArray[np.float64], match_arcsec: float) -> NDArray[np.int64]:
-    """Group of each row. Equal positions are joined first: thousands of injections may share one."""
-    # Here and not at the top: most inputs name their galaxies, and each worker process would pay for the import.
+def is_unnamed(named: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Whether each row lacks a galaxy name: null or empty."""
+    unnamed: NDArray[np.bool_] = pc.fill_null(pc.equal(named, ""), True).to_numpy(zero_copy_only=False)
+    return unnamed
+
+
+class Positions:
+    """Every distinct position on the sky with the smallest galaxy name found at it.
+
+    Memory grows with the distinct positions, some 100 bytes each, and not with the rows; it is needed only where the input
+    leaves a row unnamed.
+    """
+
+    def __init__(self) -> None:
+        self._settled = _no_positions()
+        self._added: list[pa.Table] = []
+        self._n_added = 0
+
+    def add(self, named: pa.Array | pa.ChunkedArray, ra: Floats, dec: Floats) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        named : string array
+            Galaxy names of the input, null or empty where there is none.
+        ra, dec : (n,) float64 arrays
+            ICRS, degrees; NaN where unknown.
+        """
+        placed = np.isfinite(ra) & np.isfinite(dec)
+        names = pc.if_else(pa.array(is_unnamed(named)), None, named).filter(pa.array(placed))
+        # Adding 0 makes a -0 a 0.
+        rows = pa.table({"ra": ra[placed] + 0.0, "dec": dec[placed] + 0.0, "name": names})
+        self._added.append(_distinct(rows))
+        self._n_added += self._added[-1].num_rows
+        if self._n_added > max(_SETTLE_ROWS, self._settled.num_rows):
+            self._settle()
+
+    def match(self, match_arcsec: float) -> "GalaxyNames":
+        """Link all positions within so many arcsec of one another, through others if need be, and name each group.
+
+        A group takes the smallest name found in it, else its smallest position, as ``J150.123456+02.123456`` (degrees).
+        Neither depends on the order of the rows.
+        """
+        self._settle()
+        ra, dec = (self._settled[name].to_numpy() for name in ("ra", "dec"))
+        order = np.lexsort((dec, ra))
+        ra, dec = ra[order], dec[order]
+        if not len(ra):
+            return GalaxyNames(ra, dec, pa.array([], pa.string()))
+        group = _groups(ra, dec, match_arcsec)
+        # Positions are sorted, so the first of a group is its smallest.
+        _, first = np.unique(group, return_index=True)
+        named = pa.table({"group": group, "name": self._settled["name"].take(pa.array(order))})
+        smallest = named.group_by("group").aggregate([("name", "min")]).sort_by("group")["name_min"]
+        made = pa.array([f"J{ra[row]:010.6f}{dec[row]:+010.6f}" for row in first], pa.string())
+        return GalaxyNames(ra, dec, pc.coalesce(smallest.combine_chunks(), made).take(pa.array(group)))
+
+    def _settle(self) -> None:
+        self._settled = _distinct(pa.concat_tables([self._settled, *self._added]))
+        self._added, self._n_added = [], 0
+
+
+class GalaxyNames:
+    """The galaxy of each known position; (n,) sorted positions in degrees and their names."""
+
+    def __init__(self, ra: Floats, dec: Floats, names: pa.Array) -> None:
+        self._at, self._names = ra + 1j * dec, names
+
+    def complete(self, named: pa.Array | pa.ChunkedArray, ra: Floats, dec: Floats) -> pa.Array:
+        """Name the galaxy of each row: as the input names it, else by its position; null where it has neither."""
+        unnamed = is_unnamed(named)
+        known = np.isfinite(ra) & np.isfinite(dec) & unnamed
+        place = np.searchsorted(self._at, (ra[known] + 0.0) + 1j * (dec[known] + 0.0))
+        index = np.zeros(len(ra), dtype=np.int64)
+        index[known] = place
+        found = self._names.take(pa.array(index, mask=~known))
+        return pc.if_else(pa.array(unnamed), found, named)
+
+
+def _no_positions() -> pa.Table:
+    return pa.schema([("ra", pa.float64()), ("dec", pa.float64()), ("name", pa.string())]).empty_table()
+
+
+def _distinct(rows: pa.Table) -> pa.Table:
+    kept = rows.group_by(["ra", "dec"], use_threads=False).aggregate([("name", "min")])
+    return kept.rename_columns({"name_min": "name"}).select(["ra", "dec", "name"]).cast(_no_positions().schema)
+
+
+def _groups(ra: Floats, dec: Floats, match_arcsec: float) -> NDArray[np.int64]:
+    """Group of each of n distinct positions in degrees."""
+    # Here and not at the top: most inputs name their galaxies.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
 
-    positions, which = np.unique(np.column_stack([ra, dec]), axis=0, return_inverse=True)
-    ra_rad, dec_rad = np.radians(positions).T
+    ra_rad, dec_rad = np.radians(ra), np.radians(dec)
     unit = np.column_stack([np.cos(dec_rad) * np.cos(ra_rad), np.cos(dec_rad) * np.sin(ra_rad), np.sin(dec_rad)])
     chord = 2 * np.sin(match_arcsec * _ARCSEC / 2)
     pairs = cKDTree(unit).query_pairs(chord, output_type="ndarray")
     links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(len(unit), len(unit)))
     _, group = connected_components(links, directed=False)
-    grouped: NDArray[np.int64] = group[which.ravel()].astype(np.int64)
+    grouped: NDArray[np.int64] = group.astype(np.int64)
     return grouped
-
-
-def _smallest_name(
-    group: NDArray[np.int64], names: NDArray[np.object_], ra: NDArray[np.float64], dec: NDArray[np.float64]
-) -> NDArray[np.object_]:
-    n_groups = int(group.max()) + 1
-    label: NDArray[np.object_] = np.full(n_groups, None, dtype=object)
-    order = np.lexsort((dec, ra, group))
-    first = order[np.unique(group[order], return_index=True)[1]]
-    label[:] = [f"J{ra[row]:010.6f}{dec[row]:+010.6f}" for row in first]
-    smallest: dict[int, str] = {}
-    for place, name in zip(group.tolist(), names.tolist(), strict=True):
-        if name is not None:
-            smallest[place] = min(name, smallest.get(place, name))
-    for place, name in smallest.items():
-        label[place] = name
-    return label

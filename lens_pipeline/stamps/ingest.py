@@ -1,166 +1,208 @@
 """The stamp_store stage: every row of the input ends in a segment, or in the quarantine table with a reason.
 
-Two passes. The first reads all columns but the blobs and settles which rows go on, their logical order (by the hash of the
-key) and their place on disk (by another part of that hash, so that neighbours on disk have nothing in common). The second
-decodes the blobs, in any order and by any number of workers, and writes each row where it belongs. Rows that the decoder
-refuses leave holes, which are filled with the last rows in order of place. So segments, index and logical numbers depend on
-the set of rows alone, not on how it was cut into files, fragments and row groups, nor on who finished first.
+Three passes, each flat in memory. The first (`plan.py`) reads all columns but the blobs and settles which rows go on and
+where on disk each goes: in the order of the hash of its key. The second (`work.py`) decodes the blobs in any order, with any
+number of workers, and writes each row where it belongs; a row that the decoder refuses leaves its place empty, a *hole*. The
+third (`index.py`) writes the tables. So segments, index and logical numbers depend on the set of rows alone, not on how it
+was cut into files, fragments and row groups, nor on who finished first.
+
+What is done stands in a work folder, so that a killed run is gone on with by the next. Rows that the current store has
+decoded are kept: its segments are shared, and only rows of fragments it was not made from are decoded, into new segments.
 """
 
-from collections import Counter
+import hashlib
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from lens_pipeline.contracts.catalogue import QUARANTINE, STAMP_STORE
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ContractError
+from lens_pipeline.stamps import work
 from lens_pipeline.stamps.config import StoreConfig
 from lens_pipeline.stamps.decode import DECODER_VERSION
 from lens_pipeline.stamps.fragments import Fragments
-from lens_pipeline.stamps.placing import close_holes, finish_segments, prepare_segments
-from lens_pipeline.stamps.reasons import Quarantine, Reason
-from lens_pipeline.stamps.rows import HASH_BYTES, InputRows, read_rows, strata_of
-from lens_pipeline.stamps.segments import SegmentLayout
-from lens_pipeline.stamps.work import Unit, UnitResult, available_cpus, cut_into_units, run_units
+from lens_pipeline.stamps.index import Refusals, Segments, number_segments, write_tables
+from lens_pipeline.stamps.journal import Journal
+from lens_pipeline.stamps.placing import must_be_prepared, prepare_segments, remove_segments
+from lens_pipeline.stamps.plan import Plan, make_plan
+from lens_pipeline.stamps.previous import Previous
+from lens_pipeline.stamps.reasons import Reason
+from lens_pipeline.stamps.segments import SegmentLayout, read_header, segment_name, stats_name
+from lens_pipeline.stamps.work import Decoding, available_cpus, decode_all
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
-QUARANTINE_TABLE = "quarantine"
+# Changes whenever a work folder of before would be understood otherwise.
+_WORK_FORMAT = 1
+_log = logging.getLogger(__name__)
 
-Longs = NDArray[np.int64]
+
+@dataclass(frozen=True)
+class SegmentSummary:
+    """One segment.
+
+    Attributes
+    ----------
+    n_places : int
+        Rows that it has room for, holes included.
+    n_bytes : int
+        Of pixels and stats, as files.
+    is_kept : bool
+        Whether it is an earlier store's.
+    """
+
+    name: str
+    n_places: int
+    n_bytes: int
+    is_kept: bool
 
 
 @dataclass(frozen=True)
 class StoreResult:
-    """What became of the rows: n_in = n_stored + n_quarantined + n_excluded."""
+    """What became of the rows: n_in = n_stored + n_quarantined + n_excluded.
+
+    Attributes
+    ----------
+    n_holes : int
+        Places in segments that no row owns.
+    n_reused : int
+        Stored rows that were kept as an earlier store had decoded them.
+    segments : list of SegmentSummary
+        Every segment, in order.
+    decoding : Decoding
+        What was decoded, how fast, and what an interrupted run had done before.
+    """
 
     n_in: int
     n_stored: int
     n_quarantined: int
     n_excluded: int
     n_segments: int
+    n_holes: int
+    n_reused: int
     by_reason: dict[str, int]
+    segments: list[SegmentSummary]
+    decoding: Decoding
 
 
-def build_store(config: StoreConfig, stamps: Publication, staging: Staging) -> StoreResult:
-    """Decode every stamp once and write segments, index and quarantine table into a staging.
+def build_store(
+    config: StoreConfig, stamps: Publication, staging: Staging, previous: Publication | None = None
+) -> StoreResult:
+    """Decode every stamp once and write segments, index, quarantine table and fragments table into a staging.
+
+    Parameters
+    ----------
+    previous : Publication, optional
+        A store to keep decoded rows of, if `config.incremental`. What is kept is re-read and compared with its hash first;
+        rows of a damaged segment are decoded anew.
 
     Raises
     ------
     ContractError
         Before any work, if a column is missing or retyped in any file; or if there is no row at all.
     StorageError
-        If a fragment is not what was published, or is damaged.
+        If a fragment is not what was published, or is damaged; or if another process is at work on the same store.
     """
     fragments = Fragments.open(stamps)
-    contract = fragments.contract
     if fragments.n_rows == 0:
         raise ContractError(
             f"stamps {stamps.version} holds no row in {len(fragments.fragments)} fragments: nothing to store."
         )
-    layout = SegmentLayout.of(contract, config.segment_bytes)
+    layout = SegmentLayout.of(fragments.contract, config.segment_bytes)
     workers = config.workers or available_cpus()
-    rows = read_rows(fragments, config.galaxy_match_arcsec, workers)
-    place = _first_places(rows)
-    prepare_segments(staging.folder, layout, int((place >= 0).sum()))
-    units = cut_into_units(fragments, place, layout, staging.folder, config.batch_rows)
-    pixel_hash = np.zeros((len(place), HASH_BYTES), dtype=np.uint8)
-    verdicts = dict(rows.verdicts)
-    for unit, result in run_units(units, workers):
-        _collect(unit, result, pixel_hash, verdicts)
-    for fragment, identity in zip(fragments.fragments, rows.identities, strict=True):
+    earlier = Previous.open(previous if config.incremental else None, fragments, workers)
+    folder = staging.work_folder(_work_name(config, stamps, layout, earlier)).path
+    _log.info("stamp_store: %d rows in %d fragments, work in %s", fragments.n_rows, len(fragments.fragments), folder)
+    plan = make_plan(fragments, earlier, config.galaxy_match_arcsec, workers, folder)
+    with Journal(folder / "journal") as journal:
+        _prepare(plan, layout, fragments.contract, journal)
+        decoding = decode_all(fragments, plan, layout, config.batch_rows, workers, journal)
+        refusals = Refusals(plan, layout, journal)
+    for fragment, identity in zip(fragments.fragments, plan.identities, strict=True):
         fragment.must_still_be(identity)
-    refused = np.array([row for row in verdicts if place[row] >= 0], dtype=np.int64)
-    n_stored = close_holes(staging.folder, layout, place, refused)
-    finish_segments(staging.folder, layout, n_stored, contract, DECODER_VERSION)
-    staging.write_table(None, _index(rows, place, pixel_hash, layout, contract), STAMP_STORE)
-    staging.write_table(QUARANTINE_TABLE, _quarantine_table(fragments, rows, verdicts), QUARANTINE)
-    result_ = _count(len(place), n_stored, layout, verdicts)
+    segments = number_segments(plan, layout, refusals)
+    taken = _take_in_segments(staging, plan, segments, earlier)
+    written = write_tables(staging, fragments, plan, layout, refusals, segments)
+    n_excluded = written.by_reason[Reason.CUTOUT_NOT_OK.value]
+    result = StoreResult(
+        n_in=fragments.n_rows,
+        n_stored=written.n_stored,
+        n_quarantined=written.by_reason.total() - n_excluded,
+        n_excluded=n_excluded,
+        n_segments=len(segments),
+        n_holes=sum(segment.n_places for segment in taken) - written.n_stored,
+        n_reused=plan.n_kept,
+        by_reason=dict(sorted(written.by_reason.items())),
+        segments=taken,
+        decoding=decoding,
+    )
+    _describe(staging, fragments.contract, result)
+    _log.info(
+        "stamp_store: %d rows stored, %d of them kept, %d quarantined, %d excluded; %d stamps decoded in %.1f s",
+        result.n_stored, result.n_reused, result.n_quarantined, n_excluded, decoding.n_decoded, decoding.seconds,
+    )  # fmt: skip
+    return result
+
+
+def _work_name(config: StoreConfig, stamps: Publication, layout: SegmentLayout, earlier: Previous | None) -> str:
+    """Name the work after all that its content depends on: a killed run is found again, and another never is."""
+    kept_from = (earlier.publication.version, earlier.sound) if earlier else None
+    made_of = (
+        _WORK_FORMAT,
+        DECODER_VERSION,
+        stamps.version,
+        layout,
+        work.UNIT_ROWS,
+        config.galaxy_match_arcsec,
+        kept_from,
+    )
+    return hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
+
+
+def _prepare(plan: Plan, layout: SegmentLayout, contract: DatasetContract, journal: Journal) -> None:
+    if next(iter(journal), None) is not None:
+        must_be_prepared(plan.folder, layout, plan.n_places)
+        return
+    try:
+        prepare_segments(plan.folder, layout, plan.n_places, contract, DECODER_VERSION)
+    except OSError:
+        remove_segments(plan.folder)
+        raise
+
+
+def _take_in_segments(
+    staging: Staging, plan: Plan, segments: Segments, earlier: Previous | None
+) -> list[SegmentSummary]:
+    """Make the segments files of the new version, kept ones first."""
+    taken = []
+    for old, number in segments.kept.items():
+        assert earlier is not None
+        for name in (segment_name, stats_name):
+            staging.adopt(earlier.publication, name(old), name(number), verify=False)
+        taken.append(_summarise(staging.folder, number, is_kept=True))
+    for made, number in segments.new.items():
+        for name in (segment_name, stats_name):
+            staging.take_in(plan.folder / name(made), name(number))
+        taken.append(_summarise(staging.folder, number, is_kept=False))
+    return taken
+
+
+def _summarise(folder: Path, number: int, *, is_kept: bool) -> SegmentSummary:
+    sizes = [(folder / name(number)).stat().st_size for name in (segment_name, stats_name)]
+    header, _ = read_header(folder / segment_name(number))
+    return SegmentSummary(segment_name(number), header.n_rows, sum(sizes), is_kept)
+
+
+def _describe(staging: Staging, contract: DatasetContract, result: StoreResult) -> None:
     staging.attributes.update(
         dataset_contract=contract.model_dump(mode="json"),
         decoder_version=DECODER_VERSION,
-        n_in=result_.n_in,
-        n_stored=result_.n_stored,
-        n_quarantined=result_.n_quarantined,
-        n_excluded=result_.n_excluded,
-        n_segments=result_.n_segments,
-        by_reason=result_.by_reason,
+        n_in=result.n_in,
+        n_stored=result.n_stored,
+        n_quarantined=result.n_quarantined,
+        n_excluded=result.n_excluded,
+        n_segments=result.n_segments,
+        n_holes=result.n_holes,
+        by_reason=result.by_reason,
     )
-    return result_
-
-
-def _first_places(rows: InputRows) -> Longs:
-    """Place of each row on disk, were every blob good; -1 for rows that are already refused."""
-    place = np.full(len(rows.fragment), -1, dtype=np.int64)
-    alive = np.ones(len(place), dtype=bool)
-    alive[list(rows.verdicts)] = False
-    alive_rows = np.flatnonzero(alive)
-    # The index sorts by the hash's first half, so its second half is an order of its own.
-    order = np.lexsort((rows.key_hash[alive_rows, 0], rows.key_hash[alive_rows, 1]))
-    place[alive_rows[order]] = np.arange(len(order))
-    return place
-
-
-def _collect(unit: Unit, result: UnitResult, pixel_hash: NDArray[np.uint8], verdicts: dict[int, Quarantine]) -> None:
-    pixel_hash[unit.first_row : unit.first_row + len(result.pixel_hash)] = result.pixel_hash
-    for row, verdict in result.verdicts.items():
-        verdicts[unit.first_row + row] = verdict
-
-
-def _index(
-    rows: InputRows, place: Longs, pixel_hash: NDArray[np.uint8], layout: SegmentLayout, contract: DatasetContract
-) -> pa.Table:
-    stored = np.flatnonzero(place >= 0)
-    order = stored[np.lexsort((rows.key_hash[stored, 1], rows.key_hash[stored, 0]))]
-    table = rows.table.take(pa.array(order))
-    label = rows.label[order]
-    made = {
-        "logical": pa.array(np.arange(len(order))),
-        "key_hash": _as_binary(rows.key_hash[order].view(np.uint8)),
-        "segment": pa.array((place[order] // layout.rows_per_segment).astype(np.int32)),
-        "segment_row": pa.array(place[order] % layout.rows_per_segment),
-        "label": pa.array(label),
-        "stratum": strata_of(table, label, contract),
-        "pixel_hash": _as_binary(pixel_hash[order]),
-    }
-    columns = [column for column in STAMP_STORE.columns if column.name in made or column.name in table.column_names]
-    return pa.table(
-        [made.get(column.name) if column.name in made else table[column.name] for column in columns],
-        schema=pa.schema([pa.field(column.name, column.dtype) for column in columns]),
-    )
-
-
-def _as_binary(hashes: NDArray[np.uint8]) -> pa.Array:
-    content = pa.py_buffer(np.ascontiguousarray(hashes).tobytes())
-    return pa.Array.from_buffers(pa.binary(HASH_BYTES), len(hashes), [None, content])
-
-
-def _quarantine_table(fragments: Fragments, rows: InputRows, verdicts: dict[int, Quarantine]) -> pa.Table:
-    order = sorted(verdicts, key=lambda row: (fragments.fragments[rows.fragment[row]].name, rows.fragment_row[row]))
-    listed = [verdicts[row] for row in order]
-    return pa.table(
-        {
-            "task_id": rows.table["task_id"].take(pa.array(order, pa.int64())),
-            "fragment": pa.array([fragments.fragments[rows.fragment[row]].name for row in order], pa.string()),
-            "fragment_row": pa.array([int(rows.fragment_row[row]) for row in order], pa.int64()),
-            "reason": pa.array([verdict.reason.value for verdict in listed], pa.string()),
-            "detail": pa.array([verdict.detail for verdict in listed], pa.string()),
-            "excluded": pa.array([verdict.reason is Reason.CUTOUT_NOT_OK for verdict in listed], pa.bool_()),
-        }
-    )
-
-
-def _count(n_in: int, n_stored: int, layout: SegmentLayout, verdicts: dict[int, Quarantine]) -> StoreResult:
-    by_reason = Counter(verdict.reason.value for verdict in verdicts.values())
-    n_excluded = by_reason[Reason.CUTOUT_NOT_OK.value]
-    return StoreResult(
-        n_in=n_in,
-        n_stored=n_stored,
-        n_quarantined=by_reason.total() - n_excluded,
-        n_excluded=n_excluded,
-        n_segments=layout.n_segments(n_stored),
-        by_reason=dict(sorted(by_reason.items())),
-    )
+    staging.provenance["reused_rows"] = result.n_reused

@@ -1,6 +1,7 @@
-"""Rows to their places on disk: segments preallocated, written anywhere, and closed without holes.
+"""Rows to their places on disk: segments preallocated with their headers, and rows written in any order.
 
-Belongs here: the bytes of segment files while they are being made. Their format is in `segments.py`.
+Belongs here: the bytes of segment files while they are being made, and the pixel hash of each place beside them. The
+segments' format is in `segments.py`.
 """
 
 import os
@@ -12,17 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.stamps.buckets import HASH_BYTES
 from lens_pipeline.stamps.segments import SegmentHeader, SegmentLayout, segment_name, stats_name
+from lens_pipeline.storage.atomic import fsync_folder
 
-Longs = NDArray[np.int64]
+_HASHES = "pixel-hashes"
+START_ANEW = "Remove that folder and run again; every stamp is then decoded anew."
 
 
 class RowWriter:
-    """Writes and reads whole rows by place; many may work on one store, each on rows of its own."""
+    """Writes whole rows by place; many may work on one folder, each on rows of its own."""
 
     def __init__(self, folder: Path, layout: SegmentLayout) -> None:
         self._folder, self._layout = folder, layout
         self._files: dict[int, tuple[int, int]] = {}
+        self._hashes = os.open(folder / _HASHES, os.O_RDWR)
 
     def __enter__(self) -> Self:
         return self
@@ -34,32 +40,31 @@ class RowWriter:
             for descriptor in pair:
                 os.close(descriptor)
         self._files.clear()
+        os.close(self._hashes)
 
-    def write(self, place: int, pixels: memoryview | bytes, stats: memoryview | bytes) -> None:
-        """Write one row's float16 pixels and its float32 stats."""
-        (pixel_file, stats_file), pixel_at, stats_at = self._find(place)
-        _write_all(pixel_file, pixels, pixel_at)
-        _write_all(stats_file, stats, stats_at)
-
-    def move(self, source: int, target: int) -> None:
-        """Copy one row to another place."""
-        (pixel_file, stats_file), pixel_at, stats_at = self._find(source)
-        pixels = os.pread(pixel_file, self._layout.row_bytes, pixel_at)
-        self.write(target, pixels, os.pread(stats_file, self._layout.stats_bytes, stats_at))
-
-    def _find(self, place: int) -> tuple[tuple[int, int], int, int]:
+    def write(self, place: int, pixels: memoryview, stats: memoryview, pixel_hash: bytes) -> None:
+        """Write one row's float16 pixels, its float32 stats and the hash of its pixels."""
         segment, row = divmod(place, self._layout.rows_per_segment)
+        pixel_file, stats_file = self._open(segment)
+        _write_all(pixel_file, pixels, self._layout.header_bytes + row * self._layout.row_bytes)
+        _write_all(stats_file, stats, row * self._layout.stats_bytes)
+        _write_all(self._hashes, pixel_hash, place * HASH_BYTES)
+
+    def _open(self, segment: int) -> tuple[int, int]:
         if segment not in self._files:
             self._files[segment] = (
                 os.open(self._folder / segment_name(segment), os.O_RDWR),
                 os.open(self._folder / stats_name(segment), os.O_RDWR),
             )
-        layout = self._layout
-        return self._files[segment], layout.header_bytes + row * layout.row_bytes, row * layout.stats_bytes
+        return self._files[segment]
 
 
-def prepare_segments(folder: Path, layout: SegmentLayout, n_rows: int) -> None:
-    """Make the files of so many rows, their space taken on disk: a disk too small says so now, not after hours.
+def prepare_segments(
+    folder: Path, layout: SegmentLayout, n_rows: int, contract: DatasetContract, decoder_version: int
+) -> None:
+    """Make the files of so many places, zero but for their headers.
+
+    Their space is taken on disk: a disk too small says so at once, and not after hours.
 
     Raises
     ------
@@ -67,58 +72,72 @@ def prepare_segments(folder: Path, layout: SegmentLayout, n_rows: int) -> None:
         If the disk is too small.
     """
     for segment in range(layout.n_segments(n_rows)):
-        rows = layout.rows_in(segment, n_rows)
-        for name, size in (
-            (segment_name(segment), layout.header_bytes + rows * layout.row_bytes),
-            (stats_name(segment), rows * layout.stats_bytes),
-        ):
-            with open(folder / name, "xb") as file:
-                if size and hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, size)
-                else:  # macOS has no such call: there a full disk is noticed when it is full.
-                    file.truncate(size)
+        n = layout.rows_in(segment, n_rows)
+        header = SegmentHeader.of(contract, decoder_version=decoder_version, n_rows=n).to_bytes()
+        allocate(folder / segment_name(segment), layout.header_bytes + n * layout.row_bytes, header)
+    for name, size in _sizes(layout, n_rows).items():
+        allocate(folder / name, size)
+    make_durable(folder, layout, n_rows)
+    fsync_folder(folder)
 
 
-def close_holes(folder: Path, layout: SegmentLayout, place: Longs, refused: Longs) -> int:
-    """Fill the places of refused rows with the last rows, in order of place, and return how many rows are left.
+def must_be_prepared(folder: Path, layout: SegmentLayout, n_rows: int) -> None:
+    """Refuse a folder that isn't what `prepare_segments` left: rows that were written there would be lost.
 
-    Parameters
-    ----------
-    place : (n,) int64 array
-        Place of each row, -1 where it never had one; updated.
-    refused : int64 array
-        Rows that have a place and must lose it.
+    Raises
+    ------
+    StorageError
+        Naming a file that is gone or of another size.
     """
-    holes = np.sort(place[refused])
-    place[refused] = -1
-    n_left = int((place >= 0).sum())
-    late = np.flatnonzero(place >= n_left)
-    late = late[np.argsort(place[late])]
-    targets = holes[holes < n_left]
-    with RowWriter(folder, layout) as writer:
-        for row, target in zip(late.tolist(), targets.tolist(), strict=True):
-            writer.move(int(place[row]), target)
-            place[row] = target
-    return n_left
+    for name, size in _sizes(layout, n_rows).items():
+        path = folder / name
+        if not path.exists() or path.stat().st_size != size:
+            raise StorageError(f"{path} is gone or has lost bytes since rows were written to it. {START_ANEW}")
 
 
-def finish_segments(
-    folder: Path, layout: SegmentLayout, n_rows: int, contract: DatasetContract, decoder_version: int
-) -> None:
-    """Cut the files to so many rows, remove those that are left empty, and write the headers."""
-    n_segments = layout.n_segments(n_rows)
-    for segment in range(n_segments):
-        rows = layout.rows_in(segment, n_rows)
-        header = SegmentHeader.of(contract, decoder_version=decoder_version, n_rows=rows).to_bytes()
-        with open(folder / segment_name(segment), "r+b") as file:
-            file.truncate(layout.header_bytes + rows * layout.row_bytes)
-            file.write(header)
-        os.truncate(folder / stats_name(segment), rows * layout.stats_bytes)
-    surplus = n_segments
-    while (folder / segment_name(surplus)).exists():
-        (folder / segment_name(surplus)).unlink()
-        (folder / stats_name(surplus)).unlink()
-        surplus += 1
+def make_durable(folder: Path, layout: SegmentLayout, n_rows: int) -> None:
+    """Make every row durable that was written so far."""
+    for name in _sizes(layout, n_rows):
+        descriptor = os.open(folder / name, os.O_RDWR)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_segments(folder: Path) -> None:
+    """Remove every segment file of a folder, whose space is needed more elsewhere."""
+    for path in folder.glob("segment-*"):
+        path.unlink()
+
+
+def read_pixel_hashes(folder: Path, start: int, end: int) -> NDArray[np.uint8]:
+    """Read the pixel hash of each place from start to end, (n, 16); zeros where no row was written."""
+    with open(folder / _HASHES, "rb") as file:
+        file.seek(start * HASH_BYTES)
+        return np.frombuffer(file.read((end - start) * HASH_BYTES), np.uint8).reshape(-1, HASH_BYTES)
+
+
+def _sizes(layout: SegmentLayout, n_rows: int) -> dict[str, int]:
+    sizes = {_HASHES: n_rows * HASH_BYTES}
+    for segment in range(layout.n_segments(n_rows)):
+        n = layout.rows_in(segment, n_rows)
+        sizes[segment_name(segment)] = layout.header_bytes + n * layout.row_bytes
+        sizes[stats_name(segment)] = n * layout.stats_bytes
+    return sizes
+
+
+def allocate(path: Path, size: int, start: bytes = b"") -> None:
+    """Make a file of zeros, its space taken on disk, or leave what is there; then write how it starts."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+        else:  # macOS has no such call: there a full disk is noticed when it is full.
+            os.ftruncate(descriptor, size)
+        _write_all(descriptor, start, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, content: memoryview | bytes, at: int) -> None:

@@ -1,13 +1,11 @@
-"""The rows of all fragments without their pixels: who they are, which class and galaxy, and which can't be stored.
+"""Rows without their pixels: who they are, which class and stratum, and which can't be stored.
 
-Belongs here: everything about a row that can be said before its blob is opened. Memory holds these columns of every row
-(they become the index), never a blob.
+Belongs here: everything about a row that can be said before its blob is opened, over one table of rows. Which tables those
+are, and where the rows go, is in `plan.py`.
 """
 
 import hashlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -18,72 +16,12 @@ from lens_pipeline.contracts.catalogue import STAMPS
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ContractError
 from lens_pipeline.contracts.tables import Column
-from lens_pipeline.stamps.fragments import Fragment, Fragments, Identity
-from lens_pipeline.stamps.galaxies import galaxy_ids
+from lens_pipeline.stamps.buckets import HASH_BYTES
+from lens_pipeline.stamps.fragments import Fragment
 from lens_pipeline.stamps.reasons import Quarantine, Reason
 
-HASH_BYTES = 16
-_READ_ROWS = 65_536
 # Judged on their own, with reasons of their own.
 _JUDGED_APART = frozenset({"task_id", "cutout_ok", "lens_model", "galaxy_id"})
-
-
-@dataclass(frozen=True)
-class InputRows:
-    """Every row of the input.
-
-    Attributes
-    ----------
-    table : pa.Table
-        The declared columns that the input has, cast to their declared types, in the order of the fragments;
-        galaxy_id complete.
-    fragment, fragment_row : (n,) arrays
-        Place in the list of fragments, and row within that file.
-    key_hash : (n, 2) big-endian uint64 array
-        BLAKE2b-128 of the key; sorts as its bytes do. Zero where the key is null.
-    label : (n,) int8 array
-        Place of the class in the dataset contract; -1 where there is none.
-    verdicts : dict
-        Row to why it isn't stored; a row that isn't in it goes on to the decoder.
-    identities : list
-        What each file must still be when all is read.
-    """
-
-    table: pa.Table
-    fragment: NDArray[np.int32]
-    fragment_row: NDArray[np.int64]
-    key_hash: NDArray[np.uint64]
-    label: NDArray[np.int8]
-    verdicts: dict[int, Quarantine]
-    identities: list[Identity]
-
-
-def read_rows(fragments: Fragments, match_arcsec: float, workers: int) -> InputRows:
-    """Read and judge every row without its blob.
-
-    Raises
-    ------
-    StorageError
-        If a file is not what was published, or is damaged.
-    """
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        read = list(pool.map(lambda fragment: _read_one(fragment, fragments.columns), fragments.fragments))
-    lengths = np.array([table.num_rows for table, _ in read], dtype=np.int64)
-    empty = pa.schema([(name, STAMPS.column(name).dtype) for name in fragments.columns]).empty_table()
-    table = pa.concat_tables([empty, *(table for table, _ in read)])
-    key_hash = hash_keys(table["task_id"].to_pylist())
-    label = labels_of(table["lens_model"], fragments.contract)
-    verdicts = _judge(table, key_hash, label)
-    table = _with_galaxies(table, verdicts, match_arcsec)
-    return InputRows(
-        table=table,
-        fragment=np.repeat(np.arange(len(read), dtype=np.int32), lengths),
-        fragment_row=np.concatenate([np.arange(n, dtype=np.int64) for n in lengths] or [np.empty(0, np.int64)]),
-        key_hash=key_hash,
-        label=label,
-        verdicts=verdicts,
-        identities=[identity for _, identity in read],
-    )
 
 
 def hash_keys(keys: Iterable[str | None]) -> NDArray[np.uint64]:
@@ -95,13 +33,13 @@ def hash_keys(keys: Iterable[str | None]) -> NDArray[np.uint64]:
     return np.frombuffer(digests, dtype=">u8").reshape(-1, 2)
 
 
-def labels_of(lens_model: pa.ChunkedArray, contract: DatasetContract) -> NDArray[np.int8]:
+def labels_of(lens_model: pa.Array | pa.ChunkedArray, contract: DatasetContract) -> NDArray[np.int8]:
     """Integer label of each row, -1 where the value is null or unknown."""
     known = contract.label_of
     place = pc.index_in(lens_model, value_set=pa.array(list(known), pa.string())).fill_null(-1)
     # The last place, which -1 points to, is for values that no class names.
     labels = np.array([*known.values(), -1], dtype=np.int8)
-    found: NDArray[np.int8] = labels[place.to_numpy()]
+    found: NDArray[np.int8] = labels[place.to_numpy(zero_copy_only=False)]
     return found
 
 
@@ -122,17 +60,17 @@ def strata_of(table: pa.Table, label: NDArray[np.int8], contract: DatasetContrac
     return pa.array(names, pa.string()).take(pa.array(which.ravel()))
 
 
-def _read_one(fragment: Fragment, columns: tuple[str, ...]) -> tuple[pa.Table, Identity]:
-    identity = fragment.prove()
+def as_declared(batch: pa.RecordBatch, columns: tuple[str, ...], fragment: Fragment) -> pa.Table:
+    """Return a batch's rows with exactly these columns, cast to their declared types; null where the file lacks one.
+
+    Raises
+    ------
+    ContractError
+        If a value doesn't fit its declared type.
+    """
     schema = pa.schema([(name, STAMPS.column(name).dtype) for name in columns])
-    parts = [schema.empty_table()]
-    for batch in fragment.batches(columns, rows=_READ_ROWS):
-        there = {name: _cast(batch.column(name), schema.field(name).type, fragment) for name in batch.schema.names}
-        parts.append(
-            pa.table([there.get(name, pa.nulls(batch.num_rows, schema.field(name).type)) for name in columns], schema)
-        )
-    fragment.must_still_be(identity)
-    return pa.concat_tables(parts), identity
+    there = {name: _cast(batch.column(name), schema.field(name).type, fragment) for name in batch.schema.names}
+    return pa.table([there.get(name, pa.nulls(batch.num_rows, schema.field(name).type)) for name in columns], schema)
 
 
 def _cast(values: pa.Array, dtype: pa.DataType, fragment: Fragment) -> pa.Array:
@@ -144,23 +82,33 @@ def _cast(values: pa.Array, dtype: pa.DataType, fragment: Fragment) -> pa.Array:
     return pc.if_else(pc.is_nan(cast), None, cast) if pa.types.is_floating(dtype) else cast
 
 
-def _judge(table: pa.Table, key_hash: NDArray[np.uint64], label: NDArray[np.int8]) -> dict[int, Quarantine]:
-    """Verdicts by row; where more than one applies, the first of this order stands."""
+def judge(table: pa.Table, key_hash: NDArray[np.uint64], label: NDArray[np.int8]) -> dict[int, Quarantine]:
+    """Row to why it isn't stored; a row that isn't in it goes on. Where more than one reason applies, the first stands.
+
+    Parameters
+    ----------
+    table : pa.Table
+        All rows of any key that is in it, columns as declared.
+    key_hash : (n, 2) uint64 array
+        Zero where the key is null.
+    label : (n,) int8 array
+        -1 where there is none.
+    """
     verdicts: dict[int, Quarantine] = {}
     quality, keys, models = table["cutout_ok"], table["task_id"], table["lens_model"]
     not_ok = pc.fill_null(pc.not_equal(quality, 1), True)
-    for row in _where(not_ok):
-        verdicts[row] = Quarantine(Reason.CUTOUT_NOT_OK, f"cutout_ok is {quality[row].as_py()}")
-    for row in _where(pc.fill_null(pc.equal(keys, ""), True)):
-        verdicts.setdefault(row, Quarantine(Reason.NULL_KEY, f"task_id is {keys[row].as_py()!r}"))
+    for row, value in _where(not_ok, quality):
+        verdicts[row] = Quarantine(Reason.CUTOUT_NOT_OK, f"cutout_ok is {value}")
+    for row, key in _where(pc.fill_null(pc.equal(keys, ""), True), keys):
+        verdicts.setdefault(row, Quarantine(Reason.NULL_KEY, f"task_id is {key!r}"))
     for row, n_copies in _repeated(key_hash):
         verdicts.setdefault(row, Quarantine(Reason.DUPLICATE_KEY, f"{n_copies} rows have this task_id"))
-    for row in np.flatnonzero(label < 0).tolist():
-        verdicts.setdefault(row, Quarantine(Reason.UNKNOWN_LABEL, f"lens_model is {models[row].as_py()!r}"))
+    for row, model in _where(pa.array(label < 0), models):
+        verdicts.setdefault(row, Quarantine(Reason.UNKNOWN_LABEL, f"lens_model is {model!r}"))
     for column in STAMPS.columns:
         if column.name in table.column_names and column.name not in _JUDGED_APART:
-            for row in _where(_breaks(table[column.name], column)):
-                detail = f"{column.name} is {table[column.name][row].as_py()}{_allowed(column)}"
+            for row, value in _where(_breaks(table[column.name], column), table[column.name]):
+                detail = f"{column.name} is {value}{_allowed(column)}"
                 verdicts.setdefault(row, Quarantine(Reason.BAD_VALUE, detail))
     return verdicts
 
@@ -193,25 +141,7 @@ def _allowed(column: Column) -> str:
     return f", allowed are {low} to {high} {column.unit}".rstrip() + null if is_number else null
 
 
-def _with_galaxies(table: pa.Table, verdicts: dict[int, Quarantine], match_arcsec: float) -> pa.Table:
-    """Complete galaxy_id over the rows that are still in, and refuse those that have neither name nor position."""
-    alive = np.ones(table.num_rows, dtype=bool)
-    alive[list(verdicts)] = False
-    rows = np.flatnonzero(alive)
-    some = table.take(pa.array(rows))
-    named = some["galaxy_id"] if "galaxy_id" in table.column_names else None
-    ra, dec = (some[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
-    found = galaxy_ids(named, ra, dec, match_arcsec)
-    for row in rows[found.is_null().to_numpy(zero_copy_only=False)].tolist():
-        verdicts[row] = Quarantine(Reason.NO_GALAXY, "galaxy_id, ra or dec is null")
-    place = np.full(table.num_rows, -1, dtype=np.int64)
-    place[rows] = np.arange(len(rows))
-    complete = found.take(pa.array(place, mask=place < 0))
-    if named is not None:
-        table = table.drop_columns(["galaxy_id"])
-    return table.append_column("galaxy_id", complete)
-
-
-def _where(mask: pa.ChunkedArray) -> list[int]:
-    found: list[int] = np.flatnonzero(mask.to_numpy()).tolist()
-    return found
+def _where(mask: pa.Array | pa.ChunkedArray, values: pa.ChunkedArray) -> list[tuple[int, object]]:
+    """Rows that a mask names, each with its value."""
+    found = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+    return list(zip(found.tolist(), values.take(pa.array(found)).to_pylist(), strict=True))

@@ -6,6 +6,7 @@ Belongs here: reading a committed store. Making one is in `ingest.py`, the file 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import StorageError, first_few
+from lens_pipeline.stamps.gather import Joined, aligned
+from lens_pipeline.stamps.places import read_places
 from lens_pipeline.stamps.segments import map_segment, segment_name, stats_name
 from lens_pipeline.storage.publication import Publication
 
@@ -51,31 +54,32 @@ class StampStore:
 
     Attributes
     ----------
-    segment_of, row_of : (n_rows,) arrays
-        Segment, and row within it, of each logical number.
+    pixels, stats : Joined
+        Of all segments: rows (band, y, x) float16, and (band, 2) float32 median and MAD, by place; mapped read-only.
+    place : (n_rows,) int32 array, int64 in a store of more than 2**31 places
+        Place of each logical number, counted over all segments. A place that no row owns is a hole and is never read.
     """
 
     publication: Publication
     contract: DatasetContract
-    pixels: tuple[Halves, ...]
-    stats: tuple[Floats, ...]
-    segment_of: NDArray[np.int32]
-    row_of: NDArray[np.int64]
+    pixels: Joined
+    stats: Joined
+    place: NDArray[np.signedinteger[Any]]
 
     @classmethod
     def open(cls, publication: Publication) -> "StampStore":
         """Open a committed store, checking every header and size; hashing every byte is for `verify`.
 
+        The index is streamed: what stays in memory is four bytes a row.
+
         Raises
         ------
         StorageError
-            If a segment is missing, damaged in its header, of the wrong size, or the index points outside.
+            If a segment is missing, damaged in its header, of the wrong size, or the index points outside, twice at the
+            same place, or leaves more or fewer places empty than the store says of itself.
         """
         publication.fetch()
         contract = DatasetContract.model_validate(publication.attributes["dataset_contract"])
-        places = publication.read_table(columns=["logical", "segment", "segment_row"])
-        segment_of = places["segment"].to_numpy().astype(np.int32, copy=False)
-        row_of = places["segment_row"].to_numpy().astype(np.int64, copy=False)
         mapped = [
             map_segment(
                 publication.path(segment_name(segment), verify=False),
@@ -84,14 +88,14 @@ class StampStore:
             )
             for segment in range(publication.attributes["n_segments"])
         ]
-        _must_point_inside(places, [len(pixels) for pixels, _ in mapped], publication)
+        pixels = Joined([pixels for pixels, _ in mapped], contract.stamp_shape, np.float16)
+        stats = Joined([stats for _, stats in mapped], (len(contract.bands), 2), np.float32)
         return cls(
             publication=publication,
             contract=contract,
-            pixels=tuple(pixels for pixels, _ in mapped),
-            stats=tuple(stats for _, stats in mapped),
-            segment_of=segment_of,
-            row_of=row_of,
+            pixels=pixels,
+            stats=stats,
+            place=read_places(publication, pixels.starts),
         )
 
     @property
@@ -102,7 +106,7 @@ class StampStore:
     @property
     def n_rows(self) -> int:
         """Stored rows; logical numbers are 0 to n_rows - 1."""
-        return len(self.row_of)
+        return len(self.place)
 
     @cached_property
     def index(self) -> pa.Table:
@@ -117,10 +121,15 @@ class StampStore:
         """Allocate a buffer of n rows to `take` into, again and again."""
         n_bands = len(self.contract.bands)
         return Rows(
-            pixels=np.empty((n, *self.contract.stamp_shape), np.float16),
+            pixels=aligned((n, *self.contract.stamp_shape), np.float16),
             median=np.empty((n, n_bands), np.float32),
             mad=np.empty((n, n_bands), np.float32),
         )
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's pixels, medians and MADs."""
+        return 2 * int(np.prod(self.contract.stamp_shape)) + 8 * len(self.contract.bands)
 
     def take(self, logical: Logical, out: Rows | None = None) -> Rows:
         """Gather rows by logical number, in the order given.
@@ -137,32 +146,48 @@ class StampStore:
         IndexError
             If a number is outside the store.
         ValueError
-            If `out` has another number of rows.
+            If `out` has another number of rows, dtype or order.
+        """
+        places = self.places_of(logical)
+        out = self.empty(len(places)) if out is None else out
+        if len(out) != len(places):
+            raise ValueError(
+                f"{len(places)} rows don't go into a buffer of {len(out)}; hand in buffer.head({len(places)})"
+            )
+        self.pixels.take(places, out.pixels)
+        self.take_stats(places, out)
+        return out
+
+    def expect(self, logical: Logical) -> None:
+        """Hear which rows will be taken soon (see `RowSource`); rows that are mapped need no preparation."""
+
+    def take_stats(self, places: Logical, out: Rows) -> None:
+        """Gather medians and MADs alone, by place, into rows."""
+        stats = np.empty((len(places), *self.stats.row_shape), np.float32)
+        self.stats.take(places, stats)
+        out.median[:], out.mad[:] = stats[..., 0], stats[..., 1]
+
+    def mads(self, logical: Logical) -> Floats:
+        """Raw MADs (n, band) of some rows, in the contract's unit, without reading a pixel."""
+        places = self.places_of(logical)
+        stats = np.empty((len(places), *self.stats.row_shape), np.float32)
+        self.stats.take(places, stats)
+        return stats[..., 1]
+
+    def places_of(self, logical: Logical) -> Logical:
+        """Return where rows lie, counted over all segments.
+
+        Raises
+        ------
+        IndexError
+            If a number is outside the store.
         """
         logical = np.asarray(logical)
         if logical.size and not (logical.min() >= 0 and logical.max() < self.n_rows):
             raise IndexError(
                 f"rows {logical.min()} to {logical.max()} were asked for, the store has 0 to {self.n_rows - 1}"
             )
-        out = self.empty(len(logical)) if out is None else out
-        if len(out) != len(logical):
-            raise ValueError(
-                f"{len(logical)} rows don't go into a buffer of {len(out)}; hand in buffer.head({len(logical)})"
-            )
-        rows = self.row_of[logical]
-        if len(self.pixels) == 1:
-            # mode="clip" spares numpy a copy of the whole batch; the numbers were checked above.
-            np.take(self.pixels[0], rows, axis=0, out=out.pixels, mode="clip")
-            stats = self.stats[0][rows]
-            out.median[:], out.mad[:] = stats[..., 0], stats[..., 1]
-            return out
-        segments = self.segment_of[logical]
-        for segment in np.unique(segments):
-            where = np.flatnonzero(segments == segment)
-            out.pixels[where] = self.pixels[segment][rows[where]]
-            stats = self.stats[segment][rows[where]]
-            out.median[where], out.mad[where] = stats[..., 0], stats[..., 1]
-        return out
+        return self.place[logical].astype(np.int64, copy=False)
 
 
 def verify(publication: Publication) -> list[str]:
@@ -196,22 +221,4 @@ def refuse_damaged(publication: Publication) -> None:
         raise StorageError(
             f"stamp_store {publication.version} is not what was published, in {len(problems):,} places: "
             f"{first_few(problems, 3)} Nothing was trained or scored."
-        )
-
-
-def _must_point_inside(places: pa.Table, lengths: Sequence[int], publication: Publication) -> None:
-    logical = places["logical"].to_numpy()
-    segment = places["segment"].to_numpy().astype(np.int64)
-    row = places["segment_row"].to_numpy()
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    sound = np.array_equal(logical, np.arange(len(logical))) and len(logical) == starts[-1]
-    if sound and len(logical):
-        sound = bool(segment.min() >= 0 and segment.max() < len(lengths) and row.min() >= 0)
-    if sound and len(logical):
-        inside = row < np.asarray(lengths)[segment]
-        sound = bool(inside.all() and np.bincount(starts[segment] + row, minlength=len(logical)).max() == 1)
-    if not sound:
-        raise StorageError(
-            f"the index of stamp_store {publication.version} and its {len(lengths)} segments of {starts[-1]:,} rows don't "
-            "belong together: a row without a place, or a place without a row. Materialize stamp_store again."
         )

@@ -1,14 +1,17 @@
-"""The second pass of ingest, cut into units that know nothing of one another and run side by side.
+"""The second pass of ingest: blobs decoded in units that know nothing of one another, and a journal of those that are done.
 
-Belongs here: decoding one unit, and the pool. A unit is a pure function of a few row groups of one fragment; the only thing
-it touches is its own rows' places in the segments.
+Belongs here: decoding one unit, the pool, and when a unit counts as done. A unit is a pure function of a few row groups of
+one fragment; all it touches is its own rows' places in the segments.
 """
 
+import contextlib
 import hashlib
+import itertools
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +20,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.stamps.buckets import HASH_BYTES
 from lens_pipeline.stamps.decode import Decoded, decode_batch
 from lens_pipeline.stamps.fragments import BLOB, Fragment, Fragments
-from lens_pipeline.stamps.placing import RowWriter
-from lens_pipeline.stamps.reasons import Quarantine
-from lens_pipeline.stamps.rows import HASH_BYTES
+from lens_pipeline.stamps.journal import Journal
+from lens_pipeline.stamps.placing import RowWriter, make_durable
+from lens_pipeline.stamps.plan import Plan, read_places
 from lens_pipeline.stamps.segments import SegmentLayout
+from lens_pipeline.storage.progress import progress
 
 # Inflating, summarising, hashing and writing all let go of the interpreter's lock, so a few threads scale and start at once;
 # beyond that the parsing between them, which doesn't, would have them queue.
 _MOST_THREADS = 4
-_UNIT_ROWS = 2048
+UNIT_ROWS = 2048
+# Finished units that a crash may cost, in seconds of work.
+_SYNC_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -38,17 +45,15 @@ class Unit:
     ----------
     first_row : int
         Of the unit, counted over all fragments.
-    place : (n,) int64 array
-        Where each of its rows goes; -1 for rows that are not to be decoded.
     """
 
     fragment: Fragment
     row_groups: tuple[int, ...]
     first_row: int
-    place: NDArray[np.int64]
+    n_rows: int
+    folder: Path
     contract: DatasetContract
     layout: SegmentLayout
-    folder: Path
     batch_rows: int
 
 
@@ -58,14 +63,38 @@ class UnitResult:
 
     Attributes
     ----------
-    pixel_hash : (n, 16) uint8 array
-        BLAKE2b-128 of each row's float32 pixels, little-endian (band, y, x); zero where none was decoded.
-    verdicts : dict
-        Row of the unit to why it was refused.
+    n_decoded : int
+        Rows that were looked at, good or not.
+    n_bytes : int
+        Bytes of their blobs.
+    refused : list of (place, reason, detail)
+        Those that are not good.
     """
 
-    pixel_hash: NDArray[np.uint8]
-    verdicts: dict[int, Quarantine]
+    n_decoded: int
+    n_bytes: int
+    refused: list[tuple[int, str, str]]
+
+
+@dataclass
+class Decoding:
+    """What was decoded by this run, and by runs before it that were interrupted.
+
+    Attributes
+    ----------
+    n_resumed, n_decoded : int
+        Stamps that runs before it had decoded, and that this run did.
+    blob_bytes : int
+        Of the blobs of all of them.
+    seconds, bytes_read : float, int
+        Of this run alone.
+    """
+
+    n_resumed: int = 0
+    n_decoded: int = 0
+    blob_bytes: int = 0
+    bytes_read: int = 0
+    seconds: float = 0.0
 
 
 def available_cpus() -> int:
@@ -73,40 +102,80 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cut_into_units(
-    fragments: Fragments, place: NDArray[np.int64], layout: SegmentLayout, folder: Path, batch_rows: int
-) -> list[Unit]:
-    """Cut all fragments into units of a few thousand rows, at the borders of row groups."""
-    units = []
-    first_row = 0
-    for fragment in fragments.fragments:
-        groups: list[int] = []
-        n_rows = 0
-        lengths = fragment.row_groups()
-        for group, length in enumerate(lengths):
-            groups.append(group)
-            n_rows += length
-            if n_rows >= _UNIT_ROWS or group == len(lengths) - 1:
-                part = place[first_row : first_row + n_rows]
-                units.append(
-                    Unit(fragment, tuple(groups), first_row, part, fragments.contract, layout, folder, batch_rows)
-                )
-                first_row, groups, n_rows = first_row + n_rows, [], 0
-    return units
+def decode_all(
+    fragments: Fragments, plan: Plan, layout: SegmentLayout, batch_rows: int, workers: int, journal: Journal
+) -> Decoding:
+    """Decode every row that has a place, but for the units that the journal names.
 
-
-def run_units(units: Sequence[Unit], workers: int) -> Iterator[tuple[Unit, UnitResult]]:
-    """Run units side by side and yield each with its result, in order.
-
-    The first unit that fails ends it: units not begun are dropped, its error is raised.
+    The first unit that fails ends it: units not begun are dropped, those that are done are kept, its error is raised.
     """
-    n = max(1, min(workers, len(units)))
-    if n == 1:
-        yield from ((unit, decode_unit(unit)) for unit in units)
+    began = time.monotonic()
+    done: set[tuple[int, int]] = set()
+    decoding = Decoding()
+    for entry in journal:
+        done.add((entry["first_row"], entry["n_rows"]))
+        decoding.n_resumed += entry["n_decoded"]
+        decoding.blob_bytes += entry["n_bytes"]
+    units = (
+        unit
+        for unit in _cut_into_units(fragments, plan.folder, layout, batch_rows)
+        if (unit.first_row, unit.n_rows) not in done
+    )
+    finished: list[dict[str, object]] = []
+
+    def settle() -> None:
+        make_durable(plan.folder, layout, plan.n_places)
+        journal.append(finished)
+        finished.clear()
+
+    with progress("decoding", plan.n_places) as bar:
+        bar.advance(decoding.n_resumed)
+        settled = time.monotonic()
+        try:
+            for unit, result in run_units(units, workers):
+                finished.append(
+                    {
+                        "first_row": unit.first_row,
+                        "n_rows": unit.n_rows,
+                        "n_decoded": result.n_decoded,
+                        "n_bytes": result.n_bytes,
+                        "refused": result.refused,
+                    }
+                )
+                decoding.n_decoded += result.n_decoded
+                decoding.bytes_read += result.n_bytes
+                bar.advance(result.n_decoded)
+                if time.monotonic() - settled > _SYNC_EVERY_S:
+                    settle()
+                    settled = time.monotonic()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                settle()
+            raise
+        if finished:
+            settle()
+    decoding.blob_bytes += decoding.bytes_read
+    decoding.seconds = time.monotonic() - began
+    return decoding
+
+
+def run_units(units: Iterable[Unit], workers: int) -> Iterator[tuple[Unit, UnitResult]]:
+    """Run units side by side and yield each with its result, as they end."""
+    coming = iter(units)
+    first = list(itertools.islice(coming, 2))
+    coming = itertools.chain(first, coming)
+    if workers == 1 or len(first) < 2:
+        yield from ((unit, decode_unit(unit)) for unit in coming)
         return
-    pool = _pool(n, in_threads=workers <= _MOST_THREADS)
+    pool = _pool(workers)
+    running: dict[Future[UnitResult], Unit] = {}
     try:
-        yield from zip(units, pool.map(decode_unit, units), strict=True)
+        for unit in coming:
+            running[pool.submit(decode_unit, unit)] = unit
+            if len(running) >= 2 * workers:
+                yield from _ended(running)
+        while running:
+            yield from _ended(running)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -119,25 +188,53 @@ def decode_unit(unit: Unit) -> UnitResult:
     StorageError
         If the fragment is damaged or has other rows than it had.
     """
-    room = Decoded.room_for(min(unit.batch_rows, len(unit.place)), unit.contract)
-    pixel_hash = np.zeros((len(unit.place), HASH_BYTES), dtype=np.uint8)
-    verdicts: dict[int, Quarantine] = {}
-    start = 0
+    places = read_places(unit.folder, unit.first_row, unit.n_rows)
+    room = Decoded.room_for(min(unit.batch_rows, unit.n_rows), unit.contract)
+    refused: list[tuple[int, str, str]] = []
+    start = n_decoded = n_bytes = 0
     with RowWriter(unit.folder, unit.layout) as writer:
         for batch in unit.fragment.batches([BLOB], rows=unit.batch_rows, row_groups=unit.row_groups):
-            wanted = np.flatnonzero(unit.place[start : start + batch.num_rows] >= 0)
-            rows = (start + wanted).tolist()
-            blobs = _blobs(batch.column(0), wanted)
-            found = decode_batch(blobs, unit.contract, room)
-            for slot, (row, verdict) in enumerate(zip(rows, found, strict=True)):
-                if verdict is not None:
-                    verdicts[row] = verdict
-                    continue
-                digest = hashlib.blake2b(room.pixels[slot].data, digest_size=HASH_BYTES).digest()
-                pixel_hash[row] = np.frombuffer(digest, np.uint8)
-                writer.write(int(unit.place[row]), room.half[slot].data.cast("B"), room.stats[slot].data.cast("B"))
+            here = places[start : start + batch.num_rows]
             start += batch.num_rows
-    return UnitResult(pixel_hash, verdicts)
+            wanted = np.flatnonzero(here >= 0)
+            blobs = _blobs(batch.column(0), wanted)
+            n_decoded += len(blobs)
+            n_bytes += sum(len(blob) for blob in blobs if blob is not None)
+            verdicts = decode_batch(blobs, unit.contract, room)
+            for slot, (place, verdict) in enumerate(zip(here[wanted].tolist(), verdicts, strict=True)):
+                if verdict is not None:
+                    refused.append((place, verdict.reason.value, verdict.detail))
+                    continue
+                pixels = room.half[slot].data.cast("B")
+                digest = hashlib.blake2b(pixels, digest_size=HASH_BYTES).digest()
+                writer.write(place, pixels, room.stats[slot].data.cast("B"), digest)
+    return UnitResult(n_decoded, n_bytes, refused)
+
+
+def _cut_into_units(fragments: Fragments, folder: Path, layout: SegmentLayout, batch_rows: int) -> Iterator[Unit]:
+    """Cut fragments into units of a few thousand rows at the borders of row groups, leaving out what needs no decoding."""
+    first_row = 0
+    for fragment in fragments.fragments:
+        if not (read_places(folder, first_row, fragment.n_rows) >= 0).any():
+            first_row += fragment.n_rows
+            continue
+        groups: list[int] = []
+        n_rows = 0
+        lengths = fragment.row_groups()
+        for group, length in enumerate(lengths):
+            groups.append(group)
+            n_rows += length
+            if n_rows >= UNIT_ROWS or group == len(lengths) - 1:
+                if (read_places(folder, first_row, n_rows) >= 0).any():
+                    yield Unit(
+                        fragment, tuple(groups), first_row, n_rows, folder, fragments.contract, layout, batch_rows
+                    )
+                first_row, groups, n_rows = first_row + n_rows, [], 0
+
+
+def _ended(running: dict[Future[UnitResult], Unit]) -> Iterator[tuple[Unit, UnitResult]]:
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        yield running.pop(future), future.result()
 
 
 def _blobs(column: pa.Array, wanted: NDArray[np.int64]) -> list[bytes | None]:
@@ -146,8 +243,8 @@ def _blobs(column: pa.Array, wanted: NDArray[np.int64]) -> list[bytes | None]:
     return blobs
 
 
-def _pool(n: int, *, in_threads: bool) -> Executor:
-    if in_threads:
+def _pool(n: int) -> Executor:
+    if n <= _MOST_THREADS:
         return ThreadPoolExecutor(max_workers=n)
     # Forking a process that has threads (the orchestrator's, Arrow's) can hang.
     return ProcessPoolExecutor(max_workers=n, mp_context=multiprocessing.get_context("spawn"))

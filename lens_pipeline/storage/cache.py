@@ -5,18 +5,17 @@ what it needs next. What doesn't fit passes through a temporary file, the same b
 object was replaced (and nobody has it open), or by `prune`. The folder must be on a disk of this machine, for its locks to hold.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lens_pipeline.contracts.errors import ConfigError, StorageError
+from lens_pipeline.contracts.errors import ConfigError
+from lens_pipeline.storage.atomic import disk_errors
 from lens_pipeline.storage.cache_account import Account
 from lens_pipeline.storage.cache_notes import Notes
 from lens_pipeline.storage.s3 import ObjectInfo, ObjectStore
@@ -145,18 +144,12 @@ class Cache:
 
     def _download(self, store: ObjectStore, info: ObjectInfo, sha256: str | None, place: Path) -> Lease:
         path = place / "object"
-        try:
+        stands = f"Nothing of it was kept; {_FOLDER} can name another folder."
+        with disk_errors(f"{info.address} ({info.size:,} bytes)", self.folder, stands=stands):
             found = store.download(info, path, sha256=sha256 or self._notes.recall(store, info))
             path.chmod(0o444)
             # Noted only by who has read it just so: a hash that somebody expects proves nothing of this ETag.
             self._notes.remember(store, info, found)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
-                raise
-            raise StorageError(
-                f"{info.address} ({info.size:,} bytes) can't be written to {self.folder}: {os.strerror(error.errno)}. "
-                f"Free some space ({shutil.disk_usage(self.folder).free / 1e9:.2f} GB left), or name another folder in {_FOLDER}."
-            ) from error
         return Lease(path, found)
 
     def _keep(self, stack: ExitStack, store: ObjectStore, info: ObjectInfo, fetched: Lease) -> Lease:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
+from lens_pipeline.storage.atomic import locked
+
 _LOCK = ".lock"
 _HASH = 64
 
@@ -58,7 +60,7 @@ class Account:
         Path or None
             None if the bytes don't fit.
         """
-        folder = None
+        folder, owner = None, os.getpid()
         with self._locked():
             if n_bytes is None or self._has_room(n_bytes, current):
                 folder = self.folder / "fetching" / f"{n_bytes or 0}-{os.getpid()}-{secrets.token_hex(8)}"
@@ -71,7 +73,9 @@ class Account:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            # Not by a process that was forked from its owner, and leaves what it inherited.
+            if os.getpid() == owner:
+                shutil.rmtree(folder, ignore_errors=True)
             lock.close()
 
     def keep(self, path: Path, sha256: str) -> BufferedReader | None:
@@ -152,8 +156,7 @@ class Account:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / _LOCK, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder):
             yield
 
 

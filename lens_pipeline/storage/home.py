@@ -4,18 +4,16 @@ HOME is a folder, or an s3:// address with a local folder that holds the same tr
 unfinished work stays.
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.errors import StorageError, first_few
-from lens_pipeline.storage.atomic import fsync_folder, safe_name, write_atomically
+from lens_pipeline.storage.atomic import disk_errors, fsync_folder, locked, safe_name, write_atomically
 from lens_pipeline.storage.manifest import MANIFEST_NAME
 from lens_pipeline.storage.publication import VERDICT_NAME, Publication
 from lens_pipeline.storage.remote import Remote, refuse_copies
@@ -174,7 +172,8 @@ class Home:
                     and (version in {event.version for event in events} if version else current_version(events))
                 }
             )
-        found = self.path.glob(f"*/{safe_name(asset, what='the name of an asset')}/*/{version or _CURRENT}")
+        wanted = safe_name(version, what="a version") if version else _CURRENT
+        found = self.path.glob(f"*/{safe_name(asset, what='the name of an asset')}/*/{wanted}")
         return sorted({path.parts[-4] for path in found})
 
     def assets(self) -> list[str]:
@@ -193,6 +192,11 @@ class Home:
         bool
             Whether it is now current. A red version stays readable by its id; if the same content was current, having
             passed under other settings, it is so no more, and readers are refused until a green version comes.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses. What was current stands, or the version is current, whole; concluding again mends it.
         """
         passed = all(check.passed or not check.blocking for check in checks)
         verdict = {"passed": passed, "checks": [asdict(check) for check in checks]}
@@ -201,13 +205,15 @@ class Home:
             self.remote.log.append(self.remote.shelf(shelf), publication.version, verdict)
             return passed
         content = json.dumps(verdict, indent=1, sort_keys=True, default=str).encode()
-        with _locked(shelf):
+        stands = f"It is committed as {publication.version}, and what readers get is whole, that version or the one before it."
+        with disk_errors(f"the verdict on {publication.asset}", shelf, stands=stands), locked(shelf):
+            # In this order a crash in between leaves nothing current that isn't green.
+            if not passed and self._is_current(publication):
+                (shelf / _CURRENT).unlink()
+                fsync_folder(shelf)
             write_atomically(publication.folder / VERDICT_NAME, content)
             if passed:
                 write_atomically(shelf / _CURRENT, json.dumps({"version": publication.version}).encode())
-            elif self._is_current(publication):
-                (shelf / _CURRENT).unlink()
-                fsync_folder(shelf)
         return passed
 
     @staticmethod
@@ -253,10 +259,3 @@ class Home:
         if not shelf.is_dir():
             return []
         return [path for path in shelf.iterdir() if path.is_dir() and not path.name.startswith(".")]
-
-
-@contextmanager
-def _locked(shelf: Path) -> Iterator[None]:
-    with open(shelf / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

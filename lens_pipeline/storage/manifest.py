@@ -3,10 +3,10 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
-from lens_pipeline.contracts.errors import first_few
+from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.storage.atomic import safe_name
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 1
@@ -72,7 +72,7 @@ class Manifest:
         Raises
         ------
         ValueError
-            If it isn't one of ours, or its content doesn't hash to the version it claims.
+            If it isn't one of ours, its content doesn't hash to the version it claims, or a file's name could leave its folder.
         """
         loaded = json.loads(content)
         if not isinstance(loaded, dict) or loaded.get("format") != FORMAT:
@@ -84,13 +84,22 @@ class Manifest:
             manifest = cls(**loaded)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a field is missing or unknown: {error}") from error
+        try:
+            for name in manifest.files:
+                published_name(name)
+        except StorageError as error:
+            raise ValueError(str(error)) from error
         if manifest.version != claimed:
             raise ValueError(f"its content hashes to {manifest.version}, not to {claimed}")
-        if outside := [name for name in manifest.files if not _stays_inside(name)]:
-            raise ValueError(f"it names files outside of the version's folder: {first_few(outside)}")
         return manifest
 
 
-def _stays_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return str(path) == name and not path.is_absolute() and ".." not in path.parts and name != "."
+def published_name(name: str) -> str:
+    """Return a file's name, relative to its version's folder, if it can't lead out of it.
+
+    Raises
+    ------
+    StorageError
+        If a part of it, between slashes, is no plain name.
+    """
+    return "/".join(safe_name(part, what="part of a published file's name") for part in name.split("/"))

@@ -5,7 +5,8 @@ Without page checksums most flipped bits pass unseen, and polars ignores them: t
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,9 @@ WRITE_OPTIONS: dict[str, Any] = {
 }
 
 
+ROW_GROUP_ROWS = 65_536
+
+
 def write_parquet(table: pa.Table, path: Path, **options: Any) -> None:
     """Write a table with page checksums; the same rows give the same bytes."""
     pq.write_table(table, path, **{**WRITE_OPTIONS, **options})
@@ -28,6 +32,44 @@ def write_parquet(table: pa.Table, path: Path, **options: Any) -> None:
 def parquet_writer(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
     """Open a writer that streams row groups with page checksums."""
     return pq.ParquetWriter(path, schema, **{**WRITE_OPTIONS, **options})
+
+
+class RowGroups:
+    """Writes a table piecemeal in row groups of one size, so that the bytes depend on the rows alone; a context manager.
+
+    Memory holds one row group and the piece handed in.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, rows: int = ROW_GROUP_ROWS) -> None:
+        self._writer = parquet_writer(path, schema)
+        self._rows = rows
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = 0
+        self.n_rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self._n_waiting:
+            self._write_group(self._n_waiting)
+        self._writer.close()
+
+    def write(self, rows: pa.Table) -> None:
+        """Add rows."""
+        self._waiting.append(rows)
+        self._n_waiting += rows.num_rows
+        self.n_rows += rows.num_rows
+        while self._n_waiting >= self._rows:
+            self._write_group(self._rows)
+
+    def _write_group(self, n: int) -> None:
+        """Write the first n of the waiting rows, in one piece: how they came must not show in the bytes."""
+        waiting = pa.concat_tables(self._waiting)
+        self._waiting, self._n_waiting = [waiting.slice(n)], self._n_waiting - n
+        self._writer.write_table(waiting.slice(0, n).combine_chunks(), row_group_size=self._rows)
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

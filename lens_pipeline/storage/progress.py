@@ -1,4 +1,4 @@
-"""A bar for long transfers, for a person at a terminal; logs and pipes get nothing."""
+"""How far long work has come: a bar on a terminal, nothing where nobody watches."""
 
 import io
 import sys
@@ -8,57 +8,78 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_WORTH_A_BAR = 64 << 20
+# Transfers of fewer bytes than this come and go without a bar.
+WORTH_A_BAR = 64 << 20
+_ONE_AT_A_TIME = threading.Lock()
 
 
-@contextmanager
-def progress(what: str, n_bytes: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr while so many bytes move, if that is a terminal and they are many.
-
-    Only the main thread shows one: where many threads transfer, who started them shows how they do together.
-
-    Yields
-    ------
-    callable
-        To be told how many bytes have moved in all.
-    """
-    if n_bytes < _WORTH_A_BAR or not sys.stderr.isatty() or not _in_main_thread():
-        yield lambda n_moved: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task(what, total=n_bytes)
-        yield lambda n_moved: bar.update(task, completed=n_moved)
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
-
-
-class ShownFile(io.FileIO):
-    """A file whose reader is shown how far it has come.
+class Bar:
+    """What a piece of work tells of itself; nobody may be listening.
 
     Parameters
     ----------
-    reached : callable
-        Told the position after every read.
+    update : callable, optional
+        Takes ``advance`` (so many more) or ``completed`` (so many in all).
     """
 
-    def __init__(self, path: Path, reached: Callable[[int], None]) -> None:
+    def __init__(self, update: Callable[..., None] | None = None) -> None:
+        self._update = update
+
+    def advance(self, n: int) -> None:
+        """Say that so many more are done."""
+        if self._update is not None:
+            self._update(advance=n)
+
+    def reach(self, n: int) -> None:
+        """Say how many are done in all; a transfer that begins anew goes back."""
+        if self._update is not None:
+            self._update(completed=n)
+
+
+@contextmanager
+def progress(what: str, total: int, *, is_bytes: bool = False, at_least: int = 0) -> Iterator[Bar]:
+    """Show a bar on standard error, if that is a terminal, the work is large, and no other bar is shown.
+
+    Parameters
+    ----------
+    total : int
+        Rows, or with `is_bytes` bytes, in all.
+    at_least : int
+        Totals below this are not worth a bar.
+    """
+    if total < at_least or not sys.stderr.isatty() or not _ONE_AT_A_TIME.acquire(blocking=False):
+        yield Bar()
+        return
+    try:
+        # Here and not at the top: most runs have no terminal.
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        counted = DownloadColumn() if is_bytes else MofNCompleteColumn()
+        columns = (TextColumn("{task.description}"), BarColumn(), counted, TimeRemainingColumn())
+        with Progress(*columns, console=Console(file=sys.stderr), transient=True) as shown:
+            task = shown.add_task(what, total=total)
+            yield Bar(lambda **changes: shown.update(task, **changes))
+    finally:
+        _ONE_AT_A_TIME.release()
+
+
+class ShownFile(io.FileIO):
+    """A file whose reader is shown how far it has come."""
+
+    def __init__(self, path: Path, bar: Bar) -> None:
         super().__init__(path, "rb")
-        self._reached = reached
+        self._bar = bar
 
     def read(self, size: int | None = -1, /) -> Any:
         """Read, and tell."""
         content = super().read(-1 if size is None else size)
-        self._reached(self.tell())
+        self._bar.reach(self.tell())
         return content

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from lens_pipeline.storage.progress import progress
+from lens_pipeline.storage.progress import WORTH_A_BAR, progress
 from lens_pipeline.storage.s3_address import Address, ObjectInfo
 from lens_pipeline.storage.s3_attempts import Attempts, DamagedError, ObjectChangedError
 
@@ -144,14 +144,14 @@ def _copy(body: Any, into: BinaryIO | None, name: str, size: int) -> tuple[str, 
     if into is not None:
         into.seek(0)
         into.truncate()
-    with progress(f"reading {name}", size) as reached:
+    with progress(f"reading {name}", size, is_bytes=True, at_least=WORTH_A_BAR) as bar:
         while piece := body.read(PIECE):
             sha256.update(piece)
             md5.update(piece)
             n_read += len(piece)
             if into is not None:
                 into.write(piece)
-            reached(n_read)
+            bar.reach(n_read)
     return sha256.hexdigest(), md5.hexdigest(), n_read
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_pipeline.contracts.errors import StorageError
-from lens_pipeline.storage.progress import ShownFile, progress
+from lens_pipeline.storage.progress import WORTH_A_BAR, ShownFile, progress
 from lens_pipeline.storage.s3_address import Address
 from lens_pipeline.storage.s3_reading import PIECE, etag_of, status_of
 
@@ -49,8 +49,8 @@ def put(client: Any, address: Address, content: bytes | Path, size: int, md5: by
     with contextlib.ExitStack() as stack:
         body: Any = content
         if isinstance(content, Path):
-            reached = stack.enter_context(progress(f"writing {address.name}", size))
-            body = stack.enter_context(ShownFile(content, reached))
+            bar = stack.enter_context(progress(f"writing {address.name}", size, is_bytes=True, at_least=WORTH_A_BAR))
+            body = stack.enter_context(ShownFile(content, bar))
         try:
             answer = client.put_object(
                 Bucket=address.bucket,

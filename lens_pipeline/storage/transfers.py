@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lens_pipeline.storage.manifest import FileEntry
-from lens_pipeline.storage.progress import progress
+from lens_pipeline.storage.progress import WORTH_A_BAR, progress
 
 _AT_A_TIME = 8
 
@@ -29,17 +29,16 @@ def in_parallel(title: str, files: Mapping[str, FileEntry], each: Callable[[str,
     """Call for every file, several at a time; the first error ends it. Long ones show a bar on a terminal."""
     if not files:
         return
-    n_moved = 0
+    n_bytes = sum(entry.size for entry in files.values())
     with (
-        progress(title, sum(entry.size for entry in files.values())) as reached,
+        progress(title, n_bytes, is_bytes=True, at_least=WORTH_A_BAR) as bar,
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
         waiting = {pool.submit(each, name, entry): entry for name, entry in files.items()}
         try:
             for done in as_completed(waiting):
                 done.result()
-                n_moved += waiting[done].size
-                reached(n_moved)
+                bar.advance(waiting[done].size)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

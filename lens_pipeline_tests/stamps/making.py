@@ -93,10 +93,12 @@ def publish_stamps(
         return staging.commit()
 
 
-def make_store(home: Home, stamps: Publication, **settings: Any) -> tuple[Publication, StoreResult]:
+def make_store(
+    home: Home, stamps: Publication, *, previous: Publication | None = None, **settings: Any
+) -> tuple[Publication, StoreResult]:
     """Build and commit a store."""
     with home.stage("tried", "stamp_store", inputs=[stamps]) as staging:
-        result = build_store(StoreConfig(**{"workers": 1, **settings}), stamps, staging)
+        result = build_store(StoreConfig(**{"workers": 1, **settings}), stamps, staging, previous)
         return staging.commit(), result
 
 

@@ -2,11 +2,12 @@
 
 import io
 import struct
+import sys
 import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
-from typing import IO, Any
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,54 +19,9 @@ from lens_pipeline.stamps.decode import Decoded, Stamp, decode_batch, decode_blo
 from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.stamps.reasons import Quarantine, Reason
 from lens_pipeline_tests.stamps.making import OTHER_SURVEY, SMALL, Pixels, pixels_of
-
-PIXELS = pixels_of(0)
-BANDS = dict(zip(SMALL.members, PIXELS, strict=True))
-
-
-def savez(arrays: dict[str, Any], *, compressed: bool = True) -> bytes:
-    file = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(file, **arrays)
-    return file.getvalue()
-
-
-def npy(array: Any, **options: Any) -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.asanyarray(array), **options)
-    return file.getvalue()
-
-
-def zipped(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED, comment: bytes = b"") -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as archive:
-        for name, content in members:
-            archive.writestr(name, content)
-        archive.comment = comment
-    return file.getvalue()
-
-
-def members(**changes: Any) -> list[tuple[str, bytes]]:
-    return [(f"{name}.npy", changes.get(name, npy(band))) for name, band in BANDS.items()]
-
-
-class Pipe(io.RawIOBase):
-    """A file that can't be sought, as when numpy writes to a pipe: it puts sizes behind the data."""
-
-    def __init__(self) -> None:
-        self.content = b""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, piece: Any) -> int:
-        self.content += bytes(piece)
-        return len(piece)
-
-
-def savez_to_pipe(arrays: dict[str, Any]) -> bytes:
-    pipe: IO[bytes] = Pipe()  # type: ignore[assignment]
-    np.savez_compressed(pipe, **arrays)
-    return pipe.content  # type: ignore[attr-defined, no-any-return]
+from lens_pipeline_tests.stamps.npz_variants import BANDS, PIXELS, arrays_of, savez, savez_to_pipe, zipped
+from reliability.npz_writer import STORED as STORED_METHOD
+from reliability.npz_writer import Entry, Zip, npy
 
 
 def reason(blob: bytes | None, contract: DatasetContract = SMALL) -> str:
@@ -103,24 +59,6 @@ def test_pixels_of_another_type_or_shape_are_not_written() -> None:
         encode_stamp(PIXELS[:, :, :7], SMALL)
 
 
-def aligned_to(alignment: int) -> bytes:
-    """One band as an older numpy wrote it: the header padded to another multiple."""
-    text = npy(PIXELS[0])[10:128].rstrip()
-    padded = text.ljust(-(-(11 + len(text)) // alignment) * alignment - 11) + b"\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(padded)) + padded + PIXELS[0].tobytes()
-
-
-@pytest.mark.parametrize(
-    "blob",
-    [zipped(members()[::-1]), savez_to_pipe(BANDS), zipped(members(image_g=aligned_to(16)))],
-    ids=["members in another order", "sizes behind the data", "a header of another length"],
-)
-def test_other_forms_that_numpy_writes_or_wrote_are_read(blob: bytes) -> None:
-    verdict = decode_blob(blob, SMALL)
-    assert isinstance(verdict, Stamp)
-    assert verdict.pixels.tobytes() == PIXELS.tobytes()
-
-
 def with_central(blob: bytes, change: Callable[[bytearray, list[int]], None]) -> bytes:
     """Change directory entries, whose offsets are handed to `change`."""
     damaged = bytearray(blob)
@@ -139,9 +77,9 @@ def one_record_for_all(damaged: bytearray, places: list[int]) -> None:
 
 def quoted_overlap() -> bytes:
     """A zip whose first member, stored, contains the whole record of the second (a quoted overlap, as in zip bombs)."""
-    inner = zipped(members()[1:2], zipfile.ZIP_STORED)
+    inner = zipped(arrays_of()[1:2], zipfile.ZIP_STORED)
     inner_record = inner[: inner.index(b"PK\x01\x02")]
-    outer = zipped([("image_g.npy", inner_record), *members()[1:]], zipfile.ZIP_STORED)
+    outer = zipped([("image_g.npy", inner_record), *arrays_of()[1:]], zipfile.ZIP_STORED)
     inside = outer.index(inner_record, 1)
     return with_central(outer, lambda d, p: d.__setitem__(slice(p[1] + 42, p[1] + 46), struct.pack("<I", inside)))
 
@@ -164,96 +102,40 @@ def junk_in_the_directory(blob: bytes) -> bytes:
     return blob[:-22] + b"junk" + blob[-22:-10] + struct.pack("<I", size + 4) + blob[-6:]
 
 
-def behind_junk(content: list[tuple[str, bytes]]) -> bytes:
-    """A zip that begins after four bytes, and says so."""
-    file = io.BytesIO()
-    file.write(b"junk")
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in content:
-            archive.writestr(name, data)
-    return file.getvalue()
-
-
-def encrypted(damaged: bytearray, places: list[int]) -> None:
-    damaged[places[0] + 8] |= 1
-    damaged[6] |= 1
-
-
-STORED = zipped(members(), zipfile.ZIP_STORED)
-DUPLICATED = zipped([*members(), ("image_G.npy", npy(PIXELS[0]))]).replace(b"image_G", b"image_g")
+STORED = zipped(arrays_of(), zipfile.ZIP_STORED)
 NAN = PIXELS[0].copy()
 NAN[3, 3] = np.nan
-INF = PIXELS[0].copy()
-INF[0, 0] = -np.inf
-BRIGHT = PIXELS[0].copy()
-BRIGHT[7, 7] = 65_505
-MASKED = PIXELS[0].copy()
-MASKED[:5] = 0
 
 
 @pytest.mark.parametrize(
     ("blob", "wanted"),
     [
         (None, "null_blob"),
-        (b"", "not_a_zip"),
         (b"\x93NUMPY" + bytes(900), "not_a_zip"),
-        (STORED + b"\0", "not_a_zip"),
-        (zipped(members(), comment=b"hello"), "not_a_zip"),
-        (b"junk" + STORED, "bad_zip"),
-        (bytes(200_000), "too_large"),
-        (savez({name: BANDS[name] for name in SMALL.members[:2]}), "missing_member"),
-        (savez({**BANDS, "image_i": PIXELS[0]}), "extra_member"),
         (savez({**BANDS, **{f"x{i}": np.zeros(1) for i in range(80)}}), "extra_member"),
-        (zipped([(name.removesuffix(".npy"), content) for name, content in members()]), "missing_member"),
-        (DUPLICATED, "duplicate_member"),
         (with_central(STORED, one_record_for_all), "bad_zip"),
         (quoted_overlap(), "overlapping_members"),
         (with_central(STORED, one_member_too_many), "bad_zip"),
         (with_central(STORED, claim_size(388)), "bad_zip"),
-        (with_central(zipped(members()), claim_size(388)), "bad_deflate"),
         (junk_in_the_directory(STORED), "bad_zip"),
-        (behind_junk(members()), "bad_zip"),
-        (with_central(STORED, encrypted), "unsupported_zip"),
-        (zipped(members(), zipfile.ZIP_LZMA), "unsupported_zip"),
-        (zipped(members(), zipfile.ZIP_BZIP2), "unsupported_zip"),
-        (zipped(members(image_g=b"rubbish")), "bad_npy_header"),
-        (zipped(members(image_g=npy(PIXELS[0], version=(2, 0)))), "bad_npy_header"),
-        (zipped(members(image_g=npy(PIXELS[0])[:-4])), "bad_npy_header"),
-        (zipped(members(image_g=npy(PIXELS[0]) + b"more")), "bad_npy_header"),
-        (savez({**BANDS, "image_r": np.array([{"a": 1}], dtype=object)}), "pickled_object"),
-        (savez({**BANDS, "image_r": PIXELS[1].astype(">f4")}), "wrong_dtype"),
-        (savez({**BANDS, "image_r": PIXELS[1].astype("f8")}), "wrong_dtype"),
-        (savez({**BANDS, "image_r": PIXELS[1].view("i4")}), "wrong_dtype"),
-        (savez({**BANDS, "image_r": np.zeros(8, dtype=[("a", "<f4"), ("b", "<f4")])}), "wrong_dtype"),
-        (savez({**BANDS, "image_r": PIXELS[1][:, :7]}), "wrong_shape"),
-        (savez({**BANDS, "image_r": PIXELS[1].reshape(4, 16)}), "wrong_shape"),
-        (savez({**BANDS, "image_r": np.tile(PIXELS[1], (2, 2))}), "wrong_shape"),
-        (savez({**BANDS, "image_r": PIXELS[1].reshape(1, 8, 8)}), "wrong_shape"),
-        (savez({**BANDS, "image_r": np.asfortranarray(PIXELS[1])}), "fortran_order"),
-        (savez({**BANDS, "image_r": NAN}), "not_finite"),
-        (savez({**BANDS, "image_r": INF}), "not_finite"),
-        (savez({**BANDS, "image_r": BRIGHT}), "beyond_float16"),
-        (savez({**BANDS, "image_r": PIXELS[1] * np.float32(1e-6)}), "beyond_float16"),
-        (savez({**BANDS, "image_r": np.full((8, 8), 3, np.float32)}), "constant_band"),
-        (savez({**BANDS, "image_r": MASKED}), "zero_mad"),
     ],
-)  # fmt: skip
-def test_each_kind_of_bad_blob_has_its_reason(blob: bytes | None, wanted: str) -> None:
+)
+def test_a_zip_that_contradicts_itself_has_its_reason(blob: bytes | None, wanted: str) -> None:
     assert reason(blob) == wanted
 
 
 @pytest.mark.parametrize("kind", ["claims little", "claims much", "nested"])
 def test_a_bomb_is_refused_within_a_few_megabytes_and_milliseconds(kind: str) -> None:
     zeros = npy(np.zeros((4096, 4096), np.float32))
-    bomb = zipped(members(image_g=zeros))
+    bomb = zipped(arrays_of(image_g=zeros))
     if kind == "claims little":
         size = struct.pack("<I", 384)
         place = bomb.index(b"PK\x01\x02")
         bomb = bomb[:22] + size + bomb[26 : place + 24] + size + bomb[place + 28 :]
     if kind == "claims much":
-        bomb = with_central(zipped(members()), claim_size(1 << 30))
+        bomb = with_central(zipped(arrays_of()), claim_size(1 << 30))
     if kind == "nested":
-        bomb = zipped(members(image_g=bomb[:20_000]))
+        bomb = zipped(arrays_of(image_g=bomb[:20_000]))
     contract = SMALL if kind != "claims little" else DatasetContract()
     tracemalloc.start()
     began = time.process_time()
@@ -324,14 +206,14 @@ def test_any_edit_of_a_blob_gives_the_same_pixels_or_a_reason(edits: list[tuple[
 @given(st.binary(max_size=300))
 @settings(max_examples=200, deadline=None)
 def test_any_content_of_a_member_gives_a_reason(content: bytes) -> None:
-    assert reason(zipped(members(image_r=content))) != "read"
+    assert reason(zipped(arrays_of(image_r=content))) != "read"
 
 
 @given(st.text(alphabet="<>|f4i8O(),' :{}TrueFalsdcnotr_hp0123456789\n", max_size=90))
 @settings(max_examples=200, deadline=None)
 def test_any_npy_header_gives_a_reason(text: str) -> None:
     header = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
-    assert reason(zipped(members(image_r=header + PIXELS[1].tobytes()))) != "read"
+    assert reason(zipped(arrays_of(image_r=header + PIXELS[1].tobytes()))) != "read"
 
 
 def test_a_batch_keeps_the_order_and_one_bad_blob_harms_no_other() -> None:
@@ -357,3 +239,96 @@ def test_an_empty_batch_is_fine() -> None:
 
 def test_every_reason_says_what_it_means() -> None:
     assert all(reason.meaning and reason.value == reason.name.lower() for reason in Reason)
+
+
+def test_a_room_used_again_holds_nothing_of_the_batch_before() -> None:
+    draw = np.random.default_rng(0)
+    bad = [
+        b"bad",
+        None,
+        savez({**BANDS, "image_r": NAN}),
+        STORED[:-1],
+        savez({**BANDS, "image_z": np.ones((8, 8), "f4")}),
+    ]
+    room, kept = Decoded.room_for(12, SMALL), Decoded.room_for(12, SMALL)
+    for turn in range(30):
+        n = int(draw.integers(0, 13))
+        blobs = [bad[i] if i < len(bad) else encode_stamp(pixels_of(i + turn), SMALL) for i in draw.integers(0, 12, n)]
+        for ours, before in zip(_arrays(kept), _arrays(room), strict=True):
+            ours[:] = before
+        verdicts = decode_batch(blobs, SMALL, room)
+        for place, (blob, verdict) in enumerate(zip(blobs, verdicts, strict=True)):
+            alone = Decoded.room_for(1, SMALL)
+            assert decode_batch([blob], SMALL, alone) == [verdict]
+            assert all(
+                ours[place].tobytes() == its[0].tobytes()
+                for ours, its in zip(_arrays(room), _arrays(alone), strict=True)
+            )
+        assert all(
+            ours[n:].tobytes() == before[n:].tobytes()
+            for ours, before in zip(_arrays(room), _arrays(kept), strict=True)
+        )
+
+
+def _arrays(room: Decoded) -> tuple[np.ndarray, ...]:
+    return room.pixels, room.half, room.stats
+
+
+_PATHS = [
+    b"../../etc/passwd", b"/etc/passwd", b"/dev/zero", b"..\\..\\x.npy", b"C:\\x.npy", b"%2e%2e/x.npy", b"./image_g.npy",
+    b"image_g.npy\0/../x", "imagé_g.npy".encode(), "image\u0301_g.npy".encode(), b"~/x", b"$HOME/x", b"\xff\xfe", b"a/" * 2048,
+    b"file:///etc/passwd", b"|id", b"", b".", b"..", b"\n", b"image_g.npy/",
+]  # fmt: skip
+_opened: list[object] = []
+_watching = False
+
+
+def _note_opening(event: str, arguments: tuple[object, ...]) -> None:
+    if _watching and event.split(".")[0] in ("open", "os", "shutil", "pathlib", "subprocess", "glob", "tempfile"):
+        _opened.append((event, arguments))
+
+
+def test_a_members_name_is_never_used_as_a_path() -> None:
+    global _watching
+    sys.addaudithook(_note_opening)
+    blobs = [
+        Zip(
+            [Entry(bad if place == i else name.encode(), content) for i, (name, content) in enumerate(arrays_of())]
+        ).write()
+        for bad in _PATHS
+        for place in range(3)
+    ]
+    room = Decoded.room_for(len(blobs), SMALL)
+    decode_batch(blobs[:1], SMALL, room)
+    _watching = True
+    try:
+        Path(__file__).read_bytes()
+        seen = len(_opened)
+        verdicts = decode_batch(blobs, SMALL, room)
+    finally:
+        _watching = False
+    assert seen
+    assert {verdict.reason for verdict in verdicts if verdict} == {Reason.MISSING_MEMBER}
+    assert all(verdicts)
+    assert _opened[seen:] == []
+
+
+def test_an_end_record_that_is_cut_off_is_no_zip() -> None:
+    record = Zip([]).write()
+    assert [reason(record[:end]) for end in range(len(record))] == len(record) * ["not_a_zip"]
+    assert reason(record) == "missing_member"
+
+
+@pytest.mark.parametrize("n", [1, 90])
+def test_a_detail_stays_short_whatever_the_names(n: int) -> None:
+    long_names = Zip(
+        [Entry(b"%04d" % i + b"x" * (9000 if n == 1 else 200), b"", method=STORED_METHOD) for i in range(n)]
+    )
+    for entries in (
+        long_names.entries,
+        [Entry(name.encode(), array) for name, array in arrays_of()] + long_names.entries,
+    ):
+        verdict = decode_blob(Zip(entries).write(), SMALL)
+        assert isinstance(verdict, Quarantine)
+        assert verdict.reason in (Reason.MISSING_MEMBER, Reason.EXTRA_MEMBER)
+        assert len(verdict.detail) < 1000

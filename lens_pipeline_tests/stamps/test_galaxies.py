@@ -4,15 +4,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lens_pipeline.stamps.galaxies import galaxy_ids
+from lens_pipeline.stamps.galaxies import Positions
 
 ARCSEC = 1 / 3600
 
 
 def ids(names: list[str | None] | None, positions: list[tuple[float, float]], match: float = 1.0) -> list[str | None]:
     ra, dec = np.array(positions, dtype=np.float64).reshape(-1, 2).T
-    named = None if names is None else pa.chunked_array([pa.array(names, pa.string())])
-    found: list[str | None] = galaxy_ids(named, ra, dec, match).to_pylist()
+    named = pa.nulls(len(ra), pa.string()) if names is None else pa.array(names, pa.string())
+    seen = Positions()
+    for row in range(0, len(ra), 3):
+        seen.add(named[row : row + 3], ra[row : row + 3], dec[row : row + 3])
+    found: list[str | None] = seen.match(match).complete(named, ra, dec).to_pylist()
     return found
 
 

@@ -4,23 +4,26 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.stamps import places
 from lens_pipeline.stamps.segments import SegmentHeader, read_header
 from lens_pipeline.stamps.store import StampStore, verify
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.stamps.making import SMALL, make_rows, pixels_of, store_of
+from lens_pipeline_tests.stamps.scattered import scatter
 from lens_pipeline_tests.stamps.test_ingest import limit_segments
 
 
-@pytest.fixture(params=[1, 4], ids=["one segment", "four segments"])
+@pytest.fixture(params=["one segment", "four segments", "scattered with holes"])
 def store(home: Home, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Publication:
-    if request.param > 1:
+    if request.param == "four segments":
         limit_segments(monkeypatch, rows_each=12)
     publication, _ = store_of(home, [make_rows(40)])
-    return publication
+    return scatter(home, publication) if request.param == "scattered with holes" else publication
 
 
 def expected(opened: StampStore, logical: np.ndarray) -> np.ndarray:
@@ -67,7 +70,7 @@ def test_threads_share_a_store(store: Publication) -> None:
 
 def test_the_pixels_cant_be_changed_through_the_store(store: Publication) -> None:
     with pytest.raises(ValueError, match="read-only"):
-        StampStore.open(store).pixels[0][0] = 1
+        StampStore.open(store).pixels.arrays[0][0] = 1
 
 
 def test_a_header_says_what_the_segment_holds(store: Publication) -> None:
@@ -95,7 +98,7 @@ def test_a_damaged_header_doesnt_open(store: Publication, at: int, said: str) ->
 
 def test_verify_finds_one_flipped_bit_in_pixels_stats_or_index(store: Publication) -> None:
     assert verify(store) == []
-    for name, at in (("segment-00000.f16", 4999), ("segment-00000.stats.f32", 8), ("stamp_store.parquet", 900)):
+    for name, at in (("segment-00000.f16", 4400), ("segment-00000.stats.f32", 8), ("stamp_store.parquet", 900)):
         damage(store, name, at)
         assert any(name in problem for problem in verify(store))
         damage(store, name, at)
@@ -113,14 +116,74 @@ def test_a_segment_that_is_cut_off_or_gone_doesnt_open(store: Publication) -> No
         StampStore.open(store)
 
 
-def test_segments_of_another_store_dont_open_with_this_index(home: Home) -> None:
-    first, _ = store_of(home, [make_rows(40)])
+def altered(home: Home, first: Publication, index: pa.Table, **attributes: object) -> Publication:
+    """Publish the segments of a store with another index."""
     with home.stage("tried", "stamp_store") as staging:
         for name in first.manifest.files:
             (staging.folder / name).write_bytes((first.folder / name).read_bytes())
-        index = first.read_table()
-        staging.write_table(None, index.set_column(3, "segment_row", index["segment_row"].take([*range(39), 0])))
-        staging.attributes.update(first.attributes)
-        mixed = staging.commit()
+        staging.write_table(None, index)
+        staging.attributes.update({**first.attributes, **attributes})
+        return staging.commit()
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value"),
+    [
+        ("segment_row", 39, None),
+        ("segment_row", 3, -1),
+        ("segment_row", 3, 10**6),
+        ("segment_row", 3, 2**40),
+        ("segment", 3, -1),
+        ("segment", 3, 9),
+        ("logical", 3, 4),
+    ],
+)
+def test_an_index_that_points_outside_or_twice_at_one_place_doesnt_open(
+    home: Home, store: Publication, column: str, row: int, value: int | None
+) -> None:
+    index = store.read_table()
+    at = index.schema.get_field_index(column)
+    values = index[column].to_pylist()
+    if value is None:  # The place of row 0, in row 0's segment.
+        where = index.schema.get_field_index("segment")
+        segments = index["segment"].to_pylist()
+        segments[row], value = segments[0], values[0]
+        index = index.set_column(where, index.schema.field(where), pa.array(segments, pa.int32()))
+    values[row] = value
+    index = index.set_column(at, index.schema.field(at), pa.array(values, index.schema.field(at).type))
     with pytest.raises(StorageError, match="don't belong together"):
-        StampStore.open(mixed)
+        StampStore.open(altered(home, store, index))
+
+
+def test_an_index_with_fewer_rows_or_another_number_of_holes_doesnt_open(home: Home, store: Publication) -> None:
+    index = store.read_table()
+    n_holes = store.attributes.get("n_holes", 0)
+    for broken in (altered(home, store, index.slice(0, 39)), altered(home, store, index, n_holes=n_holes + 1)):
+        with pytest.raises(StorageError, match="don't belong together"):
+            StampStore.open(broken)
+    fewer = altered(home, store, index.slice(0, 39), n_holes=n_holes + 1)
+    assert StampStore.open(fewer).n_rows == 39
+
+
+def test_a_place_named_twice_is_found_across_batches_of_the_stream(
+    home: Home, store: Publication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_READ_ROWS", 7)
+    index = store.read_table()
+    assert StampStore.open(store).n_rows == 40
+    twice = pa.array([*range(39), 0])
+    for name in ("segment", "segment_row"):
+        at = index.schema.get_field_index(name)
+        index = index.set_column(at, index.schema.field(at), index[name].take(twice))
+    with pytest.raises(StorageError, match="don't belong together"):
+        StampStore.open(altered(home, store, index))
+
+
+def test_where_a_row_lies_changes_nothing_that_is_read(home: Home) -> None:
+    publication, _ = store_of(home, [make_rows(40)])
+    plain, moved = StampStore.open(publication), StampStore.open(scatter(home, publication))
+    logical = np.random.default_rng(3).integers(0, 40, 64)
+    for one, other in zip(vars(plain.take(logical)).values(), vars(moved.take(logical)).values(), strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert plain.mads(logical).tobytes() == moved.mads(logical).tobytes()
+    assert not np.array_equal(plain.place, moved.place)

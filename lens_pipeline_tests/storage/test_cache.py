@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -318,6 +319,22 @@ def test_a_killed_filler_leaves_nothing_that_counts_or_is_served(
     assert files(cache) == []
     assert leased(cache, store, info) == content_of(1)
     assert cache.used() == quota
+
+
+def test_a_forked_process_that_ends_does_not_end_its_parents_lease(
+    moto_s3: Bucket, store: ObjectStore, tmp_path: Path
+) -> None:
+    info, cache, stack = put(moto_s3, "it", content_of(1)), Cache(tmp_path, 0), ExitStack()
+    lease = stack.enter_context(cache.lease(store, info, sha256=None))
+    child = os.fork()
+    if child == 0:
+        stack.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    cache.prune()
+    assert lease.path.read_bytes() == content_of(1)
+    stack.close()
+    assert files(cache) == []
 
 
 def test_a_fetch_that_fails_leaves_nothing(

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import pytest
 
 from lens_pipeline.contracts.errors import ConfigError, PipelineError, StorageError
-from lens_pipeline.storage import progress
+from lens_pipeline.storage import s3_reading, s3_writing
 from lens_pipeline.storage.s3 import (
     AccessError,
     Address,
@@ -520,7 +520,8 @@ class Terminal(io.StringIO):
 def test_a_long_transfer_shows_a_bar_on_a_terminal_and_nothing_elsewhere(
     moto_s3: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(progress, "_WORTH_A_BAR", 1000)
+    for module in (s3_reading, s3_writing):
+        monkeypatch.setattr(module, "WORTH_A_BAR", 1000)
     store, path, content = ObjectStore.from_environment(), tmp_path / "file", bytes(5000)
     path.write_bytes(content)
     shown = {}
