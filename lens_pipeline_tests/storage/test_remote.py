@@ -187,11 +187,12 @@ def test_other_bytes_under_the_same_name_are_not_overwritten_and_nothing_is_publ
     home = machine("here")
     whole = publish(Home(home.path.parent / "folder"))
     key = f"some/where/sky/scores/default/{whole.version}/scores.parquet"
-    bucket.client().put_object(Bucket=bucket.name, Key=key, Body=b"other")
+    other = bytes(whole.manifest.files["scores.parquet"].size)
+    bucket.client().put_object(Bucket=bucket.name, Key=key, Body=other)
     with pytest.raises(StorageError, match="other bytes are there"):
         publish(home)
     assert bucket.keys() == [key]
-    assert bucket.client().get_object(Bucket=bucket.name, Key=key)["Body"].read() == b"other"
+    assert bucket.client().get_object(Bucket=bucket.name, Key=key)["Body"].read() == other
     assert home.versions("sky", "scores") == []
     assert list(home.shelf("sky", "scores").glob("*")) == []
 
@@ -283,6 +284,18 @@ def test_a_stranger_in_the_log_is_named_and_stops_readers(bucket: Bucket, machin
     bucket.client().put_object(Bucket=bucket.name, Key="some/where/_log/sky/scores/default/current.json", Body=b"{}")
     with pytest.raises(StorageError, match=r"1 objects that are no events of its log: current\.json"):
         machine("there").open("sky", "scores")
+
+
+def test_a_word_after_that_of_a_writer_whose_clock_is_ahead_is_the_last_all_the_same(
+    bucket: Bucket, machine: Machine
+) -> None:
+    home = machine("here")
+    ahead, after = commit(home), commit(home, TABLE.slice(1))
+    name = f"000001-20990101T000000000000Z-green-{ahead.version}-00000000.json"
+    bucket.client().put_object(Bucket=bucket.name, Key=f"some/where/_log/sky/scores/default/{name}", Body=b"{}")
+    assert home.open("sky", "scores").version == ahead.version
+    home.conclude(after, [])
+    assert home.open("sky", "scores").version == after.version
 
 
 def test_a_manifest_that_names_files_elsewhere_is_refused(bucket: Bucket, machine: Machine) -> None:
