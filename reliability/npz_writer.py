@@ -29,6 +29,8 @@ STORED, DEFLATED = 0, 8
 DESCRIPTOR = 0x0008
 ALL_ONES = 0xFFFFFFFF
 
+_LARGEST = {"H": 0xFFFF, "I": 0xFFFFFFFF, "Q": 0xFFFFFFFFFFFFFFFF}
+
 Lies = dict[str, int | bytes]
 
 
@@ -45,7 +47,7 @@ class Entry:
     local, central : dict
         Header fields to give another value than the true one.
     descriptor : str, optional
-        struct format of a data descriptor's three numbers (crc, packed size, size), "3I" or "IQQ".
+        struct format of a data descriptor's three numbers (crc, packed size, size), "III" or "IQQ".
     signed : bool
         The descriptor begins with its signature.
     """
@@ -101,7 +103,7 @@ class Zip:
             record = [pack(LOCAL, {**local, **entry.local}), entry.name, entry.local_extra, packed]
             if entry.descriptor:
                 values = [entry.descriptor_lies.get(i, value) for i, value in enumerate(sizes.values())]
-                record.append((b"PK\x07\x08" if entry.signed else b"") + struct.pack("<" + entry.descriptor, *values))
+                record.append((b"PK\x07\x08" if entry.signed else b"") + _pack("<" + entry.descriptor, values))
             record.append(entry.behind)
             written = pack(CENTRAL, {**central, **entry.central})
             directory.append(written + entry.name + entry.central_extra + entry.comment)
@@ -118,12 +120,13 @@ class Zip:
 
 def pack(layout: dict[str, str], values: Lies) -> bytes:
     """Write a header; a value that doesn't fit its field is cut to it, a missing one is 0."""
-    written = []
-    for name, kind in layout.items():
-        value = values.get(name, 0)
-        bits = {"H": 16, "I": 32}.get(kind)
-        written.append(struct.pack("<" + kind, value % (1 << bits) if bits and isinstance(value, int) else value))
-    return b"".join(written)
+    return _pack("<" + "".join(layout.values()), [values.get(name, 0) for name in layout])
+
+
+def _pack(layout: str, values: list[int | bytes]) -> bytes:
+    kinds = layout[1:].replace("4s", "s")
+    cut = [v if isinstance(v, bytes) else v & _LARGEST[kind] for kind, v in zip(kinds, values, strict=True)]
+    return struct.pack(layout, *cut)
 
 
 def deflate_raw(content: bytes, level: int = 6) -> bytes:
@@ -139,7 +142,7 @@ def extra(kind: int, content: bytes) -> bytes:
 
 def zip64(*values: int) -> bytes:
     """Return a zip64 extra field."""
-    return extra(1, struct.pack(f"<{len(values)}Q", *values))
+    return extra(1, _pack("<" + len(values) * "Q", list(values)))
 
 
 def npy(

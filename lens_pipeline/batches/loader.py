@@ -5,18 +5,21 @@ evaluation batches take each row once, in order, and have no place for an augmen
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from lens_pipeline.batches.augment import DihedralAugmentation
+from lens_pipeline.batches.device_rows import DeviceRows, TensorRows
 from lens_pipeline.contracts.errors import ContractError
+from lens_pipeline.stamps.row_sources import RowSource
 from lens_pipeline.stamps.sampler import GlobalSampler
-from lens_pipeline.stamps.store import Rows, StampStore
+from lens_pipeline.stamps.store import Rows
 
 # On CPU, a forward pass of a multiple of 16 rows gives each row the same bits wherever it stands and whatever stands
 # beside it; other sizes send the last rows through other kernels and move the last bit.
@@ -70,7 +73,7 @@ class _Job:
 
 
 def training_batches(
-    store: StampStore,
+    source: RowSource | DeviceRows,
     sampler: GlobalSampler,
     augmentation: DihedralAugmentation,
     *,
@@ -88,12 +91,14 @@ def training_batches(
 
     Parameters
     ----------
+    source : RowSource or DeviceRows
+        Where the rows are taken from: a `StampStore`, or what `opening.open_rows` chose.
     start_step : int
         First step to yield: a resumed epoch goes on where it stood.
     threads : int
         Gathering threads; what they read doesn't depend on their number.
     pin : bool
-        Page-lock the buffers, for copies to a GPU.
+        Page-lock the buffers, for copies to a GPU. A buffer is filled again once the copies out of it have ended.
     """
 
     def jobs() -> Iterator[_Job]:
@@ -102,14 +107,14 @@ def training_batches(
             yield _Job(mine, max(len(mine), 1), step, len(sampler.step(epoch, step)))
 
     largest = max(len(sampler.rank_slice(epoch, step, rank, world)) for step in {start_step, 0})
-    for batch in _gathered(store, jobs(), max(largest, 1), threads, pin):
+    for batch in _gathered(source, jobs(), max(largest, 1), threads, pin):
         elements = torch.zeros(len(batch.pixels), dtype=torch.int64)
         elements[: batch.n] = torch.from_numpy(augmentation.elements(epoch, batch.logical))
         yield Batch(batch.logical, batch.pixels, batch.median, batch.mad, batch.step, batch.n_global, elements)
 
 
 def evaluation_batches(
-    store: StampStore,
+    source: RowSource | DeviceRows,
     rows: Logical,
     *,
     batch_size: int,
@@ -135,7 +140,7 @@ def evaluation_batches(
         for step, start in enumerate(range(0, len(rows), batch_size))
         if step % world == rank
     )
-    yield from _gathered(store, jobs, _padded(batch_size), threads, pin)
+    yield from _gathered(source, jobs, _padded(batch_size), threads, pin)
 
 
 def _padded(n: int) -> int:
@@ -143,30 +148,69 @@ def _padded(n: int) -> int:
 
 
 class _Buffer:
-    """Tensors that are filled again and again, and the same memory as the store's arrays."""
+    """Tensors that are filled again and again; for rows from the host, the same memory as arrays."""
 
-    def __init__(self, n: int, shape: Sequence[int], pin: bool) -> None:
-        self.pixels = torch.zeros((n, *shape), dtype=torch.float16, pin_memory=pin)
-        self.median = torch.zeros((n, shape[0]), dtype=torch.float32, pin_memory=pin)
-        self.mad = torch.zeros((n, shape[0]), dtype=torch.float32, pin_memory=pin)
-        self.rows = Rows(self.pixels.numpy(), self.median.numpy(), self.mad.numpy())
+    def __init__(self, n: int, source: RowSource | DeviceRows, pin: bool) -> None:
+        shape = source.contract.stamp_shape
+        self._device = source.device if isinstance(source, DeviceRows) else torch.device("cpu")
+        where: dict[str, Any] = {"device": self._device, "pin_memory": pin and self._device.type == "cpu"}
+        self.pixels = torch.zeros((n, *shape), dtype=torch.float16, **where)
+        self.median = torch.zeros((n, shape[0]), dtype=torch.float32, **where)
+        self.mad = torch.zeros((n, shape[0]), dtype=torch.float32, **where)
+        self.rows: Any = (
+            TensorRows(self.pixels, self.median, self.mad)
+            if isinstance(source, DeviceRows)
+            else Rows(self.pixels.numpy(), self.median.numpy(), self.mad.numpy())
+        )
+        # Work on a GPU goes on after the call that asked for it: who filled and who read is marked in the GPU's own order.
+        self._on_gpu = pin or self._device.type == "cuda"
+        self._filled: torch.cuda.Event | None = None
+        self._read: torch.cuda.Event | None = None
+
+    def wait_until_read(self) -> None:
+        """Before filling: what the reader asked for, copies from here above all, must have ended."""
+        if self._read is not None:
+            self._read.synchronize()
+
+    def mark_filled(self) -> None:
+        """After filling, in the thread that filled."""
+        if self._device.type == "cuda":
+            self._filled = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._filled.record(torch.cuda.current_stream(self._device))
+
+    def wait_until_filled(self) -> None:
+        """Before reading, in the thread that reads: its stream, not the thread, waits."""
+        if self._filled is not None:
+            torch.cuda.current_stream(self._device).wait_event(self._filled)
+
+    def mark_read(self) -> None:
+        """After the last read was asked for, in the thread that asked."""
+        if self._on_gpu:
+            self._read = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._read.record()
 
 
-def _gathered(store: StampStore, jobs: Iterator[_Job], largest: int, threads: int, pin: bool) -> Iterator[Batch]:
-    ring = deque(_Buffer(largest, store.contract.stamp_shape, pin) for _ in range(threads + _AHEAD))
+def _gathered(
+    source: RowSource | DeviceRows, jobs: Iterator[_Job], largest: int, threads: int, pin: bool
+) -> Iterator[Batch]:
+    ring = deque(_Buffer(largest, source, pin) for _ in range(threads + _AHEAD))
     waiting: deque[tuple[_Buffer, Future[Batch]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="gather") as pool:
 
         def refill() -> None:
             while ring and (job := next(jobs, None)) is not None:
+                source.expect(job.logical)
                 buffer = ring.popleft()
-                waiting.append((buffer, pool.submit(_fill, store, job, buffer)))
+                waiting.append((buffer, pool.submit(_fill, source, job, buffer)))
 
         try:
             refill()
             while waiting:
                 buffer, future = waiting.popleft()
-                yield future.result()
+                batch = future.result()
+                buffer.wait_until_filled()
+                yield batch
+                buffer.mark_read()
                 ring.append(buffer)
                 refill()
         finally:
@@ -174,12 +218,14 @@ def _gathered(store: StampStore, jobs: Iterator[_Job], largest: int, threads: in
                 future.cancel()
 
 
-def _fill(store: StampStore, job: _Job, buffer: _Buffer) -> Batch:
+def _fill(source: RowSource | DeviceRows, job: _Job, buffer: _Buffer) -> Batch:
     n = len(job.logical)
+    buffer.wait_until_read()
     if n:
-        store.take(job.logical, out=buffer.rows.head(n))
+        source.take(job.logical, out=buffer.rows.head(n))
     for tensor in (buffer.pixels, buffer.median, buffer.mad):
         tensor[n : job.n_padded] = 0
+    buffer.mark_filled()
     return Batch(
         logical=job.logical,
         pixels=buffer.pixels[: job.n_padded],

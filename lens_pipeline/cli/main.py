@@ -4,9 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from lens_pipeline.cli import documents, summary, verify
+from lens_pipeline.cli import compact, documents, summary, verify
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
+from lens_pipeline.storage.home import Home
 
 _OK, _BAD = 0, 1
 
@@ -36,6 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     verified.add_argument("--dataset", help="only this dataset")
     verified.add_argument("--remote", action="store_true", help="read the objects at s3://, not their local copies")
     verified.set_defaults(run=lambda parsed: verify.run(parsed.dataset, remote=parsed.remote))
+    compacted = commands.add_parser("compact", help="publish a stamp_store anew, in full segments without holes")
+    compacted.add_argument("--dataset", required=True, help="name of the dataset")
+    compacted.set_defaults(run=lambda parsed: compact.run(parsed.dataset, Home.from_environment()))
     documented = commands.add_parser("documents", help="write docs/tables.md and docs/settings.md from the code")
     documented.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
     documented.set_defaults(run=lambda parsed: documents.run(parsed.folder))

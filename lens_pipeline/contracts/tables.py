@@ -1,11 +1,12 @@
 """What a published table means: columns with dtype, unit, range and meaning, checked before anyone reads them."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lens_pipeline.contracts.errors import ContractError, first_few
+from lens_pipeline.contracts.errors import FIRST_FEW, ContractError, first_few
 
 
 @dataclass(frozen=True)
@@ -94,32 +95,38 @@ class TableContract:
         ContractError
             Naming the place, the first broken column, how many rows break it and the first few of them.
         """
-        self.check_schema(table.schema, where=where)
-        for column in self.columns:
-            if column.name in table.column_names:
-                self._validate_column(table, column, where)
+        self.validate_stream(table.schema, [table], where=where)
         if self.key:
             self._validate_key(table, where)
 
-    def _validate_column(self, table: pa.Table, column: Column, where: str) -> None:
-        values = table[column.name]
-        if not column.nullable and values.null_count:
-            self._refuse(table, column, pc.is_null(values), where, "null, which this column never is")
-        low, high = column.minimum, column.maximum
-        outside = None
-        if low is not None:
-            outside = pc.less(values, low)
-        if high is not None:
-            above = pc.greater(values, high)
-            outside = above if outside is None else pc.or_(outside, above)
-        if pa.types.is_floating(values.type):
-            not_finite = pc.invert(pc.is_finite(values))
-            outside = not_finite if outside is None else pc.or_(outside, not_finite)
-        if outside is not None:
-            outside = pc.fill_null(outside, False)
-            if pc.any(outside).as_py():
-                allowed = f"outside [{'-inf' if low is None else low}, {'inf' if high is None else high}] {column.unit}"
-                self._refuse(table, column, outside, where, f"not finite or {allowed.strip()}")
+    def validate_stream(self, schema: pa.Schema, parts: Iterable[pa.Table | pa.RecordBatch], *, where: str) -> None:
+        """Refuse a table that comes in parts, of which one at a time is in memory; whether its key is unique isn't looked at.
+
+        Raises
+        ------
+        ContractError
+            As `validate` does.
+        """
+        self.check_schema(schema, where=where)
+        columns = [column for column in self.columns if column.name in schema.names]
+        broken: dict[tuple[str, str], _Broken] = {}
+        n_rows = 0
+        for part in parts:
+            n_rows += part.num_rows
+            for column in columns:
+                for why, mask in _breaches(part.column(column.name), column):
+                    named = self.key[0] if self.key and self.key[0] in schema.names else column.name
+                    found = broken.setdefault((column.name, why), _Broken(named))
+                    found.n += int(pc.sum(mask).as_py())
+                    if len(found.first) < FIRST_FEW + 1:
+                        found.first += part.column(named).filter(mask).slice(0, FIRST_FEW + 1).to_pylist()
+        for column in columns:
+            for (name, why), found in broken.items():
+                if name == column.name:
+                    raise ContractError(
+                        f"{where}: {found.n:,} of {n_rows:,} rows of {self.name!r} have a {name} that is {why}; "
+                        f"first ({found.named}): {first_few(found.first)}."
+                    )
 
     def _validate_key(self, table: pa.Table, where: str) -> None:
         counted = table.select(list(self.key)).group_by(list(self.key)).aggregate([([], "count_all")])
@@ -131,13 +138,35 @@ class TableContract:
                 f"{self.name!r}: {first_few(rows)}. A key names one row; remove the copies."
             )
 
-    def _refuse(self, table: pa.Table, column: Column, mask: pa.ChunkedArray, where: str, why: str) -> None:
-        bad = table.filter(mask)
-        named = self.key[0] if self.key and self.key[0] in table.column_names else column.name
-        raise ContractError(
-            f"{where}: {bad.num_rows:,} of {table.num_rows:,} rows of {self.name!r} have a {column.name} that is {why}; "
-            f"first ({named}): {first_few(bad[named].slice(0, 6).to_pylist())}."
-        )
+
+@dataclass
+class _Broken:
+    """Rows that break one column's declaration in one way."""
+
+    named: str
+    n: int = 0
+    first: list[object] = field(default_factory=list)
+
+
+def _breaches(values: pa.Array | pa.ChunkedArray, column: Column) -> Iterator[tuple[str, pa.Array | pa.ChunkedArray]]:
+    """Ways in which some values break their column's declaration, each with which do."""
+    if not column.nullable and values.null_count:
+        yield "null, which this column never is", pc.is_null(values)
+    low, high = column.minimum, column.maximum
+    outside = None
+    if low is not None:
+        outside = pc.less(values, low)
+    if high is not None:
+        above = pc.greater(values, high)
+        outside = above if outside is None else pc.or_(outside, above)
+    if pa.types.is_floating(values.type):
+        not_finite = pc.invert(pc.is_finite(values))
+        outside = not_finite if outside is None else pc.or_(outside, not_finite)
+    if outside is not None:
+        outside = pc.fill_null(outside, False)
+        if pc.any(outside).as_py():
+            allowed = f"outside [{'-inf' if low is None else low}, {'inf' if high is None else high}] {column.unit}"
+            yield f"not finite or {allowed.strip()}", outside
 
 
 def _same_kind(found: pa.DataType, wanted: pa.DataType) -> bool:

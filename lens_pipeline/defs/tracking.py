@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 EXPERIMENT = "lens_pipeline"
+_READER_TAG = "lens_pipeline.reader"
 _RUN_TAG, _ASSET_TAG, _VERSION_TAG = "dagster.run_id", "dagster.asset_key", "lens_pipeline.lens_classifier"
 # A dead server must be given up on in seconds: training does not wait for it, but the step's messages do.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
@@ -43,6 +44,8 @@ class TrackedRun:
             for name, value in event.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in ("epoch", "step")
         }
+        if "reader_why" in event:
+            self.attempt(lambda client, run: client.set_tag(run, _READER_TAG, event["reader_why"]))
         if event.get("event") == "epoch":
             self._context.log_event(
                 dg.AssetObservation(

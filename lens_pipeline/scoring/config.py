@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from lens_pipeline.batches.reader import Reader
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.training.config import Device
 
@@ -14,6 +15,14 @@ class ScoringConfig(Section):
         128, ge=1, le=65_536, description="rows of one forward pass; on cpu it moves no bit of any score"
     )
     threads: int = Field(0, ge=0, le=256, description="batches at work side by side on cpu; 0: one for each core")
+    reader: Reader = Field(
+        Reader.auto,
+        description="where batches are taken from, the same bytes each: mapped, pread (a store larger than memory), memory "
+        "or device (held whole in host or GPU memory); auto: what fits",
+    )
+    channels_last: bool = Field(
+        True, description="bands of a pixel side by side in what the model sees; moves last bits"
+    )
     max_tied_share: float = Field(
         0.01, ge=0, le=1, description="share of the negatives that may hold the one top logit before saturation is red"
     )

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 from safetensors.numpy import save_file
 
 from lens_pipeline.batches.loader import evaluation_batches
+from lens_pipeline.batches.opening import open_rows
+from lens_pipeline.batches.reader import Choice
 from lens_pipeline.contracts.errors import PipelineError, ScoringError, first_few
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
@@ -32,7 +35,12 @@ def main(arguments: list[str]) -> int:
     try:
         model, store = (Publication.open(Path(run[name])) for name in ("classifier", "store"))
         refuse_other_stamps(model, store)
-        logits = score_rows(open_classifier(model), StampStore.open(store), ScoringConfig.model_validate(run["config"]))
+        logits = score_rows(
+            open_classifier(model),
+            StampStore.open(store),
+            ScoringConfig.model_validate(run["config"]),
+            on_choice=lambda choice: path.with_name("reader.txt").write_text(choice.why),
+        )
     except PipelineError as error:
         refusal = {"kind": type(error).__name__, "message": str(error)}
         path.with_name("refusal.json").write_text(json.dumps(refusal))
@@ -41,14 +49,26 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def score_rows(classifier: Classifier, store: StampStore, config: ScoringConfig) -> npt.NDArray[np.float32]:
+def score_rows(
+    classifier: Classifier,
+    store: StampStore,
+    config: ScoringConfig,
+    on_choice: Callable[[Choice], object] = lambda choice: None,
+) -> npt.NDArray[np.float32]:
     """Logits of every stored row, float32 (row, output), by logical number.
 
     On CPU each thread runs whole forward passes of its own, so that neither the number of threads nor the batch size
     moves a bit of any logit.
 
+    Parameters
+    ----------
+    on_choice : callable
+        Told how the rows are read, and why, before the first is.
+
     Raises
     ------
+    ConfigError
+        If a reader was asked for that can't be had.
     ScoringError
         If the device isn't there, a row was not scored exactly once, a logit isn't
         finite, or scoring changed the model.
@@ -61,11 +81,19 @@ def score_rows(classifier: Classifier, store: StampStore, config: ScoringConfig)
     logits = np.zeros((store.n_rows, classifier.spec.outputs), dtype=np.float32)
     seen = np.zeros(store.n_rows, dtype=np.int64)
 
+    rows = np.arange(store.n_rows, dtype=np.int64)
+    source, choice = open_rows(store, config.reader, rows=[rows], ranks=1, device=device)
+    on_choice(choice)
+    pin = device.type == "cuda"
+
     def share(part: int) -> None:
         torch.set_num_threads(1)
-        rows = np.arange(store.n_rows, dtype=np.int64)
-        for batch in evaluation_batches(store, rows, batch_size=config.batch_size, rank=part, world=threads, threads=1):
-            logits[batch.logical] = evaluate_logits(model, classifier.preprocessing, batch, device).numpy()
+        batches = evaluation_batches(
+            source, rows, batch_size=config.batch_size, rank=part, world=threads, threads=1, pin=pin
+        )
+        for batch in batches:
+            found = evaluate_logits(model, classifier.preprocessing, batch, device, channels_last=config.channels_last)
+            logits[batch.logical] = found.numpy()
             seen[batch.logical] += 1
 
     with ThreadPoolExecutor(threads, thread_name_prefix="score") as pool:

@@ -31,11 +31,12 @@ _LOG_LINES = 15
 
 @dataclass(frozen=True)
 class ScoringResult:
-    """What was scored: the published table, and its rows by split."""
+    """What was scored: the published table, its rows by split, and how the stamps were read and why."""
 
     scores: pa.Table
     n_rows: int
     n_by_split: dict[str, int]
+    reader: str
 
 
 def score_store(
@@ -57,7 +58,7 @@ def score_store(
     refuse_other_stamps(classifier, store)
     refuse_damaged(store)
     rows = read_split_rows(splits, store)
-    logits = _logits(config, classifier, store)
+    logits, reader = _logits(config, classifier, store)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     scores = _keyed(rows, logits, contract)
     staging.write_table(None, scores, SCORES)
@@ -73,10 +74,11 @@ def score_store(
         scores=scores,
         n_rows=scores.num_rows,
         n_by_split={str(entry["values"]): int(entry["counts"]) for entry in counted},
+        reader=reader,
     )
 
 
-def _logits(config: ScoringConfig, classifier: Publication, store: Publication) -> npt.NDArray[np.float32]:
+def _logits(config: ScoringConfig, classifier: Publication, store: Publication) -> tuple[npt.NDArray[np.float32], str]:
     # The process that scores is given folders.
     classifier.fetch()
     store.fetch()
@@ -102,7 +104,8 @@ def _logits(config: ScoringConfig, classifier: Publication, store: Publication) 
             last = "\n".join(log.read_text(errors="replace").rstrip().splitlines()[-_LOG_LINES:])
             raise ScoringError(f"the scoring process ended with code {code}; the last lines of its log:\n{last}")
         logits: npt.NDArray[np.float32] = load_file(folder / "logits.safetensors")["logits"]
-    return logits
+        reader = (folder / "reader.txt").read_text()
+    return logits, reader
 
 
 def _keyed(rows: pa.Table, logits: npt.NDArray[np.float32], contract: DatasetContract) -> pa.Table:

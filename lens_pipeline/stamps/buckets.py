@@ -13,14 +13,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 HASH_BYTES = 16
-BUCKET_ROWS = 65_536
+BUCKET_ROWS = 32_768
 _MOST_BUCKETS = 512
 
 Hashes = NDArray[np.uint64]
 
 
 def n_buckets_for(n_rows: int) -> int:
-    """Power of two of buckets, so that an evenly filled one has at most `BUCKET_ROWS` (more beyond 33 million rows)."""
+    """Power of two of buckets, so that an evenly filled one has at most `BUCKET_ROWS` (more beyond 16 million rows)."""
     wanted = -(-n_rows // BUCKET_ROWS)
     return min(1 << max(0, wanted - 1).bit_length(), _MOST_BUCKETS)
 

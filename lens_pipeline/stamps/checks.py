@@ -1,45 +1,97 @@
 """What must hold of a store before anything downstream may eat it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from lens_pipeline.contracts.catalogue import QUARANTINE, STAMP_STORE
+from lens_pipeline.contracts.catalogue import QUARANTINE, STAMP_STORE, STORED_FRAGMENTS
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import FIRST_FEW, ContractError, StorageError
+from lens_pipeline.stamps.buckets import as_words
 from lens_pipeline.stamps.config import StoreConfig
-from lens_pipeline.stamps.previous import QUARANTINE_TABLE
+from lens_pipeline.stamps.copies import shared_pixels
+from lens_pipeline.stamps.previous import FRAGMENTS_TABLE, INDEX_TABLE, QUARANTINE_TABLE
 from lens_pipeline.stamps.reasons import Reason
 from lens_pipeline.stamps.rows import hash_keys, labels_of
 from lens_pipeline.stamps.store import StampStore
+from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 
+_READ_ROWS = 16_384
 _LOOK = "read_table('stamp_store/quarantine', version=...) lists every row with its file, place, reason and detail"
 
 
+@dataclass
+class QuarantineCounts:
+    """What the quarantine table holds, read once as a stream.
+
+    Attributes
+    ----------
+    first_refused, first_copied : list of str
+        The first few rows that we refused; the first few keys that stand on more than one row.
+    """
+
+    by_reason: Counter[str] = field(default_factory=Counter)
+    n_excluded: int = 0
+    first_refused: list[str] = field(default_factory=list)
+    first_copied: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, store: Publication) -> "QuarantineCounts":
+        """Read a store's quarantine table."""
+        found = cls()
+        for part in _stream(store, QUARANTINE_TABLE):
+            found.n_excluded += pc.sum(part["excluded"]).as_py() or 0
+            refused = part.filter(pc.invert(part["excluded"]))
+            found.by_reason.update(refused["reason"].to_pylist())
+            if len(found.first_refused) <= FIRST_FEW:
+                found.first_refused += [_describe(row) for row in refused.slice(0, FIRST_FEW + 1).to_pylist()]
+            if len(found.first_copied) <= FIRST_FEW:
+                copies = refused.filter(pc.equal(refused["reason"], Reason.DUPLICATE_KEY.value))
+                keys = [f"task_id {key}" for key in copies["task_id"].to_pylist()]
+                found.first_copied = list(dict.fromkeys([*found.first_copied, *keys]))[: FIRST_FEW + 1]
+        return found
+
+    @property
+    def n_refused(self) -> int:
+        """Rows that we refused; the survey's own exclusions are apart."""
+        return self.by_reason.total()
+
+    @property
+    def n_copied(self) -> int:
+        """Rows whose key others have too."""
+        return self.by_reason[Reason.DUPLICATE_KEY.value]
+
+
 def store_checks(store: Publication, stamps: Publication, config: StoreConfig) -> list[Check]:
-    """Run every check of a store that was made from these stamps."""
-    quarantine = store.read_table(QUARANTINE_TABLE)
+    """Run every check of a store that was made from these stamps; memory doesn't grow with its rows."""
+    quarantine = QuarantineCounts.of(store)
     return [
         row_conservation(store, stamps, quarantine),
         quarantine_budget(quarantine, int(store.attributes["n_in"]), config.quarantine_budget),
-        no_duplicated_fragments(store.read_table(), quarantine, stamps),
+        no_duplicated_fragments(store, quarantine, stamps),
         schema_contract(store),
     ]
 
 
-def row_conservation(store: Publication, stamps: Publication, quarantine: pa.Table) -> Check:
+def row_conservation(store: Publication, stamps: Publication, quarantine: QuarantineCounts) -> Check:
     """Check n_in = n_stored + n_quarantined + n_excluded, each counted where it can be counted anew."""
     n_in = sum(int(fragment["rows"]) for fragment in stamps.attributes["fragments"])
-    n_stored = store.entry(f"{store.asset}.parquet").rows or 0
-    n_excluded = int(pc.sum(quarantine["excluded"]).as_py() or 0)
-    n_quarantined = quarantine.num_rows - n_excluded
-    figures = {"n_in": n_in, "n_stored": n_stored, "n_quarantined": n_quarantined, "n_excluded": n_excluded}
+    n_stored = _n_stored(store)
+    n_excluded, n_quarantined = quarantine.n_excluded, quarantine.n_refused
+    figures: dict[str, Any] = {
+        "n_in": n_in,
+        "n_stored": n_stored,
+        "n_quarantined": n_quarantined,
+        "n_excluded": n_excluded,
+    }
     said = {name: store.attributes[name] for name in figures}
     counts = f"{n_in:,} rows in, {n_stored:,} stored, {n_quarantined:,} quarantined, {n_excluded:,} excluded"
     lost = n_in - n_stored - n_quarantined - n_excluded
@@ -59,49 +111,49 @@ def row_conservation(store: Publication, stamps: Publication, quarantine: pa.Tab
     )
 
 
-def quarantine_budget(quarantine: pa.Table, n_in: int, budget: float) -> Check:
+def quarantine_budget(quarantine: QuarantineCounts, n_in: int, budget: float) -> Check:
     """Check that the share of quarantined rows keeps within the budget; rows that the survey excluded don't count."""
-    refused = quarantine.filter(pc.invert(quarantine["excluded"]))
-    by_reason = Counter(refused["reason"].to_pylist())
-    share = refused.num_rows / n_in if n_in else 0.0
-    figures: dict[str, Any] = {"share": share, "budget": budget, **by_reason}
-    listed = ", ".join(f"{reason} {count:,}" for reason, count in by_reason.most_common()) or "none"
-    what = f"{refused.num_rows:,} of {n_in:,} rows quarantined ({share:.2%}; budget {budget:.2%}): {listed}"
+    refused = quarantine.n_refused
+    share = refused / n_in if n_in else 0.0
+    figures: dict[str, Any] = {"share": share, "budget": budget, **quarantine.by_reason}
+    listed = ", ".join(f"{reason} {count:,}" for reason, count in quarantine.by_reason.most_common()) or "none"
+    what = f"{refused:,} of {n_in:,} rows quarantined ({share:.2%}; budget {budget:.2%}): {listed}"
     if share <= budget:
         return green("quarantine_budget", what, **figures)
     return red(
         "quarantine_budget",
         what,
-        wrong=[_describe(row) for row in refused.slice(0, FIRST_FEW + 1).to_pylist()],
-        count=refused.num_rows,
+        wrong=quarantine.first_refused,
+        count=refused,
         why="so many refused rows are no accident of single rows, and what is left may no longer be a fair sample.",
         next_step=f"{_LOOK}; mend the input, or, if the loss is understood, raise stamp_store.quarantine_budget.",
         **figures,
     )
 
 
-def no_duplicated_fragments(index: pa.Table, quarantine: pa.Table, stamps: Publication) -> Check:
+def no_duplicated_fragments(store: Publication, quarantine: QuarantineCounts, stamps: Publication) -> Check:
     """Check that no file, no key and no pixels came twice; repeats of one galaxy's control are counted and allowed."""
     files = _repeated_files(stamps.attributes["fragments"])
-    copies = quarantine.filter(pc.equal(quarantine["reason"], Reason.DUPLICATE_KEY.value))
-    pixels, n_control_repeats = _repeated_pixels(index)
-    figures = {
+    n_copied = quarantine.n_copied
+    shared = shared_pixels(store)
+    figures: dict[str, Any] = {
         "files": len(files),
-        "rows_with_repeated_key": copies.num_rows,
-        "stamps_shared": len(pixels),
-        "control_repeats": n_control_repeats,
+        "rows_with_repeated_key": n_copied,
+        "stamps_shared": shared.n,
+        "control_repeats": shared.n_control_repeats,
     }
-    if not files and not copies.num_rows and not pixels:
-        what = f"no file, key or stamp came twice among {index.num_rows:,} stored rows"
-        repeats = f"; {n_control_repeats:,} repeats of a galaxy's own control" if n_control_repeats else ""
+    if not files and not n_copied and not shared.n:
+        what = f"no file, key or stamp came twice among {_n_stored(store):,} stored rows"
+        repeats = (
+            f"; {shared.n_control_repeats:,} repeats of a galaxy's own control" if shared.n_control_repeats else ""
+        )
         return green("no_duplicated_fragments", what + repeats, **figures)
-    keys = list(dict.fromkeys(f"task_id {key}" for key in copies["task_id"].to_pylist()))
     return red(
         "no_duplicated_fragments",
-        f"{len(files):,} files came twice, {copies.num_rows:,} rows have a task_id that others have too, and {len(pixels):,} "
+        f"{len(files):,} files came twice, {n_copied:,} rows have a task_id that others have too, and {shared.n:,} "
         "stamps stand under more than one galaxy or label, or repeat an injection",
-        wrong=[*files, *keys, *pixels],
-        count=len(files) + copies.num_rows + len(pixels),
+        wrong=[*files, *quarantine.first_copied, *shared.first],
+        count=len(files) + n_copied + shared.n,
         why="a stamp that comes twice weighs double, and if its copies fall into two splits, the test is no test.",
         next_step=f"remove the copies from the input and materialize stamps again; {_LOOK}.",
         **figures,
@@ -113,18 +165,21 @@ def schema_contract(store: Publication) -> Check:
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     problems: list[str] = []
     try:
-        index = store.read_table()
-        STAMP_STORE.validate(index, where=f"the index of stamp_store {store.version}")
-        QUARANTINE.validate(
-            store.read_table(QUARANTINE_TABLE), where=f"the quarantine table of stamp_store {store.version}"
-        )
+        for table, declared, what in (
+            (INDEX_TABLE, STAMP_STORE, "index"),
+            (QUARANTINE_TABLE, QUARANTINE, "quarantine table"),
+            (FRAGMENTS_TABLE, STORED_FRAGMENTS, "fragments table"),
+        ):
+            where = f"the {what} of stamp_store {store.version}"
+            declared.validate_stream(_schema(store, table), _stream(store, table), where=where)
         StampStore.open(store)
-        problems += _wrong_index(index, contract)
+        problems += _wrong_index(store, contract)
     except (ContractError, StorageError) as error:
         problems.append(str(error))
     if not problems:
         what = f"index, quarantine table and {store.attributes['n_segments']} segments follow their contracts"
-        return green("schema_contract", what, columns=index.num_columns, rows=index.num_rows)
+        n_columns = len(store.entry(f"{INDEX_TABLE}.parquet").schema or {})
+        return green("schema_contract", what, columns=n_columns, rows=_n_stored(store))
     return red(
         "schema_contract",
         "the store doesn't follow its contracts",
@@ -134,20 +189,45 @@ def schema_contract(store: Publication) -> Check:
     )
 
 
-def _wrong_index(index: pa.Table, contract: DatasetContract) -> list[str]:
-    problems = []
-    key_hash = np.frombuffer(b"".join(index["key_hash"].to_pylist()), dtype=">u8").reshape(-1, 2)
-    if not np.array_equal(key_hash, hash_keys(index["task_id"].to_pylist())):
-        problems.append("key_hash is not the hash of task_id")
-    first, second = key_hash[:-1], key_hash[1:]
-    ascending = (first[:, 0] < second[:, 0]) | ((first[:, 0] == second[:, 0]) & (first[:, 1] < second[:, 1]))
-    if not ascending.all():
-        problems.append(f"rows {np.flatnonzero(~ascending)[:FIRST_FEW].tolist()} are out of order by key_hash")
-    wrong = np.flatnonzero(labels_of(index["lens_model"], contract) != index["label"].to_numpy())
-    if wrong.size:
-        keys = index["task_id"].take(pa.array(wrong[:FIRST_FEW])).to_pylist()
-        problems.append(f"{wrong.size:,} rows have a label that is not that of their lens_model: {', '.join(keys)}")
+def _wrong_index(store: Publication, contract: DatasetContract) -> list[str]:
+    wrong_hash = False
+    unordered: list[int] = []
+    mislabelled: list[str] = []
+    n_mislabelled = 0
+    last = np.zeros((0, 2), dtype=np.uint64)
+    start = 0
+    for part in _stream(store, INDEX_TABLE, ["key_hash", "task_id", "lens_model", "label"]):
+        words = as_words(part["key_hash"])
+        wrong_hash |= not np.array_equal(words, hash_keys(part["task_id"].to_pylist()))
+        both = np.concatenate([last, words])
+        first, second = both[:-1], both[1:]
+        ascending = (first[:, 0] < second[:, 0]) | ((first[:, 0] == second[:, 0]) & (first[:, 1] < second[:, 1]))
+        unordered += (start - len(last) + np.flatnonzero(~ascending)[:FIRST_FEW]).tolist()
+        wrong = np.flatnonzero(labels_of(part["lens_model"], contract) != part["label"].to_numpy())
+        n_mislabelled += len(wrong)
+        mislabelled += part["task_id"].take(pa.array(wrong[:FIRST_FEW])).to_pylist()
+        last, start = words[-1:], start + len(words)
+    problems = ["key_hash is not the hash of task_id"] if wrong_hash else []
+    if unordered:
+        problems.append(f"rows {unordered[:FIRST_FEW]} are out of order by key_hash")
+    if n_mislabelled:
+        named = ", ".join(mislabelled[:FIRST_FEW])
+        problems.append(f"{n_mislabelled:,} rows have a label that is not that of their lens_model: {named}")
     return problems
+
+
+def _n_stored(store: Publication) -> int:
+    return store.entry(f"{INDEX_TABLE}.parquet").rows or 0
+
+
+def _schema(store: Publication, table: str) -> pa.Schema:
+    return pq.read_schema(store.path(f"{table}.parquet"))
+
+
+def _stream(store: Publication, table: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    path = store.path(f"{table}.parquet", verify=False)
+    for batch in iterate_parquet(path, columns, rows=_READ_ROWS):
+        yield pa.Table.from_batches([batch])
 
 
 def _repeated_files(fragments: Sequence[dict[str, object]]) -> list[str]:
@@ -155,27 +235,6 @@ def _repeated_files(fragments: Sequence[dict[str, object]]) -> list[str]:
     for fragment in fragments:
         by_hash.setdefault(fragment["sha256"], []).append(str(fragment["file"]))
     return [" = ".join(names) for names in by_hash.values() if len(names) > 1]
-
-
-def _repeated_pixels(index: pa.Table) -> tuple[list[str], int]:
-    """Name groups of rows that share pixels and mustn't, and count the rows that are allowed repeats of a control."""
-    counted = index.group_by("pixel_hash").aggregate([([], "count_all")])
-    repeated = counted.filter(pc.greater(counted["count_all"], 1))["pixel_hash"]
-    if not len(repeated):
-        return [], 0
-    shared = index.filter(pc.is_in(index["pixel_hash"], value_set=repeated.combine_chunks()))
-    groups: dict[bytes, list[dict[str, object]]] = {}
-    for row in shared.select(["pixel_hash", "task_id", "galaxy_id", "label"]).to_pylist():
-        groups.setdefault(row["pixel_hash"], []).append(row)
-    wrong, n_allowed = [], 0
-    for rows in groups.values():
-        if {row["label"] for row in rows} == {0} and len({row["galaxy_id"] for row in rows}) == 1:
-            n_allowed += len(rows) - 1
-        else:
-            wrong.append(
-                " = ".join(f"{row['task_id']} (galaxy {row['galaxy_id']}, label {row['label']})" for row in rows[:3])
-            )
-    return wrong, n_allowed
 
 
 def _describe(row: dict[str, object]) -> str:

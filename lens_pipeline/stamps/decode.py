@@ -164,7 +164,6 @@ class _Reader:
                 else:
                     band[:] = read_npy(data, self.size, member.name)
         except RefusedError as refused:
-            out[:] = 0
             return refused.verdict
         return None
 

@@ -11,6 +11,20 @@ _SETTLE_ROWS = 1 << 18
 Floats = NDArray[np.float64]
 
 
+def galaxy_ids(named: pa.Array | pa.ChunkedArray | None, ra: Floats, dec: Floats, match_arcsec: float) -> pa.Array:
+    """Name the galaxy of each of some rows that are all there is: see `Positions` and `GalaxyNames.complete`.
+
+    Parameters
+    ----------
+    named : string array or None
+        Null or empty where there is no name; None where no row has one.
+    """
+    named = pa.nulls(len(ra), pa.string()) if named is None else named
+    seen = Positions()
+    seen.add(named, ra, dec)
+    return seen.match(match_arcsec).complete(named, ra, dec)
+
+
 def is_unnamed(named: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
     """Whether each row lacks a galaxy name: null or empty."""
     unnamed: NDArray[np.bool_] = pc.fill_null(pc.equal(named, ""), True).to_numpy(zero_copy_only=False)

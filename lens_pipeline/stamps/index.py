@@ -39,13 +39,10 @@ class Segments:
         Number in the previous store to the number here.
     new : dict
         Number in the work folder to the number here; one that no row is left in has none.
-    n_places : int
-        Places in the new ones.
     """
 
     kept: dict[int, int]
     new: dict[int, int]
-    n_places: int
 
     def __len__(self) -> int:
         return len(self.kept) + len(self.new)
@@ -86,7 +83,7 @@ def number_segments(plan: Plan, layout: SegmentLayout, refusals: Refusals) -> Se
     rows = [layout.rows_in(segment, plan.n_places) for segment in range(layout.n_segments(plan.n_places))]
     living = [segment for segment, n in enumerate(rows) if n > refusals.by_segment[segment]]
     new = {segment: len(kept) + number for number, segment in enumerate(living)}
-    return Segments(kept, new, sum(rows[segment] for segment in living))
+    return Segments(kept, new)
 
 
 def write_tables(

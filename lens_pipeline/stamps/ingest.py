@@ -38,6 +38,26 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class SegmentSummary:
+    """One segment.
+
+    Attributes
+    ----------
+    n_places : int
+        Rows that it has room for, holes included.
+    n_bytes : int
+        Of pixels and stats, as files.
+    is_kept : bool
+        Whether it is an earlier store's.
+    """
+
+    name: str
+    n_places: int
+    n_bytes: int
+    is_kept: bool
+
+
+@dataclass(frozen=True)
 class StoreResult:
     """What became of the rows: n_in = n_stored + n_quarantined + n_excluded.
 
@@ -47,6 +67,8 @@ class StoreResult:
         Places in segments that no row owns.
     n_reused : int
         Stored rows that were kept as an earlier store had decoded them.
+    segments : list of SegmentSummary
+        Every segment, in order.
     decoding : Decoding
         What was decoded, how fast, and what an interrupted run had done before.
     """
@@ -59,6 +81,7 @@ class StoreResult:
     n_holes: int
     n_reused: int
     by_reason: dict[str, int]
+    segments: list[SegmentSummary]
     decoding: Decoding
 
 
@@ -98,7 +121,7 @@ def build_store(
     for fragment, identity in zip(fragments.fragments, plan.identities, strict=True):
         fragment.must_still_be(identity)
     segments = number_segments(plan, layout, refusals)
-    n_places = _take_in_segments(staging, plan, segments, earlier)
+    taken = _take_in_segments(staging, plan, segments, earlier)
     written = write_tables(staging, fragments, plan, layout, refusals, segments)
     n_excluded = written.by_reason[Reason.CUTOUT_NOT_OK.value]
     result = StoreResult(
@@ -107,9 +130,10 @@ def build_store(
         n_quarantined=written.by_reason.total() - n_excluded,
         n_excluded=n_excluded,
         n_segments=len(segments),
-        n_holes=n_places - written.n_stored,
+        n_holes=sum(segment.n_places for segment in taken) - written.n_stored,
         n_reused=plan.n_kept,
         by_reason=dict(sorted(written.by_reason.items())),
+        segments=taken,
         decoding=decoding,
     )
     _describe(staging, fragments.contract, result)
@@ -146,19 +170,27 @@ def _prepare(plan: Plan, layout: SegmentLayout, contract: DatasetContract, journ
         raise
 
 
-def _take_in_segments(staging: Staging, plan: Plan, segments: Segments, earlier: Previous | None) -> int:
-    """Make the segments files of the new version, kept ones first; returns their places."""
-    n_places = segments.n_places
+def _take_in_segments(
+    staging: Staging, plan: Plan, segments: Segments, earlier: Previous | None
+) -> list[SegmentSummary]:
+    """Make the segments files of the new version, kept ones first."""
+    taken = []
     for old, number in segments.kept.items():
         assert earlier is not None
         for name in (segment_name, stats_name):
             staging.adopt(earlier.publication, name(old), name(number), verify=False)
-        header, _ = read_header(staging.folder / segment_name(number))
-        n_places += header.n_rows
+        taken.append(_summarise(staging.folder, number, is_kept=True))
     for made, number in segments.new.items():
         for name in (segment_name, stats_name):
-            staging.take_in(Path(plan.folder / name(made)), name(number))
-    return n_places
+            staging.take_in(plan.folder / name(made), name(number))
+        taken.append(_summarise(staging.folder, number, is_kept=False))
+    return taken
+
+
+def _summarise(folder: Path, number: int, *, is_kept: bool) -> SegmentSummary:
+    sizes = [(folder / name(number)).stat().st_size for name in (segment_name, stats_name)]
+    header, _ = read_header(folder / segment_name(number))
+    return SegmentSummary(segment_name(number), header.n_rows, sum(sizes), is_kept)
 
 
 def _describe(staging: Staging, contract: DatasetContract, result: StoreResult) -> None:

@@ -9,6 +9,7 @@ docs/decoder.md.
 """
 
 import struct
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ _STORED, _DEFLATED = 0, 8
 _DESCRIPTOR_FLAG = 0x0008
 # Compression-level hints (bits 1, 2), data descriptor (3), UTF-8 names (11): none changes how bytes are read here.
 _KNOWN_FLAGS = 0x0006 | _DESCRIPTOR_FLAG | 0x0800
+# 6.3: what a reader must know to extract a member; the format's last.
+_NEWEST_VERSION = 63
 _IN_ZIP64 = 0xFFFFFFFF
 _ZIP64 = 0x0001
 # Of 0 to 3 values: the extra field's identifier and length, and the values.
@@ -31,6 +34,10 @@ _ZIP64_VALUES = tuple(struct.Struct(f"<{n}Q") for n in range(4))
 _EXTRA_HEAD = struct.Struct("<HH")
 # Times and owners (NTFS; PKWARE's Unix; Info-ZIP's UT, UX, Ux, ux) and jar's empty mark: none says how bytes are read.
 _HARMLESS_EXTRAS = frozenset({0x000A, 0x000D, 0x5455, 0x5855, 0x7855, 0x7875, 0xCAFE})
+# Writers put tens of bytes of extra fields beside a member.
+_LONGEST_EXTRA = 512
+# Members beyond those asked for that are looked at to say what they are.
+_MORE_MEMBERS = 100
 _ZIP64_LOCATOR, _ZIP64_LOCATOR_SIZE = b"PK\x06\x07", 20
 
 
@@ -71,25 +78,29 @@ def find_members(blob: bytes, names: tuple[bytes, ...], size_cap: int) -> list[M
     _, disk, disk_of_directory, n_here, n_members, size, offset, comment = _END.unpack_from(blob, directory)
     if disk or disk_of_directory or n_here != n_members or comment or offset + size != directory:
         raise RefusedError(Reason.BAD_ZIP, f"the end record claims {n_members} members in {size} bytes at {offset}")
+    if n_members > len(names) + _MORE_MEMBERS:
+        raise RefusedError(Reason.EXTRA_MEMBER, f"{n_members:,} members, {len(names)} are wanted")
     found: dict[bytes, Member] = {}
     at = offset
     for _ in range(n_members):
         member, at = _read_entry(blob, at, directory, size_cap)
         if member.name in found:
-            raise RefusedError(Reason.DUPLICATE_MEMBER, f"{member.name!r} twice")
+            raise RefusedError(Reason.DUPLICATE_MEMBER, f"{member.name[:64]!r} twice")
         found[member.name] = member
     if at != directory:
         raise RefusedError(Reason.BAD_ZIP, f"{directory - at} bytes of the directory belong to no member")
     _must_tile(found, offset)
-    if tuple(found) == names:
-        return list(found.values())
     extra = found.keys() - set(names)
     missing = [name for name in names if name not in found]
     if missing:
-        raise RefusedError(Reason.MISSING_MEMBER, f"{missing} not among {sorted(found)[:8]}")
+        raise RefusedError(Reason.MISSING_MEMBER, f"{missing} not among {_listed(found)}")
     if extra:
-        raise RefusedError(Reason.EXTRA_MEMBER, f"{sorted(extra)[:8]}")
+        raise RefusedError(Reason.EXTRA_MEMBER, _listed(extra))
     return [found[name] for name in names]
+
+
+def _listed(names: Iterable[bytes]) -> str:
+    return str([name[:64] for name in sorted(names)[:8]])
 
 
 def _no_end_record(blob: bytes) -> RefusedError:
@@ -104,7 +115,7 @@ def _read_entry(blob: bytes, at: int, directory: int, size_cap: int) -> tuple[Me
     if at + _CENTRAL.size > directory:
         raise RefusedError(Reason.BAD_ZIP, "the directory ends within an entry")
     (
-        magic, _, _, flags, method, _, _, crc, packed_size, size,
+        magic, _, version, flags, method, _, _, crc, packed_size, size,
         name_length, extra_length, comment_length, disk, _, _, offset,
     ) = _CENTRAL.unpack_from(blob, at)  # fmt: skip
     at += _CENTRAL.size
@@ -114,8 +125,9 @@ def _read_entry(blob: bytes, at: int, directory: int, size_cap: int) -> tuple[Me
     name = blob[at : at + name_length]
     if comment_length:
         raise RefusedError(Reason.UNSUPPORTED_ZIP, f"{name[:64]!r} has a comment of {comment_length:,} bytes")
-    if flags & ~_KNOWN_FLAGS or method not in (_STORED, _DEFLATED):
-        raise RefusedError(Reason.UNSUPPORTED_ZIP, f"{name[:64]!r} has flags {flags:#x} and method {method}")
+    if flags & ~_KNOWN_FLAGS or method not in (_STORED, _DEFLATED) or version & 0xFF > _NEWEST_VERSION:
+        detail = f"{name[:64]!r} has flags {flags:#x} and method {method}, and needs version {version & 0xFF}"
+        raise RefusedError(Reason.UNSUPPORTED_ZIP, detail)
     if extra_length:
         size, packed_size, offset, _ = _read_extra(blob[at + name_length : after], size, packed_size, offset)
     if size > size_cap:
@@ -138,6 +150,8 @@ def _check_local(
     at = offset + _LOCAL.size
     start = at + name_length + extra_length
     end = start + packed_size
+    if end > len(blob):
+        raise RefusedError(Reason.BAD_ZIP, f"{name[:64]!r} ends beyond the end")
     if magic != b"PK\x03\x04" or its_flags != flags or its_method != method or blob[at : at + name_length] != name:
         raise RefusedError(Reason.BAD_ZIP, f"the local header of {name[:64]!r} contradicts the directory")
     wide = False
@@ -179,6 +193,8 @@ def _read_extra(extra: bytes, size: int, packed_size: int, offset: int) -> tuple
 
 def _zip64_among(extra: bytes) -> bytes:
     """Return the zip64 field of a series of extra fields, its head with it, or nothing."""
+    if len(extra) > _LONGEST_EXTRA:
+        raise RefusedError(Reason.UNSUPPORTED_ZIP, f"{len(extra):,} bytes of extra fields, {_LONGEST_EXTRA} is the cap")
     at, zip64 = 0, b""
     while at < len(extra):
         kind, length = _EXTRA_HEAD.unpack_from(extra, at) if at + _EXTRA_HEAD.size <= len(extra) else (0, len(extra))

@@ -44,7 +44,7 @@ PLANNED = pa.schema(
     ]
 )
 _PLAN, _PLACES = "plan.json", "places"
-_READ_ROWS = 32_768
+_READ_ROWS = 16_384
 _MOST_READERS = 4
 
 

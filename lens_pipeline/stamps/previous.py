@@ -22,6 +22,7 @@ from lens_pipeline.stamps.fragments import Fragments
 from lens_pipeline.stamps.reasons import OF_THE_ROW
 from lens_pipeline.stamps.rows import hash_keys
 from lens_pipeline.stamps.segments import segment_name, stats_name
+from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.progress import progress
 from lens_pipeline.storage.publication import Publication
@@ -92,6 +93,21 @@ class Previous:
         path = self.publication.path(f"{table}.parquet", verify=False)
         for batch in iterate_parquet(path, columns, rows=_READ_ROWS):
             yield pa.Table.from_batches([batch])
+
+
+def find_previous(home: Home, dataset: str, stamps: Publication) -> Publication | None:
+    """Find the store to take rows from: the newest that was made from these stamps, else the current one.
+
+    One that is red, or whose run ended before its checks, will do: what its decoder found stands whatever the checks said.
+    """
+    try:
+        for store in reversed(home.versions(dataset, "stamp_store")):
+            if store.inputs.get(stamps.asset) == stamps.version:
+                return store
+        return home.open(dataset, "stamp_store") if home.has_current(dataset, "stamp_store") else None
+    except StorageError as error:
+        _log.warning("an earlier stamp_store is damaged, every stamp is decoded anew: %s", error)
+        return None
 
 
 class InKeyOrder:

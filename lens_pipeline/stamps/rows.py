@@ -77,7 +77,7 @@ def _cast(values: pa.Array, dtype: pa.DataType, fragment: Fragment) -> pa.Array:
     try:
         cast = values.cast(dtype)
     except pa.ArrowInvalid as error:
-        raise ContractError(f"{fragment.name}: a column of type {values.type} doesn't fit {dtype}: {error}.") from error
+        raise ContractError(f"{fragment.path}: a column of type {values.type} doesn't fit {dtype}: {error}.") from error
     # pandas writes NaN for "no value"; with us that is null.
     return pc.if_else(pc.is_nan(cast), None, cast) if pa.types.is_floating(dtype) else cast
 

@@ -126,6 +126,11 @@ class StampStore:
             mad=np.empty((n, n_bands), np.float32),
         )
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's pixels, medians and MADs."""
+        return 2 * int(np.prod(self.contract.stamp_shape)) + 8 * len(self.contract.bands)
+
     def take(self, logical: Logical, out: Rows | None = None) -> Rows:
         """Gather rows by logical number, in the order given.
 
@@ -152,6 +157,9 @@ class StampStore:
         self.pixels.take(places, out.pixels)
         self.take_stats(places, out)
         return out
+
+    def expect(self, logical: Logical) -> None:
+        """Hear which rows will be taken soon (see `RowSource`); rows that are mapped need no preparation."""
 
     def take_stats(self, places: Logical, out: Rows) -> None:
         """Gather medians and MADs alone, by place, into rows."""

@@ -78,19 +78,22 @@ class UnitResult:
 
 @dataclass
 class Decoding:
-    """What a run has decoded, and found decoded by the run before it.
+    """What was decoded by this run, and by runs before it that were interrupted.
 
     Attributes
     ----------
-    seconds : float
-        Of this run.
-    n_bytes : int
-        Of the blobs that this run read.
+    n_resumed, n_decoded : int
+        Stamps that runs before it had decoded, and that this run did.
+    blob_bytes : int
+        Of the blobs of all of them.
+    seconds, bytes_read : float, int
+        Of this run alone.
     """
 
     n_resumed: int = 0
     n_decoded: int = 0
-    n_bytes: int = 0
+    blob_bytes: int = 0
+    bytes_read: int = 0
     seconds: float = 0.0
 
 
@@ -107,8 +110,12 @@ def decode_all(
     The first unit that fails ends it: units not begun are dropped, those that are done are kept, its error is raised.
     """
     began = time.monotonic()
-    done = {(entry["first_row"], entry["n_rows"]): entry["n_decoded"] for entry in journal}
-    decoding = Decoding(n_resumed=sum(done.values()))
+    done: set[tuple[int, int]] = set()
+    decoding = Decoding()
+    for entry in journal:
+        done.add((entry["first_row"], entry["n_rows"]))
+        decoding.n_resumed += entry["n_decoded"]
+        decoding.blob_bytes += entry["n_bytes"]
     units = (
         unit
         for unit in _cut_into_units(fragments, plan.folder, layout, batch_rows)
@@ -131,11 +138,12 @@ def decode_all(
                         "first_row": unit.first_row,
                         "n_rows": unit.n_rows,
                         "n_decoded": result.n_decoded,
+                        "n_bytes": result.n_bytes,
                         "refused": result.refused,
                     }
                 )
                 decoding.n_decoded += result.n_decoded
-                decoding.n_bytes += result.n_bytes
+                decoding.bytes_read += result.n_bytes
                 bar.advance(result.n_decoded)
                 if time.monotonic() - settled > _SYNC_EVERY_S:
                     settle()
@@ -146,6 +154,7 @@ def decode_all(
             raise
         if finished:
             settle()
+    decoding.blob_bytes += decoding.bytes_read
     decoding.seconds = time.monotonic() - began
     return decoding
 
@@ -196,8 +205,9 @@ def decode_unit(unit: Unit) -> UnitResult:
                 if verdict is not None:
                     refused.append((place, verdict.reason.value, verdict.detail))
                     continue
-                digest = hashlib.blake2b(room.pixels[slot].data, digest_size=HASH_BYTES).digest()
-                writer.write(place, room.half[slot].data.cast("B"), room.stats[slot].data.cast("B"), digest)
+                pixels = room.half[slot].data.cast("B")
+                digest = hashlib.blake2b(pixels, digest_size=HASH_BYTES).digest()
+                writer.write(place, pixels, room.stats[slot].data.cast("B"), digest)
     return UnitResult(n_decoded, n_bytes, refused)
 
 

@@ -43,7 +43,8 @@ class RowGroups:
     def __init__(self, path: Path, schema: pa.Schema, rows: int = ROW_GROUP_ROWS) -> None:
         self._writer = parquet_writer(path, schema)
         self._rows = rows
-        self._waiting = schema.empty_table()
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = 0
         self.n_rows = 0
 
     def __enter__(self) -> Self:
@@ -52,21 +53,23 @@ class RowGroups:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None and self._waiting.num_rows:
-            self._write(self._waiting)
+        if error is None and self._n_waiting:
+            self._write_group(self._n_waiting)
         self._writer.close()
 
     def write(self, rows: pa.Table) -> None:
         """Add rows."""
+        self._waiting.append(rows)
+        self._n_waiting += rows.num_rows
         self.n_rows += rows.num_rows
-        waiting = pa.concat_tables([self._waiting, rows])
-        while waiting.num_rows >= self._rows:
-            self._write(waiting.slice(0, self._rows))
-            waiting = waiting.slice(self._rows)
-        self._waiting = waiting.combine_chunks()
+        while self._n_waiting >= self._rows:
+            self._write_group(self._rows)
 
-    def _write(self, rows: pa.Table) -> None:
-        self._writer.write_table(rows.combine_chunks(), row_group_size=self._rows)
+    def _write_group(self, n: int) -> None:
+        """Write the first n of the waiting rows, in one piece: how they came must not show in the bytes."""
+        waiting = pa.concat_tables(self._waiting)
+        self._waiting, self._n_waiting = [waiting.slice(n)], self._n_waiting - n
+        self._writer.write_table(waiting.slice(0, n).combine_chunks(), row_group_size=self._rows)
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,9 +13,11 @@ from lens_pipeline.contracts.errors import StorageError, first_few
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.manifest import MANIFEST_NAME, FileEntry, Manifest
 from lens_pipeline.storage.parquet import read_parquet
+from lens_pipeline.storage.progress import Bar
 from lens_pipeline.storage.remote import Remote
 
 VERDICT_NAME = "verdict.json"
+_READERS = 4
 
 
 @dataclass(frozen=True)
@@ -127,18 +130,20 @@ class Publication:
         """
         entry = self.entry(name)
         self.fetch([name])
-        path = self.folder / name
-        if (
-            any((self.folder / str(part)).is_symlink() for part in (name, *PurePosixPath(name).parents))
-            or not path.is_file()
-        ):
+        path, within = self.folder / name, PurePosixPath(name)
+        linked = any((self.folder / part).is_symlink() for part in (within, *within.parents))
+        if linked or not path.is_file():
             raise StorageError(f"{path} was published and is gone. {self._mend()}")
-        size = path.stat().st_size
+        try:
+            size = path.stat().st_size
+            found = sha256_of(path) if verify and size == entry.size else None
+        except FileNotFoundError as error:  # A damaged version is moved aside when it is made again.
+            raise StorageError(f"{path} was published and is gone. {self._mend()}") from error
         if size != entry.size:
             raise StorageError(f"{path} has {size:,} bytes, {entry.size:,} were published. {self._mend()}")
-        if verify and (found := sha256_of(path)) != entry.sha256:
+        if verify and found != entry.sha256:
             raise StorageError(
-                f"{path} is damaged: its SHA-256 starts with {found[:12]}, published was {entry.sha256[:12]}. {self._mend()}"
+                f"{path} is damaged: its SHA-256 starts with {str(found)[:12]}, published was {entry.sha256[:12]}. {self._mend()}"
             )
         return path
 
@@ -194,16 +199,21 @@ class Publication:
         self.fetch()
         return self.verify_here()
 
-    def verify_here(self) -> list[str]:
-        """Re-read the files that stand here; those that were published at an s3:// address need not be here yet."""
-        problems = []
-        here = [name for name in self.manifest.files if self.remote is None or self.is_here(name)]
-        for name in here:
+    def verify_here(self, bar: Bar | None = None) -> list[str]:
+        """Re-read the files that stand here, several at a time; those published at an s3:// address need not be here yet."""
+
+        def read(name: str) -> str | None:
             try:
                 self.path(name)
             except StorageError as error:
-                problems.append(str(error))
-        return problems
+                return str(error)
+            finally:
+                (bar or Bar()).advance(self.entry(name).size)
+            return None
+
+        here = [name for name in self.manifest.files if self.remote is None or self.is_here(name)]
+        with ThreadPoolExecutor(_READERS) as pool:
+            return [problem for problem in pool.map(read, here) if problem]
 
     def verify_there(self) -> list[str]:
         """Re-read every object of a version that was published at an s3:// address, keeping nothing."""

@@ -5,9 +5,7 @@ read whole and hashed by us, every list is taken twice, and every write is creat
 changed under a reader.
 """
 
-import base64
 import contextlib
-import hashlib
 import os
 import secrets
 import threading
@@ -17,9 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.storage.atomic import fsync_folder
-from lens_pipeline.storage.progress import WORTH_A_BAR, ShownFile, progress
 from lens_pipeline.storage.s3_address import Address, ObjectInfo, is_address
 from lens_pipeline.storage.s3_attempts import (
     AccessError,
@@ -32,7 +28,8 @@ from lens_pipeline.storage.s3_attempts import (
 )
 from lens_pipeline.storage.s3_client import Server, connect
 from lens_pipeline.storage.s3_listing import list_once
-from lens_pipeline.storage.s3_reading import PIECE, Expected, etag_of, present, read_verified, status_of
+from lens_pipeline.storage.s3_reading import Expected, etag_of, present, read_verified
+from lens_pipeline.storage.s3_writing import examine, put
 
 __all__ = [
     "AccessError",
@@ -142,19 +139,29 @@ class ObjectStore:
                 raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
         return got.sha256
 
-    def check(self, info: ObjectInfo, sha256: str) -> None:
-        """Read an object whole, keeping nothing, and refuse it if it isn't what was published.
+    def fetch(self, address: Address, path: Path | None, *, size: int, sha256: str) -> None:
+        """Read an object whose bytes are known by their hash.
+
+        Parameters
+        ----------
+        path : Path, optional
+            Replaced if it exists, and appears complete and durable or not at all; without it the object is only looked at.
 
         Raises
         ------
         ObjectChangedError
-            If it is gone, or reads as other bytes than the hash says.
+            If it is gone, or reads as other bytes.
         S3Error
-            If it couldn't be read.
+            If it is larger, or couldn't be read.
         """
-        attempts = Attempts("reading", info.address, self.patience)
-        if read_verified(self._client(), attempts, None, Expected(info=info, sha256=sha256), info.size) is None:
-            raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
+        attempts, expected = Attempts("reading", address, self.patience), Expected(sha256=sha256, at_most=size)
+        with contextlib.nullcontext() if path is None else _appearing(path) as file:
+            if read_verified(self._client(), attempts, file, expected, size) is None:
+                raise attempts.error(
+                    "it was published and is gone",
+                    "Ask who removed it, or materialize its asset again to put the same bytes back",
+                    ObjectChangedError,
+                )
 
     def read(self, address: Address, *, at_most: int, sha256: str | None = None) -> bytes | None:
         """Read a small object into memory; None if it isn't there.
@@ -190,13 +197,13 @@ class ObjectStore:
             If other bytes are there, the content isn't what the hash says, or the server couldn't be asked.
         """
         attempts = Attempts("writing", address, self.patience)
-        size, md5 = _examine(content, sha256)
+        size, md5 = examine(content, sha256)
         if size > _LARGEST_PUT:
             raise attempts.error(f"it has {size:,} bytes, {_LARGEST_PUT:,} are the most", "Write smaller files")
         there, made = size > _LOOK_FIRST and self._head(attempts) is not None, False
         while True:
             if not there:
-                etag = attempts.ask(lambda: self._put(address, content, size, md5), n_bytes=size)
+                etag = attempts.ask(lambda: put(self._client(), address, content, size, md5), n_bytes=size)
                 if etag == md5.hex():
                     return True
                 made = etag is not None
@@ -232,32 +239,6 @@ class ObjectStore:
 
         return attempts.ask(send)
 
-    def _put(self, address: Address, content: bytes | Path, size: int, md5: bytes) -> str | None:
-        """Send it; return the ETag that the server answers ("" if none), or None if an object is there already."""
-        from botocore.exceptions import ClientError
-
-        with contextlib.ExitStack() as stack:
-            body: Any = content
-            if isinstance(content, Path):
-                bar = stack.enter_context(
-                    progress(f"writing {address.name}", size, is_bytes=True, at_least=WORTH_A_BAR)
-                )
-                body = stack.enter_context(ShownFile(content, bar))
-            try:
-                answer = self._client().put_object(
-                    Bucket=address.bucket,
-                    Key=address.key,
-                    Body=body,
-                    ContentLength=size,
-                    ContentMD5=base64.b64encode(md5).decode(),
-                    IfNoneMatch="*",
-                )
-            except ClientError as error:
-                if status_of(error) == 412:
-                    return None
-                raise
-        return etag_of(answer)
-
     def _holds(self, attempts: Attempts, size: int, sha256: str) -> bool:
         """Whether the object that is there has these bytes; False if none is there after all."""
         try:
@@ -268,23 +249,6 @@ class ObjectStore:
                 "Look who wrote them; remove that object by hand if it isn't wanted",
             ) from None
         return got is not None
-
-
-def _examine(content: bytes | Path, sha256: str) -> tuple[int, bytes]:
-    """Return size and MD5 of what is about to be sent, having seen that it is what it should be."""
-    found, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-    with open(content, "rb") if isinstance(content, Path) else BytesIO(content) as file:
-        while piece := file.read(PIECE):
-            found.update(piece)
-            md5.update(piece)
-            size += len(piece)
-    if found.hexdigest() != sha256:
-        where = content if isinstance(content, Path) else "the content"
-        raise StorageError(
-            f"{where} has a SHA-256 that starts with {found.hexdigest()[:12]}, {sha256[:12]} was to be published: it changed "
-            "after it was hashed. Nothing was sent; make it again."
-        )
-    return size, md5.digest()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lens_pipeline.storage.manifest import FileEntry
+from lens_pipeline.storage.progress import WORTH_A_BAR, progress
 
 _AT_A_TIME = 8
 
@@ -25,30 +26,19 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def in_parallel(title: str, files: Mapping[str, FileEntry], each: Callable[[str, FileEntry], None]) -> None:
-    """Call for every file, several at a time; the first error ends it. Shows progress on a terminal only."""
+    """Call for every file, several at a time; the first error ends it. Long ones show a bar on a terminal."""
     if not files:
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
+    n_bytes = sum(entry.size for entry in files.values())
     with (
-        Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
+        progress(title, n_bytes, is_bytes=True, at_least=WORTH_A_BAR) as bar,
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
-        bar = progress.add_task(title, total=sum(entry.size for entry in files.values()))
         waiting = {pool.submit(each, name, entry): entry for name, entry in files.items()}
         try:
             for done in as_completed(waiting):
                 done.result()
-                progress.advance(bar, waiting[done].size)
+                bar.advance(waiting[done].size)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

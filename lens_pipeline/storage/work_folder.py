@@ -5,9 +5,11 @@ import fcntl
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.storage.atomic import safe_name
 
 _LOCK = ".lock"
 _GONE = ".gone-"
@@ -78,3 +80,18 @@ class WorkFolder:
                 os.write(lock, str(os.getpid()).encode())
                 return lock
             os.close(lock)
+
+
+def work_path(shelf: Path, name: str) -> Path:
+    """Where unfinished work on an asset's versions stands."""
+    return shelf / ".work" / safe_name(name, what="the name of a work folder")
+
+
+@contextlib.contextmanager
+def temporary_folder(shelf: Path) -> Iterator[Path]:
+    """Lend a folder beside an asset's versions; what a killed process leaves of it goes with the next version."""
+    work = WorkFolder(work_path(shelf, f"temporary-{os.getpid()}-{secrets.token_hex(4)}"))
+    try:
+        yield work.path
+    finally:
+        work.remove()

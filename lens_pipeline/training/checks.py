@@ -1,24 +1,49 @@
 """Checks on a trained classifier, from the ledgers and validation logits that its version holds."""
 
+import re
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from lens_pipeline.contracts.checks import Check, green, red
-from lens_pipeline.stamps.ledger import verify_ledger
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.stamps.ledger_check import verify_ledger
+from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.rows import read_rows
 
 VALIDATION = "validation_is_whole"
+_LEDGER = re.compile(r"ledger-rank-(\d+)\.ledger")
+_KEYS_TOGETHER = 65_536
 
 
 def no_duplicated_fragments(classifier: Publication, store: Publication, splits: Publication) -> Check:
-    """Check from the ledgers of all ranks that each training row reached the model exactly once an epoch."""
-    ledgers = sorted(name for name in classifier.manifest.files if name.startswith("ledger-rank-"))
+    """Check from the ledgers of all ranks that the training rows reached the model as the run's order says.
+
+    That is each once, or as often as its weight or its draws give it, and in its own step.
+
+    Raises
+    ------
+    StorageError
+        If the version's ledgers are of another format than this package reads.
+    """
+    config = TrainingConfig.model_validate(classifier.attributes["config"])
+    contract = DatasetContract.model_validate(classifier.attributes["dataset_contract"])
     return verify_ledger(
-        [classifier.path(name) for name in ledgers],
-        read_rows(splits, store).train,
+        [classifier.path(name) for name in ledger_names(classifier.manifest.files)],
+        sampler_for(config, contract, read_rows(splits, store), store),
         epochs=classifier.attributes["epochs"],
-        task_ids=store.read_table(None, ["task_id"])["task_id"].to_pylist(),
+        n_rows=store.attributes["n_stored"],
+        names=lambda rows: _keys(store, rows),
     )
+
+
+def ledger_names(files: Iterable[str]) -> list[str]:
+    """Names of the ledgers among a version's files, in the order of their ranks."""
+    ranks = {int(found[1]): name for name in files if (found := _LEDGER.fullmatch(name))}
+    return [ranks[rank] for rank in sorted(ranks)]
 
 
 def validation_is_whole(classifier: Publication, store: Publication, splits: Publication) -> Check:
@@ -57,3 +82,13 @@ def validation_is_whole(classifier: Publication, store: Publication, splits: Pub
         rows=len(expected),
         epochs=epochs,
     )
+
+
+def _keys(store: Publication, rows: Sequence[int]) -> list[str]:
+    """Read the key of each of a few logical numbers, in bounded memory."""
+    wanted, found, start = np.array(rows), dict[int, str](), 0
+    for batch in iterate_parquet(store.path(f"{store.asset}.parquet"), ["task_id"], rows=_KEYS_TOGETHER):
+        here = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
+        found |= {row: batch["task_id"][row - start].as_py() for row in here.tolist()}
+        start += batch.num_rows
+    return [found[row] for row in rows]

@@ -4,7 +4,9 @@ from enum import StrEnum
 
 from pydantic import Field, model_validator
 
+from lens_pipeline.batches.reader import Reader
 from lens_pipeline.contracts.config import Section
+from lens_pipeline.stamps.weighted import LARGEST_WEIGHT, LEAST_WEIGHT
 
 # Statistics of fewer rows are noise (batch normalisation), so such a batch is refused.
 MIN_BATCHNORM_ROWS = 16
@@ -51,6 +53,20 @@ class ClassWeighting(StrEnum):
     balanced = "balanced"
 
 
+class RowOrder(StrEnum):
+    """In which order training rows come: each once; weighted by repeats or by draws; or injections beside their controls."""
+
+    shuffled = "shuffled"
+    repeated = "repeated"
+    with_replacement = "with_replacement"
+    paired = "paired"
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether it takes weights of classes or strata."""
+        return self in (RowOrder.repeated, RowOrder.with_replacement)
+
+
 class Stretch(StrEnum):
     """Which preprocessing (lens_pipeline.batches.preprocessing) the model sees its stamps through."""
 
@@ -70,10 +86,26 @@ class TrainingConfig(Section):
     world_size: int = Field(2, ge=1, le=64, description="ranks that torchrun starts on this machine")
     threads_per_rank: int = Field(0, ge=0, le=256, description="compute threads of a rank; 0: cores divided by ranks")
     loader_threads: int = Field(1, ge=1, le=64, description="threads of a rank that gather rows ahead of the model")
+    reader: Reader = Field(
+        Reader.auto,
+        description="where batches are taken from, the same bytes each: mapped, pread (a store larger than memory), memory "
+        "or device (held whole in host or GPU memory); auto: what fits",
+    )
+    channels_last: bool = Field(
+        True, description="bands of a pixel side by side in what the model sees; moves last bits"
+    )
     seed: int = Field(1, ge=0, le=2**31 - 1, description="seed of weights, order, augmentation and dropout")
     epochs: int = Field(6, ge=1, le=10_000, description="most epochs to train")
     batch_size: int = Field(
         64, ge=1, le=65_536, description="rows of one step over all ranks; a multiple of world_size"
+    )
+    order: RowOrder = Field(
+        RowOrder.shuffled,
+        description="in which order, and how often, training rows come in an epoch; paired: an injection next to its control",
+    )
+    order_weights: dict[str, float] = Field(
+        {},
+        description="weight of a class or a stratum, by name, 0.01 to 100, others have 1 (order repeated or with_replacement)",
     )
     validation_batch_size: int = Field(128, ge=1, le=65_536, description="rows of one validation batch of a rank")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="peak learning rate of AdamW")
@@ -103,6 +135,7 @@ class TrainingConfig(Section):
                 f"world_size {self.world_size}) are too few for that: at least {MIN_BATCHNORM_ROWS} are needed, so "
                 f"batch_size >= {MIN_BATCHNORM_ROWS * self.world_size}"
             )
+        self._refuse_other_order()
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
                 f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}"
@@ -110,3 +143,20 @@ class TrainingConfig(Section):
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is more than epochs {self.epochs}")
         return self
+
+    def _refuse_other_order(self) -> None:
+        out = {name: w for name, w in self.order_weights.items() if not LEAST_WEIGHT <= w <= LARGEST_WEIGHT}
+        if out:
+            raise ValueError(
+                f"order_weights {out} are out of range: {LEAST_WEIGHT:g} to {LARGEST_WEIGHT:g} are possible"
+            )
+        if self.order.is_weighted != bool(self.order_weights):
+            raise ValueError(
+                f"order {self.order.value} with order_weights {self.order_weights}: the orders repeated and "
+                "with_replacement take weights of classes or strata by name, the others take none"
+            )
+        if self.order is RowOrder.paired and self.batch_size % (2 * self.world_size):
+            raise ValueError(
+                f"order paired keeps pairs within a rank's part of a step, which must be even: batch_size {self.batch_size} "
+                f"must be a multiple of 2 x world_size {self.world_size}"
+            )

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lens_pipeline.batches.augment import DihedralAugmentation
 from lens_pipeline.batches.hashing import seed_of
 from lens_pipeline.batches.loader import Batch, training_batches
+from lens_pipeline.batches.opening import open_rows
 from lens_pipeline.batches.preprocessing import Preprocessing
 from lens_pipeline.contracts.errors import TrainingError, first_few
 from lens_pipeline.stamps.ledger import Ledger
@@ -44,7 +45,7 @@ from lens_pipeline.training.stopping import Stopping
 from lens_pipeline.training.validation import validate, write_logits
 from lens_pipeline.training.world import World
 
-_WEIGHTS, _DROPOUT, _ORDER, _AUGMENTATION = 1, 2, 3, 4
+_WEIGHTS, _DROPOUT, _AUGMENTATION = 1, 2, 4
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Trainer:
     world: World
     store: StampStore
     rows: Rows
+    sampler: GlobalSampler
     preprocessing: Preprocessing
     model_spec: ModelSpec
     loss: RowLoss
@@ -88,20 +90,26 @@ class Trainer:
     resumed_from: str | None = None
 
     def __post_init__(self) -> None:
-        """Build the model, the optimizer and the order, and restore the newest checkpoint."""
+        """Build the model and the optimizer, and restore the newest checkpoint."""
         config = self.spec.config
         torch.manual_seed(seed_of(config.seed, _WEIGHTS))
         self.model: nn.Module = build_model(self.model_spec).to(self.world.device)
         self._normalises = has_batchnorm(self.model)
         self.optimizer = build_optimizer(self.model, weight_decay=config.weight_decay)
-        self.sampler = GlobalSampler(self.rows.train, seed=seed_of(config.seed, _ORDER), global_batch=config.batch_size)
         self.augmentation = DihedralAugmentation(seed_of(config.seed, _AUGMENTATION))
-        self.ledger = Ledger(self.folder.ledger(self.world.rank))
+        self.source, self.choice = open_rows(
+            self.store,
+            config.reader,
+            rows=[self.rows.train, self.rows.validation],
+            ranks=self.world.size,
+            device=self.world.device,
+        )
+        self.ledger = Ledger(self.folder.ledger(self.world.rank), n_rows=self.store.n_rows)
         checkpoint, damaged = newest_checkpoint(self.folder.checkpoints, run=self.spec.sha256())
         self._agree_on(checkpoint)
         if checkpoint is not None:
             self._restore(checkpoint)
-        self.ledger.cut_back_to(self.progress.epoch, self.progress.step)
+        self._cut_back_ledgers()
         self.history = HistoryWriter(self.folder.history) if self.world.first else None
         self._tell(
             "run_started",
@@ -115,6 +123,8 @@ class Trainer:
             validation_rows=len(self.rows.validation),
             parameters=sum(p.numel() for p in self.model.parameters()),
             damaged_checkpoints=damaged,
+            reader=self.choice.reader.value,
+            reader_why=self.choice.why,
         )
         # By default the buffers of rank 0 are every rank's at each forward pass: a checkpoint of rank 0 is the whole state.
         self.parallel = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
@@ -141,10 +151,10 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         config = self.spec.config
         started, start_step = time.perf_counter(), self.progress.step
-        sums = EpochSums(*self.progress.partial[self.world.rank]) if self.progress.partial else EpochSums()
+        sums = self._earlier_sums()
         earlier = sums.seconds
         batches = training_batches(
-            self.store,
+            self.source,
             self.sampler,
             self.augmentation,
             epoch=epoch,
@@ -187,7 +197,7 @@ class Trainer:
         torch.manual_seed(seed_of(config.seed, _DROPOUT, epoch, batch.step, self.world.rank))
         labels_B = torch.zeros(len(batch.pixels), dtype=torch.int64)
         labels_B[: batch.n] = torch.from_numpy(self.rows.labels[batch.logical])
-        logits_BO = self.parallel(model_input(batch, self.preprocessing, device))
+        logits_BO = self.parallel(model_input(batch, self.preprocessing, device, channels_last=config.channels_last))
         belongs_B = (torch.arange(len(labels_B)) < batch.n).to(device)
         loss_sum = (self.loss(logits_BO, labels_B.to(device)) * belongs_B).sum()
         # The ranks' gradients are averaged; this scale makes that the mean over the rows of the whole step, also where
@@ -224,7 +234,7 @@ class Trainer:
         self.world.spread(list(self.model.buffers()))
         validation = validate(
             self.model,
-            self.store,
+            self.source,
             self.rows.validation,
             self.rows.labels[self.rows.validation],
             self.preprocessing,
@@ -232,6 +242,8 @@ class Trainer:
             outputs=self.model_spec.outputs,
             batch_size=config.validation_batch_size,
             threads=config.loader_threads,
+            pin=config.device is Device.cuda,
+            channels_last=config.channels_last,
         )
         stopping = Stopping(
             config.monitor.larger_is_better,
@@ -278,7 +290,15 @@ class Trainer:
         # Every rank's ledger is durable before the checkpoint that counts on it; the gathering is the barrier.
         self.ledger.flush()
         partial = self.world.gather((sums or EpochSums()).as_list())
-        self.progress = replace(progress, partial=partial if sums is not None else [])
+        steps = [int(one[0]) for one in self.world.gather([float(self.ledger.n_steps)])]
+        worlds = self.progress.world_sizes
+        self.progress = replace(
+            progress,
+            partial=partial if sums is not None else [],
+            ledgers=steps + self.progress.ledgers[self.world.size :],
+            world_sizes=worlds if worlds[-1:] == [self.world.size] else [*worlds, self.world.size],
+            sampler=self.sampler.state(progress.epoch, progress.step).to_json(),
+        )
         if self.world.first:
             write_checkpoint(
                 self.folder.checkpoints,
@@ -299,7 +319,34 @@ class Trainer:
             )
         self.model.load_state_dict(load_file(checkpoint.model_file), strict=True)
         load_optimizer_tensors(self.model, self.optimizer, load_file(checkpoint.optimizer_file))
+        self.sampler.resume(checkpoint.progress.sampler)
         self.progress, self.resumed_from = checkpoint.progress, checkpoint.name
+
+    def _cut_back_ledgers(self) -> None:
+        """Forget in every ledger what came after the checkpoint; rank 0 sees to those of ranks that are no more."""
+        own, n = self.world.rank, self.world.size
+        former = (
+            {*self.folder.ledgers(), *range(len(self.progress.ledgers))} - {*range(n)} if self.world.first else set()
+        )
+        for rank in [own, *sorted(former)]:
+            ledger = self.ledger if rank == own else Ledger(self.folder.ledger(rank), n_rows=self.store.n_rows)
+            ledger.cut_back_to(self.progress.epoch, self.progress.step)
+            counted = dict(enumerate(self.progress.ledgers)).get(rank, 0)
+            if ledger.n_steps != counted:
+                raise TrainingError(
+                    f"{ledger.path} records {ledger.n_steps:,} steps and the checkpoint counts on {counted:,}: which rows "
+                    "reached the model can't be told any more. Remove the run's folder and train again."
+                )
+            if rank != own:
+                ledger.close()
+
+    def _earlier_sums(self) -> EpochSums:
+        """Take up what the epoch had summed before; with another number of ranks, rank 0 takes what was every rank's own."""
+        partial = self.progress.partial
+        if not partial or len(partial) == self.world.size:
+            return EpochSums(*partial[self.world.rank]) if partial else EpochSums()
+        loss, rows = (sum(one[place] for one in partial) if self.world.first else 0.0 for place in (0, 1))
+        return EpochSums(loss, rows, *partial[0][2:])
 
     def _agree_on(self, checkpoint: Checkpoint | None) -> None:
         step = -1 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
@@ -310,7 +357,7 @@ class Trainer:
             )
 
     def _report(self, epoch: int, done: int, sums: EpochSums, steps_here: int, seconds: float) -> None:
-        rows_per_step = len(self.rows.train) / self.sampler.steps_per_epoch
+        rows_per_step = self.sampler.order.n_places / self.sampler.steps_per_epoch
         self._tell(
             "step",
             epoch=epoch,

@@ -15,6 +15,7 @@ from lens_pipeline.training.folder import RunFolder
 from lens_pipeline.training.loop import Trainer
 from lens_pipeline.training.losses import RowLoss, class_weights
 from lens_pipeline.training.models import spec_for
+from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.processes import ATTEMPT
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.spec import RunSpec
@@ -74,6 +75,7 @@ def trainer_for(spec: RunSpec, folder: RunFolder, world: World, place: Callable[
         world=world,
         store=store,
         rows=rows,
+        sampler=sampler_for(config, contract, rows, store_publication),
         preprocessing=fit_preprocessing(store, rows.train, name=config.preprocessing.value, softening=config.softening),
         model_spec=spec_for(config.model, contract, config.dropout),
         loss=RowLoss(class_weights(spec.class_counts, config.class_weighting), config.label_smoothing),

@@ -21,7 +21,8 @@ from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from lens_pipeline.training.config import Device, TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError, explain
-from lens_pipeline.training.folder import HistoryReader, RunFolder
+from lens_pipeline.training.folder import HistoryReader, RunFolder, read_events
+from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.processes import end, refuse_missing_gpus, start, torchrun_command, torchrun_environment
 from lens_pipeline.training.progress import TerminalProgress
 from lens_pipeline.training.rows import read_rows, refuse_unusable
@@ -62,7 +63,13 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What was put into the version: row counts and where the model comes from."""
+    """What was put into the version: row counts and where the model comes from.
+
+    Attributes
+    ----------
+    reader : str
+        How the stamps were read when the run was last started, and why; of the run, not of the version.
+    """
 
     epochs: int
     best_epoch: int
@@ -70,6 +77,7 @@ class TrainingResult:
     n_validation: int
     checkpoint: str
     history: pa.Table
+    reader: str
 
 
 def prepare_run(config: TrainingConfig, store: Publication, splits: Publication, run_folder: Path) -> Path:
@@ -85,7 +93,8 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     ConfigError
         If the device isn't there.
     TrainingError
-        If a class is missing in train or val_select, there are too few rows, or the folder holds another run.
+        If a class is missing in train or val_select, there are too few rows, the order can't be made of them, or the
+        folder holds another run.
     SplitError
         If the splits were made for another version of the store.
     """
@@ -98,6 +107,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     rows = read_rows(splits, store)
     refuse_unusable(rows, contract, config)
+    sampler_for(config, contract, rows, store)
     spec = RunSpec(
         config=config,
         contract=contract,
@@ -109,6 +119,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     )
     run_folder.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(run_folder.absolute())
+    _refuse_ended_with_other_ranks(folder, spec)
     spec.write(folder.specification)
     folder.make()
     return folder.specification
@@ -200,8 +211,8 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
     history = _history_table(progress.history)
     staging.write_table(None, history, HISTORY)
     staging.write_table("validation_logits", _validation_logits(folder, store, len(progress.history)))
-    for rank in range(spec.config.world_size):
-        shutil.copyfile(folder.ledger(rank), staging.folder / f"ledger-rank-{rank}.ledger")
+    for rank, path in folder.ledgers().items():
+        shutil.copyfile(path, staging.folder / f"ledger-rank-{rank}.ledger")
     rows = read_rows(splits, store)
     staging.attributes.update(
         {
@@ -209,6 +220,7 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
             "epochs": len(progress.history),
             "ended": progress.ended,
             "monitor": spec.config.monitor.value,
+            "world_sizes": progress.world_sizes,
             "config": spec.config.model_dump(mode="json"),
             "dataset_contract": spec.contract.model_dump(mode="json"),
             "dataset_contract_sha256": spec.contract.sha256(),
@@ -222,6 +234,7 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
         n_validation=len(rows.validation),
         checkpoint=best.name,
         history=history,
+        reader=[event["reader_why"] for event in read_events(folder.history) if event["event"] == "run_started"][-1],
     )
 
 
@@ -258,6 +271,16 @@ def _run(spec: RunSpec, folder: RunFolder, on_event: Callable[[Event], None], ca
         raise TrainingError(
             explain(attempt, agent_log, last_step, process.returncode)
             + "\nThe last checkpoint stands: materialize lens_classifier again to go on from there."
+        )
+
+
+def _refuse_ended_with_other_ranks(folder: RunFolder, spec: RunSpec) -> None:
+    """Refuse to pass off a model that other numbers of ranks trained: its bits are not what these settings give."""
+    last, _ = newest_checkpoint(folder.checkpoints, run=spec.sha256())
+    if last is not None and last.progress.ended is not None and last.progress.world_sizes[-1] != spec.config.world_size:
+        raise TrainingError(
+            f"{folder.path} holds a run that has ended, with world_size {last.progress.world_sizes[-1]}, not "
+            f"{spec.config.world_size}. Give this run a folder of its own."
         )
 
 

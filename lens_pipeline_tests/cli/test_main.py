@@ -6,7 +6,10 @@ import pyarrow as pa
 import pytest
 
 from lens_pipeline.cli.main import main
+from lens_pipeline.stamps.checks import store_checks
+from lens_pipeline.stamps.config import StoreConfig
 from lens_pipeline.storage.home import Home
+from lens_pipeline_tests.stamps.making import make_rows, make_store, publish_stamps
 
 PRESETS = Path(__file__).parent.parent.parent / "presets"
 
@@ -48,3 +51,30 @@ def test_verify_finds_one_flipped_byte(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_summary_of_nothing_names_the_next_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary"]) == 1
     assert "dagster asset materialize --select evaluation_report" in capsys.readouterr().err
+
+
+def test_verify_names_a_manifest_that_is_damaged_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = publish()
+    (folder / "manifest.json").write_bytes(b"{}")
+    assert main(["verify"]) == 1
+    assert "manifest.json is damaged" in capsys.readouterr().out
+
+
+def test_compact_publishes_a_store_without_holes_and_says_what_it_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    home = Home.from_environment()
+    rows = make_rows(60)
+    first, _ = make_store(home, publish_stamps(home, [rows[:30], rows[30:]]))
+    stamps = publish_stamps(home, [rows[:30]])
+    store, _ = make_store(home, stamps, previous=first)
+    assert main(["compact", "--dataset", "tried"]) == 1
+    assert "never published" in capsys.readouterr().err
+    home.conclude(store, store_checks(store, stamps, StoreConfig()))
+    assert main(["compact", "--dataset", "tried"]) == 0
+    printed = capsys.readouterr().out
+    assert f"before: {store.version}, 30 holes in 1 segments" in printed
+    assert "no holes in 1 segments" in printed
+    current = home.open("tried", "stamp_store")
+    assert current.attributes["n_holes"] == 0
+    assert f"{current.version} is current" in printed
+    assert main(["compact", "--dataset", "tried"]) == 0
+    assert "nothing to compact" in capsys.readouterr().out

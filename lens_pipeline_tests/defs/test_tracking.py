@@ -19,6 +19,7 @@ class Settings(Section):
     epochs: int = 3
 
 
+STARTED = {"event": "run_started", "epoch": 0, "step": 0, "reader": "mapped", "reader_why": "mapped: it fits."}
 EPOCH = {"event": "epoch", "epoch": 0, "val_loss": 0.5, "val_auroc": 0.8, "best": True}
 STEP = {"event": "step", "epoch": 0, "step": 7, "loss": 0.6}
 
@@ -36,7 +37,7 @@ def in_an_asset(
 
 def train(tracking: Tracking, context: dg.AssetExecutionContext) -> None:
     with tracking.training_run(context, Settings(), Workspace(), inputs=[]) as run:
-        for event in (STEP, EPOCH):
+        for event in (STARTED, STEP, EPOCH):
             run.on_event(event)
 
 
@@ -90,6 +91,7 @@ def test_a_training_is_tracked_with_settings_metrics_model_and_report(instance: 
     assert run.info.status == "FINISHED"
     assert run.data.params == {"epochs": "3"}
     assert run.data.tags["dagster.run_id"] == result.run_id
+    assert run.data.tags["lens_pipeline.reader"] == "mapped: it fits."
     assert run.data.metrics["val_auroc"] == 0.8
     assert run.data.metrics["step_loss"] == 0.6
     assert run.data.metrics["test_auroc_low"] == 0.8

@@ -3,7 +3,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from lens_pipeline.contracts.errors import ContractError, ScoringError
+from lens_pipeline.contracts.errors import ConfigError, ContractError, ScoringError
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.logits import score_rows
@@ -32,6 +32,33 @@ def test_neither_batch_size_nor_threads_move_a_bit_of_any_logit(
     trained: Trained, logits: np.ndarray, batch_size: int, threads: int
 ) -> None:
     assert _score(trained, batch_size=batch_size, threads=threads).tobytes() == logits.tobytes()
+
+
+@pytest.mark.parametrize("reader", ["pread", "memory"])
+def test_how_the_store_is_read_moves_no_bit_of_any_logit(trained: Trained, logits: np.ndarray, reader: str) -> None:
+    assert _score(trained, reader=reader, threads=2).tobytes() == logits.tobytes()
+
+
+def test_a_reader_that_cant_be_had_is_refused_before_a_row_is_scored(trained: Trained) -> None:
+    with pytest.raises(ConfigError, match="there is no GPU"):
+        _score(trained, reader="device")
+
+
+def test_the_layout_in_memory_moves_logits_within_rounding(trained: Trained, logits: np.ndarray) -> None:
+    assert np.allclose(_score(trained, channels_last=False), logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_model_sees_the_layout_that_was_set(trained: Trained, channels_last: bool) -> None:
+    classifier, store = trained.opened()
+    seen: list[tuple[bool, bool]] = []
+    classifier.model.register_forward_pre_hook(
+        lambda _, inputs: seen.append(
+            (inputs[0].is_contiguous(memory_format=torch.channels_last), inputs[0].is_contiguous())
+        )
+    )
+    score_rows(classifier, store, ScoringConfig(channels_last=channels_last))
+    assert set(seen) == {(channels_last, not channels_last)}
 
 
 def test_a_row_scores_the_same_bits_as_it_did_in_the_validation_of_the_best_epoch(

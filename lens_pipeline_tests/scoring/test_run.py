@@ -20,6 +20,7 @@ def test_the_scores_of_another_survey_are_keyed_conserved_and_carry_each_class(t
     index = made.store.read_table(None, ["task_id", "logical", "label"])
     assert score_conservation(published, index).passed
     assert score_saturation(published, ScoringConfig()).passed
+    assert result.reader.startswith("mapped: the rows take ")
     assert (result.n_rows, sum(result.n_by_split.values())) == (128, 128)
     head = np.column_stack([published[f"logit_{name}"].to_numpy() for name in ("other", "ring", "spiral")])
     assert np.array_equal(published["logit"].to_numpy(), score_of(head.astype(np.float64)).astype(np.float32))

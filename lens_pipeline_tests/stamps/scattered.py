@@ -15,7 +15,13 @@ _POISON = np.float16("nan")
 
 
 def scatter(
-    home: Home, publication: Publication, *, n_segments: int = 5, n_holes: int = 7, seed: int = 0
+    home: Home,
+    publication: Publication,
+    *,
+    n_segments: int = 5,
+    n_holes: int = 7,
+    seed: int = 0,
+    dataset: str | None = None,
 ) -> Publication:
     """Rewrite a store's rows at shuffled places of segments of uneven length, with holes; only places change.
 
@@ -32,7 +38,7 @@ def scatter(
     pixels = np.full((n_places, *store.contract.stamp_shape), _POISON)
     stats = np.full((n_places, len(store.contract.bands), 2), np.nan, np.float32)
     pixels[place], stats[place, :, 0], stats[place, :, 1] = rows.pixels, rows.median, rows.mad
-    with home.stage(publication.dataset, "stamp_store") as staging:
+    with home.stage(dataset or publication.dataset, "stamp_store") as staging:
         for segment, (start, end) in enumerate(itertools.pairwise(starts)):
             header = SegmentHeader.of(
                 store.contract, decoder_version=publication.attributes["decoder_version"], n_rows=int(end - start)

@@ -2,10 +2,12 @@
 
 import io
 import struct
+import sys
 import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.stamps.reasons import Quarantine, Reason
 from lens_pipeline_tests.stamps.making import OTHER_SURVEY, SMALL, Pixels, pixels_of
 from lens_pipeline_tests.stamps.npz_variants import BANDS, PIXELS, arrays_of, savez, savez_to_pipe, zipped
-from reliability.npz_writer import npy
+from reliability.npz_writer import STORED as STORED_METHOD
+from reliability.npz_writer import Entry, Zip, npy
 
 
 def reason(blob: bytes | None, contract: DatasetContract = SMALL) -> str:
@@ -236,3 +239,96 @@ def test_an_empty_batch_is_fine() -> None:
 
 def test_every_reason_says_what_it_means() -> None:
     assert all(reason.meaning and reason.value == reason.name.lower() for reason in Reason)
+
+
+def test_a_room_used_again_holds_nothing_of_the_batch_before() -> None:
+    draw = np.random.default_rng(0)
+    bad = [
+        b"bad",
+        None,
+        savez({**BANDS, "image_r": NAN}),
+        STORED[:-1],
+        savez({**BANDS, "image_z": np.ones((8, 8), "f4")}),
+    ]
+    room, kept = Decoded.room_for(12, SMALL), Decoded.room_for(12, SMALL)
+    for turn in range(30):
+        n = int(draw.integers(0, 13))
+        blobs = [bad[i] if i < len(bad) else encode_stamp(pixels_of(i + turn), SMALL) for i in draw.integers(0, 12, n)]
+        for ours, before in zip(_arrays(kept), _arrays(room), strict=True):
+            ours[:] = before
+        verdicts = decode_batch(blobs, SMALL, room)
+        for place, (blob, verdict) in enumerate(zip(blobs, verdicts, strict=True)):
+            alone = Decoded.room_for(1, SMALL)
+            assert decode_batch([blob], SMALL, alone) == [verdict]
+            assert all(
+                ours[place].tobytes() == its[0].tobytes()
+                for ours, its in zip(_arrays(room), _arrays(alone), strict=True)
+            )
+        assert all(
+            ours[n:].tobytes() == before[n:].tobytes()
+            for ours, before in zip(_arrays(room), _arrays(kept), strict=True)
+        )
+
+
+def _arrays(room: Decoded) -> tuple[np.ndarray, ...]:
+    return room.pixels, room.half, room.stats
+
+
+_PATHS = [
+    b"../../etc/passwd", b"/etc/passwd", b"/dev/zero", b"..\\..\\x.npy", b"C:\\x.npy", b"%2e%2e/x.npy", b"./image_g.npy",
+    b"image_g.npy\0/../x", "imagé_g.npy".encode(), "image\u0301_g.npy".encode(), b"~/x", b"$HOME/x", b"\xff\xfe", b"a/" * 2048,
+    b"file:///etc/passwd", b"|id", b"", b".", b"..", b"\n", b"image_g.npy/",
+]  # fmt: skip
+_opened: list[object] = []
+_watching = False
+
+
+def _note_opening(event: str, arguments: tuple[object, ...]) -> None:
+    if _watching and event.split(".")[0] in ("open", "os", "shutil", "pathlib", "subprocess", "glob", "tempfile"):
+        _opened.append((event, arguments))
+
+
+def test_a_members_name_is_never_used_as_a_path() -> None:
+    global _watching
+    sys.addaudithook(_note_opening)
+    blobs = [
+        Zip(
+            [Entry(bad if place == i else name.encode(), content) for i, (name, content) in enumerate(arrays_of())]
+        ).write()
+        for bad in _PATHS
+        for place in range(3)
+    ]
+    room = Decoded.room_for(len(blobs), SMALL)
+    decode_batch(blobs[:1], SMALL, room)
+    _watching = True
+    try:
+        Path(__file__).read_bytes()
+        seen = len(_opened)
+        verdicts = decode_batch(blobs, SMALL, room)
+    finally:
+        _watching = False
+    assert seen
+    assert {verdict.reason for verdict in verdicts if verdict} == {Reason.MISSING_MEMBER}
+    assert all(verdicts)
+    assert _opened[seen:] == []
+
+
+def test_an_end_record_that_is_cut_off_is_no_zip() -> None:
+    record = Zip([]).write()
+    assert [reason(record[:end]) for end in range(len(record))] == len(record) * ["not_a_zip"]
+    assert reason(record) == "missing_member"
+
+
+@pytest.mark.parametrize("n", [1, 90])
+def test_a_detail_stays_short_whatever_the_names(n: int) -> None:
+    long_names = Zip(
+        [Entry(b"%04d" % i + b"x" * (9000 if n == 1 else 200), b"", method=STORED_METHOD) for i in range(n)]
+    )
+    for entries in (
+        long_names.entries,
+        [Entry(name.encode(), array) for name, array in arrays_of()] + long_names.entries,
+    ):
+        verdict = decode_blob(Zip(entries).write(), SMALL)
+        assert isinstance(verdict, Quarantine)
+        assert verdict.reason in (Reason.MISSING_MEMBER, Reason.EXTRA_MEMBER)
+        assert len(verdict.detail) < 1000

@@ -24,6 +24,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 STALL_S = 2.0
 DRIP_S = 0.05
+LONGEST_DRIP_S = 20.0
 REPLACEMENT = b"what another writer put there"
 
 
@@ -71,6 +72,8 @@ class FaultProxy:
         Refuse an upload whose Content-MD5 is wrong, as real servers do and moto doesn't.
     asked : list
         Every request so far with the fault that it met.
+    n_cut : int
+        Slow answers that the client did not wait for.
     """
 
     upstream: str
@@ -78,6 +81,7 @@ class FaultProxy:
     pages: int | None = None
     strict: bool = False
     asked: list[tuple[Asked, str | None]] = field(default_factory=list)
+    n_cut: int = 0
     address: str = ""
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -318,14 +322,18 @@ def dripping_body(exchange: _Exchange) -> None:
 
 
 def _drip(exchange: _Exchange, content: bytes) -> None:
-    ends = time.monotonic() + STALL_S
+    ends = time.monotonic() + LONGEST_DRIP_S
+    exchange.handler.hang_up()
     for place in range(len(content)):
         if time.monotonic() > ends:
-            break
-        exchange.handler.wfile.write(content[place : place + 1])
-        exchange.handler.wfile.flush()
+            return
+        try:
+            exchange.handler.wfile.write(content[place : place + 1])
+            exchange.handler.wfile.flush()
+        except OSError:
+            exchange.proxy.n_cut += 1
+            raise
         time.sleep(DRIP_S)
-    exchange.handler.hang_up()
 
 
 @_fault("GET LIST")

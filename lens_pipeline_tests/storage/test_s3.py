@@ -20,7 +20,7 @@ from urllib.parse import quote
 import pytest
 
 from lens_pipeline.contracts.errors import ConfigError, PipelineError, StorageError
-from lens_pipeline.storage import progress
+from lens_pipeline.storage import s3_reading, s3_writing
 from lens_pipeline.storage.s3 import (
     AccessError,
     Address,
@@ -235,6 +235,24 @@ def test_a_server_that_never_recovers_is_asked_eight_times(
     assert store.requests - before == len(proxy.asked) == 8
     assert str(at) in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["dripping_header", "dripping_body"])
+def test_a_server_that_sends_a_byte_now_and_then_is_cut(fault: str, proxy: FaultProxy, moto_s3: Bucket) -> None:
+    store, at = ObjectStore.from_environment(HASTY), Address(moto_s3.name, "it")
+    store.create(at, bytes(1000), sha256(bytes(1000)))
+    proxy.begin(first(fault, kind="GET"))
+    assert store.read(at, at_most=1000) == bytes(1000)
+    wait_until(lambda: proxy.n_cut == 1)
+    assert [fault for _, fault in proxy.asked] == [fault, None]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it never came to that")
 
 
 @pytest.mark.parametrize(
@@ -502,7 +520,8 @@ class Terminal(io.StringIO):
 def test_a_long_transfer_shows_a_bar_on_a_terminal_and_nothing_elsewhere(
     moto_s3: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(progress, "_WORTH_A_BAR", 1000)
+    for module in (s3_reading, s3_writing):
+        monkeypatch.setattr(module, "WORTH_A_BAR", 1000)
     store, path, content = ObjectStore.from_environment(), tmp_path / "file", bytes(5000)
     path.write_bytes(content)
     shown = {}

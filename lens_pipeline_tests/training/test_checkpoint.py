@@ -82,8 +82,8 @@ def test_a_checkpoint_of_another_run_or_format_is_refused(tmp_path: Path) -> Non
     with pytest.raises(TrainingError, match="belongs to another run"):
         read_checkpoint(tmp_path, name, run="other")
     path = tmp_path / f"{name}.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(TrainingError, match="has format 2"):
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(TrainingError, match="has format 3"):
         read_checkpoint(tmp_path, name, run="r")
 
 

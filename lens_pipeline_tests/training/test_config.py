@@ -20,6 +20,12 @@ from lens_pipeline.training.config import TrainingConfig
         ({"model": "resnet19"}, "'test_resnet', 'resnet10t', 'resnet18'"),
         ({"device": "auto"}, "'cpu' or 'cuda'"),
         ({"clip_norm": 0}, "greater than 0"),
+        ({"order": "random"}, "'shuffled', 'repeated', 'with_replacement' or 'paired'"),
+        ({"order": "repeated"}, "take weights of classes or strata by name"),
+        ({"order_weights": {"lens": 2}}, "the others take none"),
+        ({"order": "repeated", "order_weights": {"lens": 0}}, r"out of range: 0\.01 to 100"),
+        ({"order": "repeated", "order_weights": {"lens": 101}}, r"out of range: 0\.01 to 100"),
+        ({"order": "paired", "batch_size": 66}, "multiple of 2 x world_size 2"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_with_what_is_allowed(settings: dict[str, object], said: str) -> None:

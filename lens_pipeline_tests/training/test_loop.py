@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from lens_pipeline.stamps.ledger import read_ledger
+from lens_pipeline.stamps.ledger import LedgerReader
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import explain
-from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.folder import RunFolder, read_events
 from lens_pipeline.training.metrics import auroc, negative_log_likelihood
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.schedule import learning_rate
@@ -52,7 +52,7 @@ def test_every_training_row_reached_the_model_once_an_epoch_and_the_ranks_split_
     finished: RunFolder, survey: Survey
 ) -> None:
     train = read_rows(survey[1], survey[0]).train
-    blocks = [list(read_ledger(finished.ledger(rank))) for rank in range(2)]
+    blocks = [list(LedgerReader(finished.ledger(rank), n_rows=survey[0].attributes["n_stored"])) for rank in range(2)]
     for epoch in range(3):
         rows = np.concatenate([b.rows for rank in blocks for b in rank if b.epoch == epoch])
         assert np.array_equal(np.sort(rows), train)
@@ -101,6 +101,28 @@ def test_a_checkpoint_of_another_preprocessing_than_this_package_fits_is_not_res
     assert "made with another preprocessing" in (folder.attempt(2) / "failure-rank-0.json").read_text()
 
 
+def test_a_checkpoint_of_another_order_of_rows_is_not_resumed(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey)
+    run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
+    path = _last(folder).folder / f"{_last(folder).name}.json"
+    content = json.loads(path.read_text())
+    content["progress"]["sampler"]["global_batch"] = 64
+    path.write_text(json.dumps(content))
+    assert 0 not in run_ranks(folder)
+    assert "global_batch differ from this run" in (folder.attempt(2) / "failure-rank-0.json").read_text()
+
+
+def test_a_run_whose_ledger_lacks_steps_that_its_checkpoint_counts_on_is_not_resumed(
+    survey: Survey, run_path: Path
+) -> None:
+    folder = prepared(run_path, survey)
+    run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
+    folder.ledger(1).write_bytes(folder.ledger(1).read_bytes()[:100])
+    assert 0 not in run_ranks(folder)
+    said = (folder.attempt(2) / "failure-rank-1.json").read_text()
+    assert "records 1 steps and the checkpoint counts on 4" in said
+
+
 def test_a_run_that_lost_its_newest_checkpoint_goes_on_from_the_one_before(
     finished: RunFolder, survey: Survey, run_path: Path
 ) -> None:
@@ -113,6 +135,22 @@ def test_a_run_that_lost_its_newest_checkpoint_goes_on_from_the_one_before(
     assert _ledgers(folder) == _ledgers(finished)
     started = [json.loads(line) for line in folder.history.read_text().splitlines() if "run_started" in line]
     assert newest.name in started[-1]["damaged_checkpoints"][0]
+
+
+@pytest.mark.parametrize("reader", ["pread", "memory"])
+def test_how_the_store_is_read_moves_no_bit_and_is_told(
+    finished: RunFolder, survey: Survey, run_path: Path, reader: str
+) -> None:
+    folder = prepared(run_path, survey, reader=reader)
+    assert run_ranks(folder) == [0, 0]
+    assert _history(folder) == _history(finished)
+    assert load_file(_last(folder).model_file).keys() == load_file(_last(finished).model_file).keys()
+    for name, tensor in load_file(_last(folder).model_file).items():
+        assert np.array_equal(tensor, load_file(_last(finished).model_file)[name]), name
+    for run, used in ((folder, reader), (finished, "mapped")):
+        started = [event for event in read_events(run.history) if event["event"] == "run_started"]
+        assert started[0]["reader"] == used
+        assert started[0]["reader_why"].startswith(used)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +244,11 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_rank_step_rows_and_
         {"preprocessing": "robust_clip_v1"},
         {"warmup_epochs": 0.0},
         {"dropout": 0.5},
+        {"order": "repeated", "order_weights": {"lens": 1.5}},
+        {"order": "with_replacement", "order_weights": {"lens": 1.5}},
+        {"order": "paired"},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=lambda change: f"{next(iter(change))}-{next(iter(change.values()))}",
 )
 def test_every_numeric_setting_changes_what_is_learned(
     survey: Survey, plain: bytes, tmp_path: Path, change: dict[str, Any]

@@ -21,10 +21,13 @@ from lens_pipeline.training import checks
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError
 from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.order import sampler_for
+from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.run import collect, launch, prepare_run
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline_tests.training.conftest import Survey
 from lens_pipeline_tests.training.making import (
+    CONTRACT,
     QUICK,
     SHARES,
     Sabotage,
@@ -112,6 +115,7 @@ def test_torchrun_trains_resumes_after_a_kill_and_is_collected_into_a_version(
     assert (summary.epochs, summary.was_complete, summary.ended) == (12, False, "all epochs were trained")
     assert events[0]["event"] == "run_started"
     assert events[0]["resumed_from"]
+    assert events[0]["reader_why"].startswith("mapped: the rows take ")
     assert events[-1]["event"] == "finished"
     assert launch(run_path).was_complete
 
@@ -226,12 +230,90 @@ def test_a_row_that_a_rank_read_twice_turns_the_ledger_check_red(
 
     copied = RunFolder(tmp_path / "copied")
     shutil.copytree(finished.path, copied.path)
-    ledger = Ledger(copied.ledger(0))
+    ledger = Ledger(copied.ledger(0), n_rows=survey[0].attributes["n_stored"])
     ledger.append(2, 4, _train_rows(survey)[:1])
     ledger.close()
     check = checks.no_duplicated_fragments(_collect(copied, survey), survey[0], survey[1])
     assert not check.passed
     assert "came 2 times in epoch 2" in check.first[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "claim", "n_fed"),
+    [
+        ({"order": "repeated", "order_weights": {"lens": 2.5, "control": 0.5}}, "as often as its weight gives it", 174),
+        ({"order": "repeated", "order_weights": {"lens/SIE/theta_e 0.75-1.25": 2}}, "its weight gives it", 174),
+        ({"order": "with_replacement", "order_weights": {"lens": 3}}, "as often as it was drawn", 116),
+        ({"order": "paired"}, "exactly once", 116),
+    ],
+    ids=["classes", "stratum", "with_replacement", "paired"],
+)
+def test_every_order_is_trained_in_and_proven_from_its_ledgers(
+    survey: Survey, run_path: Path, settings: dict[str, Any], claim: str, n_fed: int
+) -> None:
+    folder = prepared(run_path, survey, epochs=1, **settings)
+    assert run_ranks(folder) == [0, 0]
+    made = _collect(folder, survey)
+    check = checks.no_duplicated_fragments(made, *survey)
+    assert check.passed, check.message()
+    assert claim in check.what
+    assert check.figures["rows_read"] == n_fed
+    assert made.read_table()["train_rows"].to_pylist() == [n_fed]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"order_weights": {"lense": 2}},
+            r"order_weights names lense, which no row belongs to. Classes: control, lens",
+        ),
+        (
+            {"order_weights": {"control": 0.01, "lens": 0.2}},
+            "an epoch in the order repeated takes 13: fewer than one step",
+        ),
+    ],
+    ids=["unknown name", "epoch too short"],
+)
+def test_an_order_that_these_rows_cannot_have_is_refused_before_any_work(
+    survey: Survey, run_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(TrainingError, match=said):
+        prepared(run_path, survey, order="repeated", **settings)
+    assert not run_path.exists()
+
+
+def test_the_paired_order_needs_pairs(survey: Survey, tmp_path: Path) -> None:
+    lonely = _without(survey, tmp_path, "train", 0)
+    rows = read_rows(lonely, survey[0])
+    config = TrainingConfig.model_validate({**QUICK, "order": "paired"})
+    with pytest.raises(TrainingError, match="no injection of the 29 training rows has its control among them"):
+        sampler_for(config, CONTRACT, rows, survey[0])
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_ranks_in_the_same_order_and_says_so(
+    survey: Survey, run_path: Path, first: int, then: int
+) -> None:
+    folder = prepared(run_path, survey, world_size=first)
+    run_ranks(folder, first, sabotage=Sabotage("kill", rank=0, epoch=1, step=3))
+    folder = prepared(run_path, survey, world_size=then)
+    assert run_ranks(folder, then) == [0] * then
+    made = _collect(folder, survey)
+    check = checks.no_duplicated_fragments(made, *survey)
+    assert check.passed, check.message()
+    assert check.figures["rows_read"] == 3 * 116
+    assert made.attributes["world_sizes"] == [first, then]
+    assert made.attributes["config"]["world_size"] == then
+    # The sums of the epoch that both had a part in are of all its rows.
+    assert made.read_table()["train_rows"].to_pylist() == [116, 116, 116]
+    with pytest.raises(TrainingError, match=f"has ended, with world_size {then}, not {first}"):
+        prepared(run_path, survey, world_size=first)
+
+
+def test_ledgers_are_taken_in_the_order_of_their_ranks() -> None:
+    names = [f"ledger-rank-{rank}.ledger" for rank in range(12)]
+    assert checks.ledger_names([*sorted(names), "model.json"]) == names
 
 
 def test_a_validation_that_left_a_row_out_turns_its_check_red(
@@ -261,8 +343,6 @@ def _bits(made: Publication) -> dict[str, str]:
 
 
 def _train_rows(survey: Survey) -> Any:
-    from lens_pipeline.training.rows import read_rows
-
     return read_rows(survey[1], survey[0]).train
 
 

@@ -44,7 +44,10 @@ def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: 
             score_conservation(made.read_table(), store.read_table(columns=["task_id", "logical", "label"])),
             score_saturation(made.read_table(), config),
         ],
-        describe=lambda _, result: {"rows": dg.MetadataValue.int(result.n_rows)},
+        describe=lambda _, result: {
+            "rows": dg.MetadataValue.int(result.n_rows),
+            "reader": dg.MetadataValue.text(result.reader),
+        },
     )
 
 

@@ -48,6 +48,7 @@ def lens_classifier(
             "best_epoch": dg.MetadataValue.int(result.best_epoch),
             "training_rows": dg.MetadataValue.int(result.n_train),
             "validation_rows": dg.MetadataValue.int(result.n_validation),
+            "reader": dg.MetadataValue.text(result.reader),
             "loss_curves": picture(history_png(pl.DataFrame(result.history)), "loss curves"),
             **tracking.describe_classifier(context, classifier),
         }
