@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export UV_LINK_MODE := copy
 
-.PHONY: help run test check lint types layers bench ui mlflow lock clean install
+.PHONY: help run test check lint types layers bench fuzz ui mlflow lock clean install
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -63,6 +63,11 @@ layers: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml
 
 bench: $(INSTALLED) ## both sides of each ratio in one run; writes benchmarks/results/*.json and docs/performance.md
 	$(BIN)/python -m benchmarks
+
+fuzz: $(INSTALLED) ## damaged and crafted stamps and parquet for SECONDS each (600), on from where the last run stopped
+	$(BIN)/python -m reliability npz_fuzz --seconds $(or $(SECONDS),600)
+	$(BIN)/python -m reliability npz_bombs --seconds $(or $(SECONDS),600)
+	$(BIN)/python -m reliability parquet_fuzz --seconds $(or $(SECONDS),600)
 
 ui: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## Dagster's page on http://127.0.0.1:3000
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000 -w workspace.yaml

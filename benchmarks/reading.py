@@ -31,7 +31,7 @@ def _gather(quick: bool) -> Result:
             store = StampStore.open(staging.commit())
         batches = np.random.default_rng(0).permutation(n).reshape(-1, 256)
         room = store.empty(256)
-        source = np.concatenate([store.pixels[0]])
+        source = np.concatenate([store.pixels.arrays[0]])
 
         def ours() -> None:
             for batch in batches:

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from lens_pipeline_tests.s3_servers import moto_s3, moto_server, swift_s3, swift_server
+
+__all__ = ["moto_s3", "moto_server", "swift_s3", "swift_server"]
+
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LENS_PIPELINE_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("LENS_PIPELINE_LOCAL", raising=False)
     monkeypatch.delenv("LENS_PIPELINE_PRESET", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 

@@ -48,7 +48,7 @@ def stop_at(number: int) -> Case:
             problems.append("other bytes than undisturbed")
         if result.decoding.n_resumed < n_done or result.decoding.n_resumed + result.decoding.n_decoded != _N_ROWS:
             problems.append(f"{n_done} rows were done, {result.decoding.n_resumed} were taken over")
-        left = [path.name for path in shelf.iterdir() if path.name not in (store.version, ".work")]
+        left = [path.name for path in shelf.iterdir() if path.name not in (store.version, ".work", ".lock")]
         if left or any((shelf / ".work").iterdir()):
             problems.append(f"left behind: {left} {list((shelf / '.work').iterdir())}")
     problem = f"operation {operation}, {manner}: {'; '.join(problems)}" if problems else None

@@ -54,9 +54,9 @@ def publish(
         checks = check(publication, result)
         is_green = all(finding.passed or not finding.blocking for finding in checks)
         seen = describe(publication, result) if is_green else {}
+        workspace.home.conclude(publication, checks)
     except PipelineError as error:
         raise dg.Failure(description=f"{type(error).__name__}: {error}", allow_retries=False) from error
-    workspace.home.conclude(publication, checks)
     for finding in checks:
         (context.log.info if finding.passed else context.log.error)(finding.message())
         yield dg.AssetCheckResult(
@@ -93,6 +93,7 @@ def _figures(finding: Check) -> dict[str, Any]:
 def _standard(publication: Publication, inputs: Sequence[Publication]) -> Metadata:
     metadata: Metadata = {
         "folder": dg.MetadataValue.path(str(publication.folder)),
+        "published_at": dg.MetadataValue.text(publication.address),
         "version": dg.MetadataValue.text(publication.version),
         "read_from": dg.MetadataValue.json({source.asset: source.version for source in inputs}),
     }

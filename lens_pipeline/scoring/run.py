@@ -77,6 +77,9 @@ def score_store(
 
 
 def _logits(config: ScoringConfig, classifier: Publication, store: Publication) -> npt.NDArray[np.float32]:
+    # The process that scores is given folders.
+    classifier.fetch()
+    store.fetch()
     with tempfile.TemporaryDirectory(prefix="lens_pipeline-scoring-") as name:
         folder = Path(name)
         run = folder / "run.json"

@@ -64,11 +64,11 @@ def compact(config: StoreConfig, store: Publication, staging: Staging) -> Compac
     opened = StampStore.open(store)
     layout = SegmentLayout.of(opened.contract, config.segment_bytes)
     n_segments = layout.n_segments(opened.n_rows)
-    with progress("copying rows", opened.n_rows) as advance:
+    with progress("copying rows", opened.n_rows) as bar:
         for segment in range(n_segments):
             first = segment * layout.rows_per_segment
             _write_segment(staging, opened, segment, range(first, first + layout.rows_in(segment, opened.n_rows)))
-            advance(layout.rows_in(segment, opened.n_rows))
+            bar.advance(layout.rows_in(segment, opened.n_rows))
     _write_index(staging, store, layout)
     for table in (QUARANTINE_TABLE, FRAGMENTS_TABLE):
         staging.adopt(store, f"{table}.parquet", f"{table}.parquet", verify=False)

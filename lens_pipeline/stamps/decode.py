@@ -1,6 +1,7 @@
 """Stamp blobs to pixels, each with a verdict: never an exception on data, never a row skipped, never a wrong pixel.
 
-Belongs here: the verdict over one blob and over a batch. The format itself is in `npz.py`, the reasons in `reasons.py`.
+Belongs here: the verdict over one blob and over a batch. The format itself is in `npz.py` and `npy.py`, the reasons in
+`reasons.py`; docs/decoder.md lists every variant and its verdict.
 """
 
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.stamps.encode import npy_header
-from lens_pipeline.stamps.npz import data_offset, find_members, inflate
+from lens_pipeline.stamps.npy import read_npy
+from lens_pipeline.stamps.npz import find_members, inflate
 from lens_pipeline.stamps.reasons import Quarantine, Reason, RefusedError
 
 # Changes whenever a blob could get another verdict or other pixels; a store names the one it was made with.
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 
 FLOAT16_MAX = 65504.0
 # Below its smallest normal number float16 loses a bit of precision for each factor of two.
@@ -142,10 +144,9 @@ class _Reader:
         self.size = contract.stamp_size
         self.names = tuple(f"{member}.npy".encode() for member in contract.members)
         self.header = npy_header(self.size)
-        self.n_values = self.size * self.size
-        band_bytes = 4 * self.n_values
+        self.band_bytes = 4 * self.size**2
         # Room to inflate an array of a wrong dtype or shape and say which; a bomb is refused unopened.
-        self.member_cap = 4 * band_bytes + 4096
+        self.member_cap = 4 * self.band_bytes + 4096
         self.blob_cap = len(self.names) * (2 * self.member_cap)
 
     def read(self, blob: bytes | None, out: Floats) -> Quarantine | None:
@@ -153,14 +154,15 @@ class _Reader:
             return Quarantine(Reason.NULL_BLOB, "")
         if len(blob) > self.blob_cap:
             return Quarantine(Reason.TOO_LARGE, f"{len(blob):,} bytes, {self.blob_cap:,} is the cap")
-        bands = out.reshape(len(self.names), -1)
+        start = len(self.header)
         try:
-            for band, member in zip(bands, find_members(blob, self.names, self.member_cap), strict=True):
+            for band, member in zip(out, find_members(blob, self.names, self.member_cap), strict=True):
                 data = inflate(blob, member)
-                start = len(self.header)
-                if not data.startswith(self.header) or len(data) != start + 4 * self.n_values:
-                    start = data_offset(data, self.size, member.name)
-                band[:] = np.frombuffer(data, dtype="<f4", count=self.n_values, offset=start)
+                if data.startswith(self.header) and len(data) == start + self.band_bytes:
+                    # Bytes to bytes, which are little-endian on every machine that the lock names: no array is made.
+                    memoryview(band).cast("B")[:] = memoryview(data)[start:]
+                else:
+                    band[:] = read_npy(data, self.size, member.name)
         except RefusedError as refused:
             out[:] = 0
             return refused.verdict

@@ -1,14 +1,15 @@
-"""The npz format, parsed by ourselves: a zip of .npy arrays, exactly as numpy writes it, or a refusal that says why.
+"""The zip around a stamp, parsed by ourselves: the members asked for and nothing else, or a refusal that says why.
 
-What is read: deflated and stored members in any order; the zip64 extra field that np.savez forces into local headers;
-data descriptors (numpy on a pipe), checked against the directory. What is refused, with its reason: anything else, among
-it encryption, other compression methods, other extra fields, comments, zip64 end records, bytes that belong to no
-member, overlaps, other members than asked for, .npy versions above 1.0, other dtypes and byte orders, Fortran order,
-pickled objects. Neither zipfile nor pickle is involved.
+What is read: deflated and stored members in any order; zip64 fields in headers (np.savez forces them); data descriptors
+(numpy on a pipe), checked against the directory; extra fields that only say when and by whom a file was written. What is
+refused, with its reason: anything else, among it encryption, other compression methods, other extra fields, comments,
+zip64 end records, bytes that belong to no member, overlaps, other members than asked for. zipfile is not involved, and a
+member's name is compared and never used as a path. The arrays inside are for `npy.py`; every variant is listed in
+docs/decoder.md.
 """
 
-import re
 import struct
+from operator import attrgetter
 from typing import NamedTuple
 
 import deflate
@@ -23,13 +24,14 @@ _DESCRIPTOR_FLAG = 0x0008
 # Compression-level hints (bits 1, 2), data descriptor (3), UTF-8 names (11): none changes how bytes are read here.
 _KNOWN_FLAGS = 0x0006 | _DESCRIPTOR_FLAG | 0x0800
 _IN_ZIP64 = 0xFFFFFFFF
+_ZIP64 = 0x0001
 # Of 0 to 3 values: the extra field's identifier and length, and the values.
-_ZIP64_HEADS = tuple(struct.pack("<HH", 0x0001, 8 * n) for n in range(4))
+_ZIP64_HEADS = tuple(struct.pack("<HH", _ZIP64, 8 * n) for n in range(4))
 _ZIP64_VALUES = tuple(struct.Struct(f"<{n}Q") for n in range(4))
-_NPY_HEADER = re.compile(
-    rb"\{'descr': '([^']{1,64})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,64})\), \} *\n"
-)
-_NPY_DESCR = re.compile(rb"\{'descr': ")
+_EXTRA_HEAD = struct.Struct("<HH")
+# Times and owners (NTFS; PKWARE's Unix; Info-ZIP's UT, UX, Ux, ux) and jar's empty mark: none says how bytes are read.
+_HARMLESS_EXTRAS = frozenset({0x000A, 0x000D, 0x5455, 0x5855, 0x7855, 0x7875, 0xCAFE})
+_ZIP64_LOCATOR, _ZIP64_LOCATOR_SIZE = b"PK\x06\x07", 20
 
 
 class Member(NamedTuple):
@@ -62,7 +64,10 @@ def find_members(blob: bytes, names: tuple[bytes, ...], size_cap: int) -> list[M
     """
     directory = len(blob) - _END.size
     if directory < 0 or not blob.startswith(b"PK\x05\x06", directory):
-        raise RefusedError(Reason.NOT_A_ZIP, f"{len(blob):,} bytes that do not end in a zip directory")
+        raise _no_end_record(blob)
+    # Readers that know zip64 end records would follow one that starts here, even if it were the tail of another field.
+    if directory >= _ZIP64_LOCATOR_SIZE and blob.startswith(_ZIP64_LOCATOR, directory - _ZIP64_LOCATOR_SIZE):
+        raise RefusedError(Reason.UNSUPPORTED_ZIP, "a zip64 end record, which only archives of 4 GiB need")
     _, disk, disk_of_directory, n_here, n_members, size, offset, comment = _END.unpack_from(blob, directory)
     if disk or disk_of_directory or n_here != n_members or comment or offset + size != directory:
         raise RefusedError(Reason.BAD_ZIP, f"the end record claims {n_members} members in {size} bytes at {offset}")
@@ -76,6 +81,8 @@ def find_members(blob: bytes, names: tuple[bytes, ...], size_cap: int) -> list[M
     if at != directory:
         raise RefusedError(Reason.BAD_ZIP, f"{directory - at} bytes of the directory belong to no member")
     _must_tile(found, offset)
+    if tuple(found) == names:
+        return list(found.values())
     extra = found.keys() - set(names)
     missing = [name for name in names if name not in found]
     if missing:
@@ -83,6 +90,14 @@ def find_members(blob: bytes, names: tuple[bytes, ...], size_cap: int) -> list[M
     if extra:
         raise RefusedError(Reason.EXTRA_MEMBER, f"{sorted(extra)[:8]}")
     return [found[name] for name in names]
+
+
+def _no_end_record(blob: bytes) -> RefusedError:
+    """Tell an archive comment, which stands behind the end record, from bytes that are no zip or were cut off."""
+    at = blob.rfind(b"PK\x05\x06", 0, len(blob) - _END.size + 4)
+    if at >= 0 and int.from_bytes(blob[at + _END.size - 2 : at + _END.size], "little") == len(blob) - at - _END.size:
+        return RefusedError(Reason.UNSUPPORTED_ZIP, f"an archive comment of {len(blob) - at - _END.size:,} bytes")
+    return RefusedError(Reason.NOT_A_ZIP, f"{len(blob):,} bytes that do not end in a zip directory")
 
 
 def _read_entry(blob: bytes, at: int, directory: int, size_cap: int) -> tuple[Member, int]:
@@ -94,13 +109,15 @@ def _read_entry(blob: bytes, at: int, directory: int, size_cap: int) -> tuple[Me
     ) = _CENTRAL.unpack_from(blob, at)  # fmt: skip
     at += _CENTRAL.size
     after = at + name_length + extra_length
-    if magic != b"PK\x01\x02" or disk or comment_length or after > directory:
+    if magic != b"PK\x01\x02" or disk or after + comment_length > directory:
         raise RefusedError(Reason.BAD_ZIP, "a directory entry is malformed")
     name = blob[at : at + name_length]
+    if comment_length:
+        raise RefusedError(Reason.UNSUPPORTED_ZIP, f"{name[:64]!r} has a comment of {comment_length:,} bytes")
     if flags & ~_KNOWN_FLAGS or method not in (_STORED, _DEFLATED):
         raise RefusedError(Reason.UNSUPPORTED_ZIP, f"{name[:64]!r} has flags {flags:#x} and method {method}")
     if extra_length:
-        size, packed_size, offset = _from_zip64(blob[at + name_length : after], size, packed_size, offset)
+        size, packed_size, offset, _ = _read_extra(blob[at + name_length : after], size, packed_size, offset)
     if size > size_cap:
         raise RefusedError(Reason.TOO_LARGE, f"{name[:64]!r} claims {size:,} bytes, {size_cap:,} is the cap")
     if method == _STORED and size != packed_size:
@@ -123,41 +140,63 @@ def _check_local(
     end = start + packed_size
     if magic != b"PK\x03\x04" or its_flags != flags or its_method != method or blob[at : at + name_length] != name:
         raise RefusedError(Reason.BAD_ZIP, f"the local header of {name[:64]!r} contradicts the directory")
+    wide = False
     if extra_length:
-        its_size, its_packed, _ = _from_zip64(blob[at + name_length : start], its_size, its_packed, 0)
-    claimed = (its_crc, its_packed, its_size)
+        its_size, its_packed, _, wide = _read_extra(blob[at + name_length : start], its_size, its_packed, 0)
     if flags & _DESCRIPTOR_FLAG:
-        wide = bool(extra_length)
-        descriptor = struct.pack("<4sIQQ" if wide else "<4s3I", b"PK\x07\x08", crc, packed_size, size)
-        if claimed not in ((0, 0, 0), (crc, packed_size, size)) or not blob.startswith(descriptor, end):
-            raise RefusedError(Reason.BAD_ZIP, f"the data descriptor of {name[:64]!r} contradicts the directory")
-        return start, end + len(descriptor)
-    if claimed != (crc, packed_size, size):
+        # The header may leave to the descriptor what wasn't known yet, value by value.
+        known = its_crc in (0, crc) and its_packed in (0, packed_size) and its_size in (0, size)
+        descriptor = struct.pack("<IQQ" if wide else "<3I", crc, packed_size, size)
+        signed = b"PK\x07\x08" + descriptor
+        for written in (signed, descriptor):
+            if known and blob.startswith(written, end):
+                return start, end + len(written)
+        raise RefusedError(Reason.BAD_ZIP, f"the data descriptor of {name[:64]!r} contradicts the directory")
+    if its_crc != crc or its_packed != packed_size or its_size != size:
         raise RefusedError(
             Reason.BAD_ZIP, f"checksum or sizes of {name[:64]!r} differ between its header and the directory"
         )
     return start, end
 
 
-def _from_zip64(extra: bytes, size: int, packed_size: int, offset: int) -> tuple[int, int, int]:
-    """Take the fields that say "see zip64" from the one extra field that numpy writes."""
+def _read_extra(extra: bytes, size: int, packed_size: int, offset: int) -> tuple[int, int, int, bool]:
+    """Put zip64's values in the place of those that say "see zip64"; the last value: whether there is a zip64 field."""
     n = (size == _IN_ZIP64) + (packed_size == _IN_ZIP64) + (offset == _IN_ZIP64)
-    if n == 0 or len(extra) != 4 + 8 * n or not extra.startswith(_ZIP64_HEADS[n]):
-        raise RefusedError(Reason.UNSUPPORTED_ZIP, f"an extra field that numpy never writes: {extra[:16].hex()}")
-    values = list(_ZIP64_VALUES[n].unpack_from(extra, 4))
+    # What numpy writes is one field with the values that are asked for; whatever else there is takes the long way.
+    if len(extra) != 4 + 8 * n or not extra.startswith(_ZIP64_HEADS[n]):
+        extra = _zip64_among(extra)
+        if len(extra) != (4 + 8 * n if n else 0):
+            raise RefusedError(Reason.BAD_ZIP, f"{n} values stand in zip64, which has {len(extra)} bytes")
+    values = list(_ZIP64_VALUES[n].unpack_from(extra, 4)) if n else []
     if size == _IN_ZIP64:
         size = values.pop(0)
     if packed_size == _IN_ZIP64:
         packed_size = values.pop(0)
     if offset == _IN_ZIP64:
         offset = values.pop(0)
-    return size, packed_size, offset
+    return size, packed_size, offset, n > 0
+
+
+def _zip64_among(extra: bytes) -> bytes:
+    """Return the zip64 field of a series of extra fields, its head with it, or nothing."""
+    at, zip64 = 0, b""
+    while at < len(extra):
+        kind, length = _EXTRA_HEAD.unpack_from(extra, at) if at + _EXTRA_HEAD.size <= len(extra) else (0, len(extra))
+        after = at + _EXTRA_HEAD.size + length
+        if after > len(extra) or (kind == _ZIP64 and zip64):
+            raise RefusedError(Reason.BAD_ZIP, f"extra fields that are cut off or stand twice: {extra[:16].hex()}")
+        if kind == _ZIP64:
+            zip64 = extra[at:after]
+        elif kind not in _HARMLESS_EXTRAS:
+            raise RefusedError(Reason.UNSUPPORTED_ZIP, f"an extra field of kind {kind:#06x}: {extra[:16].hex()}")
+        at = after
+    return zip64
 
 
 def _must_tile(members: dict[bytes, Member], directory: int) -> None:
     """Refuse records that overlap or leave bytes which belong to nobody."""
     at = 0
-    for member in sorted(members.values(), key=lambda member: member.offset):
+    for member in sorted(members.values(), key=attrgetter("offset")):
         if member.offset < at:
             raise RefusedError(Reason.OVERLAPPING_MEMBERS, f"{member.name[:64]!r} starts within another member")
         if member.offset > at:
@@ -193,34 +232,3 @@ def inflate(blob: bytes, member: Member) -> bytes | bytearray:
     if deflate.crc32(data) != member.crc:
         raise RefusedError(Reason.BAD_CRC, f"{member.name!r}")
     return data
-
-
-def data_offset(data: bytes | bytearray, stamp_size: int, name: bytes) -> int:
-    """Return where the float32 pixels of a (y, x) band start in a .npy member.
-
-    Raises
-    ------
-    RefusedError
-        When it isn't a C-ordered little-endian float32 array of exactly that shape and length.
-    """
-    if data[:8] != b"\x93NUMPY\x01\x00" or len(data) < 10:
-        raise RefusedError(Reason.BAD_NPY_HEADER, f"{name!r} starts with {bytes(data[:8]).hex()}")
-    start = 10 + int.from_bytes(data[8:10], "little")
-    header = bytes(data[10 : min(start, 10 + 1024)])
-    parsed = _NPY_HEADER.fullmatch(header)
-    if parsed is None:
-        kind = Reason.WRONG_DTYPE if _NPY_DESCR.match(header) else Reason.BAD_NPY_HEADER
-        raise RefusedError(kind, f"{name!r} has the header {header[:80]!r}")
-    descr, fortran, shape_text = parsed.groups()
-    if b"O" in descr:
-        raise RefusedError(Reason.PICKLED_OBJECT, f"{name!r} has dtype {descr.decode()}")
-    if descr != b"<f4":
-        raise RefusedError(Reason.WRONG_DTYPE, f"{name!r} has dtype {descr.decode('latin1')}, wanted <f4")
-    if shape_text != f"{stamp_size}, {stamp_size}".encode():
-        wanted = f"({stamp_size}, {stamp_size})"
-        raise RefusedError(Reason.WRONG_SHAPE, f"{name!r} has shape ({shape_text.decode()}), wanted {wanted}")
-    if fortran == b"True":
-        raise RefusedError(Reason.FORTRAN_ORDER, f"{name!r}")
-    if len(data) - start != 4 * stamp_size * stamp_size:
-        raise RefusedError(Reason.BAD_NPY_HEADER, f"{name!r} has {len(data) - start:,} bytes of pixels")
-    return start

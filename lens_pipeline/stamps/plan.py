@@ -160,12 +160,12 @@ def _spread(fragments: Fragments, known: frozenset[str], raw: Buckets, readers: 
             rows = rows.append_column("is_known", pa.array(np.full(len(key_hash), fragment.sha256 in known)))
             raw.spread(rows, bucket_of(first, raw.n))
             start += batch.num_rows
-            advance(batch.num_rows)
+            bar.advance(batch.num_rows)
         fragment.must_still_be(identity)
         return identity
 
     with (
-        progress("reading rows", fragments.n_rows) as advance,
+        progress("reading rows", fragments.n_rows) as bar,
         raw,
         ThreadPoolExecutor(max_workers=readers) as pool,
     ):
@@ -225,7 +225,7 @@ def _settle(
     kept = np.zeros(1 + max(previous.sound, default=0) if previous else 1, dtype=np.int64)
     allocate(folder / _PLACES, 8 * fragments.n_rows)
     places = np.memmap(folder / _PLACES, dtype=np.int64, mode="r+", shape=(fragments.n_rows,))
-    with planned, progress("settling places", fragments.n_rows) as advance:
+    with planned, progress("settling places", fragments.n_rows) as bar:
         for bucket in range(raw.n):
             rows = raw.read(bucket)
             limit = (bucket + 1) << (65 - raw.n.bit_length()) if bucket + 1 < raw.n else None
@@ -242,7 +242,7 @@ def _settle(
             kept += np.bincount(segments, minlength=len(kept))
             planned.spread(settled, np.full(settled.num_rows, bucket))
             raw.remove(bucket)
-            advance(rows.num_rows)
+            bar.advance(rows.num_rows)
     places.flush()
     for bucket in range(planned.n):
         if planned.path(bucket).exists():

@@ -163,7 +163,7 @@ def _sound_segments(publication: Publication, workers: int) -> tuple[int, ...]:
     n_segments = int(publication.attributes["n_segments"])
     damaged: list[str] = []
     total = sum(publication.entry(segment_name(segment)).size for segment in range(n_segments))
-    with progress("re-reading the current store", total, is_bytes=True) as advance, ThreadPoolExecutor(workers) as pool:
+    with progress("re-reading the current store", total, is_bytes=True) as bar, ThreadPoolExecutor(workers) as pool:
 
         def is_sound(segment: int) -> bool:
             try:
@@ -172,7 +172,7 @@ def _sound_segments(publication: Publication, workers: int) -> tuple[int, ...]:
             except StorageError as error:
                 damaged.append(str(error))
                 return False
-            advance(publication.entry(segment_name(segment)).size)
+            bar.advance(publication.entry(segment_name(segment)).size)
             return True
 
         sound = [segment for segment, good in enumerate(pool.map(is_sound, range(n_segments))) if good]

@@ -39,7 +39,7 @@ class Reason(StrEnum):
     BAD_ZIP = "bad_zip", "the zip's directory, member headers and bytes contradict one another"
     UNSUPPORTED_ZIP = (
         "unsupported_zip",
-        "a zip feature that numpy never writes (encryption, other methods, extra fields)",
+        "a zip feature that is not read (encryption, other methods, comments, zip64 end records, unknown extra fields)",
     )
     DUPLICATE_MEMBER = "duplicate_member", "two members have one name"
     OVERLAPPING_MEMBERS = "overlapping_members", "two members share bytes"
@@ -48,11 +48,10 @@ class Reason(StrEnum):
     BAD_DEFLATE = "bad_deflate", "a member doesn't inflate to the size it claims"
     BAD_CRC = "bad_crc", "a member's bytes don't have the checksum it claims"
     # The array.
-    BAD_NPY_HEADER = "bad_npy_header", "a member is no .npy 1.0 array as numpy writes it"
+    BAD_NPY_HEADER = "bad_npy_header", "a member is no .npy array of version 1.0, 2.0 or 3.0 as numpy writes it"
     PICKLED_OBJECT = "pickled_object", "a member holds pickled objects, which are never loaded"
-    WRONG_DTYPE = "wrong_dtype", "a member is not little-endian float32"
+    WRONG_DTYPE = "wrong_dtype", "a member is not float32"
     WRONG_SHAPE = "wrong_shape", "a member has not the contract's (y, x)"
-    FORTRAN_ORDER = "fortran_order", "a member is stored in Fortran order"
     # The pixels.
     NOT_FINITE = "not_finite", "a pixel is NaN or infinite"
     BEYOND_FLOAT16 = (

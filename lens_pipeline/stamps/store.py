@@ -3,7 +3,7 @@
 Belongs here: reading a committed store. Making one is in `ingest.py`, the file format in `segments.py`. No torch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import StorageError, first_few
+from lens_pipeline.stamps.gather import Joined, aligned
 from lens_pipeline.stamps.places import read_places
 from lens_pipeline.stamps.segments import map_segment, segment_name, stats_name
 from lens_pipeline.storage.publication import Publication
@@ -53,19 +54,16 @@ class StampStore:
 
     Attributes
     ----------
-    pixels, stats : tuple of arrays
-        Of each segment: (place, band, y, x) float16, and (place, band, 2) float32 median and MAD, mapped read-only.
-    starts : (n_segments + 1,) int64 array
-        Place, counted over all segments, at which each segment starts; the last is the number of places.
+    pixels, stats : Joined
+        Of all segments: rows (band, y, x) float16, and (band, 2) float32 median and MAD, by place; mapped read-only.
     place : (n_rows,) int32 array, int64 in a store of more than 2**31 places
         Place of each logical number, counted over all segments. A place that no row owns is a hole and is never read.
     """
 
     publication: Publication
     contract: DatasetContract
-    pixels: tuple[Halves, ...]
-    stats: tuple[Floats, ...]
-    starts: Logical
+    pixels: Joined
+    stats: Joined
     place: NDArray[np.signedinteger[Any]]
 
     @classmethod
@@ -80,6 +78,7 @@ class StampStore:
             If a segment is missing, damaged in its header, of the wrong size, or the index points outside, twice at the
             same place, or leaves more or fewer places empty than the store says of itself.
         """
+        publication.fetch()
         contract = DatasetContract.model_validate(publication.attributes["dataset_contract"])
         mapped = [
             map_segment(
@@ -89,14 +88,14 @@ class StampStore:
             )
             for segment in range(publication.attributes["n_segments"])
         ]
-        starts = np.cumsum([0, *(len(pixels) for pixels, _ in mapped)], dtype=np.int64)
+        pixels = Joined([pixels for pixels, _ in mapped], contract.stamp_shape, np.float16)
+        stats = Joined([stats for _, stats in mapped], (len(contract.bands), 2), np.float32)
         return cls(
             publication=publication,
             contract=contract,
-            pixels=tuple(pixels for pixels, _ in mapped),
-            stats=tuple(stats for _, stats in mapped),
-            starts=starts,
-            place=read_places(publication, starts),
+            pixels=pixels,
+            stats=stats,
+            place=read_places(publication, pixels.starts),
         )
 
     @property
@@ -122,7 +121,7 @@ class StampStore:
         """Allocate a buffer of n rows to `take` into, again and again."""
         n_bands = len(self.contract.bands)
         return Rows(
-            pixels=np.empty((n, *self.contract.stamp_shape), np.float16),
+            pixels=aligned((n, *self.contract.stamp_shape), np.float16),
             median=np.empty((n, n_bands), np.float32),
             mad=np.empty((n, n_bands), np.float32),
         )
@@ -142,42 +141,45 @@ class StampStore:
         IndexError
             If a number is outside the store.
         ValueError
-            If `out` has another number of rows.
+            If `out` has another number of rows, dtype or order.
+        """
+        places = self.places_of(logical)
+        out = self.empty(len(places)) if out is None else out
+        if len(out) != len(places):
+            raise ValueError(
+                f"{len(places)} rows don't go into a buffer of {len(out)}; hand in buffer.head({len(places)})"
+            )
+        self.pixels.take(places, out.pixels)
+        self.take_stats(places, out)
+        return out
+
+    def take_stats(self, places: Logical, out: Rows) -> None:
+        """Gather medians and MADs alone, by place, into rows."""
+        stats = np.empty((len(places), *self.stats.row_shape), np.float32)
+        self.stats.take(places, stats)
+        out.median[:], out.mad[:] = stats[..., 0], stats[..., 1]
+
+    def mads(self, logical: Logical) -> Floats:
+        """Raw MADs (n, band) of some rows, in the contract's unit, without reading a pixel."""
+        places = self.places_of(logical)
+        stats = np.empty((len(places), *self.stats.row_shape), np.float32)
+        self.stats.take(places, stats)
+        return stats[..., 1]
+
+    def places_of(self, logical: Logical) -> Logical:
+        """Return where rows lie, counted over all segments.
+
+        Raises
+        ------
+        IndexError
+            If a number is outside the store.
         """
         logical = np.asarray(logical)
         if logical.size and not (logical.min() >= 0 and logical.max() < self.n_rows):
             raise IndexError(
                 f"rows {logical.min()} to {logical.max()} were asked for, the store has 0 to {self.n_rows - 1}"
             )
-        out = self.empty(len(logical)) if out is None else out
-        if len(out) != len(logical):
-            raise ValueError(
-                f"{len(logical)} rows don't go into a buffer of {len(out)}; hand in buffer.head({len(logical)})"
-            )
-        for segment, where, rows in self._by_segment(logical):
-            if len(where) == len(logical):
-                # mode="clip" spares numpy a copy of the whole batch; the numbers were checked above.
-                np.take(self.pixels[segment], rows, axis=0, out=out.pixels, mode="clip")
-            else:
-                out.pixels[where] = self.pixels[segment][rows]
-            stats = self.stats[segment][rows]
-            out.median[where], out.mad[where] = stats[..., 0], stats[..., 1]
-        return out
-
-    def mads(self, logical: Logical) -> Floats:
-        """Raw MADs (n, band) of some rows, in the contract's unit, without reading a pixel."""
-        found = np.empty((len(logical), len(self.contract.bands)), np.float32)
-        for segment, where, rows in self._by_segment(logical):
-            found[where] = self.stats[segment][rows, :, 1]
-        return found
-
-    def _by_segment(self, logical: Logical) -> Iterator[tuple[int, Logical, Logical]]:
-        """Yield (segment, where in `logical`, row in the segment) of each segment that is wanted."""
-        places = self.place[logical].astype(np.int64, copy=False)
-        segments = np.searchsorted(self.starts, places, side="right") - 1
-        for segment in np.unique(segments):
-            where = np.flatnonzero(segments == segment)
-            yield int(segment), where, places[where] - self.starts[segment]
+        return self.place[logical].astype(np.int64, copy=False)
 
 
 def verify(publication: Publication) -> list[str]:

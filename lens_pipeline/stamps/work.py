@@ -128,8 +128,8 @@ def decode_all(
         journal.append(finished)
         finished.clear()
 
-    with progress("decoding", plan.n_places) as advance:
-        advance(decoding.n_resumed)
+    with progress("decoding", plan.n_places) as bar:
+        bar.advance(decoding.n_resumed)
         settled = time.monotonic()
         try:
             for unit, result in run_units(units, workers):
@@ -144,7 +144,7 @@ def decode_all(
                 )
                 decoding.n_decoded += result.n_decoded
                 decoding.bytes_read += result.n_bytes
-                advance(result.n_decoded)
+                bar.advance(result.n_decoded)
                 if time.monotonic() - settled > _SYNC_EVERY_S:
                     settle()
                     settled = time.monotonic()

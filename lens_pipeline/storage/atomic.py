@@ -1,16 +1,23 @@
 """Bytes that are either wholly on disk under their name or not there at all."""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import os
 import re
 import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lens_pipeline.contracts.errors import StorageError
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HASH_CHUNK = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_REFUSED = _FULL | {errno.EIO, errno.EROFS}
 
 
 def safe_name(name: str, *, what: str) -> str:
@@ -44,6 +51,51 @@ def fsync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, their entries durable; a folder that is there is left as it is."""
+    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in missing:
+        fsync_folder(part.parent)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; other processes and threads that ask for it wait."""
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def disk_errors(what: str, folder: Path, *, stands: str) -> Iterator[None]:
+    """Say what a disk's refusal means for a publication.
+
+    Parameters
+    ----------
+    what : str
+        What was being written.
+    stands : str
+        A sentence that says what readers see.
+
+    Raises
+    ------
+    StorageError
+        In place of an OSError for a full disk, a quota, a disk that fails or can't be written to; others pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        there = next(part for part in (folder, *folder.parents) if part.exists())
+        free = f"{shutil.disk_usage(there).free / 1e9:.2f} GB left"
+        mend = f"Free some space ({free})" if error.errno in _FULL else f"Look after the disk ({free})"
+        raise StorageError(
+            f"{what} could not be written to {folder}: {os.strerror(error.errno)}. {stands} {mend} and materialize it again."
+        ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

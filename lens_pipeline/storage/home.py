@@ -1,18 +1,24 @@
-"""Where everything is published: HOME/dataset/asset/model/version, and which version is current."""
+"""Where everything is published: HOME/dataset/asset/model/version, and which version is current.
 
-import fcntl
+HOME is a folder, or an s3:// address with a local folder that holds the same tree: there versions are staged and read, and
+unfinished work stays.
+"""
+
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.errors import StorageError, first_few
-from lens_pipeline.storage.atomic import fsync_folder, safe_name, write_atomically
+from lens_pipeline.storage.atomic import disk_errors, fsync_folder, locked, safe_name, write_atomically
+from lens_pipeline.storage.manifest import MANIFEST_NAME
 from lens_pipeline.storage.publication import VERDICT_NAME, Publication
+from lens_pipeline.storage.remote import Remote, refuse_copies
+from lens_pipeline.storage.remote_log import current_version
+from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.storage.staging import Staging
 
 SHARED = "shared"
@@ -20,18 +26,44 @@ DEFAULT_MODEL = "default"
 MODEL_ASSETS = frozenset({"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report"})
 _CURRENT = "current.json"
 _ENVIRONMENT = "LENS_PIPELINE_HOME"
+_LOCAL = "LENS_PIPELINE_LOCAL"
+_DEFAULT = ".lens_pipeline"
 
 
 @dataclass(frozen=True)
 class Home:
-    """The folder that every version of every asset is published under."""
+    """The folder that every version of every asset is published under.
+
+    Attributes
+    ----------
+    remote : Remote or None
+        What the folder is a copy of; it alone says what is published and what is current.
+    """
 
     path: Path
+    remote: Remote | None = None
 
     @classmethod
     def from_environment(cls) -> "Home":
-        """Home named by LENS_PIPELINE_HOME, else ``.lens_pipeline`` in the working folder."""
-        return cls(Path(os.environ.get(_ENVIRONMENT) or ".lens_pipeline").absolute())
+        """Home named by LENS_PIPELINE_HOME, else ``.lens_pipeline`` in the working folder.
+
+        For an s3:// address LENS_PIPELINE_LOCAL names the local folder, else it is ``.lens_pipeline``.
+
+        Raises
+        ------
+        ConfigError
+            If the address or its credentials aren't sound, or the folder belongs to another home.
+        """
+        named = os.environ.get(_ENVIRONMENT) or _DEFAULT
+        if is_address(named):
+            local = Path(os.environ.get(_LOCAL) or _DEFAULT).absolute()
+            return cls(local, Remote.open(named, local))
+        path = Path(named).absolute()
+        refuse_copies(path)
+        return cls(path)
+
+    def __str__(self) -> str:
+        return str(self.path if self.remote is None else self.remote.root)
 
     def shelf(self, dataset: str, asset: str, model: str | None = None) -> Path:
         """Folder that an asset's versions stand in; it may not exist yet."""
@@ -55,7 +87,13 @@ class Home:
         """Start writing a new version."""
         shelf = self.shelf(dataset, asset, model)
         return Staging(
-            shelf, dataset=dataset, asset=asset, model=shelf.name, inputs=list(inputs), provenance=provenance
+            shelf,
+            dataset=dataset,
+            asset=asset,
+            model=shelf.name,
+            inputs=list(inputs),
+            provenance=provenance,
+            remote=self.remote,
         )
 
     def open(self, dataset: str, asset: str, *, model: str | None = None, version: str | None = None) -> Publication:
@@ -70,32 +108,80 @@ class Home:
         if version is None:
             version = self._current(shelf, dataset, asset)
         folder = shelf / safe_name(version, what="a version")
-        if not folder.is_dir():
+        there = folder.is_dir() if self.remote is None else self.remote.bring_manifest(folder)
+        if not there:
             have = [path.name for path in self._versions(shelf)]
+            where = shelf if self.remote is None else self.remote.address(shelf)
             raise StorageError(
-                f"{asset} of {dataset!r} has no version {version!r}; it has {first_few(have) or 'none'} in {shelf}."
+                f"{asset} of {dataset!r} has no version {version!r}; it has {first_few(have) or 'none'} in {where}."
             )
-        publication = Publication.open(folder)
-        if publication.version != version:
+        return self.open_folder(folder)
+
+    def open_folder(self, folder: Path) -> Publication:
+        """Open the version whose folder this is, refusing one that stands under another's name.
+
+        Raises
+        ------
+        StorageError
+            If it isn't there or is damaged.
+        """
+        if self.remote is not None:
+            self.remote.bring_manifest(folder)
+        publication = Publication.open(folder, self.remote)
+        if publication.version != folder.name:
             raise StorageError(f"{folder} holds version {publication.version}: it was moved by hand. Move it back.")
         return publication
 
+    def folders(self, dataset: str | None = None, *, local: bool = True) -> list[Path]:
+        """Folders of every version, of every dataset or of one.
+
+        Parameters
+        ----------
+        local : bool
+            False for every version at the s3:// address; else those of which something stands on this machine.
+        """
+        if self.remote is not None and not local:
+            found = self.remote.folders()
+        else:
+            found = [path.parent for path in self.path.glob(f"*/*/*/[!.]*/{MANIFEST_NAME}")]
+        return sorted(folder for folder in found if dataset in (None, folder.relative_to(self.path).parts[0]))
+
     def has_current(self, dataset: str, asset: str, *, model: str | None = None) -> bool:
         """Whether a green version was ever published."""
-        return (self.shelf(dataset, asset, model) / _CURRENT).exists()
+        shelf = self.shelf(dataset, asset, model)
+        if self.remote is not None:
+            return current_version(self.remote.log.events(self.remote.shelf(shelf))) is not None
+        return (shelf / _CURRENT).exists()
 
     def versions(self, dataset: str, asset: str, *, model: str | None = None) -> list[Publication]:
         """Every committed version, green or red, oldest first."""
         folders = self._versions(self.shelf(dataset, asset, model))
+        if self.remote is not None:
+            there = [folder for folder in folders if self.remote.bring_manifest(folder)]
+            return [Publication.open(folder, self.remote) for folder in there]
         return [Publication.open(folder) for folder in sorted(folders, key=lambda path: path.stat().st_mtime_ns)]
 
     def datasets_with(self, asset: str, version: str | None = None) -> list[str]:
         """Names of the datasets that have a current version of an asset, or that have the version asked for."""
-        found = self.path.glob(f"*/{safe_name(asset, what='the name of an asset')}/*/{version or _CURRENT}")
+        if self.remote is not None:
+            return sorted(
+                {
+                    shelf[0]
+                    for shelf, events in self.remote.log.all_events().items()
+                    if shelf[1] == asset
+                    and (version in {event.version for event in events} if version else current_version(events))
+                }
+            )
+        wanted = safe_name(version, what="a version") if version else _CURRENT
+        found = self.path.glob(f"*/{safe_name(asset, what='the name of an asset')}/*/{wanted}")
         return sorted({path.parts[-4] for path in found})
 
     def assets(self) -> list[str]:
         """Names of the assets that have a current version in any dataset."""
+        if self.remote is not None:
+            return sorted(
+                {shelf[1] for shelf, events in self.remote.log.all_events().items() if current_version(events)}
+            )
         return sorted({path.parts[-3] for path in self.path.glob(f"*/*/*/{_CURRENT}")})
 
     def conclude(self, publication: Publication, checks: Sequence[Check]) -> bool:
@@ -106,18 +192,28 @@ class Home:
         bool
             Whether it is now current. A red version stays readable by its id; if the same content was current, having
             passed under other settings, it is so no more, and readers are refused until a green version comes.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses. What was current stands, or the version is current, whole; concluding again mends it.
         """
         passed = all(check.passed or not check.blocking for check in checks)
         verdict = {"passed": passed, "checks": [asdict(check) for check in checks]}
-        content = json.dumps(verdict, indent=1, sort_keys=True, default=str).encode()
         shelf = publication.folder.parent
-        with _locked(shelf):
+        if self.remote is not None:
+            self.remote.log.append(self.remote.shelf(shelf), publication.version, verdict)
+            return passed
+        content = json.dumps(verdict, indent=1, sort_keys=True, default=str).encode()
+        stands = f"It is committed as {publication.version}, and what readers get is whole, that version or the one before it."
+        with disk_errors(f"the verdict on {publication.asset}", shelf, stands=stands), locked(shelf):
+            # In this order a crash in between leaves nothing current that isn't green.
+            if not passed and self._is_current(publication):
+                (shelf / _CURRENT).unlink()
+                fsync_folder(shelf)
             write_atomically(publication.folder / VERDICT_NAME, content)
             if passed:
                 write_atomically(shelf / _CURRENT, json.dumps({"version": publication.version}).encode())
-            elif self._is_current(publication):
-                (shelf / _CURRENT).unlink()
-                fsync_folder(shelf)
         return passed
 
     @staticmethod
@@ -132,32 +228,34 @@ class Home:
         return folder
 
     def _current(self, shelf: Path, dataset: str, asset: str) -> str:
+        if self.remote is not None:
+            version = current_version(self.remote.log.events(self.remote.shelf(shelf)))
+            if version is None:
+                raise self._never_published(shelf, dataset, asset)
+            return version
         path = shelf / _CURRENT
         try:
             return str(json.loads(path.read_bytes())["version"])
         except FileNotFoundError as error:
-            red = [folder.name for folder in self._versions(shelf)]
-            why = f" Versions that did not pass their checks: {first_few(red)}." if red else ""
-            elsewhere = self.datasets_with(asset)
-            there = f" It was published for: {first_few(elsewhere)}." if elsewhere else ""
-            raise StorageError(
-                f"{asset} of dataset {dataset!r} was never published in {self.path}.{why}{there} "
-                f"Next: dagster asset materialize --select {asset} -m lens_pipeline.definitions -c PRESET"
-            ) from error
+            raise self._never_published(shelf, dataset, asset) from error
         except (ValueError, KeyError) as error:
             raise StorageError(
                 f"{path} is damaged: {error}. The versions beside it are untouched: read one by its id, or materialize {asset}."
             ) from error
 
-    @staticmethod
-    def _versions(shelf: Path) -> list[Path]:
+    def _never_published(self, shelf: Path, dataset: str, asset: str) -> StorageError:
+        red = [folder.name for folder in self._versions(shelf)]
+        why = f" Versions that did not pass their checks: {first_few(red)}." if red else ""
+        elsewhere = self.datasets_with(asset)
+        there = f" It was published for: {first_few(elsewhere)}." if elsewhere else ""
+        return StorageError(
+            f"{asset} of dataset {dataset!r} was never published in {self}.{why}{there} "
+            f"Next: dagster asset materialize --select {asset} -m lens_pipeline.definitions -c PRESET"
+        )
+
+    def _versions(self, shelf: Path) -> list[Path]:
+        if self.remote is not None:
+            return [shelf / version for version in self.remote.versions(shelf)]
         if not shelf.is_dir():
             return []
         return [path for path in shelf.iterdir() if path.is_dir() and not path.name.startswith(".")]
-
-
-@contextmanager
-def _locked(shelf: Path) -> Iterator[None]:
-    with open(shelf / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -5,6 +5,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.storage.atomic import safe_name
+
+MANIFEST_NAME = "manifest.json"
 FORMAT = 1
 VERSION_LENGTH = 16
 
@@ -68,7 +72,7 @@ class Manifest:
         Raises
         ------
         ValueError
-            If it isn't one of ours, or its content doesn't hash to the version it claims.
+            If it isn't one of ours, its content doesn't hash to the version it claims, or a file's name could leave its folder.
         """
         loaded = json.loads(content)
         if not isinstance(loaded, dict) or loaded.get("format") != FORMAT:
@@ -80,6 +84,22 @@ class Manifest:
             manifest = cls(**loaded)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a field is missing or unknown: {error}") from error
+        try:
+            for name in manifest.files:
+                published_name(name)
+        except StorageError as error:
+            raise ValueError(str(error)) from error
         if manifest.version != claimed:
             raise ValueError(f"its content hashes to {manifest.version}, not to {claimed}")
         return manifest
+
+
+def published_name(name: str) -> str:
+    """Return a file's name, relative to its version's folder, if it can't lead out of it.
+
+    Raises
+    ------
+    StorageError
+        If a part of it, between slashes, is no plain name.
+    """
+    return "/".join(safe_name(part, what="part of a published file's name") for part in name.split("/"))

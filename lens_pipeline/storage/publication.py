@@ -2,30 +2,39 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
 from lens_pipeline.contracts.errors import StorageError, first_few
 from lens_pipeline.storage.atomic import sha256_of
-from lens_pipeline.storage.manifest import FileEntry, Manifest
+from lens_pipeline.storage.manifest import MANIFEST_NAME, FileEntry, Manifest
 from lens_pipeline.storage.parquet import read_parquet
+from lens_pipeline.storage.remote import Remote
 
-MANIFEST_NAME = "manifest.json"
 VERDICT_NAME = "verdict.json"
 
 
 @dataclass(frozen=True)
 class Publication:
-    """A committed, immutable version of one asset."""
+    """A committed, immutable version of one asset.
+
+    Attributes
+    ----------
+    folder : Path
+        Where its files stand, or will once they are asked for.
+    remote : Remote or None
+        What the folder is a copy of.
+    """
 
     folder: Path
     manifest: Manifest
+    remote: Remote | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def open(cls, folder: Path) -> "Publication":
+    def open(cls, folder: Path, remote: Remote | None = None) -> "Publication":
         """Open the version that stands in a folder.
 
         Raises
@@ -42,7 +51,7 @@ class Publication:
             raise StorageError(
                 f"{path} is damaged: {error}. Nothing of this version is read; materialize the asset again."
             ) from error
-        return cls(folder=folder, manifest=manifest)
+        return cls(folder=folder, manifest=manifest, remote=remote)
 
     @property
     def dataset(self) -> str:
@@ -77,8 +86,15 @@ class Publication:
     @property
     def verdict(self) -> dict[str, Any] | None:
         """Result of the checks that ran when it was made; None if that run ended before they were done."""
+        if self.remote is not None:
+            return self.remote.log.verdict(self.remote.shelf(self.folder.parent), self.version)
         path = self.folder / VERDICT_NAME
         return json.loads(path.read_bytes()) if path.exists() else None
+
+    @property
+    def address(self) -> str:
+        """Where it was published: an s3:// address, or the folder."""
+        return str(self.folder if self.remote is None else self.remote.address(self.folder))
 
     def entry(self, name: str) -> FileEntry:
         """Return what the manifest says of one file.
@@ -97,6 +113,8 @@ class Publication:
     def path(self, name: str, *, verify: bool = True) -> Path:
         """Return the path of a published file whose size, and by default SHA-256, is what the manifest says.
 
+        A file that was published at an s3:// address and isn't here yet is fetched first.
+
         Parameters
         ----------
         verify : bool
@@ -108,8 +126,12 @@ class Publication:
             If the file is not named, missing, or not what was published.
         """
         entry = self.entry(name)
+        self.fetch([name])
         path = self.folder / name
-        if path.is_symlink() or not path.is_file():
+        if (
+            any((self.folder / str(part)).is_symlink() for part in (name, *PurePosixPath(name).parents))
+            or not path.is_file()
+        ):
             raise StorageError(f"{path} was published and is gone. {self._mend()}")
         size = path.stat().st_size
         if size != entry.size:
@@ -119,6 +141,23 @@ class Publication:
                 f"{path} is damaged: its SHA-256 starts with {found[:12]}, published was {entry.sha256[:12]}. {self._mend()}"
             )
         return path
+
+    def fetch(self, names: Sequence[str] | None = None) -> None:
+        """Bring files here that were published at an s3:// address, several at a time; by default all that are missing.
+
+        Raises
+        ------
+        StorageError
+            If one is gone there, or isn't what was published.
+        """
+        if self.remote is not None:
+            wanted = {name: self.entry(name) for name in names or self.manifest.files}
+            missing = {name: entry for name, entry in wanted.items() if not (self.folder / name).exists()}
+            self.remote.fetch(self.folder, missing)
+
+    def is_here(self, name: str) -> bool:
+        """Whether a file stands in the folder."""
+        return (self.folder / name).exists()
 
     def read_table(self, name: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Read one published table, verified; without a name the asset's own.
@@ -145,14 +184,32 @@ class Publication:
         return json.loads(self.path(name).read_bytes())
 
     def verify(self) -> list[str]:
-        """Re-read every file and return what is wrong with each bad one; empty when all is well."""
+        """Re-read every file and return what is wrong with each bad one; empty when all is well.
+
+        Raises
+        ------
+        StorageError
+            If a file that isn't here yet couldn't be fetched.
+        """
+        self.fetch()
+        return self.verify_here()
+
+    def verify_here(self) -> list[str]:
+        """Re-read the files that stand here; those that were published at an s3:// address need not be here yet."""
         problems = []
-        for name in self.manifest.files:
+        here = [name for name in self.manifest.files if self.remote is None or self.is_here(name)]
+        for name in here:
             try:
                 self.path(name)
             except StorageError as error:
                 problems.append(str(error))
         return problems
 
+    def verify_there(self) -> list[str]:
+        """Re-read every object of a version that was published at an s3:// address, keeping nothing."""
+        return [] if self.remote is None else self.remote.verify(self.folder, self.manifest)
+
     def _mend(self) -> str:
+        if self.remote is not None:
+            return f"Remove this file: it is fetched again from {self.address}."
         return f"Materialize {self.asset} again, or read another version of it."

@@ -67,7 +67,7 @@ def _only_dataset(home: Home, asset: str, version: str | None) -> str:
     datasets = home.datasets_with(asset, version)
     if not datasets:
         raise StorageError(
-            f"{asset}{f' {version}' if version else ''} was never published in {home.path}, which has "
+            f"{asset}{f' {version}' if version else ''} was never published in {home}, which has "
             f"{first_few(home.assets(), 12) or 'nothing'}. Is LENS_PIPELINE_HOME right? "
             f"Next: make run, or dagster asset materialize --select {asset} -m lens_pipeline.definitions -c PRESET"
         )

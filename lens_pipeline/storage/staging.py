@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,10 +17,20 @@ import pyarrow.parquet as pq
 
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.contracts.tables import TableContract
-from lens_pipeline.storage.atomic import fsync_file, fsync_folder, safe_name, sha256_of, write_atomically
-from lens_pipeline.storage.manifest import FileEntry, Manifest
+from lens_pipeline.storage.atomic import (
+    disk_errors,
+    fsync_file,
+    fsync_folder,
+    locked,
+    make_folder,
+    safe_name,
+    sha256_of,
+    write_atomically,
+)
+from lens_pipeline.storage.manifest import MANIFEST_NAME, FileEntry, Manifest, published_name
 from lens_pipeline.storage.parquet import RowGroups, write_parquet
-from lens_pipeline.storage.publication import MANIFEST_NAME, Publication
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.remote import Remote
 from lens_pipeline.storage.work_folder import WorkFolder, work_path
 
 _PREFIX = ".staging-"
@@ -38,6 +48,8 @@ class Staging:
         What was read to make it.
     provenance : dict
         Who made it and with which settings; not part of the version's hash.
+    remote : Remote, optional
+        Where `commit` publishes it, beside the shelf.
 
     Attributes
     ----------
@@ -58,20 +70,25 @@ class Staging:
         model: str,
         inputs: list[Publication],
         provenance: dict[str, Any] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         self.dataset, self.asset, self.model = dataset, asset, model
         self.inputs = {publication.asset: publication.version for publication in inputs}
         self.attributes: dict[str, Any] = {}
         self.provenance = dict(provenance or {})
         self._shelf = shelf
+        self._remote = remote
         self._adopted: dict[str, FileEntry] = {}
         self._work: list[WorkFolder] = []
-        shelf.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(shelf)
         self.folder = shelf / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
-        self.folder.mkdir()
-        self._lock = open(self.folder / _LOCK, "w")  # noqa: SIM115 (held until the staging ends)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with self._disk_errors():
+            make_folder(shelf)
+            # Under the shelf's lock nobody takes a staging that has no lock of its own yet for an abandoned one.
+            with locked(shelf):
+                remove_abandoned(shelf)
+                self.folder.mkdir()
+                self._lock = open(self.folder / _LOCK, "w")  # noqa: SIM115 (held until the staging ends)
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def __enter__(self) -> Self:
         return self
@@ -83,11 +100,13 @@ class Staging:
         self._lock.close()
         for work in self._work:
             work.close()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
-            raise StorageError(
-                f"{self.asset} could not be written to {self._shelf}: {os.strerror(error.errno)}. Nothing was published and "
-                f"the version before it stands. Free some space ({_free(self._shelf)} left) and materialize it again."
-            ) from error
+        if isinstance(error, OSError):
+            with self._disk_errors():
+                raise error
+
+    def _disk_errors(self) -> AbstractContextManager[None]:
+        stands = "Nothing was published and the version before it stands."
+        return disk_errors(self.asset, self._shelf, stands=stands)
 
     def write_table(self, name: str | None, table: pa.Table, contract: TableContract | None = None) -> Path:
         """Write a table with page checksums; without a name the asset's own.
@@ -174,14 +193,21 @@ class Staging:
         """Make the version durable and readable by its id; it does not become the current one yet.
 
         Committing content that was committed before gives the version that is already there, if that is unharmed.
+
+        Raises
+        ------
+        StorageError
+            If something is staged that is neither a file nor a folder, or under a name that could leave the folder.
         """
         files = {}
         folders = {self.folder}
         for path in sorted(self.folder.rglob("*")):
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise StorageError(f"{path} is a link or a device: {self.asset} can publish files only.")
             if path.is_dir():
                 folders.add(path)
             elif path.name != _LOCK:
-                name = path.relative_to(self.folder).as_posix()
+                name = published_name(path.relative_to(self.folder).as_posix())
                 if name not in self._adopted:
                     fsync_file(path)
                 files[name] = self._adopted.get(name) or _describe(path)
@@ -205,26 +231,64 @@ class Staging:
 
     def _move_into_place(self, manifest: Manifest) -> Publication:
         final = self._shelf / manifest.version
-        if final.exists():
-            if _is_sound(final):
+        if self._remote is not None:
+            return self._publish_remotely(manifest, self._remote)
+        damaged = None
+        while True:
+            there = _inode(final)
+            if there is not None and there != damaged:
+                if _is_sound(
+                    final
+                ):  # Reads every byte, so not under the lock: others may put another one there meanwhile.
+                    return Publication.open(final)
+                damaged = there
+            with locked(self._shelf):
+                if _inode(final) not in (None, damaged):
+                    continue
+                if damaged is not None and final.exists():
+                    final.rename(self._shelf / f".damaged-{manifest.version}-{secrets.token_hex(4)}")
+                (self.folder / _LOCK).unlink()
+                fsync_folder(self.folder)
+                self.folder.rename(final)
+                # HOME/dataset/asset/model: a folder above may be younger than its last flush.
+                for folder in (self._shelf, *self._shelf.parents[:3]):
+                    fsync_folder(folder)
                 return Publication.open(final)
-            final.rename(self._shelf / f".damaged-{manifest.version}-{secrets.token_hex(4)}")
-        (self.folder / _LOCK).unlink()
-        self.folder.rename(final)
-        fsync_folder(self._shelf)
-        return Publication.open(final)
+
+    def _publish_remotely(self, manifest: Manifest, remote: Remote) -> Publication:
+        final = self._shelf / manifest.version
+        # First there, then here: what stands under a version's name here is published there.
+        standing = remote.upload(self.folder, manifest, final)
+        write_atomically(self.folder / MANIFEST_NAME, standing.to_json())
+        with locked(self._shelf):
+            (self.folder / _LOCK).unlink()
+            try:
+                self.folder.rename(final)
+            except OSError:
+                if not final.is_dir():
+                    raise
+                _complete(final, self.folder, standing)
+            fsync_folder(self._shelf)
+        return Publication.open(final, remote)
 
 
 def remove_abandoned(shelf: Path) -> int:
-    """Remove what killed writers left on a shelf; a living writer holds a lock on its own. Returns how many."""
+    """Remove what killed writers left on a shelf, whose lock the caller holds, and return how many stagings that were.
+
+    A living writer holds a lock on its own staging; a temporary file is removed when the process that its name gives is gone,
+    since a living one may be fetching it.
+    """
+    for temporary in (*shelf.glob(".*.tmp"), *shelf.glob("[0-9a-f]*/.*.tmp")):
+        writer = temporary.name.split(".")[-2].split("-")[0]
+        if not Path(f"/proc/{writer}").exists():
+            temporary.unlink(missing_ok=True)
     removed = 0
     for folder in shelf.glob(f"{_PREFIX}*"):
         try:
             with open(folder / _LOCK) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
-            if not _writer_is_gone(folder):
-                continue
+            pass  # Killed before it had a lock, or after it gave it up.
         except BlockingIOError:
             continue
         shutil.rmtree(folder, ignore_errors=True)
@@ -232,9 +296,11 @@ def remove_abandoned(shelf: Path) -> int:
     return removed
 
 
-def _writer_is_gone(folder: Path) -> bool:
-    pid = folder.name.removeprefix(_PREFIX).split("-")[0]
-    return not Path(f"/proc/{pid}").exists()
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _is_sound(folder: Path) -> bool:
@@ -242,6 +308,16 @@ def _is_sound(folder: Path) -> bool:
         return not Publication.open(folder).verify()
     except StorageError:
         return False
+
+
+def _complete(copy: Path, staged: Path, manifest: Manifest) -> None:
+    """Put the files that a local copy lacks, or has damaged, into their place."""
+    for name, entry in manifest.files.items():
+        path = copy / name
+        if not path.is_file() or path.stat().st_size != entry.size or sha256_of(path) != entry.sha256:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (staged / name).replace(path)
+    (staged / MANIFEST_NAME).replace(copy / MANIFEST_NAME)
 
 
 def _describe(path: Path) -> FileEntry:
@@ -263,7 +339,3 @@ def _link_or_copy(source: Path, target: Path) -> bool:
         shutil.copyfile(source, target)
         return False
     return True
-
-
-def _free(folder: Path) -> str:
-    return f"{shutil.disk_usage(folder).free / 1e9:.2f} GB"

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lens_pipeline.contracts.catalogue import INJECTION_MANIFEST
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.stamps.fragments import unpack_schema
 from lens_pipeline.storage.parquet import parquet_writer
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.survey.external_stamps import POSITIONS, GalaxyNames, stream_rows
+from lens_pipeline.survey.external_files import lent, stream_rows
+from lens_pipeline.survey.external_stamps import POSITIONS, GalaxyNames
 
 
 def write_external_manifest(parent: Publication, path: Path) -> dict[str | None, int]:
@@ -32,24 +33,30 @@ def write_external_manifest(parent: Publication, path: Path) -> dict[str | None,
     -------
     dict
         Rows of each lens model; None for a null and for values that the dataset contract doesn't know.
+
+    Raises
+    ------
+    StorageError
+        If a file isn't what was published.
+    ContractError
+        If a value doesn't fit its column.
     """
     contract = DatasetContract.model_validate(parent.attributes["dataset_contract"])
-    files = [Path(file["path"]) for file in parent.attributes["files"]]
-    schema = _schema(files, contract)
+    schema = _schema([unpack_schema(packed) for packed in parent.attributes["schemas"]], contract)
     names = GalaxyNames(parent.read_table(POSITIONS))
     counts: dict[str | None, int] = {}
     with parquet_writer(path, schema) as writer:
-        for file in files:
-            for batch in stream_rows(file, schema.names):
-                writer.write_batch(_translate(batch, schema, names))
-                for entry in pc.value_counts(pc.cast(batch["lens_model"], pa.string())).to_pylist():
-                    label = entry["values"] if entry["values"] in contract.label_of else None
-                    counts[label] = counts.get(label, 0) + entry["counts"]
+        for file in parent.attributes["files"]:
+            with lent(file) as local:
+                for batch in stream_rows(local, schema.names):
+                    writer.write_batch(_translate(batch, schema, names))
+                    for entry in pc.value_counts(pc.cast(batch["lens_model"], pa.string())).to_pylist():
+                        label = entry["values"] if entry["values"] in contract.label_of else None
+                        counts[label] = counts.get(label, 0) + entry["counts"]
     return counts
 
 
-def _schema(files: Sequence[Path], contract: DatasetContract) -> pa.Schema:
-    schemas = [pq.read_schema(file) for file in files]
+def _schema(schemas: Sequence[pa.Schema], contract: DatasetContract) -> pa.Schema:
     declared = INJECTION_MANIFEST.schema
     given = {name for schema in schemas for name in schema.names} | {"galaxy_id", "weight"}
     fields = [pa.field(field.name, field.type) for field in declared if field.name in given]

@@ -38,7 +38,7 @@ def build_stamps(config: StampsConfig, parent: Publication, manifest: Publicatio
     """Make the stamps of a manifest.
 
     Each row's pixels depend on the seeds and its keys only, not on how the manifest is cut or on the number of processes.
-    A survey's own files are listed by absolute path with the SHA-256 that they had when first read; nothing is copied.
+    A survey's own files are listed by absolute path or address with the SHA-256 that they had when first read; nothing is copied.
 
     Parameters
     ----------
@@ -56,8 +56,10 @@ def build_stamps(config: StampsConfig, parent: Publication, manifest: Publicatio
     staging.attributes["source"] = source.value
     staging.attributes["dataset_contract"] = manifest.attributes["dataset_contract"]
     if source is Source.external_stamps:
-        files = parent.attributes["files"]
-        fragments = [{"file": file["path"], "rows": file["rows"], "sha256": file["sha256"]} for file in files]
+        staging.attributes["schemas"] = parent.attributes["schemas"]
+        fragments = [{"file": file["path"], **file} for file in parent.attributes["files"]]
+        for fragment in fragments:
+            del fragment["path"]
     else:
         fragments = _render(config, parent, manifest, staging, source)
     staging.attributes["fragments"] = fragments

@@ -7,6 +7,7 @@ import torch
 from lens_pipeline.batches.augment import apply_elements
 from lens_pipeline.batches.preprocessing import MAD_TO_SIGMA, Preprocessing, fit_preprocessing
 from lens_pipeline.contracts.errors import ContractError
+from lens_pipeline.stamps.gather import Joined
 from lens_pipeline.stamps.store import StampStore
 
 FIXED = Preprocessing("asinh_v1", ("g", "r", "z"), (0.004, 0.006, 0.015), 1.0)
@@ -58,7 +59,8 @@ def test_an_empty_training_split_is_refused(store: StampStore) -> None:
 
 
 def test_a_band_without_noise_is_refused_by_name(store: StampStore) -> None:
-    blank = replace(store, stats=tuple(np.where(np.arange(3)[:, None] == 1, 0, stats) for stats in store.stats))
+    stats = [np.where(np.arange(3)[:, None] == 1, np.float32(0), stats) for stats in store.stats.arrays]
+    blank = replace(store, stats=Joined(stats, (3, 2), np.float32))
     with pytest.raises(ContractError, match="band r has a median absolute deviation of 0"):
         fit_preprocessing(blank, np.arange(9), name="asinh_v1", softening=1.0)
 

@@ -8,6 +8,7 @@ from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.logits import score_rows
 from lens_pipeline.scoring.model import Classifier, open_classifier
+from lens_pipeline.stamps.decode import DECODER_VERSION
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
@@ -94,8 +95,9 @@ def test_a_store_of_other_stamps_is_refused_and_the_difference_named(
 
 
 def test_a_store_of_another_decoder_is_refused(trained: Trained) -> None:
-    with pytest.raises(ScoringError, match="decoder_version: trained on 1, the store has 2"):
-        refuse_other_stamps(trained.classifier, _store_that_says(trained, decoder_version=2))
+    another = DECODER_VERSION + 1
+    with pytest.raises(ScoringError, match=f"decoder_version: trained on {DECODER_VERSION}, the store has {another}"):
+        refuse_other_stamps(trained.classifier, _store_that_says(trained, decoder_version=another))
 
 
 def test_the_store_that_a_classifier_was_trained_on_is_not_refused(trained: Trained) -> None:

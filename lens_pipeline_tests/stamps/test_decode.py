@@ -6,7 +6,6 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
-from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -18,54 +17,8 @@ from lens_pipeline.stamps.decode import Decoded, Stamp, decode_batch, decode_blo
 from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.stamps.reasons import Quarantine, Reason
 from lens_pipeline_tests.stamps.making import OTHER_SURVEY, SMALL, Pixels, pixels_of
-
-PIXELS = pixels_of(0)
-BANDS = dict(zip(SMALL.members, PIXELS, strict=True))
-
-
-def savez(arrays: dict[str, Any], *, compressed: bool = True) -> bytes:
-    file = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(file, **arrays)
-    return file.getvalue()
-
-
-def npy(array: Any, **options: Any) -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.asanyarray(array), **options)
-    return file.getvalue()
-
-
-def zipped(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED, comment: bytes = b"") -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as archive:
-        for name, content in members:
-            archive.writestr(name, content)
-        archive.comment = comment
-    return file.getvalue()
-
-
-def members(**changes: Any) -> list[tuple[str, bytes]]:
-    return [(f"{name}.npy", changes.get(name, npy(band))) for name, band in BANDS.items()]
-
-
-class Pipe(io.RawIOBase):
-    """A file that can't be sought, as when numpy writes to a pipe: it puts sizes behind the data."""
-
-    def __init__(self) -> None:
-        self.content = b""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, piece: Any) -> int:
-        self.content += bytes(piece)
-        return len(piece)
-
-
-def savez_to_pipe(arrays: dict[str, Any]) -> bytes:
-    pipe: IO[bytes] = Pipe()  # type: ignore[assignment]
-    np.savez_compressed(pipe, **arrays)
-    return pipe.content  # type: ignore[attr-defined, no-any-return]
+from lens_pipeline_tests.stamps.npz_variants import BANDS, PIXELS, arrays_of, savez, savez_to_pipe, zipped
+from reliability.npz_writer import npy
 
 
 def reason(blob: bytes | None, contract: DatasetContract = SMALL) -> str:
@@ -103,24 +56,6 @@ def test_pixels_of_another_type_or_shape_are_not_written() -> None:
         encode_stamp(PIXELS[:, :, :7], SMALL)
 
 
-def aligned_to(alignment: int) -> bytes:
-    """One band as an older numpy wrote it: the header padded to another multiple."""
-    text = npy(PIXELS[0])[10:128].rstrip()
-    padded = text.ljust(-(-(11 + len(text)) // alignment) * alignment - 11) + b"\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(padded)) + padded + PIXELS[0].tobytes()
-
-
-@pytest.mark.parametrize(
-    "blob",
-    [zipped(members()[::-1]), savez_to_pipe(BANDS), zipped(members(image_g=aligned_to(16)))],
-    ids=["members in another order", "sizes behind the data", "a header of another length"],
-)
-def test_other_forms_that_numpy_writes_or_wrote_are_read(blob: bytes) -> None:
-    verdict = decode_blob(blob, SMALL)
-    assert isinstance(verdict, Stamp)
-    assert verdict.pixels.tobytes() == PIXELS.tobytes()
-
-
 def with_central(blob: bytes, change: Callable[[bytearray, list[int]], None]) -> bytes:
     """Change directory entries, whose offsets are handed to `change`."""
     damaged = bytearray(blob)
@@ -139,9 +74,9 @@ def one_record_for_all(damaged: bytearray, places: list[int]) -> None:
 
 def quoted_overlap() -> bytes:
     """A zip whose first member, stored, contains the whole record of the second (a quoted overlap, as in zip bombs)."""
-    inner = zipped(members()[1:2], zipfile.ZIP_STORED)
+    inner = zipped(arrays_of()[1:2], zipfile.ZIP_STORED)
     inner_record = inner[: inner.index(b"PK\x01\x02")]
-    outer = zipped([("image_g.npy", inner_record), *members()[1:]], zipfile.ZIP_STORED)
+    outer = zipped([("image_g.npy", inner_record), *arrays_of()[1:]], zipfile.ZIP_STORED)
     inside = outer.index(inner_record, 1)
     return with_central(outer, lambda d, p: d.__setitem__(slice(p[1] + 42, p[1] + 46), struct.pack("<I", inside)))
 
@@ -164,96 +99,40 @@ def junk_in_the_directory(blob: bytes) -> bytes:
     return blob[:-22] + b"junk" + blob[-22:-10] + struct.pack("<I", size + 4) + blob[-6:]
 
 
-def behind_junk(content: list[tuple[str, bytes]]) -> bytes:
-    """A zip that begins after four bytes, and says so."""
-    file = io.BytesIO()
-    file.write(b"junk")
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in content:
-            archive.writestr(name, data)
-    return file.getvalue()
-
-
-def encrypted(damaged: bytearray, places: list[int]) -> None:
-    damaged[places[0] + 8] |= 1
-    damaged[6] |= 1
-
-
-STORED = zipped(members(), zipfile.ZIP_STORED)
-DUPLICATED = zipped([*members(), ("image_G.npy", npy(PIXELS[0]))]).replace(b"image_G", b"image_g")
+STORED = zipped(arrays_of(), zipfile.ZIP_STORED)
 NAN = PIXELS[0].copy()
 NAN[3, 3] = np.nan
-INF = PIXELS[0].copy()
-INF[0, 0] = -np.inf
-BRIGHT = PIXELS[0].copy()
-BRIGHT[7, 7] = 65_505
-MASKED = PIXELS[0].copy()
-MASKED[:5] = 0
 
 
 @pytest.mark.parametrize(
     ("blob", "wanted"),
     [
         (None, "null_blob"),
-        (b"", "not_a_zip"),
         (b"\x93NUMPY" + bytes(900), "not_a_zip"),
-        (STORED + b"\0", "not_a_zip"),
-        (zipped(members(), comment=b"hello"), "not_a_zip"),
-        (b"junk" + STORED, "bad_zip"),
-        (bytes(200_000), "too_large"),
-        (savez({name: BANDS[name] for name in SMALL.members[:2]}), "missing_member"),
-        (savez({**BANDS, "image_i": PIXELS[0]}), "extra_member"),
         (savez({**BANDS, **{f"x{i}": np.zeros(1) for i in range(80)}}), "extra_member"),
-        (zipped([(name.removesuffix(".npy"), content) for name, content in members()]), "missing_member"),
-        (DUPLICATED, "duplicate_member"),
         (with_central(STORED, one_record_for_all), "bad_zip"),
         (quoted_overlap(), "overlapping_members"),
         (with_central(STORED, one_member_too_many), "bad_zip"),
         (with_central(STORED, claim_size(388)), "bad_zip"),
-        (with_central(zipped(members()), claim_size(388)), "bad_deflate"),
         (junk_in_the_directory(STORED), "bad_zip"),
-        (behind_junk(members()), "bad_zip"),
-        (with_central(STORED, encrypted), "unsupported_zip"),
-        (zipped(members(), zipfile.ZIP_LZMA), "unsupported_zip"),
-        (zipped(members(), zipfile.ZIP_BZIP2), "unsupported_zip"),
-        (zipped(members(image_g=b"rubbish")), "bad_npy_header"),
-        (zipped(members(image_g=npy(PIXELS[0], version=(2, 0)))), "bad_npy_header"),
-        (zipped(members(image_g=npy(PIXELS[0])[:-4])), "bad_npy_header"),
-        (zipped(members(image_g=npy(PIXELS[0]) + b"more")), "bad_npy_header"),
-        (savez({**BANDS, "image_r": np.array([{"a": 1}], dtype=object)}), "pickled_object"),
-        (savez({**BANDS, "image_r": PIXELS[1].astype(">f4")}), "wrong_dtype"),
-        (savez({**BANDS, "image_r": PIXELS[1].astype("f8")}), "wrong_dtype"),
-        (savez({**BANDS, "image_r": PIXELS[1].view("i4")}), "wrong_dtype"),
-        (savez({**BANDS, "image_r": np.zeros(8, dtype=[("a", "<f4"), ("b", "<f4")])}), "wrong_dtype"),
-        (savez({**BANDS, "image_r": PIXELS[1][:, :7]}), "wrong_shape"),
-        (savez({**BANDS, "image_r": PIXELS[1].reshape(4, 16)}), "wrong_shape"),
-        (savez({**BANDS, "image_r": np.tile(PIXELS[1], (2, 2))}), "wrong_shape"),
-        (savez({**BANDS, "image_r": PIXELS[1].reshape(1, 8, 8)}), "wrong_shape"),
-        (savez({**BANDS, "image_r": np.asfortranarray(PIXELS[1])}), "fortran_order"),
-        (savez({**BANDS, "image_r": NAN}), "not_finite"),
-        (savez({**BANDS, "image_r": INF}), "not_finite"),
-        (savez({**BANDS, "image_r": BRIGHT}), "beyond_float16"),
-        (savez({**BANDS, "image_r": PIXELS[1] * np.float32(1e-6)}), "beyond_float16"),
-        (savez({**BANDS, "image_r": np.full((8, 8), 3, np.float32)}), "constant_band"),
-        (savez({**BANDS, "image_r": MASKED}), "zero_mad"),
     ],
-)  # fmt: skip
-def test_each_kind_of_bad_blob_has_its_reason(blob: bytes | None, wanted: str) -> None:
+)
+def test_a_zip_that_contradicts_itself_has_its_reason(blob: bytes | None, wanted: str) -> None:
     assert reason(blob) == wanted
 
 
 @pytest.mark.parametrize("kind", ["claims little", "claims much", "nested"])
 def test_a_bomb_is_refused_within_a_few_megabytes_and_milliseconds(kind: str) -> None:
     zeros = npy(np.zeros((4096, 4096), np.float32))
-    bomb = zipped(members(image_g=zeros))
+    bomb = zipped(arrays_of(image_g=zeros))
     if kind == "claims little":
         size = struct.pack("<I", 384)
         place = bomb.index(b"PK\x01\x02")
         bomb = bomb[:22] + size + bomb[26 : place + 24] + size + bomb[place + 28 :]
     if kind == "claims much":
-        bomb = with_central(zipped(members()), claim_size(1 << 30))
+        bomb = with_central(zipped(arrays_of()), claim_size(1 << 30))
     if kind == "nested":
-        bomb = zipped(members(image_g=bomb[:20_000]))
+        bomb = zipped(arrays_of(image_g=bomb[:20_000]))
     contract = SMALL if kind != "claims little" else DatasetContract()
     tracemalloc.start()
     began = time.process_time()
@@ -324,14 +203,14 @@ def test_any_edit_of_a_blob_gives_the_same_pixels_or_a_reason(edits: list[tuple[
 @given(st.binary(max_size=300))
 @settings(max_examples=200, deadline=None)
 def test_any_content_of_a_member_gives_a_reason(content: bytes) -> None:
-    assert reason(zipped(members(image_r=content))) != "read"
+    assert reason(zipped(arrays_of(image_r=content))) != "read"
 
 
 @given(st.text(alphabet="<>|f4i8O(),' :{}TrueFalsdcnotr_hp0123456789\n", max_size=90))
 @settings(max_examples=200, deadline=None)
 def test_any_npy_header_gives_a_reason(text: str) -> None:
     header = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
-    assert reason(zipped(members(image_r=header + PIXELS[1].tobytes()))) != "read"
+    assert reason(zipped(arrays_of(image_r=header + PIXELS[1].tobytes()))) != "read"
 
 
 def test_a_batch_keeps_the_order_and_one_bad_blob_harms_no_other() -> None:

@@ -78,8 +78,36 @@ def test_a_flipped_bit_in_our_own_fragment_is_noticed_though_it_reads_as_another
     content[content.index(b"t17", page)] ^= 1
     path.write_bytes(content)
     assert "u17" in pq.read_table(path)["task_id"].to_pylist()
-    with pytest.raises(StorageError, match=r"fragment-00000\.parquet can't be read.*CRC"):
+    with pytest.raises(StorageError, match=r"fragment-00000\.parquet has changed since the stamps were published"):
         make_store(home, stamps)
+
+
+def test_a_page_of_our_own_that_was_damaged_after_its_file_was_proven_is_noticed_by_its_checksum(home: Home) -> None:
+    stamps = publish_stamps(home, [make_rows(20)])
+    (fragment,) = Fragments.open(stamps).fragments
+    batches = fragment.batches(["task_id"], rows=4)
+    next(batches)
+    path = stamps.path("fragment-00000.parquet")
+    page = pq.read_metadata(path).row_group(2).column(0).data_page_offset
+    place = path.read_bytes().index(b"t17", page)
+    with open(path, "r+b") as file:
+        file.seek(place)
+        file.write(b"u")
+    with pytest.raises(StorageError, match=r"fragment-00000\.parquet can't be read.*CRC"):
+        list(batches)
+
+
+@pytest.mark.parametrize("place", [4, -5, -20])
+def test_our_own_fragment_is_hashed_whole_before_it_is_opened_even_where_no_page_checksum_reaches(
+    home: Home, place: int
+) -> None:
+    stamps = publish_stamps(home, [make_rows(20)])
+    path = stamps.path("fragment-00000.parquet")
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match="has changed since the stamps were published"):
+        Fragments.open(stamps)
 
 
 def test_a_users_file_that_changed_is_refused_though_its_size_is_the_same(home: Home, tmp_path: Path) -> None:
@@ -112,7 +140,7 @@ def test_a_link_a_lost_file_and_other_rows_than_published_are_refused(home: Home
         Fragments.open(stamps)
     path.unlink()
     pq.write_table(pq.read_table(moved).slice(1), path)
-    with pytest.raises(StorageError, match="has 19 rows, 20 were published"):
+    with pytest.raises(StorageError, match="has changed since the stamps were published"):
         Fragments.open(stamps)
 
 

@@ -119,10 +119,10 @@ def test_refused_rows_leave_holes_and_those_that_stay_keep_their_pixels(home: Ho
         row["stamp_npz"] = row["stamp_npz"][:-9]
     store, result = store_of(home, [rows])
     opened = StampStore.open(store)
-    assert [len(pixels) for pixels in opened.pixels] == [300]
+    assert [len(pixels) for pixels in opened.pixels.arrays] == [300]
     assert result.n_holes == store.attributes["n_holes"] == 100
     holes = np.setdiff1d(np.arange(300), opened.index["segment_row"].to_numpy())
-    assert not opened.pixels[0][holes].any()
+    assert not opened.pixels.arrays[0][holes].any()
     stored = opened.take(np.arange(200))
     for place, key in enumerate(opened.index["task_id"].to_pylist()):
         assert stored.pixels[place].tobytes() == pixels_of(int(key[1:])).astype(np.float16).tobytes()
@@ -154,7 +154,7 @@ def test_small_segments_are_filled_one_after_the_other(home: Home, monkeypatch: 
     limit_segments(monkeypatch, rows_each=13)
     store, result = store_of(home, [rows])
     opened = StampStore.open(store)
-    assert [len(pixels) for pixels in opened.pixels] == [13, 13, 13, 13, 8]
+    assert [len(pixels) for pixels in opened.pixels.arrays] == [13, 13, 13, 13, 8]
     assert result.n_segments == 5
     every = np.arange(59)
     assert opened.take(every).pixels.tobytes() == StampStore.open(one).take(every).pixels.tobytes()

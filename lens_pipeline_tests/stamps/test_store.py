@@ -70,7 +70,7 @@ def test_threads_share_a_store(store: Publication) -> None:
 
 def test_the_pixels_cant_be_changed_through_the_store(store: Publication) -> None:
     with pytest.raises(ValueError, match="read-only"):
-        StampStore.open(store).pixels[0][0] = 1
+        StampStore.open(store).pixels.arrays[0][0] = 1
 
 
 def test_a_header_says_what_the_segment_holds(store: Publication) -> None:

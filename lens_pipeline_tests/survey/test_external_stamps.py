@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.storage.publication import Publication
@@ -39,11 +39,19 @@ def test_a_folder_of_files_is_used_where_it_is_and_hashed_whole(survey: Survey, 
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     parent = survey.parents(config(folder))
     stamps = survey.stamps(parent, survey.manifest(parent))
+    groups = ([5, 5, 5, 1], [5, 5, 5, 1], [4])
     assert stamps.attributes["fragments"] == [
-        {"file": str(path), "rows": rows, "sha256": sha256_of(path)}
-        for path, rows in zip(sorted(folder.iterdir()), (16, 16, 4), strict=True)
+        {
+            "file": str(path),
+            "rows": sum(lengths),
+            "row_groups": lengths,
+            "schema": 0,
+            "sha256": sha256_of(path),
+            "size": path.stat().st_size,
+        }
+        for path, lengths in zip(sorted(folder.iterdir()), groups, strict=True)
     ]
-    assert [file["row_groups"] for file in parent.attributes["files"]] == [4, 4, 1]
+    assert len(parent.attributes["schemas"]) == 1
     assert [path.name for path in stamps.folder.rglob("*.parquet")] == []
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
@@ -149,10 +157,10 @@ def test_a_column_missing_renamed_or_retyped_in_any_file_is_refused_before_any_w
 ) -> None:
     rewrite(folder / "fragment-00001.parquet", change)
 
-    def no_work(*_: Any) -> str:
-        raise AssertionError("a file was hashed before all footers were checked")
+    def no_work(*_: Any, **__: Any) -> str:
+        raise AssertionError("a file was read through before all footers were checked")
 
-    monkeypatch.setattr("lens_pipeline.survey.external_stamps.sha256_of", no_work)
+    monkeypatch.setattr("lens_pipeline.survey.external_files.Inspector.inspect", no_work)
     with pytest.raises(ContractError, match=said):
         survey.parents(config(folder))
 
@@ -177,6 +185,38 @@ def test_an_absent_folder_an_empty_one_and_links_are_refused(survey: Survey, fol
     (tmp_path / "linked").symlink_to(folder)
     with pytest.raises(ContractError, match="linked is a symbolic link"):
         survey.parents(config(tmp_path / "linked"))
+
+
+def test_a_value_that_fits_no_column_of_ours_is_refused_naming_its_file(survey: Survey, folder: Path) -> None:
+    def huge(table: pa.Table) -> pa.Table:
+        values = pa.array([2**60 + 1] * table.num_rows)
+        return table.set_column(table.column_names.index("psfsize_r"), "psfsize_r", values)
+
+    rewrite(folder / "fragment-00001.parquet", huge)
+    with pytest.raises(ContractError, match=r"fragment-00001.parquet.*\b1152921504606846977\b"):
+        survey.parents(config(folder))
+
+
+def test_a_file_with_a_text_of_a_megabyte_is_refused_by_name_and_nothing_is_published(
+    survey: Survey, folder: Path
+) -> None:
+    def swell(table: pa.Table) -> pa.Table:
+        text = pa.array(["a" * (1 << 20)] * table.num_rows)
+        return table.set_column(table.column_names.index("pair_id"), "pair_id", text)
+
+    rewrite(folder / "fragment-00001.parquet", swell)
+    with pytest.raises(ContractError, match=r"1 of 3 files can't be used.*fragment-00001.*1,048,576 bytes long"):
+        survey.parents(config(folder))
+    assert survey.home.versions("test", "parent_sample") == []
+
+
+def test_a_file_that_changes_between_the_parent_sample_and_its_manifest_is_refused(
+    survey: Survey, folder: Path
+) -> None:
+    parent = survey.parents(config(folder))
+    rewrite(folder / "fragment-00001.parquet", lambda table: table.slice(1))
+    with pytest.raises(StorageError, match=r"fragment-00001.parquet has changed since"):
+        survey.manifest(parent)
 
 
 def test_rows_of_null_or_unknown_lens_model_are_counted_and_not_taken_for_lenses(survey: Survey, folder: Path) -> None:

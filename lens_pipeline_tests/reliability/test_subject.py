@@ -1,0 +1,68 @@
+"""Long figures state what was reached: they go on where they stopped, and a failure is kept with the number of its case."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import reliability.page
+import reliability.subject
+from reliability.subject import Case, Subject, take
+
+
+@pytest.fixture(autouse=True)
+def _own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reliability.subject, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reliability.page, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reliability.page, "PAGE", tmp_path / "reliability.md")
+
+
+def every_third_fails(number: int) -> Case:
+    if number == 7:
+        raise ValueError("seven")
+    return Case(
+        problem="a third" if number % 3 == 0 else None, n=10, largest={"ms": float(number)}, counts={"odd": number % 2}
+    )
+
+
+def subject(**changes: object) -> Subject:
+    return Subject("thirds", "Nothing fails.", "tries", 1000, every_third_fails, **changes)  # type: ignore[arg-type]
+
+
+def test_a_run_goes_on_where_the_last_one_stopped_and_counts_only_what_it_tried() -> None:
+    seen: list[int] = []
+
+    def remember(number: int) -> Case:
+        seen.append(number)
+        return Case()
+
+    remembering = Subject("seen", "Each number comes once.", "cases", 100, remember)
+    take(remembering, cases=3)
+    assert take(remembering, cases=4).n == 7
+    assert seen == list(range(7))
+
+
+def test_failures_keep_the_number_of_their_case_and_an_exception_is_one_of_them() -> None:
+    figure = take(subject(), cases=8)
+    assert figure.n_failures == 4
+    assert [failure["case"] for failure in figure.failures] == [0, 3, 6, 7]
+    assert figure.failures[-1]["problem"] == "ValueError: seven"
+    assert json.loads(figure.path.read_text())["n"] == figure.n == 71
+    assert (figure.largest, figure.counts) == ({"ms": 6.0}, {"odd": 3})
+
+
+def test_a_figure_beyond_its_bound_is_a_failure() -> None:
+    figure = take(subject(bounds={"ms": 4.0}), cases=6)
+    assert figure.failures[-1] == {"case": 5, "problem": "ms 5, 4 is the bound"}
+
+
+def test_an_exhaustive_family_ends_and_says_so() -> None:
+    figure = take(subject(n_cases=5), cases=100)
+    assert (figure.next_case, figure.exhausted) == (5, True)
+
+
+def test_the_page_shows_what_was_reached_and_every_failure() -> None:
+    take(subject(n_cases=4))
+    page = reliability.page.write_page().read_text()
+    assert "| thirds | Nothing fails. | 40 tries (all there are) | 1,000 | 2 | ms 3 | odd 2 |" in page
+    assert "- thirds 3: a third" in page
