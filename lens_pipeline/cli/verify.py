@@ -39,7 +39,9 @@ def run(dataset: str | None, *, remote: bool = False) -> int:
                 found = [version]
             problems += found
             print(f"{'damaged' if found else 'sound  '}  {folder.relative_to(home.path)}", flush=True)
-    n_elsewhere = 0 if remote else sum(not version.is_here(name) for version in versions for name in version.manifest.files)
+    n_elsewhere = (
+        0 if remote else sum(not version.is_here(name) for version in versions for name in version.manifest.files)
+    )
     _tell(home, folders, problems, n_elsewhere)
     return 1 if problems else 0
 
