@@ -43,7 +43,7 @@ def is_compact(config: StoreConfig, store: Publication) -> bool:
     opened = StampStore.open(store)
     layout = SegmentLayout.of(opened.contract, config.segment_bytes)
     lengths = [layout.rows_in(segment, opened.n_rows) for segment in range(layout.n_segments(opened.n_rows))]
-    if np.diff(opened.starts).tolist() != lengths:
+    if np.diff(opened.pixels.starts).tolist() != lengths:
         return False
     return all(np.array_equal(opened.place[part], part) for part in _parts(range(opened.n_rows)))
 
@@ -77,7 +77,7 @@ def compact(config: StoreConfig, store: Publication, staging: Staging) -> Compac
         n_rows=opened.n_rows,
         bytes_before=_bytes_of(store),
         bytes_after=sum(path.stat().st_size for path in staging.folder.glob("segment-*")),
-        holes_before=int(opened.starts[-1]) - opened.n_rows,
+        holes_before=len(opened.pixels) - opened.n_rows,
         segments_before=int(store.attributes["n_segments"]),
         segments_after=n_segments,
     )
