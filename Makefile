@@ -10,6 +10,9 @@ INSTALLED := $(VENV)/.installed
 PRESET ?= presets/simulated.yaml
 export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 export LENS_PIPELINE_HOME ?= $(CURDIR)/.lens_pipeline
+export LENS_PIPELINE_LOCAL ?= $(CURDIR)/.lens_pipeline
+# What isn't published stays on this machine, also where the home is an s3:// address.
+LOCAL := $(if $(filter s3://%,$(LENS_PIPELINE_HOME)),$(LENS_PIPELINE_LOCAL),$(LENS_PIPELINE_HOME))
 export DAGSTER_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
@@ -73,9 +76,9 @@ ui: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## Dagster's page on http://127.0.
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000 -w workspace.yaml
 
 mlflow: $(INSTALLED) ## MLflow's page on http://127.0.0.1:5000
-	@mkdir -p $(LENS_PIPELINE_HOME)
+	@mkdir -p $(LOCAL)
 	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
-	  --backend-store-uri sqlite:///$(LENS_PIPELINE_HOME)/mlflow.db --default-artifact-root file://$(LENS_PIPELINE_HOME)/mlflow_artifacts
+	  --backend-store-uri sqlite:///$(LOCAL)/mlflow.db --default-artifact-root file://$(LOCAL)/mlflow_artifacts
 
 clean: ## remove what tests and tools leave behind; keeps .venv and everything published
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tmp_dagster_home_* *.egg-info

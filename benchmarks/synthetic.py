@@ -1,18 +1,24 @@
 """Stamps that cost what real ones cost: sky noise and a galaxy, in nanomaggy, as np.savez_compressed writes them."""
 
 import io
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lens_pipeline.contracts.catalogue import STAMP_STORE
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.stamps.decode import DECODER_VERSION
+from lens_pipeline.stamps.segments import SegmentHeader, segment_name, stats_name
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.home import Home
-from lens_pipeline.storage.parquet import write_parquet
+from lens_pipeline.storage.parquet import parquet_writer, write_parquet
 from lens_pipeline.storage.publication import Publication
 
 CONTRACT = DatasetContract()
+_INDEX_ROWS = 65_536
 
 
 def stamps(n: int, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -66,4 +72,72 @@ def _table(rows: range) -> pa.Table:
             "psf_fwhm_used_r": [1.3 for _ in rows],
             "stamp_npz": pa.array(blobs(stamps(len(rows), rows.start)), pa.binary()),
         }
+    )
+
+
+def publish_store(home: Home, n: int, n_segments: int = 1) -> Publication:
+    """Publish a store of n stamps as it is on disk, without decoding anything."""
+    with home.stage("bench", "stamp_store") as staging:
+        write_store(staging.folder, n, n_segments)
+        staging.attributes.update(store_attributes(n, n_segments))
+        return staging.commit()
+
+
+def write_store(folder: Path, n: int, n_segments: int, *, sparse: bool = False) -> None:
+    """Write segments and index of n rows, which stand on disk in logical order.
+
+    Parameters
+    ----------
+    sparse : bool
+        Segments of the right size that take no room on the disk: every pixel is 0.
+    """
+    halves = stamps(min(n, 512)).astype(np.float16)
+    shares = np.array_split(np.arange(n), n_segments)
+    for segment, rows in enumerate(shares):
+        header = SegmentHeader.of(CONTRACT, decoder_version=DECODER_VERSION, n_rows=len(rows)).to_bytes()
+        with open(folder / segment_name(segment), "wb") as file:
+            file.write(header)
+            if sparse:
+                file.truncate(len(header) + len(rows) * halves[0].nbytes)
+            else:
+                for start in range(0, len(rows), len(halves)):
+                    file.write(halves[: len(rows) - start].tobytes())
+        with open(folder / stats_name(segment), "wb") as file:
+            file.truncate(len(rows) * 8 * len(CONTRACT.bands))
+    starts = np.cumsum([0, *map(len, shares)])
+    with parquet_writer(folder / "stamp_store.parquet", STAMP_STORE.schema) as writer:
+        for first in range(0, n, _INDEX_ROWS):
+            writer.write_table(
+                _index(np.arange(first, min(first + _INDEX_ROWS, n)), starts), row_group_size=_INDEX_ROWS
+            )
+
+
+def store_attributes(n: int, n_segments: int) -> dict[str, Any]:
+    """Return what such a store says of itself."""
+    return {
+        "dataset_contract": CONTRACT.model_dump(mode="json"), "decoder_version": DECODER_VERSION, "n_in": n,
+        "n_stored": n, "n_quarantined": 0, "n_excluded": 0, "n_segments": n_segments, "by_reason": {}, "n_holes": 0,
+    }  # fmt: skip
+
+
+def _index(logical: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> pa.Table:
+    """Return the index of some rows: places as they are, hashes of the right width, what an epoch never reads constant."""
+    segment = np.searchsorted(starts, logical, side="right") - 1
+    hashes = pa.Array.from_buffers(
+        pa.binary(16),
+        len(logical),
+        [None, pa.py_buffer(np.random.default_rng(int(logical[0])).bytes(16 * len(logical)))],
+    )
+    known = {
+        "logical": logical, "key_hash": hashes, "segment": segment, "segment_row": logical - starts[segment],
+        "label": logical % 2, "pixel_hash": hashes, "task_id": logical,
+    }  # fmt: skip
+    return pa.table(
+        [
+            pa.array(known[field.name]).cast(field.type)
+            if field.name in known
+            else pa.array(np.zeros(len(logical), np.int8)).cast(field.type)
+            for field in STAMP_STORE.schema
+        ],
+        schema=STAMP_STORE.schema,
     )

@@ -7,6 +7,7 @@ import dagster as dg
 from lens_pipeline.defs.assets import dataset, evaluation, model, survey
 from lens_pipeline.defs.automation import jobs, preset_from_environment, weekly_retraining
 from lens_pipeline.defs.console import console
+from lens_pipeline.defs.new_data import new_data_sensors
 from lens_pipeline.defs.sections import RunConfig
 from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
@@ -22,11 +23,12 @@ def build_definitions(preset: RunConfig | None = None, **resources: Any) -> dg.D
     **resources
         Replace ``workspace`` or ``tracking``.
     """
-    full_chain, retrain = jobs(preset or {})
+    full_chain, ingest, retrain = jobs(preset or {})
     return dg.Definitions(
         assets=dg.load_assets_from_modules([survey, dataset, model, evaluation]),
-        jobs=[full_chain, retrain],
+        jobs=[full_chain, ingest, retrain],
         schedules=[weekly_retraining(retrain)],
+        sensors=new_data_sensors(preset or {}, ingest, retrain),
         resources={
             "workspace": Workspace.configure_at_launch(),
             "tracking": Tracking.configure_at_launch(),

@@ -1,4 +1,4 @@
-"""Where the numbers stand in a parquet footer or page header (Thrift's compact protocol), so that each can be replaced by a lie."""
+"""Where the numbers of a parquet footer or page header stand (Thrift's compact protocol), so that each can become a lie."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -81,15 +81,22 @@ def compile_library(folder: Path) -> Path:
 
 
 class Server:
-    """Forks children that run a scenario with a fault."""
+    """Forks children that run a scenario with a fault.
 
-    def __init__(self, library: Path) -> None:
+    Parameters
+    ----------
+    library : Path or None
+        As compiled; None for the faults that need no compiler (see `python_faults`).
+    """
+
+    def __init__(self, library: Path | None) -> None:
+        preload = {"LD_PRELOAD": str(library)} if library else {}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "reliability.fault_server"],
+            [sys.executable, "-m", "reliability.fault_server", *([] if library else ["python"])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env={**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **preload, "PYTHONPATH": str(ROOT)},
         )
 
     def run(
@@ -124,11 +131,16 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[tuple[Server, Path]]:
-    """Compile the library, start a server, and give it with a folder to work in; both go in the end."""
-    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+def serving(*, compiled: bool = True) -> Iterator[tuple[Server, Path]]:
+    """Start a server, by default with the library, and give it with a folder to work in; both go in the end.
+
+    The folder is in memory where that can be: what reaches a disk is for `power_loss`, and flushing takes most of the time.
+    """
+    in_memory = Path("/dev/shm")
+    parent = in_memory if os.access(in_memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="faults-", dir=parent) as name:
         folder = Path(name).resolve()
-        server = Server(compile_library(folder))
+        server = Server(compile_library(folder) if compiled else None)
         try:
             yield server, folder
         finally:

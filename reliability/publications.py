@@ -4,6 +4,7 @@ Belongs here: the work that is disturbed, and a reader's view of it. Used by eve
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks import synthetic
 from lens_pipeline.contracts.catalogue import SCORES
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.stamps.config import StoreConfig
+from lens_pipeline.stamps.ingest import build_store
 from lens_pipeline.storage.home import Home
-from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.publication import MANIFEST_NAME, Publication
 
-DATASET = "sky"
+DATASET = "bench"  # As the synthetic stamps name theirs.
 NOTHING = "nothing is current"
+_STORE = StoreConfig.model_validate({"workers": 1, "segment_bytes": 1 << 20})
 GREEN = [green("sound", "fine")]
 RED = [red("sound", "broken", wrong=["a"], why="a test", next_step="mend")]
 
@@ -33,12 +38,15 @@ class Scenario:
         Brings a fresh home to where the publication begins, undisturbed.
     publish : callable
         What is disturbed; running it again must end as if nothing had happened.
+    rerun_every : int
+        Where there are many moments to fail at and a rerun is dear, it is run again from every so-manieth.
     """
 
     name: str
     prepare: Callable[[Home], None]
     publish: Callable[[Home], None]
     asset: str = "scores"
+    rerun_every: int = 1
 
 
 def publish_scores(home: Home, n_rows: int, checks: list[Check] | None = None) -> Publication:
@@ -86,15 +94,22 @@ def is_red(home: Home, asset: str) -> str | None:
 
 
 def tree(home: Home) -> dict[str, str]:
-    """Every file and folder under a home with its hash; random parts of names are cut."""
+    """Every file and folder under a home with its hash; random parts of names and how long things took are left out."""
     found = {}
     for path in sorted(home.path.rglob("*")):
         name = path.relative_to(home.path).as_posix()
         if ".damaged-" in name:
             folder, _, rest = name.partition(".damaged-")
             name = f"{folder}.damaged-{rest[:16]}{rest[25:]}"
-        found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        found[name] = hashlib.sha256(_without_provenance(path)).hexdigest() if path.is_file() else "folder"
     return found
+
+
+def _without_provenance(path: Path) -> bytes:
+    content = path.read_bytes()
+    if path.name != MANIFEST_NAME:
+        return content
+    return json.dumps({**json.loads(content), "provenance": {}}, sort_keys=True).encode()
 
 
 def _over(home: Home) -> None:
@@ -112,6 +127,25 @@ def _concluded_red(home: Home) -> None:
     publish_scores(home, 400, RED)
 
 
+def _stamps(home: Home, n: int) -> None:
+    home.conclude(synthetic.publish(home, n, rows_per_file=8), GREEN)
+
+
+def _store(home: Home) -> None:
+    stamps = home.open(DATASET, "stamps")
+    previous = home.open(DATASET, "stamp_store") if home.has_current(DATASET, "stamp_store") else None
+    with home.stage(DATASET, "stamp_store", inputs=[stamps]) as staging:
+        build_store(_STORE, stamps, staging, previous)
+        publication = staging.commit()
+    home.conclude(publication, GREEN)
+
+
+def _grown_stamps(home: Home) -> None:
+    _stamps(home, 16)
+    _store(home)
+    _stamps(home, 24)
+
+
 def _nothing(home: Home) -> None:
     home.path.mkdir(exist_ok=True)
 
@@ -124,6 +158,8 @@ SCENARIOS = {
         Scenario("same_content", _over, _over),
         Scenario("turned_red", _over, _concluded_red),
         Scenario("was_damaged", _damage, _over),
+        Scenario("store", lambda home: _stamps(home, 20), _store, "stamp_store", rerun_every=10),
+        Scenario("grown_store", _grown_stamps, _store, "stamp_store", rerun_every=10),
     )
 }
 

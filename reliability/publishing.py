@@ -47,10 +47,14 @@ class Reader:
 
 
 def case(number: int) -> Case:
-    scenario, fault = SCENARIOS[CASES[number][0]], CASES[number][1]
-    server, folder = _serving()
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        before_home, after_home, home = (Home(Path(name) / part) for part in ("before", "after", "home"))
+    return disturb(*_serving(), *CASES[number])
+
+
+def disturb(server: Server, folder: Path, name: str, fault: str) -> Case:
+    """Let each change of a scenario go wrong in turn, working in a folder."""
+    scenario = SCENARIOS[name]
+    with tempfile.TemporaryDirectory(dir=folder) as room:
+        before_home, after_home, home = (Home(Path(room) / part) for part in ("before", "after", "home"))
         scenario.prepare(before_home)
         shutil.copytree(before_home.path, after_home.path)
         undisturbed = server.run(scenario.name, after_home.path)

@@ -1,5 +1,8 @@
 """A store opened for reading in the mode that fits."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
 from lens_pipeline.batches.device_rows import DeviceRows
@@ -9,14 +12,14 @@ from lens_pipeline.stamps.store import Logical, StampStore
 
 
 def open_rows(
-    store: StampStore, asked: Reader, *, rows: Logical, ranks: int, device: torch.device
+    store: StampStore, asked: Reader, *, rows: Sequence[Logical], ranks: int, device: torch.device
 ) -> tuple[RowSource | DeviceRows, Choice]:
     """Open the source of some rows.
 
     Parameters
     ----------
-    rows : int64 array
-        Logical numbers of all rows that will be read.
+    rows : sequence of int64 arrays
+        Logical numbers of all rows that will be read, split by split: no row in two of them.
     ranks : int
         Processes of this host that read them.
     device : torch.device
@@ -30,7 +33,7 @@ def open_rows(
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     choice = choose_reader(
         asked,
-        n_bytes=len(rows) * store.row_bytes,
+        n_bytes=sum(map(len, rows)) * store.row_bytes,
         available=available_memory(),
         ranks=ranks,
         free_on_device=free,
@@ -39,8 +42,8 @@ def open_rows(
         case Reader.pread:
             return FileRows(store), choice
         case Reader.memory:
-            return MemoryRows(store, rows), choice
+            return MemoryRows(store, np.concatenate(rows)), choice
         case Reader.device:
-            return DeviceRows(store, rows, device), choice
+            return DeviceRows(store, np.concatenate(rows), device), choice
         case _:
             return store, choice

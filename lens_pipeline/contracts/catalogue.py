@@ -149,7 +149,7 @@ STAMP_STORE = TableContract(
         Column("segment_row", _INT, "row within that segment", minimum=0),
         Column("label", pa.int8(), "place of the row's class in the dataset contract", minimum=0),
         Column("stratum", _TEXT, "class, Einstein-radius bin and lens model"),
-        Column("pixel_hash", pa.binary(16), "BLAKE2b-128 of the decoded float32 pixels"),
+        Column("pixel_hash", pa.binary(16), "BLAKE2b-128 of the stored float16 pixels"),
         Column("galaxy_id", _TEXT, "host galaxy; matched by position on the sky where the input names none"),
         *(column for column in (*_SAMPLE, *_ARC, *_MEASURED) if column.name != "galaxy_id"),
     ),

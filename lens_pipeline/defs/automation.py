@@ -10,17 +10,24 @@ from lens_pipeline.defs.sections import SECTIONS, RunConfig, job_part, load_pres
 
 PRESET_VARIABLE = "LENS_PIPELINE_PRESET"
 _EVERYTHING = frozenset(SECTIONS)
+_TO_SPLITS = frozenset({"parent_sample", "injection_manifest", "stamps", "stamp_store", "region_splits"})
 _FROM_CLASSIFIER = frozenset({"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report"})
 
 
 def jobs(preset: RunConfig) -> list[Any]:
-    """Return full_chain (all assets) and retrain (the classifier and what follows from it), each with its part."""
+    """Return full_chain (all assets), ingest (up to the splits) and retrain (from the classifier), each with its part."""
     return [
         dg.define_asset_job(
             "full_chain",
             selection=dg.AssetSelection.assets(*_EVERYTHING),
             config=job_part(preset, _EVERYTHING),
             description="From a survey to completeness tables.",
+        ),
+        dg.define_asset_job(
+            "ingest",
+            selection=dg.AssetSelection.assets(*_TO_SPLITS),
+            config=job_part(preset, _TO_SPLITS),
+            description="Take in what is new in the source, up to the splits; old regions keep theirs.",
         ),
         dg.define_asset_job(
             "retrain",

@@ -1,8 +1,9 @@
 """Many arrays of equal rows, gathered from as if they were one: each row is copied once, from where it lies to where it goes.
 
 Between rows that lie apart the processor's own prefetching starts anew, which costs a third of the speed of copying in
-order. So while a row is copied, the one after it is asked for, every second cache line of it (lines come in pairs). What is
-copied into must stand at a multiple of 64 bytes (`aligned`): at other addresses memcpy takes twice as long.
+order. So while a row is copied, the one after it is asked for: the first half of each page, every second cache line of it
+(lines come in pairs); the second half the processor finds by itself. What is copied into must stand at a multiple of 64
+bytes (`aligned`): at other addresses memcpy takes twice as long.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from numba.extending import intrinsic
 from lens_pipeline.stamps.kernels import _compile as compiled
 
 _LINE_PAIR = 128
-_PAGE = 4096
+_PAGE, _ASKED_FOR = 4096, 2048
 _ALIGNMENT = 64
 
 Places = npt.NDArray[np.int64]
@@ -78,7 +79,7 @@ def _copy_rows(
         following = _address(places[i + 1], starts, bases, row_bytes) if i + 1 < n else address
         for page in range(0, row_bytes, _PAGE):
             n_bytes = min(_PAGE, row_bytes - page)
-            for line in range(page, page + n_bytes, _LINE_PAIR):
+            for line in range(page, page + min(_ASKED_FOR, n_bytes), _LINE_PAIR):
                 _ask_for(following + np.uint64(line))
             _copy(goal + np.uint64(page), address + np.uint64(page), n_bytes)
         goal += np.uint64(row_bytes)

@@ -64,6 +64,11 @@ class Ledger:
     n_rows : int
         Rows of the store that the logical numbers belong to.
 
+    Attributes
+    ----------
+    n_steps : int
+        Steps that it records.
+
     Raises
     ------
     StorageError
@@ -71,14 +76,13 @@ class Ledger:
     """
 
     def __init__(self, path: Path, *, n_rows: int) -> None:
-        self.path, self.n_rows, self._width = path, n_rows, width_for(n_rows)
+        self.path, self.n_rows, self.n_steps, self._width = path, n_rows, 0, width_for(n_rows)
         header = _file_header(n_rows)
         there = path.exists() and path.stat().st_size >= len(header)
         self._file = open(path, "r+b" if there else "w+b")  # noqa: SIM115 (open as long as the ledger)
         if there:
             reader = LedgerReader(path, n_rows=n_rows)
-            for _ in reader:
-                pass
+            self.n_steps = sum(1 for _ in reader)
             self._file.truncate(reader.sound)
             self._file.seek(reader.sound)
         else:
@@ -97,24 +101,25 @@ class Ledger:
         if epoch >= MAX_EPOCHS or len(rows) > MAX_ROWS_PER_STEP:
             raise ValueError(f"epoch {epoch} with {len(rows):,} rows a step doesn't fit into a ledger")
         self._file.write(encode_block(epoch, step, rows, self._width))
+        self.n_steps += 1
 
     def flush(self) -> None:
         """Make everything recorded so far durable."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def cut_back_to(self, epoch: int, step: int) -> int:
-        """Forget this step and all after it, so that a resumed run records them anew. Returns how many steps are kept."""
+    def cut_back_to(self, epoch: int, step: int) -> None:
+        """Forget this step and all after it, so that a resumed run records them anew."""
         self._file.flush()
-        reader, kept, length = LedgerReader(self.path, n_rows=self.n_rows), 0, _FILE.size
+        reader, length = LedgerReader(self.path, n_rows=self.n_rows), _FILE.size
+        self.n_steps = 0
         for block in reader:
             if (block.epoch, block.step) >= (epoch, step):
                 break
-            kept, length = kept + 1, reader.sound
+            self.n_steps, length = self.n_steps + 1, reader.sound
         self._file.truncate(length)
         self._file.seek(length)
         self.flush()
-        return kept
 
     def close(self) -> None:
         """Make it durable and close it."""

@@ -90,8 +90,6 @@ def find_members(blob: bytes, names: tuple[bytes, ...], size_cap: int) -> list[M
     if at != directory:
         raise RefusedError(Reason.BAD_ZIP, f"{directory - at} bytes of the directory belong to no member")
     _must_tile(found, offset)
-    if tuple(found) == names:
-        return list(found.values())
     extra = found.keys() - set(names)
     missing = [name for name in names if name not in found]
     if missing:
@@ -122,7 +120,7 @@ def _read_entry(blob: bytes, at: int, directory: int, size_cap: int) -> tuple[Me
     ) = _CENTRAL.unpack_from(blob, at)  # fmt: skip
     at += _CENTRAL.size
     after = at + name_length + extra_length
-    if magic != b"PK\x01\x02" or disk or after + comment_length > directory:
+    if magic != b"PK\x01\x02" or disk:
         raise RefusedError(Reason.BAD_ZIP, "a directory entry is malformed")
     name = blob[at : at + name_length]
     if comment_length:

@@ -3,7 +3,9 @@
 ``segment-00000.f16``: a header padded with zeros to a multiple of 4096 bytes (magic, format version, header bytes, JSON
 bytes, CRC-32 of the JSON, all little-endian; then the JSON), then rows of float16 (band, y, x), C order, little-endian,
 unclipped, in the contract's unit. ``segment-00000.stats.f32``: float32 (row, band, 2), the band's median and raw MAD over
-its float32 pixels. Every segment but the last is full.
+its float32 pixels. A segment has any number of rows; one that the index doesn't name is a *hole*, which nobody reads: the
+decoder refused it, or it is gone from a store that was grown. Rows of a segment that was made at once stand in the order of
+their key hash.
 """
 
 import json

@@ -205,8 +205,9 @@ def decode_unit(unit: Unit) -> UnitResult:
                 if verdict is not None:
                     refused.append((place, verdict.reason.value, verdict.detail))
                     continue
-                digest = hashlib.blake2b(room.pixels[slot].data, digest_size=HASH_BYTES).digest()
-                writer.write(place, room.half[slot].data.cast("B"), room.stats[slot].data.cast("B"), digest)
+                pixels = room.half[slot].data.cast("B")
+                digest = hashlib.blake2b(pixels, digest_size=HASH_BYTES).digest()
+                writer.write(place, pixels, room.stats[slot].data.cast("B"), digest)
     return UnitResult(n_decoded, n_bytes, refused)
 
 

@@ -130,18 +130,20 @@ class Publication:
         """
         entry = self.entry(name)
         self.fetch([name])
-        path = self.folder / name
-        if (
-            any((self.folder / str(part)).is_symlink() for part in (name, *PurePosixPath(name).parents))
-            or not path.is_file()
-        ):
+        path, within = self.folder / name, PurePosixPath(name)
+        linked = any((self.folder / part).is_symlink() for part in (within, *within.parents))
+        if linked or not path.is_file():
             raise StorageError(f"{path} was published and is gone. {self._mend()}")
-        size = path.stat().st_size
+        try:
+            size = path.stat().st_size
+            found = sha256_of(path) if verify and size == entry.size else None
+        except FileNotFoundError as error:  # A damaged version is moved aside when it is made again.
+            raise StorageError(f"{path} was published and is gone. {self._mend()}") from error
         if size != entry.size:
             raise StorageError(f"{path} has {size:,} bytes, {entry.size:,} were published. {self._mend()}")
-        if verify and (found := sha256_of(path)) != entry.sha256:
+        if verify and found != entry.sha256:
             raise StorageError(
-                f"{path} is damaged: its SHA-256 starts with {found[:12]}, published was {entry.sha256[:12]}. {self._mend()}"
+                f"{path} is damaged: its SHA-256 starts with {str(found)[:12]}, published was {entry.sha256[:12]}. {self._mend()}"
             )
         return path
 

@@ -23,7 +23,6 @@ _LOG = "_log"
 _COPY_OF = ".copy_of"
 _LARGEST_MANIFEST = 64 << 20
 _PIECE = 1 << 20
-_ASK = "Nothing of ours removes objects: ask who did, or materialize the asset again to put the same bytes back."
 
 
 @dataclass(frozen=True)
@@ -121,32 +120,19 @@ class Remote:
             address, path = self.address(folder) / name, folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with alone(path):
-                if path.exists():
-                    return
-                info = self.store.head(address)
-                if info is None:
-                    raise StorageError(
-                        f"{address} was published and is gone. Nothing of ours removes objects: ask who did."
-                    )
-                if info.size != entry.size:
-                    raise StorageError(f"{address} has {info.size:,} bytes, {entry.size:,} were published.")
-                self.store.download(info, path, sha256=entry.sha256)
+                if not path.exists():
+                    self.store.fetch(address, path, size=entry.size, sha256=entry.sha256)
 
         in_parallel(f"fetching {self.address(folder)}", files, bring)
 
     def verify(self, folder: Path, manifest: Manifest) -> list[str]:
         """Read every object of a version, and return what is wrong with each bad one."""
         top = self.address(folder)
-        there = {info.address: info for info in listed(self.store, top)}
         problems: list[str] = []
 
         def look(name: str, entry: FileEntry) -> None:
-            info = there.get(top / name)
-            if info is None:
-                problems.append(f"{top / name} was published and is gone. {_ASK}")
-                return
             try:
-                self.store.check(info, entry.sha256)
+                self.store.fetch(top / name, None, size=entry.size, sha256=entry.sha256)
             except ObjectChangedError as error:
                 problems.append(str(error))
 

@@ -139,19 +139,29 @@ class ObjectStore:
                 raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
         return got.sha256
 
-    def check(self, info: ObjectInfo, sha256: str) -> None:
-        """Read an object whole, keeping nothing, and refuse it if it isn't what was published.
+    def fetch(self, address: Address, path: Path | None, *, size: int, sha256: str) -> None:
+        """Read an object whose bytes are known by their hash.
+
+        Parameters
+        ----------
+        path : Path, optional
+            Replaced if it exists, and appears complete and durable or not at all; without it the object is only looked at.
 
         Raises
         ------
         ObjectChangedError
-            If it is gone, or reads as other bytes than the hash says.
+            If it is gone, or reads as other bytes.
         S3Error
-            If it couldn't be read.
+            If it is larger, or couldn't be read.
         """
-        attempts = Attempts("reading", info.address, self.patience)
-        if read_verified(self._client(), attempts, None, Expected(info=info, sha256=sha256), info.size) is None:
-            raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
+        attempts, expected = Attempts("reading", address, self.patience), Expected(sha256=sha256, at_most=size)
+        with contextlib.nullcontext() if path is None else _appearing(path) as file:
+            if read_verified(self._client(), attempts, file, expected, size) is None:
+                raise attempts.error(
+                    "it was published and is gone",
+                    "Ask who removed it, or materialize its asset again to put the same bytes back",
+                    ObjectChangedError,
+                )
 
     def read(self, address: Address, *, at_most: int, sha256: str | None = None) -> bytes | None:
         """Read a small object into memory; None if it isn't there.

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -69,6 +70,7 @@ def connect(server: Server, *, connect_s: float, read_s: float, count: Callable[
     from botocore.config import Config
 
     session = botocore.session.Session()
+    session.register_component("data_loader", _descriptions())
     settings = session.get_component("config_store")
     for name, value in (("config_file", os.devnull), ("credentials_file", os.devnull), ("profile", None)):
         settings.set_config_variable(name, value)
@@ -112,6 +114,14 @@ def connect(server: Server, *, connect_s: float, read_s: float, count: Callable[
         pools[scheme] = type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": connection})
     _silence_debug()
     return client
+
+
+@cache
+def _descriptions() -> Any:
+    """Botocore's descriptions of what a server understands; reading them anew for each client takes longer than all else."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 class Deadline:

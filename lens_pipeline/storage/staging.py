@@ -237,9 +237,8 @@ class Staging:
         while True:
             there = _inode(final)
             if there is not None and there != damaged:
-                if _is_sound(
-                    final
-                ):  # Reads every byte, so not under the lock: others may put another one there meanwhile.
+                # Reads every byte, so not under the lock: others may put another one there meanwhile.
+                if _is_sound(final):
                     return Publication.open(final)
                 damaged = there
             with locked(self._shelf):
@@ -247,6 +246,7 @@ class Staging:
                     continue
                 if damaged is not None and final.exists():
                     final.rename(self._shelf / f".damaged-{manifest.version}-{secrets.token_hex(4)}")
+                    fsync_folder(self._shelf)
                 (self.folder / _LOCK).unlink()
                 fsync_folder(self.folder)
                 self.folder.rename(final)
@@ -323,7 +323,10 @@ def _complete(copy: Path, staged: Path, manifest: Manifest) -> None:
 def _describe(path: Path) -> FileEntry:
     rows, schema = None, None
     if path.suffix == ".parquet":
-        metadata = pq.read_metadata(path)
+        try:
+            metadata = pq.read_metadata(path)
+        except pa.ArrowInvalid as error:
+            raise StorageError(f"{path} is staged under a table's name and is no parquet: {error}.") from error
         rows = metadata.num_rows
         schema = {field.name: str(field.type) for field in metadata.schema.to_arrow_schema()}
     return FileEntry(sha256=sha256_of(path), size=path.stat().st_size, rows=rows, schema=schema)

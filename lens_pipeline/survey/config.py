@@ -32,7 +32,10 @@ class ParentSampleConfig(Section):
     )
     noise_correlation_low: float = Field(0.2, ge=0, le=0.45, description="least lag-1 pixel correlation (simulated)")
     noise_correlation_high: float = Field(0.4, ge=0, le=0.45, description="largest lag-1 pixel correlation (simulated)")
-    folder: str = Field("", description="folder of the FITS cubes or of the parquet files (the two other sources)")
+    folder: str = Field(
+        "",
+        description="folder of the FITS cubes, or folder or s3:// address of the parquet files (the two other sources)",
+    )
     catalogue: str = Field(
         "", description="optional table of the cutouts' galaxies, one row each in the cubes' order (real_cutouts)"
     )
@@ -55,6 +58,11 @@ class ParentSampleConfig(Section):
     )
     match_radius_arcsec: float = Field(
         1.0, gt=0, le=10, description="rows this close are one galaxy where no galaxy_id is given (external_stamps)"
+    )
+    accept_changes_from: str = Field(
+        "",
+        max_length=128,
+        description="version of parent_sample after which files may be gone or changed, accepted once (external_stamps)",
     )
 
     @model_validator(mode="after")

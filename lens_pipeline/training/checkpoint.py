@@ -35,6 +35,10 @@ class Progress:
         One row a finished epoch.
     partial : list of list of float
         Sums of the running epoch, a list a rank.
+    ledgers : list of int
+        Steps that each rank's ledger records, also those of ranks that are no more.
+    world_sizes : list of int
+        Numbers of ranks that the run had, one after the other.
     sampler : dict
         State of the order of rows (`lens_pipeline.stamps.sampler.SamplerState`).
     ended : str or None
@@ -49,6 +53,8 @@ class Progress:
     best_checkpoint: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     partial: list[list[float]] = field(default_factory=list)
+    ledgers: list[int] = field(default_factory=list)
+    world_sizes: list[int] = field(default_factory=list)
     sampler: dict[str, Any] = field(default_factory=dict)
     ended: str | None = None
 

@@ -45,6 +45,11 @@ class RunFolder:
         """Ledger of the rows that reached one rank's model."""
         return self.path / "ledger" / f"rank-{rank}.ledger"
 
+    def ledgers(self) -> dict[int, Path]:
+        """Rank to ledger, ascending, of every rank that ever had one: the number of ranks may have changed."""
+        found = {int(path.stem.removeprefix("rank-")): path for path in self.ledger(0).parent.glob("rank-*.ledger")}
+        return dict(sorted(found.items()))
+
     def validation(self, epoch: int) -> Path:
         """Logits of val_select after an epoch."""
         return self.path / "validation" / f"epoch-{epoch:04d}.parquet"

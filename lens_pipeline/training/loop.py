@@ -100,7 +100,7 @@ class Trainer:
         self.source, self.choice = open_rows(
             self.store,
             config.reader,
-            rows=np.union1d(self.rows.train, self.rows.validation),
+            rows=[self.rows.train, self.rows.validation],
             ranks=self.world.size,
             device=self.world.device,
         )
@@ -109,7 +109,7 @@ class Trainer:
         self._agree_on(checkpoint)
         if checkpoint is not None:
             self._restore(checkpoint)
-        self._cut_back_ledger()
+        self._cut_back_ledgers()
         self.history = HistoryWriter(self.folder.history) if self.world.first else None
         self._tell(
             "run_started",
@@ -151,7 +151,7 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         config = self.spec.config
         started, start_step = time.perf_counter(), self.progress.step
-        sums = EpochSums(*self.progress.partial[self.world.rank]) if self.progress.partial else EpochSums()
+        sums = self._earlier_sums()
         earlier = sums.seconds
         batches = training_batches(
             self.source,
@@ -290,9 +290,13 @@ class Trainer:
         # Every rank's ledger is durable before the checkpoint that counts on it; the gathering is the barrier.
         self.ledger.flush()
         partial = self.world.gather((sums or EpochSums()).as_list())
+        steps = [int(one[0]) for one in self.world.gather([float(self.ledger.n_steps)])]
+        worlds = self.progress.world_sizes
         self.progress = replace(
             progress,
             partial=partial if sums is not None else [],
+            ledgers=steps + self.progress.ledgers[self.world.size :],
+            world_sizes=worlds if worlds[-1:] == [self.world.size] else [*worlds, self.world.size],
             sampler=self.sampler.state(progress.epoch, progress.step).to_json(),
         )
         if self.world.first:
@@ -318,14 +322,31 @@ class Trainer:
         self.sampler.resume(checkpoint.progress.sampler)
         self.progress, self.resumed_from = checkpoint.progress, checkpoint.name
 
-    def _cut_back_ledger(self) -> None:
-        kept = self.ledger.cut_back_to(self.progress.epoch, self.progress.step)
-        taken = self.progress.epoch * self.sampler.steps_per_epoch + self.progress.step
-        if kept != taken:
-            raise TrainingError(
-                f"{self.ledger.path} records {kept:,} steps and the checkpoint counts on {taken:,}: which rows reached the "
-                "model can't be told any more. Remove the run's folder and train again."
-            )
+    def _cut_back_ledgers(self) -> None:
+        """Forget in every ledger what came after the checkpoint; rank 0 sees to those of ranks that are no more."""
+        own, n = self.world.rank, self.world.size
+        former = (
+            {*self.folder.ledgers(), *range(len(self.progress.ledgers))} - {*range(n)} if self.world.first else set()
+        )
+        for rank in [own, *sorted(former)]:
+            ledger = self.ledger if rank == own else Ledger(self.folder.ledger(rank), n_rows=self.store.n_rows)
+            ledger.cut_back_to(self.progress.epoch, self.progress.step)
+            counted = dict(enumerate(self.progress.ledgers)).get(rank, 0)
+            if ledger.n_steps != counted:
+                raise TrainingError(
+                    f"{ledger.path} records {ledger.n_steps:,} steps and the checkpoint counts on {counted:,}: which rows "
+                    "reached the model can't be told any more. Remove the run's folder and train again."
+                )
+            if rank != own:
+                ledger.close()
+
+    def _earlier_sums(self) -> EpochSums:
+        """Take up what the epoch had summed before; with another number of ranks, rank 0 takes what was every rank's own."""
+        partial = self.progress.partial
+        if not partial or len(partial) == self.world.size:
+            return EpochSums(*partial[self.world.rank]) if partial else EpochSums()
+        loss, rows = (sum(one[place] for one in partial) if self.world.first else 0.0 for place in (0, 1))
+        return EpochSums(loss, rows, *partial[0][2:])
 
     def _agree_on(self, checkpoint: Checkpoint | None) -> None:
         step = -1 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))

@@ -119,6 +119,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     )
     run_folder.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(run_folder.absolute())
+    _refuse_ended_with_other_ranks(folder, spec)
     spec.write(folder.specification)
     folder.make()
     return folder.specification
@@ -210,8 +211,8 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
     history = _history_table(progress.history)
     staging.write_table(None, history, HISTORY)
     staging.write_table("validation_logits", _validation_logits(folder, store, len(progress.history)))
-    for rank in range(spec.config.world_size):
-        shutil.copyfile(folder.ledger(rank), staging.folder / f"ledger-rank-{rank}.ledger")
+    for rank, path in folder.ledgers().items():
+        shutil.copyfile(path, staging.folder / f"ledger-rank-{rank}.ledger")
     rows = read_rows(splits, store)
     staging.attributes.update(
         {
@@ -219,6 +220,7 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
             "epochs": len(progress.history),
             "ended": progress.ended,
             "monitor": spec.config.monitor.value,
+            "world_sizes": progress.world_sizes,
             "config": spec.config.model_dump(mode="json"),
             "dataset_contract": spec.contract.model_dump(mode="json"),
             "dataset_contract_sha256": spec.contract.sha256(),
@@ -269,6 +271,16 @@ def _run(spec: RunSpec, folder: RunFolder, on_event: Callable[[Event], None], ca
         raise TrainingError(
             explain(attempt, agent_log, last_step, process.returncode)
             + "\nThe last checkpoint stands: materialize lens_classifier again to go on from there."
+        )
+
+
+def _refuse_ended_with_other_ranks(folder: RunFolder, spec: RunSpec) -> None:
+    """Refuse to pass off a model that other numbers of ranks trained: its bits are not what these settings give."""
+    last, _ = newest_checkpoint(folder.checkpoints, run=spec.sha256())
+    if last is not None and last.progress.ended is not None and last.progress.world_sizes[-1] != spec.config.world_size:
+        raise TrainingError(
+            f"{folder.path} holds a run that has ended, with world_size {last.progress.world_sizes[-1]}, not "
+            f"{spec.config.world_size}. Give this run a folder of its own."
         )
 
 

@@ -12,7 +12,7 @@ from lens_pipeline.storage.atomic import write_atomically
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,13 @@ class RunSpec:
     class_counts: tuple[int, ...]
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes this run this run: settings and versions, not the places they lie at."""
+        """Return what makes this run this run: settings and versions, not the places they lie at, nor how many ranks.
+
+        Another number of ranks goes on in the same order of rows; its sums round otherwise, so it isn't the same bits.
+        """
         return {
             "format": FORMAT,
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json", exclude={"world_size"}),
             "contract": self.contract.sha256(),
             "store_version": self.store_version,
             "splits_version": self.splits_version,

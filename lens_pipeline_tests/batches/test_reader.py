@@ -27,7 +27,7 @@ PINS = [False, True] if torch.cuda.is_available() else [False]
 def opened(store: StampStore, reader: str, rows: np.ndarray, device: str) -> RowSource | DeviceRows:
     if reader == "device":
         return DeviceRows(store, rows, torch.device(device))
-    source, choice = open_rows(store, Reader(reader), rows=rows, ranks=1, device=CPU)
+    source, choice = open_rows(store, Reader(reader), rows=np.array_split(rows, 2), ranks=1, device=CPU)
     assert choice.reader.value == reader
     return source
 
@@ -130,11 +130,11 @@ def test_a_reader_that_cant_be_had_is_refused_with_its_numbers(
 def test_the_source_is_the_one_that_was_chosen(store: StampStore) -> None:
     kinds = {Reader.auto: StampStore, Reader.mapped: StampStore, Reader.pread: FileRows, Reader.memory: MemoryRows}
     for asked, kind in kinds.items():
-        source, choice = open_rows(store, asked, rows=np.arange(9), ranks=1, device=CPU)
+        source, choice = open_rows(store, asked, rows=[np.arange(9)], ranks=1, device=CPU)
         assert type(source) is kind
         assert choice.why
     with pytest.raises(ConfigError, match="no GPU"):
-        open_rows(store, Reader.device, rows=np.arange(9), ranks=1, device=CPU)
+        open_rows(store, Reader.device, rows=[np.arange(9)], ranks=1, device=CPU)
 
 
 def test_a_container_that_is_held_to_less_has_less_available(tmp_path: Path) -> None:

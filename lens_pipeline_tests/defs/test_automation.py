@@ -13,12 +13,14 @@ PRESETS = Path(__file__).parent.parent.parent / "presets"
 
 
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_both_jobs_can_be_built_from_every_preset(path: Path) -> None:
+def test_every_job_can_be_built_from_every_preset(path: Path) -> None:
     definitions = build_definitions(load_preset(path))
-    chain, retrain = (definitions.resolve_job_def(name) for name in ("full_chain", "retrain"))
+    chain, ingest, retrain = (definitions.resolve_job_def(name) for name in ("full_chain", "ingest", "retrain"))
     assert set(chain.asset_layer.executable_asset_keys) == {dg.AssetKey(name) for name in SECTIONS}
     names = {key.path[-1] for key in retrain.asset_layer.executable_asset_keys}
     assert names == {"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report"}
+    taken_in = {key.path[-1] for key in ingest.asset_layer.executable_asset_keys}
+    assert (taken_in | names, taken_in & names) == (set(SECTIONS), set())
     assert retrain.run_config is not None
     assert retrain.run_config["resources"]["workspace"]["config"]["dataset"] == path.stem
 

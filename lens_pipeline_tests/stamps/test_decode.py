@@ -20,6 +20,7 @@ from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.stamps.reasons import Quarantine, Reason
 from lens_pipeline_tests.stamps.making import OTHER_SURVEY, SMALL, Pixels, pixels_of
 from lens_pipeline_tests.stamps.npz_variants import BANDS, PIXELS, arrays_of, savez, savez_to_pipe, zipped
+from reliability.npz_writer import STORED as STORED_METHOD
 from reliability.npz_writer import Entry, Zip, npy
 
 
@@ -310,3 +311,30 @@ def test_a_members_name_is_never_used_as_a_path() -> None:
     assert {verdict.reason for verdict in verdicts if verdict} == {Reason.MISSING_MEMBER}
     assert all(verdicts)
     assert _opened[seen:] == []
+
+
+def test_an_end_record_that_is_cut_off_is_no_zip() -> None:
+    record = Zip([]).write()
+    assert [reason(record[:end]) for end in range(len(record))] == len(record) * ["not_a_zip"]
+    assert reason(record) == "missing_member"
+
+
+@pytest.mark.parametrize("n", [1, 50])
+def test_a_detail_stays_short_whatever_the_names(n: int) -> None:
+    long_names = Zip(
+        [Entry(b"%04d" % i + b"x" * (9000 if n == 1 else 100), b"", method=STORED_METHOD) for i in range(n)]
+    )
+    for entries in (
+        long_names.entries,
+        [Entry(name.encode(), array) for name, array in arrays_of()] + long_names.entries,
+    ):
+        verdict = decode_blob(Zip(entries).write(), SMALL)
+        assert isinstance(verdict, Quarantine)
+        assert verdict.reason in (Reason.MISSING_MEMBER, Reason.EXTRA_MEMBER)
+        assert len(verdict.detail) < 1000
+
+
+def test_bytes_that_look_like_the_length_of_a_comment_are_no_comment() -> None:
+    blob = bytearray(1000)
+    blob[19:21] = (len(blob) - 21).to_bytes(2, "little")
+    assert reason(bytes(blob)) == "not_a_zip"

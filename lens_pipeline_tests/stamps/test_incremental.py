@@ -17,7 +17,7 @@ from lens_pipeline.stamps.store import StampStore, verify
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.stamps.making import SMALL, Row, make_rows, make_store, publish_stamps
-from lens_pipeline_tests.stamps.test_ingest import limit_segments, spoilt
+from lens_pipeline_tests.stamps.test_ingest import limit_segments, spoilt, without_names_of_files
 
 PLACE = ("segment", "segment_row")
 
@@ -199,3 +199,29 @@ def test_what_is_taken_from_is_a_store_of_these_stamps_be_it_red_else_the_curren
         assert found.version == expected.version
     (unchecked.folder / "manifest.json").write_bytes(b"{}")
     assert find_previous(home, "tried", publish_stamps(home, [rows])) is None
+
+
+@pytest.mark.parametrize("bucket_rows", [3, 40])
+def test_a_store_made_in_many_buckets_equals_one_made_in_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch, bucket_rows: int
+) -> None:
+    rows = spoilt(120)
+    for row in rows[50:60]:
+        row["galaxy_id"] = None
+    files = [rows[:70], rows[70:]]
+    elsewhere = Home(home.path / "elsewhere")
+    one, expected = make_store(elsewhere, publish_stamps(elsewhere, files))
+    before, _ = make_store(elsewhere, publish_stamps(elsewhere, [rows[:70]]))
+    monkeypatch.setattr("lens_pipeline.stamps.buckets.BUCKET_ROWS", bucket_rows)
+    many, result = make_store(home, publish_stamps(home, files))
+    assert without_names_of_files(many) == without_names_of_files(one)
+    assert result.by_reason == expected.by_reason
+    assert many.read_table("quarantine").sort_by([("fragment", "ascending"), ("fragment_row", "ascending")]) == (
+        one.read_table("quarantine").sort_by([("fragment", "ascending"), ("fragment_row", "ascending")])
+    )
+    grown_, result = make_store(home, publish_stamps(home, files), previous=before)
+    assert result.n_reused == before.attributes["n_stored"]
+    assert result.decoding.n_decoded <= 50
+    assert grown_.read_table().drop_columns(PLACE) == one.read_table().drop_columns(PLACE)
+    every = np.arange(result.n_stored)
+    assert StampStore.open(grown_).take(every).pixels.tobytes() == StampStore.open(one).take(every).pixels.tobytes()

@@ -1,6 +1,7 @@
 """Every row ends in the store or in the quarantine table, and the store depends on the rows alone."""
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def test_every_row_is_stored_once_under_its_key_with_its_own_pixels(home: Home) 
         pixels = pixels_of(int(row["task_id"][1:]))
         source = rows[int(row["task_id"][1:])]
         assert stored.pixels[place].tobytes() == pixels.astype(np.float16).tobytes()
+        assert row["pixel_hash"] == hashlib.blake2b(stored.pixels[place].tobytes(), digest_size=16).digest()
         assert stored.median[place].tolist() == np.median(pixels.reshape(3, -1), axis=1).tolist()
         assert {k: row[k] for k in ("region_id", "galaxy_id", "pair_id", "theta_e_arcsec")} == {
             k: source[k] for k in ("region_id", "galaxy_id", "pair_id", "theta_e_arcsec")

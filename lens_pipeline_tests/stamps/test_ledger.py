@@ -125,11 +125,16 @@ def test_cutting_back_keeps_what_came_before_and_says_how_much(tmp_path: Path) -
     path = written(tmp_path / "a.ledger")
     whole = blocks(path)
     ledger = Ledger(path, n_rows=N_ROWS)
-    assert ledger.cut_back_to(0, 4) == 4
+    assert ledger.n_steps == 6
+    ledger.cut_back_to(0, 4)
+    assert ledger.n_steps == 4
     ledger.append(0, 4, np.array([7]))
+    assert ledger.n_steps == 5
     ledger.close()
     assert blocks(path) == [*whole[:4], (0, 4, [7])]
-    assert Ledger(path, n_rows=N_ROWS).cut_back_to(0, 0) == 0
+    ledger = Ledger(path, n_rows=N_ROWS)
+    ledger.cut_back_to(0, 0)
+    assert ledger.n_steps == 0
     assert blocks(path) == []
 
 

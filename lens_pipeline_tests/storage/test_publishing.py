@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -199,49 +198,6 @@ def test_a_disk_that_is_really_full_leaves_the_old_publication(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "REFUSED" in done.stdout
     assert "Nothing was published" in done.stdout
-
-
-@pytest.mark.parametrize("operation", range(1, 13))
-def test_killed_at_any_write_the_old_publication_stands_and_a_rerun_succeeds(tmp_path: Path, operation: int) -> None:
-    script = """
-        import os, signal, sys
-        from pathlib import Path
-        import pyarrow as pa
-        from lens_pipeline.contracts.checks import green
-        from lens_pipeline.storage.home import Home
-        home, kill_at = Home(Path(sys.argv[1])), int(sys.argv[2])
-        def publish(n):
-            with home.stage("sky", "scores") as staging:
-                staging.write_table(None, pa.table({"n": [n]}))
-                staging.write_bytes("pixels", bytes(n))
-                publication = staging.commit()
-            home.conclude(publication, [green("sound", "fine")])
-        publish(1)
-        calls = 0
-        def counting(real):
-            def call(*arguments, **named):
-                global calls
-                calls += 1
-                if calls == kill_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*arguments, **named)
-            return call
-        os.fsync, os.replace, os.rename = counting(os.fsync), counting(os.replace), counting(os.rename)
-        publish(2)
-        print("survived", calls)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), str(operation)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    home = Home(tmp_path)
-    seen = home.open("sky", "scores").read_table()["n"].to_pylist()
-    assert seen in ([1], [2])
-    if done.returncode == 0:
-        assert seen == [2]
-    rerun = subprocess.run([*command[:-1], "0"], capture_output=True, text=True, check=False)
-    assert rerun.returncode == 0, rerun.stderr
-    assert home.open("sky", "scores").read_table()["n"].to_pylist() == [2]
-    assert not list(home.shelf("sky", "scores").glob(".staging-*"))
 
 
 def test_what_a_living_writer_has_staged_is_not_removed(home: Home) -> None:

@@ -287,8 +287,28 @@ def test_the_paired_order_needs_pairs(survey: Survey, tmp_path: Path) -> None:
     lonely = _without(survey, tmp_path, "train", 0)
     rows = read_rows(lonely, survey[0])
     config = TrainingConfig.model_validate({**QUICK, "order": "paired"})
-    with pytest.raises(TrainingError, match="no injection of the 58 training rows has its control among them"):
+    with pytest.raises(TrainingError, match="no injection of the 29 training rows has its control among them"):
         sampler_for(config, CONTRACT, rows, survey[0])
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_ranks_in_the_same_order_and_says_so(
+    survey: Survey, run_path: Path, first: int, then: int
+) -> None:
+    folder = prepared(run_path, survey, world_size=first)
+    run_ranks(folder, first, sabotage=Sabotage("kill", rank=0, epoch=1, step=3))
+    folder = prepared(run_path, survey, world_size=then)
+    assert run_ranks(folder, then) == [0] * then
+    made = _collect(folder, survey)
+    check = checks.no_duplicated_fragments(made, *survey)
+    assert check.passed, check.message()
+    assert check.figures["rows_read"] == 3 * 116
+    assert made.attributes["world_sizes"] == [first, then]
+    assert made.attributes["config"]["world_size"] == then
+    # The sums of the epoch that both had a part in are of all its rows.
+    assert made.read_table()["train_rows"].to_pylist() == [116, 116, 116]
+    with pytest.raises(TrainingError, match=f"has ended, with world_size {then}, not {first}"):
+        prepared(run_path, survey, world_size=first)
 
 
 def test_ledgers_are_taken_in_the_order_of_their_ranks() -> None:

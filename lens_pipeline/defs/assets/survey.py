@@ -11,10 +11,11 @@ from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.survey import checks, gallery
 from lens_pipeline.survey.manifest import build_manifest
 from lens_pipeline.survey.parent_sample import build_parent_sample
+from lens_pipeline.survey.source_growth import source_only_grew
 from lens_pipeline.survey.stamps import build_stamps
 
 
-@dg.asset(group_name="survey", check_specs=check_specs("parent_sample", "galaxies_are_unique"))
+@dg.asset(group_name="survey", check_specs=check_specs("parent_sample", "galaxies_are_unique", "source_only_grew"))
 def parent_sample(
     context: dg.AssetExecutionContext, config: ParentSampleSection, workspace: Workspace
 ) -> Iterator[Event]:
@@ -32,7 +33,10 @@ def parent_sample(
         config,
         inputs=[],
         build=lambda staging: build_parent_sample(config, staging),
-        check=lambda parent, _: [checks.galaxies_are_unique(parent)],
+        check=lambda parent, _: [
+            checks.galaxies_are_unique(parent),
+            source_only_grew(parent, before, config.accept_changes_from),
+        ],
         describe=lambda parent, result: {
             "source": dg.MetadataValue.text(parent.attributes["source"]),
             "galaxies": dg.MetadataValue.int(result.n_galaxies),
