@@ -234,6 +234,7 @@ def test_room_is_counted_by_one_at_a_time(
     proxy: FaultProxy, moto_s3: Bucket, store: ObjectStore, tmp_path: Path
 ) -> None:
     cache, info = Cache(tmp_path, 10 * SIZE), put(moto_s3, "it", content_of(1))
+    store.head(info.address)
     with ThreadPoolExecutor(1) as pool:
         with locked(tmp_path):
             waiting = pool.submit(leased, cache, store, info)
