@@ -14,7 +14,7 @@ import pyarrow as pa
 from lens_pipeline.contracts.checks import green
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.remote import Remote
-from lens_pipeline.storage.s3 import Address, S3Error
+from lens_pipeline.storage.s3 import Address, ObjectStore, S3Error
 from reliability.s3_faults import BUCKET, NAMES, Bench, bench, plan_of
 from reliability.subject import Case, Subject
 
@@ -38,26 +38,29 @@ class _Shelf:
     folder: Path
 
     def tried(self, name: str, seed: int) -> Case:
+        calm = ObjectStore(self.bench.store.server)
         self._without_faults()
-        _publish(self._machine("writer"), _BEFORE)
+        _publish(self._machine("writer", calm), _BEFORE)
         self.bench.proxy.begin(plan_of(name, seed), f"{name}:{seed}", strict=True)
         error, problem, counts = None, None, {}
         try:
-            _publish(self._machine("writer"), _NOW)
+            _publish(self._machine("writer", self.bench.store), _NOW)
         except S3Error as caught:
             error = caught
         try:
-            if (read := _read(self._machine("reader"))) not in (_BEFORE, _NOW) or (error is None and read != _NOW):
+            if (read := _read(self._machine("reader", self.bench.store))) not in (_BEFORE, _NOW) or (
+                error is None and read != _NOW
+            ):
                 problem = f"a reader under the fault saw {read}"
         except S3Error:
             counts["readers with a typed error"] = 1
         n_hit = sum(fault is not None for _, fault in self.bench.proxy.asked)
         self._without_faults()
-        seen = _read(self._machine("fresh"))
+        seen = _read(self._machine("fresh", calm))
         if error is None and seen != _NOW:
             problem = f"it said published, readers see {seen}"
-        _publish(self._machine("writer"), _NOW)
-        if _read(self._machine("fresher")) != _NOW:
+        _publish(self._machine("writer", calm), _NOW)
+        if _read(self._machine("fresher", calm)) != _NOW:
             problem = "a rerun did not finish it"
         counts |= {
             "published": int(error is None),
@@ -67,8 +70,8 @@ class _Shelf:
         }
         return Case(problem and f"{name}, seed {seed}: {problem}", counts=counts)
 
-    def _machine(self, name: str) -> Home:
-        return Home(self.folder / name, Remote(self.root, self.folder / name, self.bench.store))
+    def _machine(self, name: str, store: ObjectStore) -> Home:
+        return Home(self.folder / name, Remote(self.root, self.folder / name, store))
 
     def _without_faults(self) -> None:
         self.bench.proxy.begin(lambda asked: None)
