@@ -27,7 +27,7 @@ from lens_pipeline.storage.home import Home
 ROOT = Path(__file__).parent.parent
 ABSENT = RESULTS / "absent"
 OUR_THREADS = 2
-_ANSWER_S = 180.0
+_ANSWER_S = 120.0
 _LEAST_S = 0.3
 
 
@@ -54,7 +54,7 @@ OPPONENTS = (
 )
 
 
-class Absent(Exception):
+class AbsentError(Exception):
     """A reader can't be measured, and why."""
 
 
@@ -63,18 +63,18 @@ class Side:
 
     def __init__(self, command: list[str], expected: float, n: int) -> None:
         self._expected, self._n = expected, n
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the side)
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT
             )
         except FileNotFoundError as error:
-            raise Absent(f"{Path(command[0]).relative_to(ROOT)} is not there: run make peers") from error
+            raise AbsentError(f"{Path(command[0]).relative_to(ROOT)} is not there: run make peers") from error
         self._epoch = 0
         try:
             self.version: str = self._answer()["reader"]
             self.rate()
-        except Absent:
+        except AbsentError:
             self.close()
             raise
 
@@ -88,7 +88,7 @@ class Side:
             self._epoch += 1
             said = self._answer()
             if said["rows"] != self._n or abs(said["sum"] - self._expected) > 1e-6 * self._n:
-                raise Absent(
+                raise AbsentError(
                     f"an epoch gave {said['rows']} rows of {self._n}, of sum {said['sum']}, not {self._expected}"
                 )
             rows, seconds = rows + said["rows"], seconds + said["seconds"]
@@ -104,12 +104,12 @@ class Side:
         while True:
             assert self._process.stdout is not None
             if not select.select([self._process.stdout], [], [], _ANSWER_S)[0]:
-                raise Absent(f"no answer in {_ANSWER_S:.0f} s")
+                raise AbsentError(f"no answer in {_ANSWER_S:.0f} s")
             line = self._process.stdout.readline()
             if not line:
                 self._errors.seek(0)
                 said = [text for text in self._errors.read().splitlines() if text.strip()]
-                raise Absent(said[-1].strip() if said else "it ended without a word")
+                raise AbsentError(said[-1].strip() if said else "it ended without a word")
             if line.startswith("{"):  # Some readers talk on standard output.
                 return json.loads(line)
 
@@ -129,7 +129,7 @@ def run(quick: bool) -> list[Result]:
                 try:
                     results.append(_compare(opponent, ours, folder, expected, n, rounds))
                     why = None
-                except Absent as reason:
+                except AbsentError as reason:
                     why = str(reason)
                 _note(opponent, why, quick)
     return results
@@ -143,7 +143,7 @@ def _compare(opponent: Opponent, ours: Side, folder: Path, expected: float, n: i
         command = [str(opponent.interpreter), "-m", "benchmarks.peers", opponent.name, str(folder), str(workers)]
         try:
             theirs = Side(command, expected, n)
-        except Absent as reason:
+        except AbsentError as reason:
             refused[workers] = str(reason)
             continue
         try:
@@ -151,14 +151,14 @@ def _compare(opponent: Opponent, ours: Side, folder: Path, expected: float, n: i
                 (ours.rate(), theirs.rate()) if turn % 2 else (theirs.rate(), ours.rate())[::-1]
                 for turn in range(rounds)
             ]
-        except Absent as reason:
+        except AbsentError as reason:
             refused[workers] = str(reason)
             continue
         finally:
             theirs.close()
         found[workers] = ([our / their for our, their in pairs], [their for _, their in pairs], theirs.version)
     if not found:
-        raise Absent("; ".join(dict.fromkeys(refused.values())))
+        raise AbsentError("; ".join(dict.fromkeys(refused.values())))
     best = max(found, key=lambda workers: float(np.median(found[workers][1])))
     ratios, rates, version = found[best]
     said = f"{version}, {best} workers" + (", its faster way" if len(found) > 1 else "")
