@@ -252,6 +252,8 @@ WRITTEN_BY_OTHERS = [
     Variant("a text file as a band", zipped(arrays_of(image_r=b"rubbish")), "bad_npy_header"),
     Variant("pixels missing at the end", zipped(arrays_of(image_r=npy(PIXELS[1])[:-4])), "bad_npy_header"),
     Variant("bytes behind the pixels", zipped(arrays_of(image_r=npy(PIXELS[1]) + b"more")), "bad_npy_header"),
+    Variant(".npy 1.1", zipped(arrays_of(image_r=npy(PIXELS[1]).replace(b"Y\x01\x00", b"Y\x01\x01", 1))), "bad_npy_header"),
+    Variant("a .npy header of more than 1,024 bytes", with_second_header(pad_to=2048), "bad_npy_header"),
     Variant(".npy 4.0", with_second_header(version=4), "bad_npy_header"),
 ]  # fmt: skip
 PIXEL_VALUES = [
