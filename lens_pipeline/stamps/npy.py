@@ -41,10 +41,10 @@ def read_npy(data: bytes | bytearray, stamp_size: int, name: bytes) -> NDArray[n
         When it isn't a float32 array of exactly that shape and length.
     """
     length_bytes = _LENGTH_BYTES.get(bytes(data[:8]))
-    if length_bytes is None or len(data) < 8 + length_bytes:
+    if length_bytes is None:
         raise RefusedError(Reason.BAD_NPY_HEADER, f"{name!r} starts with {bytes(data[:8]).hex()}")
     start = 8 + length_bytes + int.from_bytes(data[8 : 8 + length_bytes], "little")
-    header = bytes(data[8 + length_bytes : min(start, _LONGEST_HEADER + 1)])
+    header = bytes(data[8 + length_bytes : start])
     parsed = _HEADER.fullmatch(header)
     if parsed is None or start > _LONGEST_HEADER:
         kind = Reason.WRONG_DTYPE if parsed is None and _DESCR.match(header) else Reason.BAD_NPY_HEADER

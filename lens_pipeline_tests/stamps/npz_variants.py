@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lens_pipeline_tests.stamps.making import SMALL, pixels_of
-from reliability.npz_writer import ALL_ONES, STORED, Entry, Zip, extra, npy, zip64
+from reliability.npz_writer import ALL_ONES, DEFLATED, STORED, Entry, Zip, extra, npy, zip64
 
 PAGE = Path(__file__).parents[2] / "docs" / "decoder.md"
 PIXELS = pixels_of(0)
@@ -92,6 +92,17 @@ def with_sizes_in_zip64(*, times: bytes = b"", descriptor: str | None = None, si
         entry.local_extra = times + (zip64(0, 0) if descriptor else zip64(size, packed_size))
         entry.central_extra = zip64(size, packed_size) + times
         entries.append(entry)
+    return Zip(entries).write()
+
+
+def with_last_member(*, behind: bytes = b"", longer: int = 0) -> bytes:
+    """Bytes between the last member and the directory, or a last member that reaches into the directory."""
+    entries = [Entry(name.encode(), content, method=STORED if longer else DEFLATED) for name, content in arrays_of()]
+    last = entries[-1]
+    last.behind = behind
+    if longer:
+        size = len(last.content) + longer
+        last.local = last.central = {"size": size, "packed_size": size}
     return Zip(entries).write()
 
 
@@ -204,6 +215,9 @@ WRITTEN_BY_OTHERS = [
     Variant("zip64 values that no header asks for", written({"local_extra": zip64(384, 384)}), "bad_zip"),
     Variant("zip64 sizes that no descriptor of 32 bits can hold",
             written({"descriptor": "III", "central": {"packed_size": ALL_ONES}, "central_extra": zip64(1 << 33)}), "bad_zip"),
+    Variant("a zip64 field twice",
+            written({"local_extra": zip64(384, 384) * 2, "local": {"size": ALL_ONES, "packed_size": ALL_ONES},
+                     "method": STORED}), "bad_zip"),
     Variant("an extra field of another kind", written({"central_extra": extra(0x7075, bytes(9))}), "unsupported_zip"),
     Variant("more than 512 bytes of extra fields", written({"local_extra": NTFS * 15}), "unsupported_zip"),
     Variant("a member that needs a reader newer than the format's version 6.3",
@@ -216,6 +230,8 @@ WRITTEN_BY_OTHERS = [
     Variant("an archive comment", with_comment(of_member=False), "unsupported_zip"),
     Variant("a member's comment", with_comment(of_member=True), "unsupported_zip"),
     Variant("bytes before the first member (self-extracting)", written(before=b"junk"), "bad_zip"),
+    Variant("bytes between the last member and the directory", with_last_member(behind=b"junk"), "bad_zip"),
+    Variant("a member that reaches into the directory", with_last_member(longer=9), "overlapping_members"),
     Variant("offsets that don't count the bytes before", b"junk" + written(), "bad_zip"),
     Variant("bytes behind the end", written() + b"\0", "not_a_zip"),
     Variant("names without `.npy`", zipped([(name[:-4], content) for name, content in arrays_of()]), "missing_member"),
@@ -236,6 +252,8 @@ WRITTEN_BY_OTHERS = [
     Variant("a text file as a band", zipped(arrays_of(image_r=b"rubbish")), "bad_npy_header"),
     Variant("pixels missing at the end", zipped(arrays_of(image_r=npy(PIXELS[1])[:-4])), "bad_npy_header"),
     Variant("bytes behind the pixels", zipped(arrays_of(image_r=npy(PIXELS[1]) + b"more")), "bad_npy_header"),
+    Variant(".npy 1.1", zipped(arrays_of(image_r=npy(PIXELS[1]).replace(b"Y\x01\x00", b"Y\x01\x01", 1))), "bad_npy_header"),
+    Variant("a .npy header of more than 1,024 bytes", with_second_header(pad_to=2048), "bad_npy_header"),
     Variant(".npy 4.0", with_second_header(version=4), "bad_npy_header"),
 ]  # fmt: skip
 PIXEL_VALUES = [
