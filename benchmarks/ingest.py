@@ -42,4 +42,4 @@ def run(quick: bool) -> list[Result]:
                         pixels.astype(np.float16).tofile(pixels_file)
                         np.stack([median, mad], axis=1).astype(np.float32).tofile(stats_file)
 
-        return [compare("ingest", ours, naive, against="np.load + np.median per row", goal=3.0, n=n, rounds=rounds)]
+        return [compare("ingest", ours, naive, against="np.load + np.median per row", goal=3.5, n=n, rounds=rounds)]

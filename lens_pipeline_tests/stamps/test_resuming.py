@@ -10,13 +10,13 @@ from lens_pipeline.stamps.journal import Journal
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.work_folder import WorkFolder
 from lens_pipeline_tests.stamps.making import make_rows, make_store, publish_stamps
-from reliability.ingest_kills import SUBJECT
+from reliability.ingest_kills import stop_at
 
 
 # A few of the cases that `python -m reliability ingest_kills` takes: in each pass, while units are journalled, at the commit.
-@pytest.mark.parametrize("case", [90, 300, 452, 690])
-def test_a_killed_or_starved_build_is_gone_on_with_and_ends_in_the_same_bytes(case: int) -> None:
-    assert SUBJECT.case(case).problem is None
+@pytest.mark.parametrize(("operation", "manner"), [(30, "kill"), (100, "kill"), (150, "ENOSPC"), (230, "kill")])
+def test_a_killed_or_starved_build_is_gone_on_with_and_ends_in_the_same_bytes(operation: int, manner: str) -> None:
+    assert stop_at(operation, manner).problem is None
 
 
 def test_finished_units_are_not_decoded_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
