@@ -87,7 +87,7 @@ def _anonymous_mb() -> float:
 
 
 def _epoch(store: StampStore) -> int:
-    sampler = GlobalSampler(np.arange(store.n_rows), seed=1, global_batch=_BATCH)
+    sampler = GlobalSampler(np.arange(store.n_rows, dtype=np.int32), seed=1, global_batch=_BATCH)
     sampled = sum(len(sampler.step(0, step)) for step in range(sampler.steps_per_epoch))
     batches = training_batches(store, sampler, DihedralAugmentation(1), epoch=0, rank=0, world=1, threads=2)
     for _ in zip(range(_STEPS_READ), batches, strict=False):

@@ -95,7 +95,8 @@ def iterate_parquet(path: Path, columns: Sequence[str] | None = None, *, rows: i
         If the file is damaged or isn't parquet.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # Without this the columns of all row groups are read ahead, and memory does grow with the file.
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             yield from file.iter_batches(batch_size=rows, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(_damaged(path, error)) from error
