@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lens_pipeline.batches.augment import DihedralAugmentation
+from lens_pipeline.batches.dataset import StampDataset, as_tensors
 from lens_pipeline.batches.loader import training_batches
 from lens_pipeline.stamps.ledger import Ledger
 from lens_pipeline.stamps.ledger_check import verify_ledger
@@ -152,14 +153,14 @@ class _Try:
         slices = [self.sampler.rank_slice(_EPOCH, later, rank, world) for later in range(step, self.steps)]
         slices = [rows for rows in slices if len(rows)]
         loader = DataLoader(
-            _Stamps(self.store),
+            StampDataset(self.store.publication),
             batch_sampler=[rows.tolist() for rows in slices],
             num_workers=workers,
-            collate_fn=_as_they_are,
+            collate_fn=as_tensors,
             timeout=120 if workers else 0,
         )
-        for rows, (came, pixels) in zip(slices, loader, strict=True):
-            self._same(f"through {workers} workers", rows, np.array(came), pixels)
+        for rows, batch in zip(slices, loader, strict=True):
+            self._same(f"through {workers} workers", rows, batch["logical"].numpy(), batch["pixels"].numpy())
         self.n_runs += 1
 
     def _feed(self, what: str, start: int, world: int, threads: int, ledgers: Sequence[Ledger]) -> None:
@@ -193,20 +194,6 @@ class _Try:
         )
         if not check.passed:
             self.problems.append(f"{what}: {check.message()}")
-
-
-class _Stamps(Dataset):
-    """The plainest map of rows to pixels."""
-
-    def __init__(self, store: StampStore) -> None:
-        self.store = store
-
-    def __getitems__(self, rows: list[int]) -> tuple[list[int], npt.NDArray]:
-        return rows, self.store.take(np.array(rows)).pixels
-
-
-def _as_they_are(batch: tuple[list[int], npt.NDArray]) -> tuple[list[int], npt.NDArray]:
-    return batch
 
 
 def _fed(store: StampStore, sampler: GlobalSampler, start: int, rank: int, world: int, threads: int) -> Iterator[Fed]:
