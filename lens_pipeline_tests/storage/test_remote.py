@@ -418,22 +418,26 @@ def test_killed_at_any_request_readers_see_the_old_version_or_the_new_and_a_reru
                 problems.append(str(error))
 
     polling = threading.Thread(target=poll)
-    for line in process.stdout:
-        what, n = line.rsplit(maxsplit=1)
-        empty = on_an_empty_machine(reader, tmp_path / f"empty-{len(said)}")
-        fresh = look(empty)
-        # Also a version that nobody has concluded yet is there as a whole or not at all.
-        assert [problem for version in empty.versions("sky", "scores")[-2:] for problem in version.verify()] == []
-        assert fresh in (int(n) - 1, int(n)) if what == "killed" else fresh == int(n)
-        if not said:
-            polling.start()
-        said.append(what)
-        process.stdin.write("go on\n")
-        process.stdin.flush()
-    stop.set()
+    try:
+        for line in process.stdout:
+            what, n = line.rsplit(maxsplit=1)
+            empty = on_an_empty_machine(reader, tmp_path / f"empty-{len(said)}")
+            fresh = look(empty)
+            # Also a version that nobody has concluded yet is there as a whole or not at all.
+            assert [problem for version in empty.versions("sky", "scores")[-2:] for problem in version.verify()] == []
+            assert fresh in (int(n) - 1, int(n)) if what == "killed" else fresh == int(n)
+            if not said:
+                polling.start()
+            said.append(what)
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+    finally:
+        stop.set()
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
     polling.join()
-    process.stdin.close()
-    assert process.wait() == 0
+    assert process.returncode == 0
     assert said[-1] == "ended 0"
     assert said.count("killed") >= 9
     assert problems == []
