@@ -18,7 +18,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export UV_LINK_MODE := copy
 
-.PHONY: help run test check lint types layers bench fuzz ui mlflow lock clean install
+.PHONY: help run test check lint types layers bench peers fuzz ui mlflow lock clean install
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -66,6 +66,14 @@ layers: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml
 
 bench: $(INSTALLED) ## both sides of each ratio in one run; writes benchmarks/results/*.json and docs/performance.md
 	$(BIN)/python -m benchmarks
+
+peers: $(INSTALLED) ## other readers for make bench to measure against, each kind in an environment of its own
+	@for kind in peers mds ffcv; do \
+	  group=peers; test $$kind = peers || group=peers-$$kind; \
+	  $(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$$kind && \
+	  $(BIN)/uv pip install --python .venv-$$kind/bin/python --group $$group > .venv-$$kind/install.log 2>&1 \
+	    && echo "$$kind: installed" || echo "$$kind: did not install, see .venv-$$kind/install.log; make bench says so and goes on"; \
+	done
 
 fuzz: $(INSTALLED) ## damaged and crafted stamps and parquet for SECONDS each (600), on from where the last run stopped
 	$(BIN)/python -m reliability npz_fuzz --seconds $(or $(SECONDS),600)

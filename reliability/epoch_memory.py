@@ -2,7 +2,7 @@
 
 Each size is a process of its own. The index is synthetic, has every column of the store's contract and is read as any other;
 the segments are sparse files of the right size, so that 260 GB of pixels take no room. The whole epoch is sampled; pixels
-are read in the first 400 of its steps, by two threads: the buffers are reused, so what follows takes nothing more.
+are read in the first 100 of its steps, by two threads: the buffers are reused, so what follows takes nothing more.
 """
 
 import json
@@ -27,7 +27,7 @@ from lens_pipeline.storage.publication import MANIFEST_NAME, Publication
 from reliability.subject import Case, Subject
 
 SIZES = (10_000, 100_000, 1_300_000, 10_600_000)
-_BATCH, _STEPS_READ = 256, 400
+_BATCH, _STEPS_READ = 256, 100
 
 
 def case(number: int) -> Case:
@@ -60,7 +60,7 @@ def _publish(folder: Path, n: int) -> None:
 
 
 class _Watch(threading.Thread):
-    """Keeps the largest RssAnon of this process, looked at every few milliseconds."""
+    """Keeps the largest RssAnon of this process, looked at every ten milliseconds."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -69,7 +69,7 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         """Look until it is told to end."""
-        while not self._ended.wait(0.003):
+        while not self._ended.wait(0.01):
             self.largest = max(self.largest, _anonymous_mb())
 
     def end(self) -> float:
@@ -109,7 +109,7 @@ def main(folder: Path) -> None:
 SUBJECT = Subject(
     name="epoch_memory",
     question="opening a store and one epoch over it take at most 200 MB of anonymous memory, from 10 thousand to 10.6 million "
-    "rows (synthetic index, sparse segments of the right size; all steps sampled, the first 400 read)",
+    "rows (synthetic index, sparse segments of the right size; all steps sampled, the first 100 read)",
     unit="store sizes",
     goal=len(SIZES),
     case=case,

@@ -64,6 +64,8 @@ def _fail_at(recorded: Recorded, moment: int, loss: Loss, name: str) -> str | No
             return f"a reader sees {seen}"
         if (red := is_red(left, scenario.asset)) is not None:
             return red
+        if moment % scenario.rerun_every:
+            return None
         scenario.publish(left)
         if look(left, scenario.asset) != recorded.after:
             return f"after a rerun a reader sees {look(left, scenario.asset)}"

@@ -12,7 +12,7 @@ from lens_pipeline.stamps.store import Logical, StampStore
 
 
 def open_rows(
-    store: StampStore, asked: Reader, *, rows: Sequence[Logical], ranks: int, device: torch.device
+    store: StampStore, asked: Reader, *, rows: Sequence[Logical], ranks: int, device: torch.device, once: bool = False
 ) -> tuple[RowSource | DeviceRows, Choice]:
     """Open the source of some rows.
 
@@ -24,6 +24,8 @@ def open_rows(
         Processes of this host that read them.
     device : torch.device
         Where the model runs.
+    once : bool
+        Whether each row is read once only.
 
     Raises
     ------
@@ -37,6 +39,7 @@ def open_rows(
         available=available_memory(),
         ranks=ranks,
         free_on_device=free,
+        once=once,
     )
     match choice.reader:
         case Reader.pread:

@@ -32,12 +32,19 @@ class Choice:
 
 
 def choose_reader(
-    asked: Reader, *, n_bytes: int, available: int, ranks: int = 1, free_on_device: int | None = None
+    asked: Reader,
+    *,
+    n_bytes: int,
+    available: int,
+    ranks: int = 1,
+    free_on_device: int | None = None,
+    once: bool = False,
 ) -> Choice:
     """Choose how to read.
 
-    Left to the rule (`auto`): rows that fit 40 % of the device's free memory are put there; else rows that fit 80 % of
-    the host's available memory are read through a memory map, whose pages all ranks share; else from the files.
+    Left to the rule (`auto`): rows that are read again and again and fit 40 % of the device's free memory are put there;
+    else rows that fit 80 % of the host's available memory are read through a memory map, whose pages all ranks share; else
+    from the files.
 
     Parameters
     ----------
@@ -49,6 +56,8 @@ def choose_reader(
         Processes of this host that read the same rows.
     free_on_device : int, optional
         Free bytes of the GPU; None where the model runs on a CPU.
+    once : bool
+        Whether each row is read once only: holding it gains nothing.
 
     Raises
     ------
@@ -72,7 +81,7 @@ def choose_reader(
         )
     if asked is not Reader.auto:
         return Choice(asked, f"{asked.value}, as it was set: {rows}, {host}.")
-    if free_on_device is not None and n_bytes <= _OF_DEVICE * free_on_device:
+    if not once and free_on_device is not None and n_bytes <= _OF_DEVICE * free_on_device:
         return Choice(
             Reader.device, f"device: {rows}, which fit 40 % of the {_gb(free_on_device)} that are free on the GPU."
         )

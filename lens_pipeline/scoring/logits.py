@@ -82,7 +82,7 @@ def score_rows(
     seen = np.zeros(store.n_rows, dtype=np.int64)
 
     rows = np.arange(store.n_rows, dtype=np.int64)
-    source, choice = open_rows(store, config.reader, rows=[rows], ranks=1, device=device)
+    source, choice = open_rows(store, config.reader, rows=[rows], ranks=1, device=device, once=True)
     on_choice(choice)
     pin = device.type == "cuda"
 

@@ -1,6 +1,6 @@
 """The region_splits stage: search a seed once, freeze it, and give every stored row its split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,8 +100,8 @@ def build_region_splits(
     )
 
 
-def read_split_rows(splits: Publication, store: Publication) -> pa.Table:
-    """Read the per-row split (SPLIT_ROWS), in logical order.
+def read_split_rows(splits: Publication, store: Publication, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the per-row split (SPLIT_ROWS), or some of its columns, in logical order.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def read_split_rows(splits: Publication, store: Publication) -> pa.Table:
             f"region_splits {splits.version} was made for stamp_store {splits.inputs.get(store.asset)}, this store is "
             f"{store.version}. Next: dagster asset materialize --select region_splits -m lens_pipeline.definitions -c PRESET"
         )
-    return splits.read_table(ROWS)
+    return splits.read_table(ROWS, columns)
 
 
 def _count(rows: pa.Table) -> _Counts:

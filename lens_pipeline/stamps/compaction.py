@@ -77,7 +77,7 @@ def compact(config: StoreConfig, store: Publication, staging: Staging) -> Compac
         n_rows=opened.n_rows,
         bytes_before=_bytes_of(store),
         bytes_after=sum(path.stat().st_size for path in staging.folder.glob("segment-*")),
-        holes_before=int(opened.pixels.starts[-1]) - opened.n_rows,
+        holes_before=len(opened.pixels) - opened.n_rows,
         segments_before=int(store.attributes["n_segments"]),
         segments_after=n_segments,
     )

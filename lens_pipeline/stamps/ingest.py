@@ -15,6 +15,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ContractError
 from lens_pipeline.stamps import work
@@ -123,6 +125,8 @@ def build_store(
     segments = number_segments(plan, layout, refusals)
     taken = _take_in_segments(staging, plan, segments, earlier)
     written = write_tables(staging, fragments, plan, layout, refusals, segments)
+    # What comes next, hashing and checking, is long and needs none of it.
+    pa.default_memory_pool().release_unused()
     n_excluded = written.by_reason[Reason.CUTOUT_NOT_OK.value]
     result = StoreResult(
         n_in=fragments.n_rows,

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lens_pipeline.contracts.catalogue import STAMPS
 from lens_pipeline.storage.atomic import sha256_of
 
 # As many rows as any stage holds at a time, so that what fits here fits there.
@@ -29,6 +30,7 @@ _BLOB_ROWS = 256
 _BUFFER = 1 << 20
 _MOST_FOOTER_BYTES = 64 << 20
 _MOST_COLUMNS = 4_096
+# Of a value in a column that is declared: those of all rows are held at once somewhere.
 _MOST_TEXT_BYTES = 4_096
 _SWOLLEN_BYTES = 128 << 20
 _PR_SET_PDEATHSIG = 1
@@ -169,12 +171,13 @@ def _judge_footer(footer: pq.FileMetaData, data_end: int) -> None:
 
 def _judge_values(batches: Iterable[pa.RecordBatch], promised: int) -> None:
     """Read all values; refuse text that isn't UTF-8 or too long, offsets that point nowhere, and lost rows."""
+    declared = {column.name for column in STAMPS.columns}
     n_rows = 0
     for batch in batches:
         batch.validate(full=True)
         n_rows += batch.num_rows
         for field, values in zip(batch.schema, batch.columns, strict=True):
-            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            if field.name in declared and (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
                 longest = pc.max(pc.binary_length(values)).as_py() or 0
                 if longest > _MOST_TEXT_BYTES:
                     raise RefusedError(

@@ -120,7 +120,7 @@ def _read_entry(blob: bytes, at: int, directory: int, size_cap: int) -> tuple[Me
     ) = _CENTRAL.unpack_from(blob, at)  # fmt: skip
     at += _CENTRAL.size
     after = at + name_length + extra_length
-    if magic != b"PK\x01\x02" or disk or after + comment_length > directory:
+    if magic != b"PK\x01\x02" or disk:
         raise RefusedError(Reason.BAD_ZIP, "a directory entry is malformed")
     name = blob[at : at + name_length]
     if comment_length:

@@ -21,6 +21,7 @@ _AGAIN_CODES = frozenset(
 )
 _CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"})
 _EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
 _DENIED_CODES = frozenset(
     {
         "AccessDenied",
@@ -155,7 +156,7 @@ class Attempts:
     def _judge_answer(self, response: dict[str, Any]) -> tuple[str, float | None]:
         about = response.get("ResponseMetadata", {})
         status, code = int(about.get("HTTPStatusCode", 0)), _plain(response.get("Error", {}).get("Code", ""))
-        answer = f"status {status} {code}".strip()
+        answer = f"status {status}" + (f" {code}" if code not in ("", str(status)) else "")
         if code in _CLOCK_CODES:
             raise self.error(
                 answer, "This machine's clock and the server's differ: set the clock", AccessError
@@ -175,7 +176,7 @@ class Attempts:
             ) from None
         if code == "NoSuchBucket":
             raise self.error(answer, "Make the bucket, or mend the address or the endpoint") from None
-        if 300 <= status < 400:
+        if code in _REGION_CODES or 300 <= status < 400:
             raise self.error(answer, "The bucket is in another region or at another endpoint: set AWS_REGION") from None
         if status == 501:
             raise self.error(

@@ -41,7 +41,10 @@ class Expected:
 
 @dataclass(frozen=True)
 class Got:
-    """What one read brought; `vouched` says that the ETag is of a kind that is the MD5 of the bytes."""
+    """What one read brought; `vouched` says that the ETag is of a kind that is the MD5 of the bytes.
+
+    The MD5 is that of no bytes where a SHA-256 was expected.
+    """
 
     size: int
     etag: str
@@ -133,21 +136,24 @@ def _get(client: Any, attempts: Attempts, into: BinaryIO | None, expected: Expec
             raise attempts.error(
                 f"it has {size:,} bytes, {expected.at_most:,} are the most", "Is this the object that was meant?"
             )
-        sha256, md5, n_read = _copy(body, into, attempts.address.name, size)
+        sha256, md5, n_read = _copy(
+            body, into, f"reading {attempts.address.name}", size, with_md5=expected.sha256 is None
+        )
     if n_read != size:
         raise DamagedError(f"{n_read:,} of {size:,} bytes came")
     return Got(n_read, etag, sha256, md5, _vouches(answer, etag))
 
 
-def _copy(body: Any, into: BinaryIO | None, name: str, size: int) -> tuple[str, str, int]:
+def _copy(body: Any, into: BinaryIO | None, what: str, size: int, *, with_md5: bool) -> tuple[str, str, int]:
     sha256, md5, n_read = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     if into is not None:
         into.seek(0)
         into.truncate()
-    with progress(f"reading {name}", size, is_bytes=True, at_least=WORTH_A_BAR) as bar:
+    with progress(what, size, is_bytes=True, at_least=WORTH_A_BAR) as bar:
         while piece := body.read(PIECE):
             sha256.update(piece)
-            md5.update(piece)
+            if with_md5:
+                md5.update(piece)
             n_read += len(piece)
             if into is not None:
                 into.write(piece)

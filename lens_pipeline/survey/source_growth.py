@@ -41,7 +41,7 @@ class Listing:
 
     def is_as_published(self, files: Sequence[dict[str, Any]]) -> bool:
         """Whether these are the files that a parent sample lists, by name, size and, where they have one, ETag."""
-        known = {file["path"]: (file["size"], file.get("etag")) for file in files}
+        known = {file["path"]: (file.get("size"), file.get("etag")) for file in files}
         return len(known) == len(self.entries) and all(
             name in known and known[name] in ((size, mark), (size, None)) for name, size, mark in self.entries
         )
@@ -124,6 +124,6 @@ def _folder(files: dict[str, dict[str, Any]]) -> str:
 def _how(then: dict[str, Any], now: dict[str, Any]) -> str:
     if now["rows"] < then["rows"]:
         return f"shrank from {then['rows']:,} to {now['rows']:,} rows"
-    if now["size"] != then["size"]:
+    if now["size"] != then.get("size", now["size"]):
         return f"changed from {then['size']:,} to {now['size']:,} bytes"
     return "has other bytes under the same name"

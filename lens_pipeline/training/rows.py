@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import TrainingError, first_few
@@ -42,7 +43,8 @@ def read_rows(splits: Publication, store: Publication) -> Rows:
     SplitError
         If the splits were made for another version of the store.
     """
-    table = read_split_rows(splits, store)
+    # Without the keys: of a full-size store they are most of the table.
+    table = read_split_rows(splits, store, ["logical", "split", "label"])
     logical = table["logical"].to_numpy()
     labels = np.empty(table.num_rows, dtype=np.int64)
     labels[logical] = table["label"].to_numpy()
@@ -74,8 +76,8 @@ def refuse_unusable(rows: Rows, contract: DatasetContract, config: TrainingConfi
 
 
 def _of(table: pa.Table, split: str) -> npt.NDArray[np.int64]:
-    chosen = table["split"].to_numpy(zero_copy_only=False) == split
-    rows: npt.NDArray[np.int64] = np.sort(table["logical"].to_numpy()[chosen]).astype(np.int64)
+    chosen = table["logical"].filter(pc.equal(table["split"], split))
+    rows: npt.NDArray[np.int64] = np.sort(chosen.to_numpy()).astype(np.int64, copy=False)
     return rows
 
 

@@ -105,6 +105,13 @@ def test_what_fits_decides_and_the_reason_is_said(
     assert choice.why.startswith(f"{reader.value}: the rows take ")
 
 
+def test_rows_that_are_read_once_are_not_put_on_the_gpu_by_the_rule() -> None:
+    choice = choose_reader(Reader.auto, n_bytes=GB, available=9 * GB, free_on_device=GPU, once=True)
+    assert choice.reader is Reader.mapped
+    asked = choose_reader(Reader.device, n_bytes=GB, available=9 * GB, free_on_device=GPU, once=True)
+    assert asked.reader is Reader.device
+
+
 @pytest.mark.parametrize("asked", [Reader.mapped, Reader.pread, Reader.memory, Reader.device])
 def test_a_reader_that_was_asked_for_is_used(asked: Reader) -> None:
     choice = choose_reader(asked, n_bytes=GB, available=9 * GB, ranks=7, free_on_device=GPU)

@@ -196,6 +196,7 @@ WRITTEN_BY_OTHERS = [
     Variant("level hints in the flags (Info-ZIP -9)",
             written({"local": {"flags": 2}, "central": {"flags": 2}}), "read"),
     Variant("UTF-8 flag (jar)", written({"local": {"flags": 0x800}, "central": {"flags": 0x800}}), "read"),
+    Variant("the writer's system beside the version that is needed", written({"central": {"version": 0x0314}}), "read"),
     Variant(".npy header without the last comma", with_second_header(header=TRAILING_COMMA), "read"),
     Variant(".npy header without spaces", with_second_header(header=NO_SPACES), "read"),
     Variant(".npy header with its keys in another order", with_second_header(header=TWISTED), "bad_npy_header"),

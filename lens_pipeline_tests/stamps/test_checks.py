@@ -121,6 +121,10 @@ def test_a_row_lost_on_the_way_is_red(home: Home) -> None:
             "30 rows have a label that is not that of",
         ),
         (lambda t: put(t, "task_id", t["task_id"].to_pylist()[::-1]), "key_hash is not the hash of task_id"),
+        (
+            lambda t: t.take([*range(7), 8, 7, *range(9, 30)]).set_column(0, "logical", t["logical"]),
+            "rows [7] are out of",
+        ),
         (lambda t: put(t, "theta_e_arcsec", [99.0] * 30), "theta_e_arcsec that is not finite or outside"),
         (lambda t: t.drop_columns(["stratum"]), "'stratum' is missing"),
         (lambda t: put(t, "segment_row", [0] * 30), "don't belong together"),

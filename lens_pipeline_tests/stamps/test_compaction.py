@@ -51,7 +51,7 @@ def test_holes_that_the_decoder_left_go_too_and_every_row_stays_under_its_number
     assert result.n_holes > 0
     dense = compacted(home, store)
     must_be_equal(dense, store)
-    assert len(StampStore.open(dense).pixels[0]) == result.n_stored
+    assert len(StampStore.open(dense).pixels) == result.n_stored
     assert np.array_equal(StampStore.open(dense).place, np.arange(result.n_stored))
     assert dense.attributes == {**store.attributes, "n_holes": 0}
 

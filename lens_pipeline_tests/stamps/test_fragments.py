@@ -1,5 +1,6 @@
 """Fragments are read only when they are what was published, and a wrong column is refused by name before any work."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +145,12 @@ def test_a_link_a_lost_file_and_other_rows_than_published_are_refused(home: Home
         Fragments.open(stamps)
 
 
-def test_a_file_replaced_while_it_is_read_is_noticed(home: Home, tmp_path: Path) -> None:
+@pytest.mark.parametrize("all_at_once", [True, False], ids=["over all", "of one"])
+def test_a_file_replaced_while_it_is_read_is_noticed(home: Home, tmp_path: Path, all_at_once: bool) -> None:
     fragments = Fragments.open(publish_stamps(home, [make_rows(20)], external=tmp_path))
-    batches = fragments.batches(["task_id"], rows=4)
+    over_all = fragments.batches(["task_id"], rows=4)
+    of_one = fragments.fragments[0].batches(["task_id"], rows=4)
+    batches: Iterator[Any] = over_all if all_at_once else of_one
     next(batches)
     path = tmp_path / "fragment-00000.parquet"
     copy = path.read_bytes()

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -129,3 +132,19 @@ def test_the_process_knows_no_credentials(sound: Path, monkeypatch: pytest.Monke
         inspector.inspect(sound, blob="stamp_npz")
         assert inspector._process is not None
         assert b"hidden" not in Path(f"/proc/{inspector._process.pid}/environ").read_bytes()
+
+
+def test_the_process_dies_with_whoever_started_it(sound: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from lens_pipeline.stamps.inspection import Inspector\n"
+        "inspector = Inspector(); inspector.footer(Path(sys.argv[1])); print(inspector._process.pid, flush=True)\n"
+        "time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(sound)], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        process = psutil.Process(int(starter.stdout.readline()))
+        # Stopped, it can't see that its input has ended.
+        process.suspend()
+        starter.kill()
+    gone, _ = psutil.wait_procs([process], timeout=30)
+    assert gone or process.status() == psutil.STATUS_ZOMBIE

@@ -248,6 +248,10 @@ def test_a_torn_end_and_damage_in_the_middle_are_red_and_told_apart(tmp_path: Pa
     whole = paths[1].read_bytes()
     paths[1].write_bytes(whole[:-3])
     assert "rank1.ledger torn at the end" in verdict(paths).what
+    # Nothing is lost, and still it isn't what a run that ended leaves.
+    paths[1].write_bytes(whole + bytes(5))
+    assert "0 of 100 rows" in verdict(paths).what
+    assert not verdict(paths).passed
     for byte in range(16, len(whole), 37):
         damaged = bytearray(whole)
         damaged[byte] ^= 4

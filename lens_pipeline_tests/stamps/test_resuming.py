@@ -106,3 +106,18 @@ def test_work_on_another_store_that_nobody_goes_on_with_is_removed_but_not_what_
     make_store(home, publish_stamps(home, [make_rows(8)]))
     assert [path.name for path in abandoned.parent.iterdir()] == ["held"]
     held.close()
+
+
+def test_a_folder_whose_removal_was_interrupted_is_not_gone_on_with_and_is_removed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = WorkFolder(tmp_path / "done")
+    (folder.path / "journal").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        folder.remove()
+    assert not folder.path.exists()
+    other = WorkFolder(tmp_path / "other")
+    other.remove_others()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    other.close()

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from lens_pipeline.contracts.errors import ConfigError, StorageError
+from lens_pipeline.storage.atomic import locked
 from lens_pipeline.storage.cache import Cache
 from lens_pipeline.storage.s3 import Address, ObjectChangedError, ObjectInfo, ObjectStore
 from lens_pipeline_tests.s3_servers import Bucket
@@ -83,6 +84,16 @@ def test_the_same_bytes_at_another_address_are_kept_once(moto_s3: Bucket, store:
         assert leased(cache, store, put(moto_s3, name, content_of(1))) == content_of(1)
     assert cache.used() == SIZE
     assert len(files(cache)) == 1
+
+
+def test_a_lease_outlives_the_same_bytes_from_another_address(
+    moto_s3: Bucket, store: ObjectStore, tmp_path: Path
+) -> None:
+    cache = Cache(tmp_path, 10 * SIZE)
+    with cache.lease(store, put(moto_s3, "one", content_of(1)), sha256=None) as lease:
+        leased(cache, store, put(moto_s3, "two", content_of(1)))
+        assert cache.prune() == 0
+        assert lease.path.read_bytes() == content_of(1)
 
 
 @pytest.mark.parametrize("bit", [0, 8 * SIZE - 1])
@@ -219,6 +230,20 @@ def test_threads_that_want_one_object_fetch_it_once(
     assert gets(proxy) == ["it"]
 
 
+def test_room_is_counted_by_one_at_a_time(
+    proxy: FaultProxy, moto_s3: Bucket, store: ObjectStore, tmp_path: Path
+) -> None:
+    cache, info = Cache(tmp_path, 10 * SIZE), put(moto_s3, "it", content_of(1))
+    store.head(info.address)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path):
+            waiting = pool.submit(leased, cache, store, info)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1.0)
+            assert gets(proxy) == []
+        assert waiting.result() == content_of(1)
+
+
 WORKERS = """
     import hashlib, os, sys
     from pathlib import Path
@@ -229,8 +254,13 @@ WORKERS = """
     bucket, folder, quota, workers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     store, cache = ObjectStore.from_environment(), Cache(folder, quota)
     infos = store.list(Address(bucket, "source"))
+    ready, start = os.pipe(), os.pipe()
     for worker in range(workers):
         if os.fork() == 0:
+            store.head(infos[0].address)
+            os.close(start[1])
+            os.write(ready[1], b"r")
+            os.read(start[0], 1)
             for turn in range(len(infos)):
                 info = infos[(turn + worker) % len(infos)]
                 with cache.lease(store, info, sha256=None) as lease:
@@ -239,6 +269,9 @@ WORKERS = """
             sys.stdout.write(f"{cache.counts['fetched']} {cache.counts['passed']}\\n")
             sys.stdout.flush()
             os._exit(0)
+    for _ in range(workers):
+        os.read(ready[0], 1)
+    os.close(start[1])
     for _ in range(workers):
         if os.wait()[1]:
             sys.exit("a worker was given other bytes")

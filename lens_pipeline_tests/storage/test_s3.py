@@ -180,6 +180,17 @@ def test_a_server_that_checks_uploads_refuses_a_damaged_one_and_gets_it_again(
         assert store.read(at, at_most=1 << 20) == content
 
 
+@pytest.mark.parametrize("fault", ["flipped_bit_in_upload", "truncated_upload"])
+def test_the_checksum_that_is_sent_lets_a_server_refuse_damage(fault: str, proxy: FaultProxy, moto_s3: Bucket) -> None:
+    store, at, content = ObjectStore.from_environment(HASTY), Address(moto_s3.name, "it"), bytes(range(256)) * 40
+    proxy.begin(first(fault), strict=True)
+    assert store.create(at, content, sha256(content))
+    assert [fault for _, fault in proxy.asked] == [fault, None]
+    proxy.begin(first(fault), strict=False)
+    with pytest.raises(S3Error, match="other bytes are there"):
+        store.create(at / "unchecked", content, sha256(content))
+
+
 def test_a_large_object_that_is_there_already_is_not_sent_again(proxy: FaultProxy, moto_s3: Bucket) -> None:
     store, at, content = ObjectStore.from_environment(), Address(moto_s3.name, "large"), bytes(9 << 20)
     assert store.create(at, content, sha256(content))
@@ -237,6 +248,19 @@ def test_a_server_that_never_recovers_is_asked_eight_times(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_page_that_comes_twice_is_asked_for_again(moto_s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        moto_s3.client().put_object(Bucket=moto_s3.name, Key=f"data/{number}", Body=b"it")
+    with fault_proxy(moto_s3.environment["AWS_ENDPOINT_URL_S3"], pages=333) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.address)
+        store, at = ObjectStore.from_environment(HASTY), Address(moto_s3.name, "data")
+        right = store.list(at)
+        fault_free = len(proxy.asked)
+        proxy.begin(lambda asked: "repeated_page" if asked.number == 1 else None)
+        assert store.list(at) == right
+        assert len(proxy.asked) == fault_free + 1
+
+
 @pytest.mark.parametrize("fault", ["dripping_header", "dripping_body"])
 def test_a_server_that_sends_a_byte_now_and_then_is_cut(fault: str, proxy: FaultProxy, moto_s3: Bucket) -> None:
     store, at = ObjectStore.from_environment(HASTY), Address(moto_s3.name, "it")
@@ -256,20 +280,24 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "says", "kind"),
     [
-        ("status_400_ExpiredToken", "credentials have expired"),
-        ("status_403_RequestTimeTooSkewed", "clock"),
-        ("status_403_AccessDenied", "refuses these credentials"),
+        ("status_400_ExpiredToken", "credentials have expired", AccessError),
+        ("status_403_RequestTimeTooSkewed", "clock", AccessError),
+        ("status_403_AccessDenied", "refuses these credentials", AccessError),
+        ("status_301_PermanentRedirect", "set AWS_REGION", S3Error),
+        ("status_400_AuthorizationHeaderMalformed", "set AWS_REGION", S3Error),
     ],
 )
-def test_refused_credentials_and_a_wrong_clock_are_said_at_once(
-    fault: str, says: str, proxy: FaultProxy, moto_s3: Bucket
+def test_refused_credentials_a_wrong_clock_and_a_wrong_region_are_said_at_once(
+    fault: str, says: str, kind: type[S3Error], proxy: FaultProxy, moto_s3: Bucket
 ) -> None:
-    proxy.begin(lambda asked: fault)
-    with pytest.raises(AccessError, match=says):
-        ObjectStore.from_environment(HASTY).read(Address(moto_s3.name, "it"), at_most=10)
-    assert len(proxy.asked) == 1
+    store = ObjectStore.from_environment(HASTY)
+    for ask in (store.list, lambda at: store.read(at, at_most=9), lambda at: store.create(at, b"", sha256(b""))):
+        proxy.begin(lambda asked: fault)
+        with pytest.raises(kind, match=says):
+            ask(Address(moto_s3.name, "it"))
+        assert len(proxy.asked) == 1
 
 
 def test_a_wrong_secret_is_refused_by_a_server_that_checks_it(

@@ -14,6 +14,13 @@ def test_damaged_and_crafted_parquet_is_refused_by_name_or_read_as_it_was(family
     assert outcomes & {"refused", "refused_after_publication"}
 
 
+def test_a_footer_that_made_arrow_end_the_whole_process_is_a_refusal() -> None:
+    # Two numbers of its size statistics: Arrow 25 throws where nobody catches.
+    case = SUBJECT.case(345)
+    assert case.problem is None
+    assert case.counts["refused"] == 1
+
+
 def test_the_lies_are_told_where_the_footer_has_its_numbers() -> None:
     sound, table = _sound(0)
     _, footer = _split(sound)

@@ -245,7 +245,6 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_rank_step_rows_and_
         {"warmup_epochs": 0.0},
         {"dropout": 0.5},
         {"order": "repeated", "order_weights": {"lens": 1.5}},
-        {"order": "with_replacement", "order_weights": {"lens": 1.5}},
         {"order": "paired"},
     ],
     ids=lambda change: f"{next(iter(change))}-{next(iter(change.values()))}",
