@@ -381,7 +381,8 @@ def test_killed_at_any_request_readers_see_the_old_version_or_the_new_and_a_reru
 
         def say(*words):
             print(*words, flush=True)
-            sys.stdin.readline()
+            if not sys.stdin.readline():
+                sys.exit("nobody looks")
 
         home = Home.from_environment()
         publish(0)
