@@ -19,6 +19,8 @@ from reliability.faults import Server, serving
 from reliability.publications import SCENARIOS, is_red, look, tree
 from reliability.subject import Case, Subject
 
+# Not the store: its work folder has a file that is written through a map, whose flushes the library doesn't see.
+_NAMES = [name for name, scenario in SCENARIOS.items() if scenario.asset != "stamp_store"]
 _LOSSES = ("everything", "bytes", "bytes to zeros")
 
 
@@ -35,8 +37,8 @@ class Recorded:
 
 
 def case(number: int) -> Case:
-    turn, which = divmod(number, len(SCENARIOS))
-    name = list(SCENARIOS)[which]
+    turn, which = divmod(number, len(_NAMES))
+    name = _NAMES[which]
     scenario, recorded = SCENARIOS[name], _recorded(name)
     problems: list[str] = []
     for moment in range(len(recorded.changes) + 1):
@@ -64,8 +66,6 @@ def _fail_at(recorded: Recorded, moment: int, loss: Loss, name: str) -> str | No
             return f"a reader sees {seen}"
         if (red := is_red(left, scenario.asset)) is not None:
             return red
-        if moment % scenario.rerun_every:
-            return None
         scenario.publish(left)
         if look(left, scenario.asset) != recorded.after:
             return f"after a rerun a reader sees {look(left, scenario.asset)}"

@@ -38,15 +38,12 @@ class Scenario:
         Brings a fresh home to where the publication begins, undisturbed.
     publish : callable
         What is disturbed; running it again must end as if nothing had happened.
-    rerun_every : int
-        Where there are many moments to fail at and a rerun is dear, it is run again from every so-manieth.
     """
 
     name: str
     prepare: Callable[[Home], None]
     publish: Callable[[Home], None]
     asset: str = "scores"
-    rerun_every: int = 1
 
 
 def publish_scores(home: Home, n_rows: int, checks: list[Check] | None = None) -> Publication:
@@ -158,8 +155,8 @@ SCENARIOS = {
         Scenario("same_content", _over, _over),
         Scenario("turned_red", _over, _concluded_red),
         Scenario("was_damaged", _damage, _over),
-        Scenario("store", lambda home: _stamps(home, 20), _store, "stamp_store", rerun_every=10),
-        Scenario("grown_store", _grown_stamps, _store, "stamp_store", rerun_every=10),
+        Scenario("store", lambda home: _stamps(home, 20), _store, "stamp_store"),
+        Scenario("grown_store", _grown_stamps, _store, "stamp_store"),
     )
 }
 

@@ -73,6 +73,9 @@ class PythonFaults:
         if (opens or event in _CHANGES) and isinstance(arguments[0], (str, bytes, os.PathLike)):
             path = os.fsdecode(arguments[0])
             if self._comes(path, removes=event in _REMOVES):
+                if opens and self._fault == FAULTS["kill"]:  # Killed with the file cut or made, and nothing in it.
+                    self._armed = False
+                    os.open(path, arguments[2], 0o644)
                 self._strike(path)
 
     def _around(self, real: Callable[[int], None]) -> Callable[[int], None]:

@@ -250,9 +250,7 @@ class Staging:
                 (self.folder / _LOCK).unlink()
                 fsync_folder(self.folder)
                 self.folder.rename(final)
-                # HOME/dataset/asset/model: a folder above may be younger than its last flush.
-                for folder in (self._shelf, *self._shelf.parents[:3]):
-                    fsync_folder(folder)
+                fsync_folder(self._shelf)
                 return Publication.open(final)
 
     def _publish_remotely(self, manifest: Manifest, remote: Remote) -> Publication:
