@@ -35,7 +35,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
 # Changes whenever a work folder of before would be understood otherwise.
-_WORK_FORMAT = 1
+_WORK_FORMAT = 2
 _log = logging.getLogger(__name__)
 
 

@@ -26,7 +26,7 @@ from lens_pipeline.stamps.placing import START_ANEW, allocate
 from lens_pipeline.stamps.previous import Previous, find
 from lens_pipeline.stamps.reasons import Quarantine, Reason
 from lens_pipeline.stamps.rows import as_declared, hash_keys, judge, labels_of
-from lens_pipeline.storage.atomic import fsync_file, write_atomically
+from lens_pipeline.storage.atomic import fsync_file, sha256_of, write_atomically
 from lens_pipeline.storage.progress import progress
 
 # What a settled row has beside the input's columns.
@@ -64,6 +64,8 @@ class Plan:
         Segment of the previous store, as text, to the rows that stay in it.
     identities : list
         What each file must still be when all is read.
+    sha256 : dict
+        Of the file of places and of each bucket: a run that goes on with others would write rows over one another.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class Plan:
     first_place: list[int]
     kept: dict[str, int]
     identities: list[Identity]
+    sha256: dict[str, str]
 
     @property
     def n_places(self) -> int:
@@ -110,7 +113,7 @@ def make_plan(fragments: Fragments, previous: Previous | None, match_arcsec: flo
     Raises
     ------
     StorageError
-        If a file is not what was published, or is damaged.
+        If a file is not what was published, or is damaged; or if what an earlier run has settled is.
     """
     path = folder / _PLAN
     if path.exists():
@@ -123,13 +126,19 @@ def make_plan(fragments: Fragments, previous: Previous | None, match_arcsec: flo
     )
     filled = [bucket for bucket in range(planned.n) if planned.path(bucket).exists()]
     columns = list(dict.fromkeys([*fragments.columns, "galaxy_id"]))
-    plan = Plan(folder, columns, filled, fragments.n_rows, first_place, kept, identities)
+    settled = [folder / _PLACES, *(planned.path(bucket) for bucket in filled)]
+    sha256 = {path.name: sha256_of(path) for path in settled}
+    plan = Plan(folder, columns, filled, fragments.n_rows, first_place, kept, identities, sha256)
     content = {name: value for name, value in asdict(plan).items() if name != "folder"}
     write_atomically(path, json.dumps(content).encode())
     return plan
 
 
 def _resume(plan: Plan, fragments: Fragments) -> Plan:
+    for name, sha256 in plan.sha256.items():
+        path = plan.folder / name
+        if not path.exists() or sha256_of(path) != sha256:
+            raise StorageError(f"{path} is gone or is not what was settled before rows were written. {START_ANEW}")
     identities: list[Identity] = []
     for fragment, kept in zip(fragments.fragments, plan.identities, strict=True):
         identity: Any = tuple(kept)

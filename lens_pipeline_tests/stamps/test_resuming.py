@@ -51,7 +51,7 @@ def interrupted(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("harm", ["segment gone", "segment cut", "hashes lost"])
+@pytest.mark.parametrize("harm", ["segment gone", "segment cut", "hashes lost", "places swapped", "plan flipped"])
 def test_a_work_folder_that_lost_rows_is_refused_with_what_to_do(
     home: Home, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
@@ -61,6 +61,14 @@ def test_a_work_folder_that_lost_rows_is_refused_with_what_to_do(
         segment.unlink()
     elif harm == "segment cut":
         segment.write_bytes(segment.read_bytes()[:-1])
+    elif harm == "places swapped":
+        content = (folder / "places").read_bytes()
+        (folder / "places").write_bytes(content[8:16] + content[:8] + content[16:])
+    elif harm == "plan flipped":
+        path = next(folder.glob("planned-*"))
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
     else:
         (folder / "pixel-hashes").write_bytes(bytes(16 * 70))
     with pytest.raises(StorageError, match="Remove that folder and run again"):
