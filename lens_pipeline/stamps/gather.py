@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from lens_pipeline.stamps.kernels import _compile as compiled
+from lens_pipeline.stamps.kernels import compiled
 
 _LINE_PAIR = 128
 _PAGE, _ASKED_FOR = 4096, 2048

@@ -28,15 +28,16 @@ _HALF, _HALF_BITS = np.float32(0.5), np.uint32(126 << 23)
 _DIGITS = ((21, 0x7FF), (10, 0x7FF), (0, 0x3FF))
 
 
-def _compile(function: Callable[P, R]) -> Callable[P, R]:
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function, kept in numba's cache, to run without the interpreter's lock."""
     try:
-        compiled: Callable[P, R] = njit(nogil=True, cache=True)(function)
+        kept: Callable[P, R] = njit(nogil=True, cache=True)(function)
     except RuntimeError:  # No folder that the cache could be written to: compile in every process instead.
-        compiled = njit(nogil=True)(function)
-    return compiled
+        kept = njit(nogil=True)(function)
+    return kept
 
 
-@_compile
+@compiled
 def _select(keys: Bits, place: int, kept: Bits, counts: NDArray[np.int64]) -> np.uint32:
     """Radix select: count a digit's values, keep the keys of the one that holds the place, go on to the next digit."""
     n, source = len(keys), keys
@@ -58,7 +59,7 @@ def _select(keys: Bits, place: int, kept: Bits, counts: NDArray[np.int64]) -> np
     return chosen
 
 
-@_compile
+@compiled
 def _two_from(keys: Bits, place: int, kept: Bits, counts: NDArray[np.int64]) -> tuple[np.uint32, np.uint32]:
     """Return the key that would stand at a place after sorting, and the one after it."""
     chosen = _select(keys, place, kept, counts)
@@ -70,7 +71,7 @@ def _two_from(keys: Bits, place: int, kept: Bits, counts: NDArray[np.int64]) -> 
     return chosen, (chosen if n_up_to > place + 1 else after)
 
 
-@_compile
+@compiled
 def _summarise(pixels: Floats, half: NDArray[np.uint16], stats: Floats) -> None:
     n, p = pixels.shape
     keys, kept = np.empty(p, np.uint32), np.empty(p, np.uint32)

@@ -6,6 +6,7 @@ bytes have the SHA-256 that was published. What is inside is for `stamps/`; whet
 """
 
 import atexit
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -301,10 +302,11 @@ def _server() -> ObjectStore:
 
 
 def _connection() -> tuple[ObjectStore, Cache]:
-    named = {key: value for key, value in os.environ.items() if key.startswith(("AWS_", "LENS_PIPELINE_"))}
-    return _connect(tuple(sorted(named.items())))
+    named = sorted((key, value) for key, value in os.environ.items() if key.startswith(("AWS_", "LENS_PIPELINE_")))
+    # A hash, since secrets are among them.
+    return _connect(hashlib.sha256(repr(named).encode()).hexdigest())
 
 
 @lru_cache(maxsize=1)
-def _connect(_environment: tuple[tuple[str, str], ...]) -> tuple[ObjectStore, Cache]:
+def _connect(_environment: str) -> tuple[ObjectStore, Cache]:
     return ObjectStore.from_environment(), Cache.from_environment(Home.from_environment().path)

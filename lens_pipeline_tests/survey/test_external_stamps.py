@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,6 +13,7 @@ from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig, Source
 from lens_pipeline.survey.manifest import build_manifest
+from lens_pipeline_tests.stamps.making import make_store
 
 from .conftest import Survey
 
@@ -129,6 +131,24 @@ def test_columns_of_another_width_and_rows_without_position_are_taken_as_they_ar
     unplaced = [name for name in manifest["galaxy_id"].to_pylist() if name.startswith("unplaced-")]
     assert len(unplaced) == 4
     assert manifest.schema.field("theta_e_arcsec").type == pa.float64()
+
+
+def test_a_file_of_controls_whose_arc_columns_hold_no_value_is_taken_beside_the_others(
+    survey: Survey, folder: Path
+) -> None:
+    def controls(table: pa.Table) -> pa.Table:
+        table = table.filter(pc.equal(table["lens_model"], "CONTROL"))
+        for name in ("arc_snr", "magnification"):
+            table = table.set_column(table.column_names.index(name), name, pa.nulls(table.num_rows))
+        return table
+
+    rewrite(folder / "fragment-00001.parquet", controls)
+    parent = survey.parents(config(folder))
+    stamps = survey.stamps(parent, survey.manifest(parent))
+    store, _ = make_store(survey.home, stamps)
+    index = store.read_table()
+    assert index.num_rows == sum(fragment["rows"] for fragment in stamps.attributes["fragments"])
+    assert index["arc_snr"].null_count == pc.sum(pc.equal(index["lens_model"], "CONTROL")).as_py()
 
 
 def drop(name: str) -> Callable[[pa.Table], pa.Table]:
