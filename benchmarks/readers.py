@@ -122,7 +122,7 @@ def run(quick: bool) -> list[Result]:
         with _ours(folder, OUR_THREADS, expected, n) as ours, _ours(folder, 1, expected, n) as alone:
             rates = [(ours.rate(), alone.rate()) for _ in range(rounds)]
             results = [
-                summarise("epoch_two_threads", [two / one for two, one in rates], goal=None, n=n,
+                summarise("epoch_two_threads_to_one", [two / one for two, one in rates], goal=None, n=n,
                           against=f"ours with one thread, {np.median([one for _, one in rates]):,.0f} stamps/s"),
             ]  # fmt: skip
             for opponent in OPPONENTS:

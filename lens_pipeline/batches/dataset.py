@@ -4,8 +4,11 @@ Batches of whole tensors, one gather each, for any number of workers, forked or 
 
 >>> from torch.utils.data import DataLoader
 >>> from lens_pipeline.batches.dataset import StampDataset, as_tensors
+>>> from lens_pipeline.stamps.store import refuse_damaged
 >>> from lens_pipeline.storage.home import Home
->>> dataset = StampDataset(Home.from_environment().open("simulated", "stamp_store"))
+>>> publication = Home.from_environment().open("simulated", "stamp_store")
+>>> refuse_damaged(publication)  # re-reads every byte; opening alone looks at headers and sizes
+>>> dataset = StampDataset(publication)
 >>> loader = DataLoader(dataset, batch_size=256, shuffle=True, num_workers=0, collate_fn=as_tensors)
 >>> for batch in loader:
 ...     pixels, labels, logical = batch["pixels"], batch["label"], batch["logical"]

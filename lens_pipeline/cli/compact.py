@@ -2,7 +2,7 @@
 
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.stamps.checks import store_checks
-from lens_pipeline.stamps.compaction import compact, is_compact
+from lens_pipeline.stamps.compaction import compact, is_compact, refuse_to_compact_damaged
 from lens_pipeline.stamps.config import StoreConfig
 from lens_pipeline.storage.home import Home
 
@@ -16,7 +16,8 @@ def run(dataset: str, home: Home) -> int:
     made_with = store.manifest.provenance.get("config", {})
     config = StoreConfig(**{name: value for name, value in made_with.items() if name in StoreConfig.model_fields})
     if is_compact(config, store):
-        print(f"stamp_store {store.version} has no holes and full segments: nothing to compact.")
+        refuse_to_compact_damaged(store)
+        print(f"stamp_store {store.version} is sound, has no holes and full segments: nothing to compact.")
         return 0
     provenance = {"config": config.model_dump(mode="json"), "compacted_from": store.version}
     with home.stage(dataset, "stamp_store", inputs=[stamps], provenance=provenance) as staging:
@@ -37,6 +38,6 @@ def run(dataset: str, home: Home) -> int:
         return 1
     print(
         f"{done.n_rows:,} rows, {compacted.version} is current. What was made from {store.version} names that version: next: "
-        f"dagster asset materialize --select 'region_splits*' -m lens_pipeline.definitions -c PRESET. {store.folder} can then go."
+        f"dagster asset materialize --select 'region_splits*' -m lens_pipeline.definitions -c PRESET."
     )
     return 0

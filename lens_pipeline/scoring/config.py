@@ -1,6 +1,6 @@
 """Settings of scoring. No torch here."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lens_pipeline.batches.reader import Reader
 from lens_pipeline.contracts.config import Section
@@ -29,3 +29,9 @@ class ScoringConfig(Section):
     min_distinct_share: float = Field(
         0.5, ge=0, le=1, description="distinct logits over rows below which saturation is red"
     )
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> "ScoringConfig":
+        if self.reader is Reader.device and self.device is Device.cpu:
+            raise ValueError("reader is device, and device is cpu: there is no GPU to hold the rows; set reader: auto")
+        return self

@@ -155,7 +155,8 @@ def no_duplicated_fragments(store: Publication, quarantine: QuarantineCounts, st
         wrong=[*files, *quarantine.first_copied, *shared.first],
         count=len(files) + n_copied + shared.n,
         why="a stamp that comes twice weighs double, and if its copies fall into two splits, the test is no test.",
-        next_step=f"remove the copies from the input and materialize stamps again; {_LOOK}.",
+        next_step="remove the copies from the input and materialize parent_sample and what follows (the removal is a change of "
+        f"the source, which parent_sample.accept_changes_from accepts); {_LOOK}.",
         **figures,
     )
 

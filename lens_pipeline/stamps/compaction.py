@@ -48,6 +48,21 @@ def is_compact(config: StoreConfig, store: Publication) -> bool:
     return all(np.array_equal(opened.place[part], part) for part in _parts(range(opened.n_rows)))
 
 
+def refuse_to_compact_damaged(store: Publication) -> None:
+    """Re-read every byte of a store.
+
+    Raises
+    ------
+    StorageError
+        If one isn't what was published.
+    """
+    if problems := verify(store):
+        raise StorageError(
+            f"stamp_store {store.version} is damaged: {first_few(problems, 3)} Nothing was written. Materialize it again: what "
+            "is sound of it is kept."
+        )
+
+
 def compact(config: StoreConfig, store: Publication, staging: Staging) -> Compaction:
     """Write all rows of a store into a staging, in full segments; index, quarantine and attributes say the same as before.
 
@@ -56,11 +71,7 @@ def compact(config: StoreConfig, store: Publication, staging: Staging) -> Compac
     StorageError
         If a byte of the store isn't what was published: a damaged row must not get a hash that says it is well.
     """
-    if problems := verify(store):
-        raise StorageError(
-            f"stamp_store {store.version} is damaged: {first_few(problems, 3)} Nothing was written. Materialize it again: what "
-            "is sound of it is kept."
-        )
+    refuse_to_compact_damaged(store)
     opened = StampStore.open(store)
     layout = SegmentLayout.of(opened.contract, config.segment_bytes)
     n_segments = layout.n_segments(opened.n_rows)

@@ -1,9 +1,11 @@
 """A store for people who bring their own loop and no torch: batches of numpy arrays, with the rows' logical numbers.
 
 >>> from lens_pipeline.stamps.iterate import iter_batches
->>> from lens_pipeline.stamps.store import StampStore
+>>> from lens_pipeline.stamps.store import StampStore, refuse_damaged
 >>> from lens_pipeline.storage.home import Home
->>> store = StampStore.open(Home.from_environment().open("simulated", "stamp_store"))
+>>> publication = Home.from_environment().open("simulated", "stamp_store")
+>>> refuse_damaged(publication)  # re-reads every byte; opening alone looks at headers and sizes
+>>> store = StampStore.open(publication)
 >>> keys = store.columns(["task_id", "label"])
 >>> for batch in iter_batches(store, batch_size=256, seed=1):
 ...     labels = keys["label"].to_numpy()[batch.logical]

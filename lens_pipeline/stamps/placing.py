@@ -50,6 +50,17 @@ class RowWriter:
         _write_all(stats_file, stats, row * self._layout.stats_bytes)
         _write_all(self._hashes, pixel_hash, place * HASH_BYTES)
 
+    def read(self, place: int) -> tuple[bytes, bytes, bytes]:
+        """Read back what `write` was given."""
+        segment, row = divmod(place, self._layout.rows_per_segment)
+        pixel_file, stats_file = self._open(segment)
+        layout = self._layout
+        return (
+            os.pread(pixel_file, layout.row_bytes, layout.header_bytes + row * layout.row_bytes),
+            os.pread(stats_file, layout.stats_bytes, row * layout.stats_bytes),
+            os.pread(self._hashes, HASH_BYTES, place * HASH_BYTES),
+        )
+
     def _open(self, segment: int) -> tuple[int, int]:
         if segment not in self._files:
             self._files[segment] = (

@@ -7,6 +7,7 @@ a run that goes on after a crash.
 """
 
 import json
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ PLANNED = pa.schema(
         ("detail", pa.string()),
     ]
 )
-_PLAN, _PLACES = "plan.json", "places"
+_PLAN, _PLACES = "plan", "places"
 _READ_ROWS = 16_384
 _MOST_READERS = 4
 
@@ -117,7 +118,7 @@ def make_plan(fragments: Fragments, previous: Previous | None, match_arcsec: flo
     """
     path = folder / _PLAN
     if path.exists():
-        return _resume(Plan(folder, **json.loads(path.read_bytes())), fragments)
+        return _resume(_read(path), fragments)
     raw = Buckets(folder, "raw", n_buckets_for(fragments.n_rows))
     identities = _spread(fragments, previous.known if previous else frozenset(), raw, min(workers, _MOST_READERS))
     planned = Buckets(folder, "planned", raw.n)
@@ -130,8 +131,16 @@ def make_plan(fragments: Fragments, previous: Previous | None, match_arcsec: flo
     sha256 = {path.name: sha256_of(path) for path in settled}
     plan = Plan(folder, columns, filled, fragments.n_rows, first_place, kept, identities, sha256)
     content = {name: value for name, value in asdict(plan).items() if name != "folder"}
-    write_atomically(path, json.dumps(content).encode())
+    text = json.dumps(content)
+    write_atomically(path, f"{zlib.crc32(text.encode()):08x} {text}".encode())
     return plan
+
+
+def _read(path: Path) -> Plan:
+    checksum, _, text = path.read_bytes().partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        raise StorageError(f"{path} is damaged. {START_ANEW}")
+    return Plan(path.parent, **json.loads(text))
 
 
 def _resume(plan: Plan, fragments: Fragments) -> Plan:

@@ -14,17 +14,19 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.contracts.errors import StorageError, first_few
 from lens_pipeline.stamps.buckets import HASH_BYTES
 from lens_pipeline.stamps.decode import Decoded, decode_batch
 from lens_pipeline.stamps.fragments import BLOB, Fragment, Fragments
 from lens_pipeline.stamps.journal import Journal
-from lens_pipeline.stamps.placing import RowWriter, make_durable
+from lens_pipeline.stamps.placing import START_ANEW, RowWriter, make_durable
 from lens_pipeline.stamps.plan import Plan, read_places
 from lens_pipeline.stamps.segments import SegmentLayout
 from lens_pipeline.storage.progress import progress
@@ -69,11 +71,14 @@ class UnitResult:
         Bytes of their blobs.
     refused : list of (place, reason, detail)
         Those that are not good.
+    written : str
+        Hash of everything that was written of the others, in the order of the rows.
     """
 
     n_decoded: int
     n_bytes: int
     refused: list[tuple[int, str, str]]
+    written: str
 
 
 @dataclass
@@ -108,8 +113,14 @@ def decode_all(
     """Decode every row that has a place, but for the units that the journal names.
 
     The first unit that fails ends it: units not begun are dropped, those that are done are kept, its error is raised.
+
+    Raises
+    ------
+    StorageError
+        If what the journal calls done is not what was written; or from a unit.
     """
     began = time.monotonic()
+    _refuse_harmed(plan.folder, layout, journal, workers)
     done: set[tuple[int, int]] = set()
     decoding = Decoding()
     for entry in journal:
@@ -140,6 +151,7 @@ def decode_all(
                         "n_decoded": result.n_decoded,
                         "n_bytes": result.n_bytes,
                         "refused": result.refused,
+                        "written": result.written,
                     }
                 )
                 decoding.n_decoded += result.n_decoded
@@ -191,6 +203,7 @@ def decode_unit(unit: Unit) -> UnitResult:
     places = read_places(unit.folder, unit.first_row, unit.n_rows)
     room = Decoded.room_for(min(unit.batch_rows, unit.n_rows), unit.contract)
     refused: list[tuple[int, str, str]] = []
+    written = hashlib.blake2b(digest_size=HASH_BYTES)
     start = n_decoded = n_bytes = 0
     with RowWriter(unit.folder, unit.layout) as writer:
         for batch in unit.fragment.batches([BLOB], rows=unit.batch_rows, row_groups=unit.row_groups):
@@ -207,8 +220,40 @@ def decode_unit(unit: Unit) -> UnitResult:
                     continue
                 pixels = room.half[slot].data.cast("B")
                 digest = hashlib.blake2b(pixels, digest_size=HASH_BYTES).digest()
-                writer.write(place, pixels, room.stats[slot].data.cast("B"), digest)
-    return UnitResult(n_decoded, n_bytes, refused)
+                stats = room.stats[slot].data.cast("B")
+                writer.write(place, pixels, stats, digest)
+                written.update(digest + stats)
+    return UnitResult(n_decoded, n_bytes, refused, written.hexdigest())
+
+
+def _refuse_harmed(folder: Path, layout: SegmentLayout, journal: Journal, workers: int) -> None:
+    """Read back what the journal calls done: a byte that changed since would be published with a hash that says it is well."""
+    with ThreadPoolExecutor(min(workers, _MOST_THREADS)) as pool:
+        checked = pool.map(lambda entry: (entry, _is_as_written(folder, layout, entry)), journal)
+        harmed = [
+            f"rows {entry['first_row']:,} to {entry['first_row'] + entry['n_rows']:,}"
+            for entry, ok in checked
+            if not ok
+        ]
+    if harmed:
+        raise StorageError(
+            f"{len(harmed):,} finished parts of the work in {folder} are not what was written there: {first_few(harmed)} of the "
+            f"input. {START_ANEW}"
+        )
+
+
+def _is_as_written(folder: Path, layout: SegmentLayout, entry: dict[str, Any]) -> bool:
+    places = read_places(folder, entry["first_row"], entry["n_rows"])
+    refused = {place for place, _, _ in entry["refused"]}
+    written = hashlib.blake2b(digest_size=HASH_BYTES)
+    with RowWriter(folder, layout) as rows:
+        for place in places[places >= 0].tolist():
+            if place not in refused:
+                pixels, stats, pixel_hash = rows.read(place)
+                if hashlib.blake2b(pixels, digest_size=HASH_BYTES).digest() != pixel_hash:
+                    return False
+                written.update(pixel_hash + stats)
+    return bool(written.hexdigest() == entry["written"])
 
 
 def _cut_into_units(fragments: Fragments, folder: Path, layout: SegmentLayout, batch_rows: int) -> Iterator[Unit]:

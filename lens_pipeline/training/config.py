@@ -135,6 +135,8 @@ class TrainingConfig(Section):
                 f"world_size {self.world_size}) are too few for that: at least {MIN_BATCHNORM_ROWS} are needed, so "
                 f"batch_size >= {MIN_BATCHNORM_ROWS * self.world_size}"
             )
+        if self.reader is Reader.device and self.device is Device.cpu:
+            raise ValueError("reader is device, and device is cpu: there is no GPU to hold the rows; set reader: auto")
         self._refuse_other_order()
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.numpy import load_file
 
-from lens_pipeline.contracts.errors import ConfigError, ContractError, ScoringError
+from lens_pipeline.contracts.errors import ContractError, ScoringError
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.logits import score_rows
@@ -39,9 +40,9 @@ def test_how_the_store_is_read_moves_no_bit_of_any_logit(trained: Trained, logit
     assert _score(trained, reader=reader, threads=2).tobytes() == logits.tobytes()
 
 
-def test_a_reader_that_cant_be_had_is_refused_before_a_row_is_scored(trained: Trained) -> None:
-    with pytest.raises(ConfigError, match="there is no GPU"):
-        _score(trained, reader="device")
+def test_a_reader_that_cant_be_had_is_refused_with_the_settings() -> None:
+    with pytest.raises(ValidationError, match="there is no GPU"):
+        ScoringConfig.model_validate({"reader": "device"})
 
 
 def test_the_layout_in_memory_moves_logits_within_rounding(trained: Trained, logits: np.ndarray) -> None:

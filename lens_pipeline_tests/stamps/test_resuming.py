@@ -51,7 +51,20 @@ def interrupted(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("harm", ["segment gone", "segment cut", "hashes lost", "places swapped", "plan flipped"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "segment gone",
+        "segment cut",
+        "hashes lost",
+        "places swapped",
+        "bucket flipped",
+        "plan flipped",
+        "pixel flipped",
+        "median flipped",
+        "hash flipped",
+    ],
+)
 def test_a_work_folder_that_lost_rows_is_refused_with_what_to_do(
     home: Home, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
@@ -64,8 +77,10 @@ def test_a_work_folder_that_lost_rows_is_refused_with_what_to_do(
     elif harm == "places swapped":
         content = (folder / "places").read_bytes()
         (folder / "places").write_bytes(content[8:16] + content[:8] + content[16:])
-    elif harm == "plan flipped":
-        path = next(folder.glob("planned-*"))
+    elif harm.endswith("flipped"):
+        kind = harm.removesuffix(" flipped")
+        names = {"bucket": "planned-*", "plan": "plan", "pixel": "*.f16", "median": "*.f32", "hash": "pixel-hashes"}
+        (path,) = folder.glob(names[kind])
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)

@@ -25,6 +25,7 @@ from lens_pipeline.training.config import TrainingConfig
         ({"order_weights": {"lens": 2}}, "the others take none"),
         ({"order": "repeated", "order_weights": {"lens": 0}}, r"out of range: 0\.01 to 100"),
         ({"order": "repeated", "order_weights": {"lens": 101}}, r"out of range: 0\.01 to 100"),
+        ({"reader": "device"}, "there is no GPU to hold the rows; set reader: auto"),
         ({"order": "paired", "batch_size": 66}, "multiple of 2 x world_size 2"),
     ],
 )
