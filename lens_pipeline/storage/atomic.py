@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from lens_pipeline.contracts.errors import StorageError
 
@@ -98,18 +99,13 @@ def disk_errors(what: str, folder: Path, *, stands: str) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash at any moment, sees the old bytes or the new ones, never a part.
-
-    Raises
-    ------
-    OSError
-        If the disk refuses; the old file stands and no temporary file is left.
-    """
+@contextmanager
+def appearing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name when all is written and durable; after an error there is no trace of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -118,6 +114,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink()
         raise
     fsync_folder(path.parent)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash at any moment, sees the old bytes or the new ones, never a part.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses; the old file stands and no temporary file is left.
+    """
+    with appearing(path) as file:
+        file.write(content)
 
 
 def sha256_of(path: Path) -> str:

@@ -7,15 +7,12 @@ changed under a reader.
 
 import contextlib
 import os
-import secrets
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from lens_pipeline.storage.atomic import fsync_folder
+from lens_pipeline.storage.atomic import appearing
 from lens_pipeline.storage.s3_address import Address, ObjectInfo, is_address
 from lens_pipeline.storage.s3_attempts import (
     AccessError,
@@ -133,7 +130,7 @@ class ObjectStore:
             If it couldn't be read, or reads as other bytes than it should.
         """
         attempts = Attempts("reading", info.address, self.patience)
-        with _appearing(path) as file:
+        with appearing(path) as file:
             got = read_verified(self._client(), attempts, file, Expected(info=info, sha256=sha256), info.size)
             if got is None:
                 raise attempts.error("it is gone", "List its folder again", ObjectChangedError)
@@ -155,7 +152,7 @@ class ObjectStore:
             If it is larger, or couldn't be read.
         """
         attempts, expected = Attempts("reading", address, self.patience), Expected(sha256=sha256, at_most=size)
-        with contextlib.nullcontext() if path is None else _appearing(path) as file:
+        with contextlib.nullcontext() if path is None else appearing(path) as file:
             if read_verified(self._client(), attempts, file, expected, size) is None:
                 raise attempts.error(
                     "it was published and is gone",
@@ -249,20 +246,3 @@ class ObjectStore:
                 "Look who wrote them; remove that object by hand if it isn't wanted",
             ) from None
         return got is not None
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that gets its name when all is written and durable; after an error there is no trace of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    fsync_folder(path.parent)
