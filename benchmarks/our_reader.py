@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.peers import BATCH, serve
 from lens_pipeline.batches.augment import DihedralAugmentation
-from lens_pipeline.batches.loader import training_batches
+from lens_pipeline.batches.loader import Loader
 from lens_pipeline.stamps.sampler import GlobalSampler
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.home import Home
@@ -22,10 +22,11 @@ def main() -> None:
     threads = int(sys.argv[2])
     sampler = GlobalSampler(np.arange(store.n_rows), seed=0, global_batch=BATCH)
     augmentation = DihedralAugmentation(seed=0)
+    loader = Loader(store, threads=threads)
     torch.set_num_threads(1)
 
     def epoch(number: int) -> Iterable[Any]:
-        for batch in training_batches(store, sampler, augmentation, epoch=number, rank=0, world=1, threads=threads):
+        for batch in loader.training_batches(sampler, augmentation, epoch=number, rank=0, world=1):
             yield batch.pixels[: batch.n]
 
     serve(f"{threads} thread{'s' if threads > 1 else ''}", epoch)

@@ -115,7 +115,7 @@ class Side:
 
 
 def run(quick: bool) -> list[Result]:
-    n, rounds = (512, 2) if quick else (4096, 7)
+    n, rounds = (512, 2) if quick else (16_384, 7)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         expected = _write(folder, n)

@@ -18,7 +18,7 @@ from benchmarks.harness import Result, compare, summarise
 from benchmarks.synthetic import CONTRACT, publish, publish_store
 from lens_pipeline.batches.augment import DihedralAugmentation
 from lens_pipeline.batches.dataset import StampDataset, as_tensors
-from lens_pipeline.batches.loader import training_batches
+from lens_pipeline.batches.loader import Loader
 from lens_pipeline.stamps.gather import aligned
 from lens_pipeline.stamps.iterate import iter_batches
 from lens_pipeline.stamps.row_sources import FileRows
@@ -126,8 +126,10 @@ def _epoch_two_threads(publication: Publication, rounds: int) -> Result:
         dataset, batch_size=_BATCH, shuffle=True, num_workers=2, persistent_workers=True, collate_fn=as_tensors
     )
 
+    two_threads = Loader(store, threads=2)
+
     def ours() -> None:
-        for _ in training_batches(store, sampler, _AUGMENTATION, epoch=0, rank=0, world=1, threads=2):
+        for _ in two_threads.training_batches(sampler, _AUGMENTATION, epoch=0, rank=0, world=1):
             pass
 
     def worker_processes() -> None:
@@ -147,8 +149,10 @@ def _cached_epoch(publication: Publication, stamps: Publication, rounds: int) ->
     sampler = GlobalSampler(np.arange(n), seed=0, global_batch=_BATCH)
     fragment = stamps.folder / stamps.attributes["fragments"][0]["file"]
 
+    one_thread = Loader(store, threads=1)
+
     def ours() -> None:
-        for _ in training_batches(store, sampler, _AUGMENTATION, epoch=0, rank=0, world=1, threads=1):
+        for _ in one_thread.training_batches(sampler, _AUGMENTATION, epoch=0, rank=0, world=1):
             pass
 
     def audited() -> None:

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.harness import Result, compare
 from benchmarks.synthetic import publish
-from lens_pipeline.batches.loader import Batch, training_batches
+from lens_pipeline.batches.loader import Batch
 from lens_pipeline.stamps.config import StoreConfig
 from lens_pipeline.stamps.ingest import build_store
 from lens_pipeline.storage.home import Home
@@ -71,7 +71,7 @@ def _compare(trainer: Trainer, rounds: int) -> Result:
 
 
 def _batches(trainer: Trainer) -> Iterator[Batch]:
-    return training_batches(trainer.store, trainer.sampler, trainer.augmentation, epoch=1, rank=0, world=1, threads=1)
+    return trainer.loader.training_batches(trainer.sampler, trainer.augmentation, epoch=1, rank=0, world=1)
 
 
 def _resident(batch: Batch) -> Batch:

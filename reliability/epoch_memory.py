@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.synthetic import CONTRACT, store_attributes, write_store
 from lens_pipeline.batches.augment import DihedralAugmentation
-from lens_pipeline.batches.loader import training_batches
+from lens_pipeline.batches.loader import Loader
 from lens_pipeline.stamps.sampler import GlobalSampler
 from lens_pipeline.stamps.segments import SegmentLayout
 from lens_pipeline.stamps.store import StampStore
@@ -89,7 +89,8 @@ def _anonymous_mb() -> float:
 def _epoch(store: StampStore) -> int:
     sampler = GlobalSampler(np.arange(store.n_rows, dtype=np.int32), seed=1, global_batch=_BATCH)
     sampled = sum(len(sampler.step(0, step)) for step in range(sampler.steps_per_epoch))
-    batches = training_batches(store, sampler, DihedralAugmentation(1), epoch=0, rank=0, world=1, threads=2)
+    loader = Loader(store, threads=2)
+    batches = loader.training_batches(sampler, DihedralAugmentation(1), epoch=0, rank=0, world=1)
     for _ in zip(range(_STEPS_READ), batches, strict=False):
         pass
     return sampled

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from lens_pipeline.batches.augment import DihedralAugmentation
 from lens_pipeline.batches.dataset import StampDataset, as_tensors
-from lens_pipeline.batches.loader import training_batches
+from lens_pipeline.batches.loader import Loader
 from lens_pipeline.stamps.ledger import Ledger
 from lens_pipeline.stamps.ledger_check import verify_ledger
 from lens_pipeline.stamps.orders import Ordering, Shuffled
@@ -203,15 +203,8 @@ def _fed(store: StampStore, sampler: GlobalSampler, start: int, rank: int, world
             rows = sampler.rank_slice(_EPOCH, step, rank, world)
             yield step, rows, store.take(rows).pixels
         return
-    for batch in training_batches(
-        store,
-        sampler,
-        DihedralAugmentation(1),
-        epoch=_EPOCH,
-        start_step=start,
-        rank=rank,
-        world=world,
-        threads=threads,
+    for batch in Loader(store, threads=threads).training_batches(
+        sampler, DihedralAugmentation(1), epoch=_EPOCH, start_step=start, rank=rank, world=world
     ):
         yield batch.step, batch.logical, batch.pixels[: batch.n].numpy()
 

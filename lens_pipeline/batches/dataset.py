@@ -14,7 +14,7 @@ Batches of whole tensors, one gather each, for any number of workers, forked or 
 ...     pixels, labels, logical = batch["pixels"], batch["label"], batch["logical"]
 
 The default collate_fn gives the same tensors, by one more copy. Worker processes lose to threads here: most of their time
-goes into handing batches over; `loader.training_batches` is what training uses.
+goes into handing batches over; `loader.Loader` is what training uses.
 """
 
 from collections.abc import Sequence

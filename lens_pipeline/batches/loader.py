@@ -6,7 +6,7 @@ evaluation batches take each row once, in order, and have no place for an augmen
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,77 +70,117 @@ class _Job:
     n_padded: int
     step: int
     n_global: int
+    # What each row's dihedral element is drawn from: the augmentation and the epoch.
+    drawn: tuple[DihedralAugmentation, int] | None = None
 
 
-def training_batches(
-    source: RowSource | DeviceRows,
-    sampler: GlobalSampler,
-    augmentation: DihedralAugmentation,
-    *,
-    epoch: int,
-    start_step: int = 0,
-    rank: int,
-    world: int,
-    threads: int,
-    pin: bool = False,
-) -> Iterator[Batch]:
-    """Yield this rank's part of every step of an epoch, each row exactly once over all ranks.
+class Loader:
+    """Hands out a source's rows in batches, gathered ahead by threads into buffers that are kept from one epoch to the next.
 
-    A rank whose part of a short last step is empty gets one row of zeros that belongs to nobody, so that every rank
-    takes every step.
+    Several epochs may be under way at once, each with buffers of its own.
 
     Parameters
     ----------
     source : RowSource or DeviceRows
         Where the rows are taken from: a `StampStore`, or what `opening.open_rows` chose.
-    start_step : int
-        First step to yield: a resumed epoch goes on where it stood.
     threads : int
         Gathering threads; what they read doesn't depend on their number.
     pin : bool
         Page-lock the buffers, for copies to a GPU. A buffer is filled again once the copies out of it have ended.
     """
 
-    def jobs() -> Iterator[_Job]:
-        for step in range(start_step, sampler.steps_per_epoch):
-            mine = sampler.rank_slice(epoch, step, rank, world)
-            yield _Job(mine, max(len(mine), 1), step, len(sampler.step(epoch, step)))
+    def __init__(self, source: RowSource | DeviceRows, *, threads: int, pin: bool = False) -> None:
+        self._source, self._pin = source, pin
+        self._n_buffers = threads + _AHEAD
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gather")
+        self._free: list[_Buffer] = []
 
-    largest = max(len(sampler.rank_slice(epoch, step, rank, world)) for step in {start_step, 0})
-    for batch in _gathered(source, jobs(), max(largest, 1), threads, pin):
-        elements = torch.zeros(len(batch.pixels), dtype=torch.int64)
-        elements[: batch.n] = torch.from_numpy(augmentation.elements(epoch, batch.logical))
-        yield Batch(batch.logical, batch.pixels, batch.median, batch.mad, batch.step, batch.n_global, elements)
+    def training_batches(
+        self,
+        sampler: GlobalSampler,
+        augmentation: DihedralAugmentation,
+        *,
+        epoch: int,
+        start_step: int = 0,
+        rank: int,
+        world: int,
+    ) -> Iterator[Batch]:
+        """Yield this rank's part of every step of an epoch, each row exactly once over all ranks.
 
+        A rank whose part of a short last step is empty gets one row of zeros that belongs to nobody, so that every rank
+        takes every step.
 
-def evaluation_batches(
-    source: RowSource | DeviceRows,
-    rows: Logical,
-    *,
-    batch_size: int,
-    rank: int = 0,
-    world: int = 1,
-    threads: int,
-    pin: bool = False,
-) -> Iterator[Batch]:
-    """Yield every row once, in order, cut into batches of which each rank takes every `world`-th.
+        Parameters
+        ----------
+        start_step : int
+            First step to yield: a resumed epoch goes on where it stood.
+        """
 
-    Each batch is padded with zeros to a multiple of 16 rows, so that on CPU a row's logit has the same bits whatever the
-    batch size, the number of ranks and the rows beside it.
+        def jobs() -> Iterator[_Job]:
+            for step in range(start_step, sampler.steps_per_epoch):
+                mine = sampler.rank_slice(epoch, step, rank, world)
+                yield _Job(mine, max(len(mine), 1), step, sampler.rows_of(step), (augmentation, epoch))
 
-    Raises
-    ------
-    ContractError
-        If a row is given twice.
-    """
-    if len(np.unique(rows)) != len(rows):
-        raise ContractError(f"{len(rows) - len(np.unique(rows)):,} of {len(rows):,} rows to evaluate are given twice.")
-    jobs = (
-        _Job(rows[start : start + batch_size], _padded(len(rows[start : start + batch_size])), step, len(rows))
-        for step, start in enumerate(range(0, len(rows), batch_size))
-        if step % world == rank
-    )
-    yield from _gathered(source, jobs, _padded(batch_size), threads, pin)
+        largest = max(len(sampler.rank_slice(epoch, step, rank, world)) for step in {start_step, 0})
+        return self._gathered(jobs(), max(largest, 1))
+
+    def evaluation_batches(self, rows: Logical, *, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """Yield every row once, in order, cut into batches of which each rank takes every `world`-th.
+
+        Each batch is padded with zeros to a multiple of 16 rows, so that on CPU a row's logit has the same bits whatever
+        the batch size, the number of ranks and the rows beside it.
+
+        Raises
+        ------
+        ContractError
+            If a row is given twice.
+        """
+        if len(np.unique(rows)) != len(rows):
+            raise ContractError(
+                f"{len(rows) - len(np.unique(rows)):,} of {len(rows):,} rows to evaluate are given twice."
+            )
+        jobs = (
+            _Job(rows[start : start + batch_size], _padded(len(rows[start : start + batch_size])), step, len(rows))
+            for step, start in enumerate(range(0, len(rows), batch_size))
+            if step % world == rank
+        )
+        return self._gathered(jobs, _padded(batch_size))
+
+    def _gathered(self, jobs: Iterator[_Job], largest: int) -> Iterator[Batch]:
+        ring = deque(self._buffer(largest) for _ in range(self._n_buffers))
+        waiting: deque[tuple[_Buffer, Future[Batch]]] = deque()
+
+        def refill() -> None:
+            while ring and (job := next(jobs, None)) is not None:
+                self._source.expect(job.logical)
+                buffer = ring.popleft()
+                waiting.append((buffer, self._pool.submit(_fill, self._source, job, buffer)))
+
+        try:
+            refill()
+            while waiting:
+                buffer, future = waiting.popleft()
+                try:
+                    batch = future.result()
+                    buffer.wait_until_filled()
+                    yield batch
+                finally:
+                    buffer.mark_read()
+                    ring.append(buffer)
+                refill()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+            wait([future for _, future in waiting])
+            self._free += [*ring, *(buffer for buffer, _ in waiting)]
+
+    def _buffer(self, n: int) -> "_Buffer":
+        """One that an earlier epoch left, if it is large enough, or a new one."""
+        while self._free:
+            buffer = self._free.pop()
+            if len(buffer) >= n:
+                return buffer
+        return _Buffer(n, self._source, self._pin)
 
 
 def _padded(n: int) -> int:
@@ -152,6 +192,7 @@ class _Buffer:
 
     def __init__(self, n: int, source: RowSource | DeviceRows, pin: bool) -> None:
         shape = source.contract.stamp_shape
+        self._n = n
         self._device = source.device if isinstance(source, DeviceRows) else torch.device("cpu")
         where: dict[str, Any] = {"device": self._device, "pin_memory": pin and self._device.type == "cpu"}
         self.pixels = torch.zeros((n, *shape), dtype=torch.float16, **where)
@@ -166,6 +207,9 @@ class _Buffer:
         self._on_gpu = pin or self._device.type == "cuda"
         self._filled: torch.cuda.Event | None = None
         self._read: torch.cuda.Event | None = None
+
+    def __len__(self) -> int:
+        return self._n
 
     def wait_until_read(self) -> None:
         """Before filling: what the reader asked for, copies from here above all, must have ended."""
@@ -190,41 +234,14 @@ class _Buffer:
             self._read.record()
 
 
-def _gathered(
-    source: RowSource | DeviceRows, jobs: Iterator[_Job], largest: int, threads: int, pin: bool
-) -> Iterator[Batch]:
-    ring = deque(_Buffer(largest, source, pin) for _ in range(threads + _AHEAD))
-    waiting: deque[tuple[_Buffer, Future[Batch]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="gather") as pool:
-
-        def refill() -> None:
-            while ring and (job := next(jobs, None)) is not None:
-                source.expect(job.logical)
-                buffer = ring.popleft()
-                waiting.append((buffer, pool.submit(_fill, source, job, buffer)))
-
-        try:
-            refill()
-            while waiting:
-                buffer, future = waiting.popleft()
-                batch = future.result()
-                buffer.wait_until_filled()
-                yield batch
-                buffer.mark_read()
-                ring.append(buffer)
-                refill()
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
 def _fill(source: RowSource | DeviceRows, job: _Job, buffer: _Buffer) -> Batch:
     n = len(job.logical)
     buffer.wait_until_read()
     if n:
         source.take(job.logical, out=buffer.rows.head(n))
-    for tensor in (buffer.pixels, buffer.median, buffer.mad):
-        tensor[n : job.n_padded] = 0
+    if n < job.n_padded:
+        for tensor in (buffer.pixels, buffer.median, buffer.mad):
+            tensor[n : job.n_padded] = 0
     buffer.mark_filled()
     return Batch(
         logical=job.logical,
@@ -233,4 +250,14 @@ def _fill(source: RowSource | DeviceRows, job: _Job, buffer: _Buffer) -> Batch:
         mad=buffer.mad[: job.n_padded],
         step=job.step,
         n_global=job.n_global,
+        elements=_elements(job),
     )
+
+
+def _elements(job: _Job) -> torch.Tensor | None:
+    if job.drawn is None:
+        return None
+    augmentation, epoch = job.drawn
+    elements = torch.zeros(job.n_padded, dtype=torch.int64)
+    elements[: len(job.logical)] = torch.from_numpy(augmentation.elements(epoch, job.logical))
+    return elements

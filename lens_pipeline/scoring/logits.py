@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save_file
 
-from lens_pipeline.batches.loader import evaluation_batches
+from lens_pipeline.batches.loader import Loader
 from lens_pipeline.batches.opening import open_rows
 from lens_pipeline.batches.reader import Choice
 from lens_pipeline.contracts.errors import PipelineError, ScoringError, first_few
@@ -84,13 +84,11 @@ def score_rows(
     rows = np.arange(store.n_rows, dtype=np.int64)
     source, choice = open_rows(store, config.reader, rows=[rows], ranks=1, device=device, once=True)
     on_choice(choice)
-    pin = device.type == "cuda"
 
     def share(part: int) -> None:
         torch.set_num_threads(1)
-        batches = evaluation_batches(
-            source, rows, batch_size=config.batch_size, rank=part, world=threads, threads=1, pin=pin
-        )
+        loader = Loader(source, threads=1, pin=device.type == "cuda")
+        batches = loader.evaluation_batches(rows, batch_size=config.batch_size, rank=part, world=threads)
         for batch in batches:
             found = evaluate_logits(model, classifier.preprocessing, batch, device, channels_last=config.channels_last)
             logits[batch.logical] = found.numpy()

@@ -96,6 +96,10 @@ class GlobalSampler:
             self._latest = latest
         return latest[2][within * self.global_batch : (within + 1) * self.global_batch].copy()
 
+    def rows_of(self, step: int) -> int:
+        """Return the number of rows of a step over all ranks: only the last step of an epoch may be short."""
+        return min(self.global_batch, self.order.n_places - step * self.global_batch)
+
     def steps(self, epoch: int, first: int, end: int) -> Indices:
         """Return the logical numbers of steps `first` to `end` - 1 of an epoch, one after the other."""
         places = np.arange(first * self.global_batch, min(end * self.global_batch, self.order.n_places), dtype=np.int64)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lens_pipeline.batches.augment import DihedralAugmentation
 from lens_pipeline.batches.hashing import seed_of
-from lens_pipeline.batches.loader import Batch, training_batches
+from lens_pipeline.batches.loader import Batch, Loader
 from lens_pipeline.batches.opening import open_rows
 from lens_pipeline.batches.preprocessing import Preprocessing
 from lens_pipeline.contracts.errors import TrainingError, first_few
@@ -97,13 +97,14 @@ class Trainer:
         self._normalises = has_batchnorm(self.model)
         self.optimizer = build_optimizer(self.model, weight_decay=config.weight_decay)
         self.augmentation = DihedralAugmentation(seed_of(config.seed, _AUGMENTATION))
-        self.source, self.choice = open_rows(
+        source, self.choice = open_rows(
             self.store,
             config.reader,
             rows=[self.rows.train, self.rows.validation],
             ranks=self.world.size,
             device=self.world.device,
         )
+        self.loader = Loader(source, threads=config.loader_threads, pin=config.device is Device.cuda)
         self.ledger = Ledger(self.folder.ledger(self.world.rank), n_rows=self.store.n_rows)
         checkpoint, damaged = newest_checkpoint(self.folder.checkpoints, run=self.spec.sha256())
         self._agree_on(checkpoint)
@@ -153,16 +154,13 @@ class Trainer:
         started, start_step = time.perf_counter(), self.progress.step
         sums = self._earlier_sums()
         earlier = sums.seconds
-        batches = training_batches(
-            self.source,
+        batches = self.loader.training_batches(
             self.sampler,
             self.augmentation,
             epoch=epoch,
             start_step=start_step,
             rank=self.world.rank,
             world=self.world.size,
-            threads=config.loader_threads,
-            pin=config.device is Device.cuda,
         )
         for batch in batches:
             self.place(epoch, batch.step)
@@ -234,15 +232,13 @@ class Trainer:
         self.world.spread(list(self.model.buffers()))
         validation = validate(
             self.model,
-            self.source,
+            self.loader,
             self.rows.validation,
             self.rows.labels[self.rows.validation],
             self.preprocessing,
             self.world,
             outputs=self.model_spec.outputs,
             batch_size=config.validation_batch_size,
-            threads=config.loader_threads,
-            pin=config.device is Device.cuda,
             channels_last=config.channels_last,
         )
         stopping = Stopping(

@@ -9,11 +9,9 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from lens_pipeline.batches.device_rows import DeviceRows
-from lens_pipeline.batches.loader import evaluation_batches
+from lens_pipeline.batches.loader import Loader
 from lens_pipeline.batches.preprocessing import Preprocessing
 from lens_pipeline.contracts.errors import TrainingError, first_few
-from lens_pipeline.stamps.row_sources import RowSource
 from lens_pipeline.storage.parquet import write_parquet
 from lens_pipeline.training.config import Monitor
 from lens_pipeline.training.forward import evaluate_logits
@@ -58,7 +56,7 @@ class Validation:
 
 def validate(
     model: nn.Module,
-    source: RowSource | DeviceRows,
+    loader: Loader,
     rows: npt.NDArray[np.int64],
     labels: npt.NDArray[np.int64],
     preprocessing: Preprocessing,
@@ -66,8 +64,6 @@ def validate(
     *,
     outputs: int,
     batch_size: int,
-    threads: int,
-    pin: bool = False,
     channels_last: bool = True,
 ) -> Validation:
     """Evaluate all rows, shared among the ranks.
@@ -87,9 +83,7 @@ def validate(
     model.eval()
     table = torch.zeros(len(rows), outputs, dtype=torch.float64)
     seen = torch.zeros(len(rows), dtype=torch.float64)
-    for batch in evaluation_batches(
-        source, rows, batch_size=batch_size, rank=world.rank, world=world.size, threads=threads, pin=pin
-    ):
+    for batch in loader.evaluation_batches(rows, batch_size=batch_size, rank=world.rank, world=world.size):
         places = torch.from_numpy(np.searchsorted(rows, batch.logical))
         logits_BO = evaluate_logits(model, preprocessing, batch, world.device, channels_last=channels_last)
         table[places] = logits_BO.double()

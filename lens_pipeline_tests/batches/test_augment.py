@@ -5,7 +5,7 @@ import torch
 
 from lens_pipeline.batches.augment import N_ELEMENTS, DihedralAugmentation, apply_elements
 from lens_pipeline.batches.hashing import seed_of
-from lens_pipeline.batches.loader import evaluation_batches
+from lens_pipeline.batches.loader import Loader
 
 STAMP = torch.arange(2 * 5 * 5, dtype=torch.float32).reshape(1, 2, 5, 5)
 
@@ -47,7 +47,7 @@ def test_a_row_is_turned_the_same_way_in_any_batch_and_another_way_in_another_ep
 
 
 def test_evaluation_has_no_place_for_an_augmentation() -> None:
-    assert not [name for name in inspect.signature(evaluation_batches).parameters if "augment" in name]
+    assert not [name for name in inspect.signature(Loader.evaluation_batches).parameters if "augment" in name]
 
 
 def test_seeds_of_different_places_differ() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from lens_pipeline.batches.augment import DihedralAugmentation
 from lens_pipeline.batches.device_rows import DeviceRows
-from lens_pipeline.batches.loader import Batch, evaluation_batches, training_batches
+from lens_pipeline.batches.loader import Batch, Loader
 from lens_pipeline.batches.opening import open_rows
 from lens_pipeline.batches.reader import Reader, available_memory, choose_reader
 from lens_pipeline.contracts.errors import ConfigError
@@ -64,16 +64,11 @@ def test_every_reader_gives_the_same_batches_bit_for_bit(
     held = np.arange(store.n_rows)
 
     def epoch(source: RowSource | DeviceRows, threads: int, pin: bool) -> list[list[tuple[object, ...]]]:
+        loader = Loader(source, threads=threads, pin=pin)
         trained = [
-            training_batches(
-                source, sampler, augmentation, epoch=1, rank=rank, world=world, threads=threads, pin=pin
-            )
-            for rank in range(world)
-        ]  # fmt: skip
-        evaluated = [
-            evaluation_batches(source, held, batch_size=20, rank=rank, world=world, threads=threads, pin=pin)
-            for rank in range(world)
+            loader.training_batches(sampler, augmentation, epoch=1, rank=rank, world=world) for rank in range(world)
         ]
+        evaluated = [loader.evaluation_batches(held, batch_size=20, rank=rank, world=world) for rank in range(world)]
         return [content(batches) for batches in (*trained, *evaluated)]
 
     assert epoch(opened(scattered, reader, held, device), threads, pin) == epoch(store, 1, False)

@@ -4,13 +4,13 @@ import torch
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
+from lens_pipeline.batches.loader import Loader
 from lens_pipeline.contracts.errors import ContractError, ScoringError
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.logits import score_rows
 from lens_pipeline.scoring.model import Classifier, open_classifier
 from lens_pipeline.stamps.decode import DECODER_VERSION
-from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.metrics import score_of
@@ -162,13 +162,11 @@ def test_the_preprocessing_is_the_checkpoints_own(trained: Trained, logits: np.n
 
 
 def test_a_row_that_no_thread_scored_is_noticed(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lens_pipeline.scoring import logits as module
+    def forgetful(loader: Loader, rows: np.ndarray, **settings: object) -> object:
+        return evaluation_batches(loader, rows[:-1], **settings)  # type: ignore[arg-type]
 
-    def forgetful(store: StampStore, rows: np.ndarray, **settings: object) -> object:
-        return evaluation_batches(store, rows[:-1], **settings)  # type: ignore[arg-type]
-
-    evaluation_batches = module.evaluation_batches
-    monkeypatch.setattr(module, "evaluation_batches", forgetful)
+    evaluation_batches = Loader.evaluation_batches
+    monkeypatch.setattr(Loader, "evaluation_batches", forgetful)
     with pytest.raises(ScoringError, match="1 of 192 rows were not scored exactly once"):
         _score(trained)
 
