@@ -80,7 +80,7 @@ def _as_key(value: np.float64, pair_bits: Bits, pair: Floats) -> np.uint32:
 
 
 @compiled
-def _up_to(keys: Bits, chosen: np.uint32) -> tuple[int, np.uint32]:
+def _up_to(keys: Bits, chosen: np.uint32) -> tuple[np.int64, np.uint32]:
     """Count the keys up to one, and find the smallest above it.
 
     All of 32 bits, as are the keys, so that the compiler makes one pass of it that runs many keys wide.
