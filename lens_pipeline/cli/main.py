@@ -1,8 +1,12 @@
 """The command ``lens_pipeline``: what people type beside Dagster's own commands."""
 
 import argparse
+import os
+import select
+import signal
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from lens_pipeline.cli import compact, documents, summary, verify
 from lens_pipeline.contracts.errors import PipelineError
@@ -10,16 +14,35 @@ from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.storage.home import Home
 
 _OK, _BAD = 0, 1
+_CUT_SHORT = 128 + signal.SIGPIPE
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 fine, 1 something is wrong, 2 typed wrongly."""
-    parsed = _parser().parse_args(arguments)
+    """Run one command and return its exit status: 0 fine, 1 something is wrong, 2 typed wrongly.
+
+    Where the reader of a pipe has seen enough (``lens_pipeline summary | head``) it is 141, as of a tool that SIGPIPE ends.
+    """
     try:
-        return int(parsed.run(parsed))
-    except PipelineError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return _BAD
+        try:
+            parsed = _parser().parse_args(arguments)
+            return int(parsed.run(parsed))
+        except PipelineError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return _BAD
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads(sys.stdout):
+            raise  # Of another pipe than the one that is printed to.
+        # What is still buffered is flushed again at exit, and must find somebody who takes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CUT_SHORT
+
+
+def _nobody_reads(stream: TextIO) -> bool:
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def _parser() -> argparse.ArgumentParser:
