@@ -32,7 +32,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read ``s3://bucket/some/key``; one slash at the end is allowed and dropped.
+        """Read ``s3://bucket/some/key``; ``S3://`` is the same, and one slash at the end is allowed and dropped.
 
         Raises
         ------
@@ -41,7 +41,7 @@ class Address:
         """
         if not is_address(text):
             raise ConfigError(f"{text!r} is no address of an object: write s3://BUCKET/KEY.")
-        bucket, _, key = text.removeprefix(_SCHEME).partition("/")
+        bucket, _, key = text[len(_SCHEME) :].partition("/")
         return cls(bucket, key.removesuffix("/"))
 
     def __truediv__(self, part: str) -> "Address":
@@ -67,7 +67,7 @@ class ObjectInfo:
 
 def is_address(text: str) -> bool:
     """Whether a text is meant as an address, not as a path."""
-    return text.startswith(_SCHEME)
+    return text[: len(_SCHEME)].lower() == _SCHEME
 
 
 def _problem(bucket: str, key: str) -> str | None:
