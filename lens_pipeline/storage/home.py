@@ -164,14 +164,12 @@ class Home:
     def datasets_with(self, asset: str, version: str | None = None) -> list[str]:
         """Names of the datasets that have a current version of an asset, or that have the version asked for."""
         if self.remote is not None:
-            return sorted(
-                {
-                    shelf[0]
-                    for shelf, events in self.remote.log.all_events().items()
-                    if shelf[1] == asset
-                    and (version in {event.version for event in events} if version else current_version(events))
-                }
-            )
+            if version:
+                # Not from the log: a version may stand without a verdict.
+                shelves = [path.relative_to(self.path).parts for path in self.remote.folders() if path.name == version]
+            else:
+                shelves = [shelf for shelf, events in self.remote.log.all_events().items() if current_version(events)]
+            return sorted({shelf[0] for shelf in shelves if shelf[1] == asset})
         wanted = safe_name(version, what="a version") if version else _CURRENT
         found = self.path.glob(f"*/{safe_name(asset, what='the name of an asset')}/*/{wanted}")
         return sorted({path.parts[-4] for path in found})

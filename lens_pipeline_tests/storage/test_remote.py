@@ -330,6 +330,28 @@ def test_the_commands_for_folders_alone_and_for_addresses_alone_say_so(
     assert "--remote is for a LENS_PIPELINE_HOME that is an s3:// address" in capsys.readouterr().err
 
 
+def test_an_address_in_capitals_is_the_same_home(
+    bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = publish(machine("here"))
+    monkeypatch.setenv("LENS_PIPELINE_HOME", f"S3://{bucket.name}/some/where")
+    assert machine("here").open("sky", "scores").version == published.version
+    assert str(machine("here")) == f"{bucket.address}/some/where"
+
+
+def test_a_version_without_a_verdict_is_read_by_its_id_alone_as_in_a_folder(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    version = commit(machine("one")).version
+    machine("another")
+    assert read_table("scores", version=version).height == TABLE.num_rows
+    with pytest.raises(StorageError, match="was never published in s3://"):
+        read_table("scores")
+    monkeypatch.setenv("LENS_PIPELINE_HOME", str(tmp_path / "folder"))
+    assert commit(Home.from_environment()).version == version
+    assert read_table("scores", version=version).height == TABLE.num_rows
+
+
 @on_both_servers
 def test_of_eight_writers_at_once_each_is_heard_once_and_the_last_word_wins(bucket: Bucket, tmp_path: Path) -> None:
     racers = Racers.at(f"{bucket.address}/home", tmp_path, 8)
