@@ -286,6 +286,23 @@ def test_an_order_that_these_rows_cannot_have_is_refused_before_any_work(
     assert not run_path.exists()
 
 
+@pytest.mark.parametrize("weights", [{"lense": 2}, {"lens/SIE/theta_e 9-10": 2, "lens": 3}])
+def test_a_weight_of_nobody_is_refused_before_the_store_is_re_read(
+    survey: Survey, run_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, float]
+) -> None:
+    monkeypatch.delattr("lens_pipeline.training.run.refuse_damaged")
+    with pytest.raises(TrainingError, match="which no row belongs to"):
+        prepared(run_path, survey, order="repeated", order_weights=weights)
+
+
+def test_a_weight_of_a_stratum_without_training_rows_is_refused(survey: Survey, tmp_path: Path) -> None:
+    [stratum] = {name for name in survey[0].read_table(None, ["stratum"])["stratum"].to_pylist() if "lens" in name}
+    lonely = _without(survey, tmp_path, "train", 1)
+    config = TrainingConfig.model_validate({**QUICK, "order": "repeated", "order_weights": {stratum: 2}})
+    with pytest.raises(TrainingError, match=f"order_weights names {stratum}, which no training row belongs to"):
+        sampler_for(config, CONTRACT, read_rows(lonely, survey[0]), survey[0])
+
+
 def test_the_paired_order_needs_pairs(survey: Survey, tmp_path: Path) -> None:
     lonely = _without(survey, tmp_path, "train", 0)
     rows = read_rows(lonely, survey[0])
