@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from lens_pipeline.cli import compact, documents, summary, verify
+from lens_pipeline.cli import compact, documents, prune, summary, verify
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.storage.home import Home
@@ -63,10 +63,25 @@ def _parser() -> argparse.ArgumentParser:
     compacted = commands.add_parser("compact", help="publish a stamp_store anew, in full segments without holes")
     compacted.add_argument("--dataset", required=True, help="name of the dataset")
     compacted.set_defaults(run=lambda parsed: compact.run(parsed.dataset, Home.from_environment()))
+    pruned = commands.add_parser("prune", help="remove fetched objects from the cache, the longest unused first")
+    pruned.add_argument(
+        "--keep",
+        type=_bytes,
+        default=0,
+        metavar="BYTES",
+        help="leave at most so many; by default only what is being read",
+    )
+    pruned.set_defaults(run=lambda parsed: prune.run(parsed.keep))
     documented = commands.add_parser("documents", help="write docs/tables.md and docs/settings.md from the code")
     documented.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
     documented.set_defaults(run=lambda parsed: documents.run(parsed.folder))
     return parser
+
+
+def _bytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of bytes")
+    return int(text)
 
 
 def _check(parsed: argparse.Namespace) -> int:
