@@ -18,7 +18,7 @@ from lens_pipeline.storage.manifest import MANIFEST_NAME
 from lens_pipeline.storage.publication import VERDICT_NAME, Publication
 from lens_pipeline.storage.remote import Remote, refuse_copies
 from lens_pipeline.storage.remote_log import current_version
-from lens_pipeline.storage.s3_address import is_address
+from lens_pipeline.storage.s3_address import is_address, refuse_as_folder
 from lens_pipeline.storage.staging import Staging
 
 SHARED = "shared"
@@ -56,8 +56,11 @@ class Home:
         """
         named = os.environ.get(_ENVIRONMENT) or _DEFAULT
         if is_address(named):
-            local = Path(os.environ.get(_LOCAL) or _DEFAULT).absolute()
+            folder = os.environ.get(_LOCAL) or _DEFAULT
+            refuse_as_folder(folder, _LOCAL)
+            local = Path(folder).absolute()
             return cls(local, Remote.open(named, local))
+        refuse_as_folder(named, _ENVIRONMENT, or_address=True)
         path = Path(named).absolute()
         refuse_copies(path)
         return cls(path)

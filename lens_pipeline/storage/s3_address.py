@@ -70,6 +70,26 @@ def is_address(text: str) -> bool:
     return text[: len(_SCHEME)].lower() == _SCHEME
 
 
+def refuse_as_folder(text: str, what: str, *, or_address: bool = False) -> None:
+    """Refuse what is no path: as one, ``gs://bucket`` would quietly become the folder ``gs:`` in the working folder.
+
+    Parameters
+    ----------
+    what : str
+        The setting, for the message.
+    or_address : bool
+        Whether an s3:// address could stand there instead.
+
+    Raises
+    ------
+    ConfigError
+        If it is of the form ``SCHEME://``, and not an s3:// address that could stand there.
+    """
+    if "://" in text and not (or_address and is_address(text)):
+        allowed = "a folder on this machine" + (" or an s3:// address" if or_address else "")
+        raise ConfigError(f"{what} is {text!r}, and must be {allowed}.")
+
+
 def _problem(bucket: str, key: str) -> str | None:
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:
         return f"{bucket!r} can't be a bucket's name (2 to 255 of A-Z a-z 0-9 . _ -, a letter or digit first, no '..')"

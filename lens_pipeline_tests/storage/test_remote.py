@@ -19,6 +19,7 @@ from lens_pipeline.cli.main import main
 from lens_pipeline.contracts.checks import green, red
 from lens_pipeline.contracts.errors import ConfigError, StorageError
 from lens_pipeline.storage import read_table
+from lens_pipeline.storage.cache import Cache
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.manifest import Manifest
 from lens_pipeline.storage.publication import Publication
@@ -277,6 +278,22 @@ def test_a_local_folder_belongs_to_one_home(
     monkeypatch.setenv("LENS_PIPELINE_HOME", f"{bucket.address}/some/where")
     with pytest.raises(ConfigError, match=r"mine is a home of its own: it holds sky/scores/default"):
         machine("mine")
+
+
+@pytest.mark.parametrize("variable", ["LENS_PIPELINE_HOME", "LENS_PIPELINE_LOCAL", "LENS_PIPELINE_CACHE"])
+@pytest.mark.parametrize("named", ["gs://bucket/home", "file:///home", "S3://bucket/home"])
+def test_an_address_is_never_taken_for_a_folder(
+    moto_s3: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LENS_PIPELINE_HOME", f"{moto_s3.address}/home")
+    monkeypatch.setenv(variable, named)
+    if variable == "LENS_PIPELINE_HOME" and named.startswith("S3"):
+        assert str(Home.from_environment()) == "s3://bucket/home"
+    else:
+        with pytest.raises(ConfigError, match=f"{variable} is '{named}', and must be a folder on this machine"):
+            Cache.from_environment(Home.from_environment().path)
+    assert not list(tmp_path.glob("*:*"))
 
 
 def test_a_stranger_in_the_log_is_named_and_stops_readers(bucket: Bucket, machine: Machine) -> None:
