@@ -199,6 +199,11 @@ class TrainingConfig(Section):
                 f"order {self.order.value} with order_weights {self.order_weights}: the orders repeated and "
                 "with_replacement take weights of classes or strata by name, the others take none"
             )
+        if self.order_weights and all(weight == 1 for weight in self.order_weights.values()):
+            raise ValueError(
+                f"order_weights {self.order_weights} are all 1, which has no effect, since others have 1 too: give a weight that "
+                "isn't 1, or take order shuffled"
+            )
         if self.order is RowOrder.paired and self.batch_size % (2 * self.world_size):
             raise ValueError(
                 f"order paired keeps pairs within a rank's part of a step, which must be even: batch_size {self.batch_size} "

@@ -22,7 +22,7 @@ from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, rea
 from lens_pipeline.training.config import Device, TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError, explain
 from lens_pipeline.training.folder import TIMINGS, HistoryReader, RunFolder, read_events
-from lens_pipeline.training.order import sampler_for
+from lens_pipeline.training.order import refuse_unknown_weights, sampler_for
 from lens_pipeline.training.processes import end, refuse_missing_gpus, start, torchrun_command, torchrun_environment
 from lens_pipeline.training.progress import TerminalProgress
 from lens_pipeline.training.rows import read_rows, refuse_unusable
@@ -103,8 +103,10 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
         raise ConfigError(problem)
     # A section that another layer mixed its own base into is reduced to what is written down and used.
     config = TrainingConfig.model_validate(config.model_dump(mode="json"))
-    refuse_damaged(store)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
+    # Before the store is re-read: that takes as long as its disk takes.
+    refuse_unknown_weights(config, contract, store)
+    refuse_damaged(store)
     rows = read_rows(splits, store)
     refuse_unusable(rows, contract, config)
     sampler_for(config, contract, rows, store)
