@@ -21,7 +21,7 @@ from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from lens_pipeline.training.config import Device, TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError, explain
-from lens_pipeline.training.folder import HistoryReader, RunFolder, read_events
+from lens_pipeline.training.folder import TIMINGS, HistoryReader, RunFolder, read_events
 from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.processes import end, refuse_missing_gpus, start, torchrun_command, torchrun_environment
 from lens_pipeline.training.progress import TerminalProgress
@@ -299,7 +299,7 @@ def _ended_checkpoint(folder: RunFolder, spec: RunSpec) -> Checkpoint:
 def _history_table(history: list[dict[str, Any]]) -> pa.Table:
     """Return the epochs as a table, without wall times: the same training is the same version on any machine."""
     typed = {column.name: column.dtype for column in HISTORY.columns}
-    names = [name for name in history[0] if name != "seconds"]
+    names = [name for name in history[0] if name not in TIMINGS]
     return pa.table({name: pa.array([row[name] for row in history], typed.get(name)) for name in names})
 
 
