@@ -30,18 +30,19 @@ def test_a_process_of_an_attempt_that_another_replaced_may_neither_write_nor_go_
 def test_a_process_of_an_attempt_may_not_write_after_its_launcher_has_left(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(TOKEN, folder.claim(folder.next_attempt()))
-    folder.release()
+    token = folder.claim(folder.next_attempt())
+    monkeypatch.setenv(TOKEN, token)
+    folder.release(token)
     with pytest.raises(SupersededError, match="no attempt may write into"):
         folder.refuse_superseded()
 
 
 def test_ranks_started_by_hand_may_write_only_where_no_launcher_is_at_work(folder: RunFolder) -> None:
     folder.refuse_superseded()
-    folder.claim(folder.next_attempt())
+    token = folder.claim(folder.next_attempt())
     with pytest.raises(SupersededError, match=r"started without a launcher: .*remove attempt\.json"):
         folder.refuse_superseded()
-    folder.release()
+    folder.release(token)
     folder.refuse_superseded()
 
 
