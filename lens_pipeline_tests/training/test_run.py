@@ -212,6 +212,14 @@ def test_a_folder_that_holds_another_run_is_not_resumed_and_the_difference_is_na
         prepared(run_path, survey, learning_rate=4e-3, seed=5)
 
 
+def test_a_run_that_is_watched_otherwise_is_the_same_run(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey)
+    before = RunSpec.read(folder.specification).sha256()
+    prepared(run_path, survey, hang_seconds=7, attempts=9)
+    after = RunSpec.read(folder.specification)
+    assert (after.sha256(), after.config.hang_seconds) == (before, 7)
+
+
 def test_a_run_specification_that_was_changed_by_hand_is_refused(survey: Survey, run_path: Path) -> None:
     folder = prepared(run_path, survey)
     content = json.loads(folder.specification.read_text())

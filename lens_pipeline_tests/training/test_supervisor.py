@@ -133,6 +133,23 @@ def test_a_step_that_is_asked_to_stop_lets_its_ranks_write_a_checkpoint_and_leav
     assert launch(folder.path).ended == "all epochs were trained"
 
 
+def test_a_second_interrupt_while_processes_are_being_ended_leaves_none_behind(folder: RunFolder) -> None:
+    acting.plan(folder, "ignore")
+    step = _step(folder)
+    try:
+        _wait_for(lambda: any(event["event"] == "step" for event in _events(folder)))
+        claimed = folder.claimed()
+        assert claimed is not None
+        assert len(processes_of(claimed[1])) == 2
+        for _ in range(2):
+            step.send_signal(signal.SIGINT)
+            time.sleep(1)
+        step.wait(30)
+    finally:
+        step.kill()
+    assert processes_of(claimed[1]) == {}
+
+
 def test_what_a_killed_launcher_left_is_ended_before_the_next_attempt_starts(folder: RunFolder) -> None:
     claimed = folder.claim(folder.next_attempt())
     left = subprocess.Popen(["/bin/sleep", "1000"], env={**os.environ, "LENS_PIPELINE_TRAINING_TOKEN": claimed})
