@@ -11,6 +11,9 @@ from lens_pipeline.stamps.weighted import LARGEST_WEIGHT, LEAST_WEIGHT
 # Statistics of fewer rows are noise (batch normalisation), so such a batch is refused.
 MIN_BATCHNORM_ROWS = 16
 
+# How a run is watched, not what it trains: these may differ between two starts of one run.
+SUPERVISION = frozenset({"attempts", "hang_seconds"})
+
 
 class Architecture(StrEnum):
     """The timm models whose stem is fitted to small stamps here, and tested."""
@@ -150,6 +153,19 @@ class TrainingConfig(Section):
     checkpoint_every_steps: int = Field(200, ge=1, description="steps between checkpoints within an epoch")
     checkpoints_kept: int = Field(2, ge=1, le=1000, description="newest checkpoints that are kept, beside the best")
     report_every_steps: int = Field(10, ge=1, description="steps between progress events")
+    attempts: int = Field(
+        5,
+        ge=1,
+        le=1000,
+        description="starts of torchrun in a row that may end without a new checkpoint before the run is given up",
+    )
+    hang_seconds: float = Field(
+        300,
+        ge=1,
+        le=86_400,
+        description="longest that a rank may take for one step; then its stacks are logged and the ranks started anew "
+        "(six times as long before the first step)",
+    )
 
     @model_validator(mode="after")
     def _settings_agree(self) -> "TrainingConfig":

@@ -108,8 +108,20 @@ class RunFolder:
             return None
         return content["attempt"], content["token"]
 
-    def release(self) -> None:
-        """Let no attempt write any more; ranks that are started by hand, without a token, may again."""
+    def release(self, token: str) -> None:
+        """Let no attempt write any more; ranks that are started by hand, without a token, may again.
+
+        Raises
+        ------
+        SupersededError
+            If another launcher has claimed the folder meanwhile; its claim stands.
+        """
+        now = self.claimed()
+        if now is not None and now[1] != token:
+            raise SupersededError(
+                f"another launcher, perhaps on another machine, has taken over {self.path} (attempt {now[0]}) and trains there. "
+                "This one has ended its own processes; nothing need be done here."
+            )
         self.fence.unlink(missing_ok=True)
 
     def refuse_superseded(self) -> None:

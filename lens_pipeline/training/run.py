@@ -20,16 +20,14 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from lens_pipeline.training.config import Device, TrainingConfig
-from lens_pipeline.training.failures import TrainingCancelledError, explain
-from lens_pipeline.training.folder import TIMINGS, HistoryReader, RunFolder, read_events
+from lens_pipeline.training.folder import TIMINGS, RunFolder, read_events
 from lens_pipeline.training.order import refuse_unknown_weights, sampler_for
-from lens_pipeline.training.processes import end, refuse_missing_gpus, start, torchrun_command, torchrun_environment
-from lens_pipeline.training.progress import TerminalProgress
+from lens_pipeline.training.processes import refuse_missing_gpus
 from lens_pipeline.training.rows import read_rows, refuse_unusable
 from lens_pipeline.training.spec import RunSpec
+from lens_pipeline.training.supervisor import Supervisor
 
 Event = dict[str, Any]
-_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -132,12 +130,15 @@ def launch(
     on_event: Callable[[Event], None] = lambda event: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> TrainingSummary:
-    """Start torchrun on a prepared run, pass its events on, and wait for its end; a run that stopped midway goes on.
+    """Train a prepared run to its end under a supervisor, and pass its events on; a run that stopped midway goes on.
+
+    An attempt that was killed, crashed or hung is followed by another, as long as that is worth it
+    (`lens_pipeline.training.supervisor.Retries`).
 
     Parameters
     ----------
     on_event : callable
-        Called with each event of history.jsonl: run_started, step, epoch, finished.
+        Called with each event of history.jsonl: run_started, step, epoch, checkpoint, restart, stopped, finished.
     cancelled : callable
         Asked five times a second; once it is true, every process is gone within 10 seconds.
 
@@ -145,6 +146,8 @@ def launch(
     ------
     TrainingCancelledError
         If it was cancelled; the last checkpoint stands.
+    TrainingInterruptedError
+        If this process got a SIGTERM (in its main thread): the ranks wrote a checkpoint and left, within 30 seconds.
     TrainingError
         Naming the rank that failed, step, cause and log file; or if another launcher is at work in the folder.
     """
@@ -161,7 +164,7 @@ def launch(
         before, _ = newest_checkpoint(folder.checkpoints, run=spec.sha256())
         was_complete = before is not None and before.progress.ended is not None
         if not was_complete:
-            _run(spec, folder, on_event, cancelled)
+            Supervisor(spec, folder, on_event, cancelled).run()
     last = _ended_checkpoint(folder, spec)
     progress = last.progress
     assert progress.best_epoch is not None
@@ -238,42 +241,6 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
         history=history,
         reader=[event["reader_why"] for event in read_events(folder.history) if event["event"] == "run_started"][-1],
     )
-
-
-def _run(spec: RunSpec, folder: RunFolder, on_event: Callable[[Event], None], cancelled: Callable[[], bool]) -> None:
-    attempt = folder.next_attempt()
-    agent_log = attempt / "torchrun.log"
-    reader, terminal = HistoryReader(folder.history), TerminalProgress()
-    process = start(
-        torchrun_command(spec.config, folder.specification, attempt),
-        torchrun_environment(spec.config, attempt),
-        agent_log,
-    )
-    last_step = "before its first step"
-    try:
-        ended = False
-        while not ended:
-            ended = process.poll() is not None
-            for event in reader.new_events():
-                if event["event"] == "step":
-                    last_step = f"after epoch {event['epoch']}, step {event['step']}"
-                terminal.show(event)
-                on_event(event)
-            if cancelled():
-                raise TrainingCancelledError(
-                    f"training was cancelled {last_step}. Its last checkpoint stands in {folder.path}: "
-                    "materialize lens_classifier again to go on from there."
-                )
-            if not ended:
-                time.sleep(_POLL_SECONDS)
-    finally:
-        end(process)
-        terminal.close()
-    if process.returncode != 0:
-        raise TrainingError(
-            explain(attempt, agent_log, last_step, process.returncode)
-            + "\nThe last checkpoint stands: materialize lens_classifier again to go on from there."
-        )
 
 
 def _refuse_ended_with_other_ranks(folder: RunFolder, spec: RunSpec) -> None:

@@ -105,20 +105,18 @@ def test_torchrun_trains_resumes_after_a_kill_and_is_collected_into_a_version(
             killed.append(_ranks_of(folder)[1])
             os.kill(killed[0], signal.SIGKILL)
 
-    with pytest.raises(TrainingError) as caught:
-        launch(run_path, kill_one_rank)
-    assert "rank 1 was killed by signal 9" in str(caught.value)
-    assert "stderr.log" in str(caught.value)
-    assert "materialize lens_classifier again" in str(caught.value)
-    assert listening == []
-    assert _gone_within(folder, 10)
-
     events: list[dict[str, Any]] = []
-    summary = launch(run_path, events.append)
+    summary = launch(run_path, lambda event: (events.append(event), kill_one_rank(event)))
+    assert listening == []
+    assert _gone_within(folder, 0)
     assert (summary.epochs, summary.was_complete, summary.ended) == (12, False, "all epochs were trained")
-    assert events[0]["event"] == "run_started"
-    assert events[0]["resumed_from"]
-    assert events[0]["reader_why"].startswith("mapped: the rows take ")
+    (restart,) = [event for event in events if event["event"] == "restart"]
+    assert restart["why"].startswith("rank 1 was killed by signal 9 after epoch 1, step ")
+    assert "stderr.log" in restart["why"]
+    first, second = [event for event in events if event["event"] == "run_started"]
+    assert first["resumed_from"] is None
+    assert second["resumed_from"]
+    assert second["reader_why"].startswith("mapped: the rows take ")
     assert events[-1]["event"] == "finished"
     assert launch(run_path).was_complete
 
@@ -215,6 +213,14 @@ def test_a_folder_that_holds_another_run_is_not_resumed_and_the_difference_is_na
     prepared(run_path, survey)
     with pytest.raises(TrainingError, match=r"seed 1 -> 5; learning_rate 0\.002 -> 0\.004"):
         prepared(run_path, survey, learning_rate=4e-3, seed=5)
+
+
+def test_a_run_that_is_watched_otherwise_is_the_same_run(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey)
+    before = RunSpec.read(folder.specification).sha256()
+    prepared(run_path, survey, hang_seconds=7, attempts=9)
+    after = RunSpec.read(folder.specification)
+    assert (after.sha256(), after.config.hang_seconds) == (before, 7)
 
 
 def test_a_run_specification_that_was_changed_by_hand_is_refused(survey: Survey, run_path: Path) -> None:
