@@ -37,9 +37,10 @@ from lens_pipeline.training.optimizer import (
     build_optimizer,
     load_optimizer_tensors,
     optimizer_tensors,
+    set_rate,
 )
 from lens_pipeline.training.rows import Rows
-from lens_pipeline.training.schedule import learning_rate
+from lens_pipeline.training.schedule import Schedule
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline.training.stopping import Stopping
 from lens_pipeline.training.validation import validate, write_logits
@@ -95,7 +96,8 @@ class Trainer:
         torch.manual_seed(seed_of(config.seed, _WEIGHTS))
         self.model: nn.Module = build_model(self.model_spec).to(self.world.device)
         self._normalises = has_batchnorm(self.model)
-        self.optimizer = build_optimizer(self.model, weight_decay=config.weight_decay)
+        self.optimizer = build_optimizer(self.model, config)
+        self.schedule = Schedule(config, self.sampler.steps_per_epoch)
         self.augmentation = DihedralAugmentation(seed_of(config.seed, _AUGMENTATION))
         source, self.choice = open_rows(
             self.store,
@@ -137,7 +139,7 @@ class Trainer:
             "model": self.model_spec.to_json(),
             "preprocessing": self.preprocessing.spec(),
             "contract": self.spec.contract.model_dump(mode="json"),
-            "class_weights": list(self.loss.weights),
+            "loss": self.loss.describe(),
         }
 
     def run(self) -> None:
@@ -183,8 +185,7 @@ class Trainer:
         """
         config, device = self.spec.config, self.world.device
         rate = self._rate(epoch, batch.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         first = epoch == 0 and batch.step == 0
         before = {name: p.detach().clone() for name, p in self.model.named_parameters()} if first else {}
 
@@ -218,14 +219,8 @@ class Trainer:
         sums.steps += 1
 
     def _rate(self, epoch: int, step: int) -> float:
-        config, steps = self.spec.config, self.sampler.steps_per_epoch
-        return learning_rate(
-            epoch * steps + step,
-            total_steps=config.epochs * steps,
-            warmup_steps=round(config.warmup_epochs * steps),
-            peak=config.learning_rate,
-            lowest=config.min_learning_rate,
-        )
+        monitored = [row[self.spec.config.monitor.value] for row in self.progress.history]
+        return self.schedule.rate(epoch, step, monitored)
 
     def _finish_epoch(self, epoch: int, sums: EpochSums, earlier: float, started: float) -> None:
         config = self.spec.config
@@ -239,6 +234,7 @@ class Trainer:
             self.world,
             outputs=self.model_spec.outputs,
             batch_size=config.validation_batch_size,
+            max_fpr=config.partial_auc_max_fpr,
             channels_last=config.channels_last,
         )
         stopping = Stopping(
@@ -248,13 +244,12 @@ class Trainer:
             self.progress.best_epoch,
             self.progress.best_value,
             self.progress.last_epoch,
-        ).after(epoch, validation.monitored(config.monitor))
+        ).after(epoch, *validation.monitored(config.monitor))
         ranks = self.world.gather(sums.as_list())
         row = {
             "epoch": epoch,
             "train_loss": sum(one[0] for one in ranks) / sum(one[1] for one in ranks),
-            "val_loss": validation.loss,
-            "val_auroc": validation.auroc,
+            **validation.figures(),
             "learning_rate": self._rate(epoch, self.sampler.steps_per_epoch - 1),
             "seconds": earlier + time.perf_counter() - started,
             "gradient_norm": sums.norm / sums.steps,

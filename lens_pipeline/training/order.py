@@ -17,6 +17,7 @@ from lens_pipeline.stamps.weighted import Repeated, WithReplacement
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import RowOrder, TrainingConfig
 from lens_pipeline.training.rows import Rows
+from lens_pipeline.training.weights import read_strata
 
 _STREAM = 3
 
@@ -61,19 +62,16 @@ def _groups(
     classes = contract.class_names
     if set(weights) <= set(classes):
         return rows.labels[rows.train], [weights.get(name, 1.0) for name in classes]
-    strata = store.read_table(None, ["stratum"])["stratum"].combine_chunks().dictionary_encode()
-    names, group = strata.dictionary.to_pylist(), strata.indices.to_numpy()
-    unknown = sorted(set(weights) - set(names) - set(classes))
+    strata = read_strata(rows, store)
+    unknown = sorted(set(weights) - set(strata.names) - set(classes))
     if unknown:
         raise TrainingError(
             f"order_weights names {first_few(unknown)}, which no row belongs to. Classes: {first_few(classes, 20)}; "
-            f"strata: {first_few(sorted(names), 40)}."
+            f"strata: {first_few(sorted(strata.names), 40)}."
         )
-    label_of = np.zeros(len(names), np.int64)
-    label_of[group] = rows.labels
-    return group[rows.train], [
+    return strata.of_row[rows.train], [
         weights.get(name, weights.get(classes[label], 1.0))
-        for name, label in zip(names, label_of.tolist(), strict=True)
+        for name, label in zip(strata.names, strata.labels, strict=True)
     ]
 
 
