@@ -83,10 +83,8 @@ class RowLoss:
             raise TrainingError(f"loss {self.name.value} takes hard labels, and was given shares of classes.")
         class_weights_K = self._weights_on(logits_BO.device)
         weights_B = targets.float() @ class_weights_K if soft else class_weights_K[targets]
-        if self.gamma is None:
-            loss_B = self._cross_entropy(logits_BO, targets)
-        else:
-            loss_B = self._focal(logits_BO, targets, self.gamma)
+        gamma = self.gamma
+        loss_B = self._cross_entropy(logits_BO, targets) if gamma is None else _focal(logits_BO, targets, gamma)
         return loss_B * weights_B if rows_weight_B is None else loss_B * weights_B * rows_weight_B
 
     def describe(self) -> dict[str, Any]:
@@ -144,16 +142,6 @@ class RowLoss:
         smooth_B = labels_B * (1 - self.smoothing) + self.smoothing / 2
         return functional.binary_cross_entropy_with_logits(logits_BO[:, 0], smooth_B, reduction="none")
 
-    def _focal(self, logits_BO: torch.Tensor, labels_B: torch.Tensor, gamma: float) -> torch.Tensor:
-        if logits_BO.shape[1] > 1:
-            log_p_B = logits_BO.log_softmax(dim=1).gather(1, labels_B[:, None])[:, 0]
-            # 1 - exp(log p) loses every digit where p is near 1.
-            missed_B = -torch.expm1(log_p_B)
-        else:
-            signed_B = torch.where(labels_B == 1, logits_BO[:, 0], -logits_BO[:, 0])
-            log_p_B, missed_B = functional.logsigmoid(signed_B), torch.sigmoid(-signed_B)
-        return -(missed_B**gamma) * log_p_B
-
 
 def build_loss(config: TrainingConfig, class_counts: Sequence[int], strata: Strata | None = None) -> RowLoss:
     """Return the loss of a run.
@@ -183,6 +171,17 @@ def build_loss(config: TrainingConfig, class_counts: Sequence[int], strata: Stra
         class_counts=tuple(class_counts),
         stratum_counts={name: counted[name] for name in weights},
     )
+
+
+def _focal(logits_BO: torch.Tensor, labels_B: torch.Tensor, gamma: float) -> torch.Tensor:
+    if logits_BO.shape[1] > 1:
+        log_p_B = logits_BO.log_softmax(dim=1).gather(1, labels_B[:, None])[:, 0]
+        # 1 - exp(log p) loses every digit where p is near 1.
+        missed_B = -torch.expm1(log_p_B)
+    else:
+        signed_B = torch.where(labels_B == 1, logits_BO[:, 0], -logits_BO[:, 0])
+        log_p_B, missed_B = functional.logsigmoid(signed_B), torch.sigmoid(-signed_B)
+    return -(missed_B**gamma) * log_p_B
 
 
 def _sha256(described: Mapping[str, Any]) -> str:

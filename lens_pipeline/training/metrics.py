@@ -122,5 +122,5 @@ def partial_area(scores: Float64, positive: Flags, max_fpr: float) -> Measured |
     errors = [found for part in (of_positives, of_negatives) if (found := mean_of(part).standard_error) is not None]
     return Measured(
         value=0.5 + scale * (area - chance) if max_fpr < 1 else whole,
-        standard_error=scale * float(np.hypot(*errors)) if len(errors) == 2 else None,
+        standard_error=scale * float(np.linalg.norm(errors)) if len(errors) == 2 else None,
     )

@@ -176,7 +176,7 @@ def test_several_ranks_and_one_rank_take_the_same_steps(
 
 
 def test_training_stops_exactly_patience_epochs_after_the_best(survey: Survey, run_path: Path) -> None:
-    folder = prepared(run_path, survey, epochs=9, patience=2, min_delta=10.0)
+    folder = prepared(run_path, survey, epochs=9, patience=2, min_delta=10.0, learning_rate=1e-5)
     assert run_ranks(folder) == [0, 0]
     progress = _last(folder).progress
     assert [row["epoch"] for row in progress.history] == [0, 1, 2]
