@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from lens_pipeline.batches.reader import Reader
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.stamps.weighted import LARGEST_WEIGHT, LEAST_WEIGHT
+from lens_pipeline.training.recipes import refuse_uncomposable
 
 # Statistics of fewer rows are noise (batch normalisation), so such a batch is refused.
 MIN_BATCHNORM_ROWS = 16
@@ -49,16 +50,40 @@ class Monitor(StrEnum):
     """The one metric on val_select that decides both when to stop and which checkpoint is the best."""
 
     val_loss = "val_loss"
+    val_balanced_loss = "val_balanced_loss"
     val_auroc = "val_auroc"
+    val_partial_auc = "val_partial_auc"
 
     @property
     def larger_is_better(self) -> bool:
         """Whether an improvement is upwards."""
-        return self is Monitor.val_auroc
+        return self in (Monitor.val_auroc, Monitor.val_partial_auc)
+
+
+class LossName(StrEnum):
+    """Cross-entropy (binary, or of k classes), or the focal loss that passes over easy rows."""
+
+    cross_entropy = "cross_entropy"
+    focal = "focal"
+
+
+class ScheduleName(StrEnum):
+    """How the learning rate goes on after the warmup: half a cosine; down again (one cycle); or down when nothing improves."""
+
+    cosine = "cosine"
+    one_cycle = "one_cycle"
+    plateau = "plateau"
 
 
 class ClassWeighting(StrEnum):
     """Weights of the classes in the training loss: all 1, or inverse to their counts in the training split."""
+
+    none = "none"
+    balanced = "balanced"
+
+
+class StratumWeighting(StrEnum):
+    """Weights of the strata of a class in the training loss: all 1, or inverse to their counts in the training split."""
 
     none = "none"
     balanced = "balanced"
@@ -133,13 +158,61 @@ class TrainingConfig(Section):
         description="weight of a class or a stratum, by name, 0.01 to 100, others have 1 (order repeated or with_replacement)",
     )
     validation_batch_size: int = Field(128, ge=1, le=65_536, description="rows of one validation batch of a rank")
+    schedule: ScheduleName = Field(
+        ScheduleName.cosine,
+        description="learning rate after the warmup: cosine, one_cycle, or plateau (lowered when the monitor stands still)",
+    )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="peak learning rate of AdamW")
-    min_learning_rate: float = Field(1e-6, ge=0, le=1, description="learning rate at the last step")
-    warmup_epochs: float = Field(1.0, ge=0, le=1000, description="epochs of linear warmup, by step")
+    min_learning_rate: float = Field(
+        1e-6, ge=0, le=1, description="learning rate at the last step; plateau: the lowest"
+    )
+    warmup_epochs: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="epochs until the peak, by step: linear, in one_cycle half a cosine from 1/25 of it",
+    )
+    plateau_factor: float | None = Field(
+        None, ge=0.01, le=0.99, description="what plateau multiplies the learning rate by; null with another schedule"
+    )
+    plateau_patience: int | None = Field(
+        None, ge=0, le=10_000, description="epochs without improvement that plateau bears; null with another schedule"
+    )
+    layer_decay: float = Field(
+        1.0,
+        ge=0.3,
+        le=1,
+        description="learning rate of a layer over that of the next one towards the head; 1: all alike",
+    )
+    frozen_epochs: int = Field(0, ge=0, le=10_000, description="first epochs in which only the head is trained")
+    thaw_every_epochs: int = Field(
+        0, ge=0, le=10_000, description="then epochs from one stage's thawing to the next, head to stem; 0: all at once"
+    )
     weight_decay: float = Field(0.05, ge=0, le=10, description="AdamW weight decay of matrices and kernels")
     clip_norm: float | None = Field(5.0, gt=0, description="largest gradient norm; null: no clipping")
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of a label that is spread over all classes")
+    loss: LossName = Field(LossName.cross_entropy, description="training loss of a row: cross_entropy or focal")
+    focal_gamma: float | None = Field(
+        None, ge=0, le=10, description="focal loss: how strongly easy rows are passed over, 2 in the paper; else null"
+    )
+    focal_alpha: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="focal loss of two classes: weight of lenses, the others have 1 - alpha; null: none",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="share of a label that is spread over all classes (cross_entropy)"
+    )
     class_weighting: ClassWeighting = Field(ClassWeighting.none, description="weights of the classes in the loss")
+    stratum_weighting: StratumWeighting = Field(
+        StratumWeighting.none, description="weights of the strata within their class in the loss"
+    )
+    mixup_alpha: float = Field(
+        0.0, ge=0, le=10, description="mixup: parameter of the Beta law of the share (cross_entropy); 0: off"
+    )
+    cutmix_alpha: float = Field(
+        0.0, ge=0, le=10, description="cutmix: likewise, by area; with mixup on too, each has half of the steps; 0: off"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
     ema_decay: float = Field(
         0.0,
@@ -149,7 +222,15 @@ class TrainingConfig(Section):
     )
     monitor: Monitor = Field(Monitor.val_loss, description="decides stopping and the best checkpoint")
     patience: int = Field(5, ge=1, le=10_000, description="epochs without improvement after which training stops")
-    min_delta: float = Field(0.0, ge=0, le=10, description="smallest change of the monitor that is an improvement")
+    min_delta: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="smallest improvement of the monitor that counts, in its standard errors on val_select",
+    )
+    partial_auc_max_fpr: float = Field(
+        0.01, gt=0, le=1, description="largest false-positive rate that val_partial_auc takes in"
+    )
     checkpoint_every_steps: int = Field(200, ge=1, description="steps between checkpoints within an epoch")
     checkpoints_kept: int = Field(2, ge=1, le=1000, description="newest checkpoints that are kept, beside the best")
     report_every_steps: int = Field(10, ge=1, description="steps between progress events")
@@ -192,6 +273,7 @@ class TrainingConfig(Section):
             )
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is more than epochs {self.epochs}")
+        refuse_uncomposable(self)
         return self
 
     def _refuse_other_micro_batches(self, rows: int) -> None:

@@ -6,6 +6,8 @@ from pydantic import ValidationError
 
 from lens_pipeline.training.config import TrainingConfig
 
+FOCAL: dict[str, object] = {"loss": "focal", "focal_gamma": 2}
+
 
 @pytest.mark.parametrize(
     ("settings", "said"),
@@ -29,6 +31,22 @@ from lens_pipeline.training.config import TrainingConfig
         ({"order": "with_replacement", "order_weights": {"lens/SIE": 1}}, "are all 1, which has no effect"),
         ({"reader": "device"}, "there is no GPU to hold the rows; set reader: auto"),
         ({"order": "paired", "batch_size": 66}, "multiple of 2 x world_size 2"),
+        ({**FOCAL, "label_smoothing": 0.1}, "loss focal takes hard labels, and label_smoothing 0.1 softens them"),
+        ({**FOCAL, "mixup_alpha": 0.2}, "loss focal takes hard labels, and mixup_alpha 0.2 softens them"),
+        ({**FOCAL, "cutmix_alpha": 1}, "loss focal takes hard labels, and cutmix_alpha 1.0 softens them"),
+        ({"loss": "focal"}, "needs focal_gamma"),
+        ({"focal_gamma": 2}, "focal_gamma 2.0 with loss cross_entropy, which doesn't read it"),
+        ({**FOCAL, "focal_alpha": 0.75, "class_weighting": "balanced"}, "weigh the same rows more than once"),
+        ({"order": "repeated", "order_weights": {"lens": 2}, "class_weighting": "balanced"}, "more than once"),
+        ({"order": "repeated", "order_weights": {"lens": 2}, "stratum_weighting": "balanced"}, "same rows twice"),
+        ({"stratum_weighting": "balanced", "mixup_alpha": 0.2}, "a mixed row belongs to two strata"),
+        ({"schedule": "plateau", "plateau_factor": 0.5}, "needs plateau_patience"),
+        ({"schedule": "plateau", "plateau_factor": 0.5, "plateau_patience": 4}, "at most patience - 2"),
+        ({"plateau_factor": 0.5}, "with schedule cosine, which doesn't read it"),
+        ({"schedule": "one_cycle", "warmup_epochs": 0}, "leave nothing for one of the two"),
+        ({"frozen_epochs": 6, "epochs": 6}, "nothing but the head would ever be trained"),
+        ({"thaw_every_epochs": 1}, "frozen_epochs is 0"),
+        ({"layer_decay": 0.2}, "greater than or equal to 0.3"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_with_what_is_allowed(settings: dict[str, object], said: str) -> None:
