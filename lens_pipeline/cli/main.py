@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     compacted = commands.add_parser("compact", help="publish a stamp_store anew, in full segments without holes")
     compacted.add_argument("--dataset", required=True, help="name of the dataset")
     compacted.set_defaults(run=lambda parsed: compact.run(parsed.dataset, Home.from_environment()))
-    documented = commands.add_parser("documents", help="write docs/tables.md and docs/settings.md from the code")
+    documented = commands.add_parser("documents", help="write docs/tables.md, settings.md and models.md from the code")
     documented.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
     documented.set_defaults(run=lambda parsed: documents.run(parsed.folder))
     return parser

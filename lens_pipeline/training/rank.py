@@ -77,7 +77,7 @@ def trainer_for(spec: RunSpec, folder: RunFolder, world: World, place: Callable[
         rows=rows,
         sampler=sampler_for(config, contract, rows, store_publication),
         preprocessing=fit_preprocessing(store, rows.train, name=config.preprocessing.value, softening=config.softening),
-        model_spec=spec_for(config.model, contract, config.dropout),
+        model_spec=spec_for(config, contract),
         loss=RowLoss(class_weights(spec.class_counts, config.class_weighting), config.label_smoothing),
         place=place,
     )

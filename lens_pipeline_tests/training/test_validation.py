@@ -9,7 +9,7 @@ import torch
 from lens_pipeline.batches.preprocessing import fit_preprocessing
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.stamps.store import StampStore
-from lens_pipeline.training.config import Architecture, Monitor
+from lens_pipeline.training.config import Monitor, TrainingConfig
 from lens_pipeline.training.loop import Trainer
 from lens_pipeline.training.models import build_model, spec_for
 from lens_pipeline.training.spec import RunSpec
@@ -37,7 +37,7 @@ def _validate(survey: Survey, world: World) -> Validation:
     store = StampStore.open(survey[0])
     rows = np.arange(0, 100, 2)
     return validate(
-        build_model(spec_for(Architecture.test_resnet, store.contract, 0.0)),
+        build_model(spec_for(TrainingConfig.model_validate({}), store.contract)),
         store,
         rows,
         np.arange(50) % 2,
