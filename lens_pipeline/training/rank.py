@@ -87,7 +87,7 @@ def trainer_for(
         rows=rows,
         sampler=sampler_for(config, contract, rows, store_publication),
         preprocessing=fit_preprocessing(store, rows.train, name=config.preprocessing.value, softening=config.softening),
-        model_spec=spec_for(config.model, contract, config.dropout),
+        model_spec=spec_for(config, contract),
         loss=build_loss(config, spec.class_counts),
         place=place,
         attempt=attempt,
