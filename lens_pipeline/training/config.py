@@ -17,18 +17,29 @@ SUPERVISION = frozenset({"attempts", "hang_seconds"})
 
 
 class Architecture(StrEnum):
-    """The timm models whose stem is fitted to small stamps here, and tested."""
+    """The timm models whose stem is fitted to small stamps here, and tested; docs/models.md compares them."""
 
     test_resnet = "test_resnet"
     resnet10t = "resnet10t"
     resnet18 = "resnet18"
     regnetx_002 = "regnetx_002"
+    efficientnet_b0 = "efficientnet_b0"
     test_convnext = "test_convnext"
+    convnext_tiny = "convnext_tiny"
+    vit_tiny = "vit_tiny"
 
     @property
     def has_batchnorm(self) -> bool:
-        """Whether it normalises over the batch."""
-        return self is not Architecture.test_convnext
+        """Whether its own layers normalise over the batch."""
+        return self not in (Architecture.test_convnext, Architecture.convnext_tiny, Architecture.vit_tiny)
+
+
+class Normalization(StrEnum):
+    """What a layer that normalises over the batch is: as it is, over groups of a row's own channels, or over all ranks."""
+
+    batch = "batch"
+    group = "group"
+    sync = "sync"
 
 
 class Device(StrEnum):
@@ -113,7 +124,23 @@ class Stretch(StrEnum):
 class TrainingConfig(Section):
     """How the classifier is trained."""
 
-    model: Architecture = Field(Architecture.test_resnet, description="timm architecture, trained from scratch")
+    model: Architecture = Field(Architecture.test_resnet, description="timm architecture (docs/models.md)")
+    normalization: Normalization = Field(
+        Normalization.batch,
+        description="of layers that normalise over the batch: batch (16 rows a rank at least), sync (over all ranks of a "
+        "step, cuda only) or group (each row by itself)",
+    )
+    pretrained: str | None = Field(
+        None, description="safetensors file of the architecture's weights to start from; null: fresh weights"
+    )
+    pretrained_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of that file; another file is refused"
+    )
+    metadata: list[str] = Field(
+        [],
+        description="columns that the head sees beside the pixels (seeing, depth); none may be named before a published "
+        "metadata-only probe is blind",
+    )
     preprocessing: Stretch = Field(Stretch.asinh_v1, description="named function from pixels to what the model sees")
     softening: float = Field(
         1.0, gt=0, le=1000, description="noise sigmas at which the stretch turns from linear to logarithmic"
@@ -214,6 +241,9 @@ class TrainingConfig(Section):
         0.0, ge=0, le=10, description="cutmix: likewise, by area; with mixup on too, each has half of the steps; 0: off"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
+    drop_path: float = Field(
+        0.0, ge=0, lt=1, description="share of rows that skip the last residual block; less in the blocks before it"
+    )
     ema_decay: float = Field(
         0.0,
         ge=0,
@@ -254,14 +284,8 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"batch_size {self.batch_size} is over all ranks and must be a multiple of world_size {self.world_size}"
             )
-        rows = self.batch_size // self.world_size
-        if self.model.has_batchnorm and rows < MIN_BATCHNORM_ROWS:
-            raise ValueError(
-                f"{self.model.value} normalises over the batch, and {rows} rows a rank (batch_size {self.batch_size} / "
-                f"world_size {self.world_size}) are too few for that: at least {MIN_BATCHNORM_ROWS} are needed, so "
-                f"batch_size >= {MIN_BATCHNORM_ROWS * self.world_size}"
-            )
-        self._refuse_other_micro_batches(rows)
+        self._refuse_other_normalization()
+        self._refuse_other_model()
         if self.precision is Precision.float16 and self.device is Device.cpu:
             raise ValueError("precision float16 is for GPUs; on device cpu take float32")
         if self.reader is Reader.device and self.device is Device.cpu:
@@ -276,14 +300,39 @@ class TrainingConfig(Section):
         refuse_uncomposable(self)
         return self
 
-    def _refuse_other_micro_batches(self, rows: int) -> None:
-        if not self.micro_batch_size:
-            return
-        least = rows // -(-rows // self.micro_batch_size)
-        if self.model.has_batchnorm and least < MIN_BATCHNORM_ROWS:
+    def _refuse_other_normalization(self) -> None:
+        if self.normalization is not Normalization.batch and not self.model.has_batchnorm:
             raise ValueError(
-                f"{self.model.value} normalises over the batch, and micro_batch_size {self.micro_batch_size} leaves {least} of "
-                f"{rows} rows a rank in a micro-batch: at least {MIN_BATCHNORM_ROWS} are needed"
+                f"normalization {self.normalization.value} acts on layers that normalise over the batch, and "
+                f"{self.model.value} has none: leave it out"
+            )
+        if self.normalization is Normalization.sync and self.device is Device.cpu:
+            raise ValueError("normalization sync works on cuda only, and device is cpu: set normalization: group")
+        per_rank = self.batch_size // self.world_size
+        micro = self.micro_batch_size or per_rank
+        # As the step cuts them: as many micro-batches as are needed, of almost equal size.
+        rows = per_rank // -(-per_rank // micro)
+        if self.normalization is Normalization.sync:
+            rows *= self.world_size
+        if not self.model.has_batchnorm or self.normalization is Normalization.group or rows >= MIN_BATCHNORM_ROWS:
+            return
+        within = "over all ranks" if self.normalization is Normalization.sync else "of a rank"
+        raise ValueError(
+            f"{self.model.value} normalises over the batch, and {rows} rows at once {within} (batch_size {self.batch_size}, "
+            f"world_size {self.world_size}, micro_batch_size {self.micro_batch_size}) are too few for that: at least "
+            f"{MIN_BATCHNORM_ROWS} are needed. Raise batch_size or micro_batch_size, or set normalization: group"
+        )
+
+    def _refuse_other_model(self) -> None:
+        if (self.pretrained is None) != (self.pretrained_sha256 is None):
+            raise ValueError(
+                "pretrained and pretrained_sha256 are given together or not at all: sha256sum FILE says it"
+            )
+        if self.metadata:
+            raise ValueError(
+                f"metadata {self.metadata} can't be used: seeing or depth may give the label away, so they are allowed only "
+                "when a published probe that sees nothing else is blind (AUROC 0.49 to 0.51), and there is no such probe "
+                "yet. Leave metadata out"
             )
 
     def _refuse_other_order(self) -> None:

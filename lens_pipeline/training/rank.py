@@ -90,7 +90,7 @@ def trainer_for(
         rows=rows,
         sampler=sampler_for(config, contract, rows, store_publication),
         preprocessing=fit_preprocessing(store, rows.train, name=config.preprocessing.value, softening=config.softening),
-        model_spec=spec_for(config.model, contract, config.dropout),
+        model_spec=spec_for(config, contract),
         loss=loss,
         row_weights=None if strata is None else strata.by_row(loss.stratum_weights),
         place=place,

@@ -28,6 +28,7 @@ from lens_pipeline.training.spec import RunSpec
 from lens_pipeline.training.stopping import refuse_unresolvable_monitor
 from lens_pipeline.training.supervisor import Supervisor
 from lens_pipeline.training.weights import refuse_unusable_weights
+from lens_pipeline.training.weights_file import refuse_other_weights
 
 Event = dict[str, Any]
 
@@ -91,7 +92,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     Raises
     ------
     ConfigError
-        If the device isn't there.
+        If the device isn't there, or the file of pretrained weights isn't the one that was meant.
     TrainingError
         If a class is missing in train or val_select, there are too few rows, order, weights or monitor can't be made of
         them, or the folder holds another run.
@@ -103,6 +104,8 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
         raise ConfigError(problem)
     # A section that another layer mixed its own base into is reduced to what is written down and used.
     config = TrainingConfig.model_validate(config.model_dump(mode="json"))
+    if config.pretrained is not None and config.pretrained_sha256 is not None:
+        refuse_other_weights(Path(config.pretrained), config.pretrained_sha256)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     # Before the store is re-read: that takes as long as its disk takes.
     refuse_unknown_weights(config, contract, store)

@@ -20,6 +20,19 @@ FOCAL: dict[str, object] = {"loss": "focal", "focal_gamma": 2}
         ({"learning_rat": 1e-3}, "Extra inputs are not permitted"),
         ({"label_smoothing": 0.5}, "less than 0.5"),
         ({"model": "resnet19"}, "'test_resnet', 'resnet10t', 'resnet18'"),
+        ({"batch_size": 16}, "or normalization: group"),
+        ({"normalization": "group", "model": "convnext_tiny"}, "convnext_tiny has none: leave it out"),
+        ({"normalization": "sync", "model": "vit_tiny", "device": "cuda"}, "vit_tiny has none: leave it out"),
+        ({"normalization": "sync"}, "cuda only, and device is cpu: set normalization: group"),
+        (
+            {"normalization": "sync", "device": "cuda", "batch_size": 8},
+            r"8 rows over all ranks \(batch_size 8\) are too few .* batch_size >= 16",
+        ),
+        ({"pretrained": "weights.safetensors"}, "given together or not at all"),
+        ({"pretrained_sha256": "0" * 64}, "given together or not at all"),
+        ({"pretrained": "weights.safetensors", "pretrained_sha256": "0" * 63}, "should match pattern"),
+        ({"metadata": ["psfsize_r"]}, r"\['psfsize_r'\] can't be used.* there is no such probe yet"),
+        ({"drop_path": 1}, "less than 1"),
         ({"device": "auto"}, "'cpu' or 'cuda'"),
         ({"clip_norm": 0}, "greater than 0"),
         ({"order": "random"}, "'shuffled', 'repeated', 'with_replacement' or 'paired'"),
@@ -56,6 +69,13 @@ def test_settings_that_cannot_work_are_refused_with_what_is_allowed(settings: di
 
 def test_a_small_batch_is_allowed_where_nothing_normalises_over_it() -> None:
     assert TrainingConfig.model_validate({"model": "test_convnext", "batch_size": 4}).batch_size == 4
+
+
+@pytest.mark.parametrize(
+    "settings", [{"normalization": "group"}, {"normalization": "sync", "device": "cuda", "world_size": 4}]
+)
+def test_a_small_batch_a_rank_is_allowed_where_normalisation_does_not_need_more(settings: dict[str, object]) -> None:
+    assert TrainingConfig.model_validate({**settings, "batch_size": 16}).batch_size == 16
 
 
 def test_no_clipping_must_be_said_explicitly() -> None:

@@ -12,7 +12,7 @@ from lens_pipeline.batches.preprocessing import fit_preprocessing
 from lens_pipeline.batches.reader import Reader
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.stamps.store import StampStore
-from lens_pipeline.training.config import Architecture, Monitor
+from lens_pipeline.training.config import Monitor, TrainingConfig
 from lens_pipeline.training.loop import Trainer
 from lens_pipeline.training.metrics import Measured
 from lens_pipeline.training.models import build_model, spec_for
@@ -42,7 +42,7 @@ def _validate(survey: Survey, world: World) -> Validation:
     rows = np.arange(0, 100, 2)
     source, _ = open_rows(store, Reader.auto, rows=[rows], ranks=1, device=world.device)
     return validate(
-        build_model(spec_for(Architecture.test_resnet, store.contract, 0.0)),
+        build_model(spec_for(TrainingConfig.model_validate({}), store.contract)),
         Loader(source, threads=1, pin=False),
         rows,
         np.arange(50) % 2,
