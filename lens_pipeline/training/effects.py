@@ -7,15 +7,13 @@ NO_NUMERIC_EFFECT = {
     "reader": "where the same bytes are read from",
     "channels_last": "how pixels lie in memory; moves last bits",
     "device": "where it is computed; a GPU's last bits differ from a CPU's",
-    "precision": "how coarsely a GPU multiplies; losses, weights and metrics are float32 in each",
     "compile": "how kernels are made; moves last bits",
     "deterministic": "whether a GPU may take kernels whose last bits vary",
-    "micro_batch_size": "how many rows of a step are in memory at once; moves last bits, and with batch normalisation the "
-    "rows whose statistics are taken together",
     "checkpoints_kept": "how many checkpoints stay on disk",
     "validation_batch_size": "how many rows are judged at once; the model is in evaluation mode, so rows don't mix",
     "checkpoint_every_steps": "how much work a kill can cost; a resumed run has the same bits",
     "report_every_steps": "how often progress is told",
+    "metadata": "none may be named before a metadata-only probe is published and blind",
     "attempts": "how often a run is started again; it goes on with the same bits",
     "hang_seconds": "when a rank counts as stuck",
 }

@@ -72,7 +72,7 @@ def test_the_history_tells_how_many_parameters_each_epoch_trains(thawed: RunFold
     assert counts[0] == head["fc.weight"].size + head["fc.bias"].size
 
 
-@pytest.mark.parametrize(("epoch", "step"), [(0, 3), (1, 0), (1, 2), (3, 0)])
+@pytest.mark.parametrize(("epoch", "step"), [(1, 0), (1, 2), (3, 0)])
 def test_a_run_killed_while_it_thaws_ends_with_the_same_bits(
     thawed: RunFolder, survey: Survey, run_path: Path, epoch: int, step: int
 ) -> None:
@@ -133,7 +133,7 @@ def test_the_loss_that_is_told_and_published_is_the_one_that_is_used(uneven_surv
     # With a rate of nothing the first model is also the last: its loss on the training rows, by the loss that was told.
     used = RowLoss.from_description(told)
     weights = torch.from_numpy(strata.by_row(used.stratum_weights)[rows.train])
-    labels = torch.from_numpy(rows.labels[rows.train])
+    labels = torch.from_numpy(rows.labels[rows.train].astype(np.int64))
     wanted = used(torch.zeros(len(labels), 1), labels, weights).mean()
     assert _history(folder)[0]["train_loss"] == pytest.approx(float(wanted), rel=0.05)
 

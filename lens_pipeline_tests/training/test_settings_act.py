@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,10 @@ IN_THE_FIRST_STEPS: dict[str, tuple[Change, Change]] = {
     "mixup_alpha": ({}, MIXED),
     "cutmix_alpha": (MIXED, {"cutmix_alpha": 1.0}),
     "dropout": ({}, {"dropout": 0.5}),
+    "precision": ({}, {"precision": "bf16"}),
+    "micro_batch_size": ({}, {"micro_batch_size": 16}),
+    "drop_path": ({}, {"drop_path": 0.5}),
+    "normalization": ({}, {"normalization": "group"}),
     "ema_decay": ({}, {"ema_decay": 0.5}),
 }
 
@@ -72,11 +77,16 @@ BETWEEN_EPOCHS: dict[str, tuple[Change, Change]] = {
     "thaw_every_epochs": ({"frozen_epochs": 1}, {"thaw_every_epochs": 2}),
 }
 
+# Setting -> the file beside this one whose tests show that it acts: it needs more than another value.
+TESTED_ELSEWHERE = {"pretrained": "test_pretrained.py", "pretrained_sha256": "test_pretrained.py"}
+
 
 def test_every_setting_is_tested_to_act_or_listed_with_the_reason_why_it_moves_no_number() -> None:
-    sorted_out = [*IN_THE_FIRST_STEPS, *BETWEEN_EPOCHS, *NO_NUMERIC_EFFECT]
+    sorted_out = [*IN_THE_FIRST_STEPS, *BETWEEN_EPOCHS, *TESTED_ELSEWHERE, *NO_NUMERIC_EFFECT]
     assert sorted(sorted_out) == sorted(TrainingConfig.model_fields)
     assert all(NO_NUMERIC_EFFECT.values())
+    for setting, name in TESTED_ELSEWHERE.items():
+        assert setting in Path(__file__).with_name(name).read_text()
 
 
 @dataclass(frozen=True)
