@@ -141,8 +141,9 @@ def view(watched: Watched) -> RenderableType:
     parts: list[RenderableType] = [head]
     if standing is not None:
         head.add_row("done", _done(history))
-        parts.append(ProgressBar(total=max(standing.total, 1), completed=standing.done, width=60))
+        head.add_row("", ProgressBar(total=max(standing.total, 1), completed=standing.done, width=50))
     if history.epochs:
+        head.add_row("loss", "val_select " + _spark([epoch["val_loss"] for epoch in history.epochs]))
         parts.append(_epochs(history))
     parts += [Text(f"{check.name} is red: {check.what}", style="yellow") for check in watched.red()]
     return Group(*parts)
@@ -194,8 +195,7 @@ def _done(history: History) -> str:
 
 
 def _epochs(history: History) -> Table:
-    losses = [epoch["val_loss"] for epoch in history.epochs]
-    table = Table(title=f"loss on val_select {_spark(losses)}", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("epoch", "train", "val_select", "AUROC", "rate", "clipped", "waited", "stamps/s", "time", ""):
         table.add_column(name, justify="right", no_wrap=True)
     for epoch in history.epochs[-_EPOCHS_SHOWN:]:

@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 RECORD = "mlflow.json"
 _TOLD = "mlflow.told"
-TRAINING_TAG, _BYTES_TAG, _ARTIFACT_TAG = "lens_pipeline.training", "lens_pipeline.history_bytes", "lens_pipeline.file."
+TRAINING_TAG, _BYTES_TAG, _FILES_TAG = "lens_pipeline.training", "lens_pipeline.history_bytes", "lens_pipeline.files"
+# Without it MLflow takes an experiment for one with language models, and shows other pages.
+_KIND = ("mlflow.experimentKind", "custom_model_development")
 # MLflow takes 1000 of them at once, and 100 tags or parameters.
 _METRICS_AT_ONCE, _NAMES_AT_ONCE = 900, 100
 _PLACES = ("epoch", "step", "epochs", "steps_per_epoch", "time")
-_PREFIX = {"epoch": "", "run_started": "", "step": "step_"}
+# MLflow draws what shares a word before a slash in one group; an epoch's figures go without.
+_PREFIX = {"epoch": "", "run_started": "run/"}
 
 
 @dataclass
@@ -155,7 +158,8 @@ class MlflowRun:
         if experiment is None:
             # Another process may have made it meanwhile.
             with contextlib.suppress(MlflowException):
-                client.create_experiment(record.experiment, artifact_location=record.artifact_location)
+                tags = dict([_KIND])
+                client.create_experiment(record.experiment, artifact_location=record.artifact_location, tags=tags)
             experiment = client.get_experiment_by_name(record.experiment)
         if experiment is None:
             raise MlflowException(f"the experiment {record.experiment!r} can't be made in {record.uri}")
@@ -220,7 +224,7 @@ class MlflowRun:
 
         standing, kind = self._history.standing, event["event"]
         numbers = {
-            _PREFIX.get(kind, f"{kind}_") + name: float(value)
+            _PREFIX.get(kind, f"{kind}/") + name: float(value)
             for name, value in event.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in _PLACES
         }
@@ -240,14 +244,12 @@ class MlflowRun:
         return int(event.get("epoch") or 0) * per_epoch + int(event.get("step") or 0)
 
     def _tell_artifacts(self, client: "MlflowClient", record: Record) -> None:
-        tags = client.get_run(self.run_id).data.tags
+        there = json.loads(client.get_run(self.run_id).data.tags.get(_FILES_TAG, "{}"))
         for path in map(Path, record.artifacts):
-            if not path.exists():
-                continue
-            name, digest = _ARTIFACT_TAG + path.name, sha256_of(path)
-            if tags.get(name) != digest:
+            if path.exists() and there.get(path.name) != (digest := sha256_of(path)[:16]):
                 client.log_artifact(self.run_id, str(path))
-                client.set_tag(self.run_id, name, digest)
+                there[path.name] = digest
+                client.set_tag(self.run_id, _FILES_TAG, json.dumps(there))
 
 
 def untold(work_folders: Iterator[Path]) -> list[Path]:

@@ -54,7 +54,8 @@ class TrainingPage:
 
     def note(self, checks: Sequence[Check]) -> str:
         """Markdown for a page without checks of its own: what is red first."""
-        lines = ["### Checks", ""]
+        n_red = sum(not check.passed for check in checks)
+        lines = [f"### Checks: {f'{n_red} of {len(checks)} red' if n_red else f'all {len(checks)} green'}", ""]
         for check in sorted(checks, key=lambda check: (check.passed, not check.blocking)):
             kind = "green" if check.passed else "**RED, blocking**" if check.blocking else "**red**, advisory"
             lines.append(f"- {kind} {check.message()}")

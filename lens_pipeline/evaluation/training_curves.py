@@ -62,7 +62,7 @@ def _lines(
         shown = True
     axes.set_ylabel(label)
     if not shown:
-        axes.text(0.5, 0.5, "not recorded", ha="center", va="center", fontsize=8, transform=axes.transAxes)
+        axes.text(0.5, 0.5, f"{label}:\nnot recorded", ha="center", va="center", fontsize=8, transform=axes.transAxes)
         axes.set_axis_off()
         return False
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

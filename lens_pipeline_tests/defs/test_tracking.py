@@ -155,7 +155,7 @@ def test_a_training_is_tracked_with_settings_curves_checks_model_and_report(
     assert run.data.metrics["test_auroc_low"] == 0.8
     assert "test_tpr_at_fpr_1e-03" not in run.data.metrics
     assert points(tracking, run, "val_auroc") == [(0, 0.9)]
-    assert points(tracking, run, "step_loss") == [(5, 0.5), (10, 0.4), (15, 0.5)]
+    assert points(tracking, run, "step/loss") == [(5, 0.5), (10, 0.4), (15, 0.5)]
     assert points(tracking, run, "progress") == [(5, 0.125), (10, 0.25), (15, 0.375), (20, 0.5)]
     assert {f.path for f in client.list_artifacts(run.info.run_id)} == {
         "model.json", "model.safetensors", "report.html", "training_curves.png",
@@ -194,8 +194,8 @@ def test_what_a_server_missed_is_told_by_the_next_training_with_not_a_point_lost
     assert trained(up, instance, work_folder("another"), [run_started(), epoch(0), finished()]).success
     both = {run.data.tags["dagster.run_id"]: run for run in runs(up)}
     assert len(both) == 2
-    missed = next(run for run in both.values() if len(points(up, run, "step_loss")))
-    assert points(up, missed, "step_loss") == [(5, 0.5), (10, 0.4), (15, 0.5)]
+    missed = next(run for run in both.values() if len(points(up, run, "step/loss")))
+    assert points(up, missed, "step/loss") == [(5, 0.5), (10, 0.4), (15, 0.5)]
     assert points(up, missed, "val_loss") == [(0, 0.5), (1, 0.45)]
     assert missed.info.status == "FINISHED"
 
@@ -224,7 +224,7 @@ def test_a_server_that_comes_back_during_a_training_is_told_what_it_missed(
     assert "is told later" in said[0]
     assert "answers again" in said[1]
     (run,) = runs(Tracking())
-    assert points(Tracking(), run, "step_loss") == [(5, 0.5), (10, 0.4), (15, 0.5)]
+    assert points(Tracking(), run, "step/loss") == [(5, 0.5), (10, 0.4), (15, 0.5)]
 
 
 def test_a_server_that_hangs_holds_nobody_longer_than_its_patience(
@@ -264,7 +264,7 @@ def test_telling_twice_changes_nothing(instance: dg.DagsterInstance, folder: Pat
     MlflowClient(tracking.tracking_uri).set_tag(run.info.run_id, "lens_pipeline.history_bytes", "0")
     MlflowRun(folder).sync()
     (run,) = runs(tracking)
-    assert points(tracking, run, "step_loss") == [(5, 0.5), (10, 0.4), (15, 0.5)]
+    assert points(tracking, run, "step/loss") == [(5, 0.5), (10, 0.4), (15, 0.5)]
 
 
 def test_more_events_than_mlflow_takes_at_once_all_arrive(instance: dg.DagsterInstance, folder: Path) -> None:
@@ -272,7 +272,7 @@ def test_more_events_than_mlflow_takes_at_once_all_arrive(instance: dg.DagsterIn
     many = [step(0, 1 + number, steps_per_epoch=500, time=1000.0 + number) for number in range(400)]
     trained(tracking, instance, folder, [run_started(steps_per_epoch=500), *many, epoch(0), finished()])
     (run,) = runs(tracking)
-    assert [place for place, _ in points(tracking, run, "step_loss")] == list(range(1, 401))
+    assert [place for place, _ in points(tracking, run, "step/loss")] == list(range(1, 401))
 
 
 def test_a_failed_training_is_a_failed_run(instance: dg.DagsterInstance, folder: Path) -> None:
