@@ -198,7 +198,7 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
     assert progress.best_epoch is not None
     best = read_checkpoint(folder.checkpoints, progress.best_checkpoint, run=spec.sha256())
     store, splits = spec.open_inputs()
-    shutil.copyfile(best.model_file, staging.folder / "model.safetensors")
+    shutil.copyfile(best.published_file, staging.folder / "model.safetensors")
     staging.write_json(
         "model.json",
         {

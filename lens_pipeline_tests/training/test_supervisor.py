@@ -65,11 +65,12 @@ def test_a_stopped_rank_is_told_from_one_that_hangs(folder: RunFolder) -> None:
     ("parts", "said", "why_not"),
     [
         (["refuse"], "rank 0 failed in epoch 1, step 4: TrainingError: the loss on rank 0 is nan", "not tried again: the"),
+        (["refuse_beside_one_that_leaves"], "TrainingError: the loss on rank 0 is nan", "not tried again: the"),
         (["crash"] * 2, "RuntimeError: the driver said no", "not tried a third time: this happened twice"),
         (["crash", "crash_elsewhere", "kill"], "signal 9", "3 starts in a row ended without a new checkpoint"),
         (["gain"] * 3 + ["kill"] * 2, "signal 9", "3 starts in a row ended without a new checkpoint"),
     ],
-    ids=["ours", "twice", "in vain", "gains count"],
+    ids=["ours", "ours beside", "twice", "in vain", "gains count"],
 )  # fmt: skip
 def test_attempts_are_bounded_and_the_last_failure_is_told(
     folder: RunFolder, parts: list[str], said: str, why_not: str
