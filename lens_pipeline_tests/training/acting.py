@@ -120,11 +120,13 @@ class Actor:
 
     def checkpoint(self, progress: Progress) -> None:
         """Write a checkpoint."""
-        self.folder.refuse_superseded()
         name = checkpoint_name(100 * progress.epoch + progress.step)
         run = self.spec.sha256()
         parts = {"model": b"m", "optimizer": b"o"}
-        write_checkpoint(self.folder.checkpoints, name, run=run, about={}, progress=progress, parts=parts, kept=2)
+        allowed = self.folder.refuse_superseded
+        write_checkpoint(
+            self.folder.checkpoints, name, run=run, about={}, progress=progress, parts=parts, kept=2, allowed=allowed
+        )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,13 @@ from lens_pipeline_tests.training.making import prepared
 def folder(survey: Survey, run_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     monkeypatch.setattr(supervisor, "torchrun_command", acting.command)
     monkeypatch.setattr(supervisor.Retries, "pause", 0.0)
-    return prepared(run_path, survey, hang_seconds=1.0, attempts=3)
+    return prepared(run_path, survey, attempts=3)
+
+
+@pytest.fixture
+def impatient(survey: Survey, folder: RunFolder) -> RunFolder:
+    """Soon takes a rank for one that hangs; on a busy machine also one that starts, which is then started again."""
+    return prepared(folder.path, survey, hang_seconds=2.0, attempts=20)
 
 
 def _restarts(folder: RunFolder) -> list[str]:
@@ -45,18 +51,20 @@ def test_a_rank_that_was_killed_and_one_that_left_unasked_are_followed_by_fresh_
     assert folder.claimed() is None
 
 
-def test_a_hang_is_ended_with_a_stack_dump_in_the_log_and_followed_by_a_fresh_attempt(folder: RunFolder) -> None:
-    acting.plan(folder, "hang", "end")
-    launch(folder.path)
-    (why,) = _restarts(folder)
-    assert "got no further for 1 s (hang_seconds) before its first step: not stopped" in why
-    assert "wait_for_what_never_comes" in (folder.attempt(1) / "torchrun.log").read_text()
+def test_a_hang_is_ended_with_a_stack_dump_in_the_log_and_followed_by_a_fresh_attempt(
+    impatient: RunFolder,
+) -> None:
+    acting.plan(impatient, "hang", *["end"] * 20)
+    launch(impatient.path)
+    why = _restarts(impatient)[0]
+    assert "got no further for 2 s (hang_seconds) before its first step: not stopped" in why
+    assert "wait_for_what_never_comes" in (impatient.attempt(1) / "torchrun.log").read_text()
 
 
-def test_a_stopped_rank_is_told_from_one_that_hangs(folder: RunFolder) -> None:
-    acting.plan(folder, "halt", "end")
-    launch(folder.path)
-    (why,) = _restarts(folder)
+def test_a_stopped_rank_is_told_from_one_that_hangs(impatient: RunFolder) -> None:
+    acting.plan(impatient, "halt", *["end"] * 20)
+    launch(impatient.path)
+    why = _restarts(impatient)[0]
     assert "rank 0 got no further" in why
     assert "stopped by a signal (SIGSTOP or a debugger)" in why
 
