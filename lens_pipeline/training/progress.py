@@ -37,6 +37,8 @@ class TerminalProgress:
                 # Whoever else writes to this terminal at the end of an epoch finds an empty line.
                 self._out.write("\r\x1b[K")
                 self._line_open = False
+            if event["event"] == "restart":
+                self._out.write(plain_line(event) + "\n")
             self._out.flush()
         elif line := self._plain(event):
             self._out.write(line + "\n")
@@ -85,6 +87,8 @@ def plain_line(event: Event) -> str:
         )
     if event["event"] == "finished":
         return f"training ended: {event['why']}; best epoch {event['best_epoch']}"
+    if event["event"] == "restart":
+        return f"{event['why']}\ntraining starts again from its last checkpoint"
     if event["event"] == "stopped":
         return f"training stopped after epoch {event['epoch']}, step {event['step']}: {event['why']}; it can go on from there"
     return ""

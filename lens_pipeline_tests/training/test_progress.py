@@ -69,3 +69,10 @@ def test_time_left_is_told_on_a_terminal_and_after_an_epoch_in_a_file() -> None:
 def test_a_stop_on_request_is_told_from_an_end() -> None:
     stopped = {"event": "stopped", "why": "SIGTERM", "epoch": 1, "step": 4}
     assert "stopped after epoch 1, step 4: SIGTERM; it can go on" in _shown(io.StringIO(), stopped)
+
+
+def test_a_restart_is_told_also_on_a_terminal_that_shows_a_moving_line() -> None:
+    restart = {"event": "restart", "why": "rank 1 was killed by signal 9 after epoch 1, step 6", "cause": "killed"}
+    for out in (_Terminal(), io.StringIO()):
+        shown = _shown(out, STEP, restart)
+        assert "rank 1 was killed by signal 9 after epoch 1, step 6\ntraining starts again from its last" in shown
