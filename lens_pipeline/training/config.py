@@ -11,6 +11,9 @@ from lens_pipeline.stamps.weighted import LARGEST_WEIGHT, LEAST_WEIGHT
 # Statistics of fewer rows are noise (batch normalisation), so such a batch is refused.
 MIN_BATCHNORM_ROWS = 16
 
+# How a run is watched, not what it trains: these may differ between two starts of one run.
+SUPERVISION = frozenset({"attempts", "hang_seconds"})
+
 
 class Architecture(StrEnum):
     """The timm models whose stem is fitted to small stamps here, and tested."""
@@ -32,6 +35,14 @@ class Device(StrEnum):
 
     cpu = "cpu"
     cuda = "cuda"
+
+
+class Precision(StrEnum):
+    """In what the forward pass multiplies; losses, metrics and weights are float32 in each."""
+
+    float32 = "float32"
+    bf16 = "bf16"
+    float16 = "float16"
 
 
 class Monitor(StrEnum):
@@ -83,6 +94,14 @@ class TrainingConfig(Section):
         1.0, gt=0, le=1000, description="noise sigmas at which the stretch turns from linear to logarithmic"
     )
     device: Device = Field(Device.cpu, description="cpu or cuda; cuda on a machine without enough GPUs is refused")
+    precision: Precision = Field(
+        Precision.float32,
+        description="what a GPU multiplies in: float32, bf16, or float16 with a gradient scaler (GPUs without bf16)",
+    )
+    compile: bool = Field(False, description="compile the model (torch.compile); moves last bits, needs a C++ compiler")
+    deterministic: bool = Field(
+        True, description="only kernels that give the same bits every time; false: faster on a GPU, no bit-exact resume"
+    )
     world_size: int = Field(2, ge=1, le=64, description="ranks that torchrun starts on this machine")
     threads_per_rank: int = Field(0, ge=0, le=256, description="compute threads of a rank; 0: cores divided by ranks")
     loader_threads: int = Field(1, ge=1, le=64, description="threads of a rank that gather rows ahead of the model")
@@ -98,6 +117,12 @@ class TrainingConfig(Section):
     epochs: int = Field(6, ge=1, le=10_000, description="most epochs to train")
     batch_size: int = Field(
         64, ge=1, le=65_536, description="rows of one step over all ranks; a multiple of world_size"
+    )
+    micro_batch_size: int = Field(
+        0,
+        ge=0,
+        le=65_536,
+        description="most rows that a rank takes through the model at once, gradients summed up to batch_size; 0: all",
     )
     order: RowOrder = Field(
         RowOrder.shuffled,
@@ -116,11 +141,31 @@ class TrainingConfig(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of a label that is spread over all classes")
     class_weighting: ClassWeighting = Field(ClassWeighting.none, description="weights of the classes in the loss")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay a step of the moving average of the weights that is validated and published; 0: the weights",
+    )
     monitor: Monitor = Field(Monitor.val_loss, description="decides stopping and the best checkpoint")
     patience: int = Field(5, ge=1, le=10_000, description="epochs without improvement after which training stops")
     min_delta: float = Field(0.0, ge=0, le=10, description="smallest change of the monitor that is an improvement")
     checkpoint_every_steps: int = Field(200, ge=1, description="steps between checkpoints within an epoch")
+    checkpoints_kept: int = Field(2, ge=1, le=1000, description="newest checkpoints that are kept, beside the best")
     report_every_steps: int = Field(10, ge=1, description="steps between progress events")
+    attempts: int = Field(
+        5,
+        ge=1,
+        le=1000,
+        description="starts of torchrun in a row that may end without a new checkpoint before the run is given up",
+    )
+    hang_seconds: float = Field(
+        300,
+        ge=1,
+        le=86_400,
+        description="longest that a rank may take for one step; then its stacks are logged and the ranks started anew "
+        "(six times as long before the first step)",
+    )
 
     @model_validator(mode="after")
     def _settings_agree(self) -> "TrainingConfig":
@@ -135,6 +180,9 @@ class TrainingConfig(Section):
                 f"world_size {self.world_size}) are too few for that: at least {MIN_BATCHNORM_ROWS} are needed, so "
                 f"batch_size >= {MIN_BATCHNORM_ROWS * self.world_size}"
             )
+        self._refuse_other_micro_batches(rows)
+        if self.precision is Precision.float16 and self.device is Device.cpu:
+            raise ValueError("precision float16 is for GPUs; on device cpu take float32")
         if self.reader is Reader.device and self.device is Device.cpu:
             raise ValueError("reader is device, and device is cpu: there is no GPU to hold the rows; set reader: auto")
         self._refuse_other_order()
@@ -146,6 +194,16 @@ class TrainingConfig(Section):
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} is more than epochs {self.epochs}")
         return self
 
+    def _refuse_other_micro_batches(self, rows: int) -> None:
+        if not self.micro_batch_size:
+            return
+        least = rows // -(-rows // self.micro_batch_size)
+        if self.model.has_batchnorm and least < MIN_BATCHNORM_ROWS:
+            raise ValueError(
+                f"{self.model.value} normalises over the batch, and micro_batch_size {self.micro_batch_size} leaves {least} of "
+                f"{rows} rows a rank in a micro-batch: at least {MIN_BATCHNORM_ROWS} are needed"
+            )
+
     def _refuse_other_order(self) -> None:
         out = {name: w for name, w in self.order_weights.items() if not LEAST_WEIGHT <= w <= LARGEST_WEIGHT}
         if out:
@@ -156,6 +214,11 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"order {self.order.value} with order_weights {self.order_weights}: the orders repeated and "
                 "with_replacement take weights of classes or strata by name, the others take none"
+            )
+        if self.order_weights and all(weight == 1 for weight in self.order_weights.values()):
+            raise ValueError(
+                f"order_weights {self.order_weights} are all 1, which has no effect, since others have 1 too: give a weight that "
+                "isn't 1, or take order shuffled"
             )
         if self.order is RowOrder.paired and self.batch_size % (2 * self.world_size):
             raise ValueError(

@@ -1,5 +1,6 @@
 """Validation after an epoch: every row of val_select exactly once, unaugmented, gathered by logical number."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def validate(
     outputs: int,
     batch_size: int,
     channels_last: bool = True,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Validation:
     """Evaluate all rows, shared among the ranks.
 
@@ -74,6 +76,8 @@ def validate(
         Logical numbers, ascending.
     labels : int64 array
         Their labels, in the same order.
+    on_batch : callable
+        Called before each batch.
 
     Raises
     ------
@@ -84,6 +88,7 @@ def validate(
     table = torch.zeros(len(rows), outputs, dtype=torch.float64)
     seen = torch.zeros(len(rows), dtype=torch.float64)
     for batch in loader.evaluation_batches(rows, batch_size=batch_size, rank=world.rank, world=world.size):
+        on_batch()
         places = torch.from_numpy(np.searchsorted(rows, batch.logical))
         logits_BO = evaluate_logits(model, preprocessing, batch, world.device, channels_last=channels_last)
         table[places] = logits_BO.double()

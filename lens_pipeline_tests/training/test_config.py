@@ -25,6 +25,8 @@ from lens_pipeline.training.config import TrainingConfig
         ({"order_weights": {"lens": 2}}, "the others take none"),
         ({"order": "repeated", "order_weights": {"lens": 0}}, r"out of range: 0\.01 to 100"),
         ({"order": "repeated", "order_weights": {"lens": 101}}, r"out of range: 0\.01 to 100"),
+        ({"order": "repeated", "order_weights": {"lens": 1, "control": 1.0}}, "are all 1, which has no effect"),
+        ({"order": "with_replacement", "order_weights": {"lens/SIE": 1}}, "are all 1, which has no effect"),
         ({"reader": "device"}, "there is no GPU to hold the rows; set reader: auto"),
         ({"order": "paired", "batch_size": 66}, "multiple of 2 x world_size 2"),
     ],
