@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         help="leave at most so many; by default only what is being read",
     )
     pruned.set_defaults(run=lambda parsed: prune.run(parsed.keep))
-    documented = commands.add_parser("documents", help="write docs/tables.md and docs/settings.md from the code")
+    documented = commands.add_parser("documents", help="write docs/tables.md, settings.md and models.md from the code")
     documented.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
     documented.set_defaults(run=lambda parsed: documents.run(parsed.folder))
     return parser

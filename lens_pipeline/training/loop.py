@@ -37,7 +37,7 @@ from lens_pipeline.training.optimizer import (
     build_optimizer,
 )
 from lens_pipeline.training.rows import Rows
-from lens_pipeline.training.schedule import learning_rate
+from lens_pipeline.training.schedule import Schedule
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline.training.step import TrainingStep
 from lens_pipeline.training.stopping import Stopping
@@ -86,7 +86,8 @@ class Trainer:
         config = self.spec.config
         torch.manual_seed(seed_of(config.seed, _WEIGHTS))
         self.model: nn.Module = build_model(self.model_spec).to(self.world.device)
-        self.optimizer = build_optimizer(self.model, weight_decay=config.weight_decay)
+        self.optimizer = build_optimizer(self.model, config)
+        self.schedule = Schedule(config, self.sampler.steps_per_epoch)
         self.augmentation = DihedralAugmentation(seed_of(config.seed, _AUGMENTATION))
         source, self.choice = open_rows(
             self.store,
@@ -148,7 +149,7 @@ class Trainer:
             "model": self.model_spec.to_json(),
             "preprocessing": self.preprocessing.spec(),
             "contract": self.spec.contract.model_dump(mode="json"),
-            "class_weights": list(self.loss.weights),
+            "loss": self.loss.describe(),
         }
 
     def run(self) -> bool:
@@ -248,14 +249,8 @@ class Trainer:
             self._before = {}
 
     def _rate(self, epoch: int, step: int) -> float:
-        config, steps = self.spec.config, self.sampler.steps_per_epoch
-        return learning_rate(
-            epoch * steps + step,
-            total_steps=config.epochs * steps,
-            warmup_steps=round(config.warmup_epochs * steps),
-            peak=config.learning_rate,
-            lowest=config.min_learning_rate,
-        )
+        monitored = [row[self.spec.config.monitor.value] for row in self.progress.history]
+        return self.schedule.rate(epoch, step, monitored)
 
     def _finish_epoch(self, epoch: int, sums: EpochSums) -> None:
         config, judged = self.spec.config, self.take_step.judged
@@ -270,6 +265,7 @@ class Trainer:
             self.world,
             outputs=self.model_spec.outputs,
             batch_size=config.validation_batch_size,
+            max_fpr=config.partial_auc_max_fpr,
             channels_last=config.channels_last,
             on_batch=self._between_validation_batches,
         )
@@ -280,13 +276,12 @@ class Trainer:
             self.progress.best_epoch,
             self.progress.best_value,
             self.progress.last_epoch,
-        ).after(epoch, validation.monitored(config.monitor))
+        ).after(epoch, *validation.monitored(config.monitor))
         ranks = [EpochSums(*one) for one in self.world.gather(sums.as_list())]
         row = {
             "epoch": epoch,
             "train_loss": sum(one.loss for one in ranks) / sum(one.rows for one in ranks),
-            "val_loss": validation.loss,
-            "val_auroc": validation.auroc,
+            **validation.figures(),
             "learning_rate": self._rate(epoch, self.sampler.steps_per_epoch - 1),
             "gradient_norm": sums.norm / max(sums.steps - sums.skipped, 1.0),
             "clipped_share": sums.clipped / sums.steps,

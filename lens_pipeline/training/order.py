@@ -17,6 +17,7 @@ from lens_pipeline.stamps.weighted import Repeated, WithReplacement
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import RowOrder, TrainingConfig
 from lens_pipeline.training.rows import Rows
+from lens_pipeline.training.weights import read_strata
 
 _STREAM = 3
 
@@ -81,20 +82,16 @@ def _groups(
     classes = contract.class_names
     if set(weights) <= set(classes):
         return rows.labels[rows.train], [weights.get(name, 1.0) for name in classes]
-    strata = store.read_table(None, ["stratum"])["stratum"].combine_chunks().dictionary_encode()
-    names, group = strata.dictionary.to_pylist(), strata.indices.to_numpy()
-    label_of = np.zeros(len(names), np.int64)
-    label_of[group] = rows.labels
-    group = group[rows.train]
-    trained = {names[place] for place in np.unique(group).tolist()}
+    strata = read_strata(rows, store)
+    trained = {name for name, count in zip(strata.names, strata.counts, strict=True) if count}
     if idle := sorted(set(weights) - trained - set(classes)):
         raise TrainingError(
             f"order_weights names {first_few(idle)}, which no training row belongs to: there these weights have no effect. "
             f"Strata of training rows: {first_few(sorted(trained), 40)}."
         )
-    return group, [
+    return strata.of_row[rows.train], [
         weights.get(name, weights.get(classes[label], 1.0))
-        for name, label in zip(names, label_of.tolist(), strict=True)
+        for name, label in zip(strata.names, strata.labels, strict=True)
     ]
 
 

@@ -14,7 +14,7 @@ from lens_pipeline.training.failures import RankFailure
 from lens_pipeline.training.folder import STOPPED_STATUS, RunFolder
 from lens_pipeline.training.interruption import Interruption
 from lens_pipeline.training.loop import Trainer
-from lens_pipeline.training.losses import RowLoss, class_weights
+from lens_pipeline.training.losses import build_loss
 from lens_pipeline.training.models import spec_for
 from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.processes import ATTEMPT
@@ -87,8 +87,8 @@ def trainer_for(
         rows=rows,
         sampler=sampler_for(config, contract, rows, store_publication),
         preprocessing=fit_preprocessing(store, rows.train, name=config.preprocessing.value, softening=config.softening),
-        model_spec=spec_for(config.model, contract, config.dropout),
-        loss=RowLoss(class_weights(spec.class_counts, config.class_weighting), config.label_smoothing),
+        model_spec=spec_for(config, contract),
+        loss=build_loss(config, spec.class_counts),
         place=place,
         attempt=attempt,
         interruption=Interruption(attempt, every=config.report_every_steps),

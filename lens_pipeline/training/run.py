@@ -25,7 +25,10 @@ from lens_pipeline.training.order import refuse_unknown_weights, sampler_for
 from lens_pipeline.training.processes import refuse_missing_gpus
 from lens_pipeline.training.rows import read_rows, refuse_unusable
 from lens_pipeline.training.spec import RunSpec
+from lens_pipeline.training.stopping import refuse_unresolvable_monitor
 from lens_pipeline.training.supervisor import Supervisor
+from lens_pipeline.training.weights import refuse_unusable_weights
+from lens_pipeline.training.weights_file import refuse_other_weights
 
 Event = dict[str, Any]
 
@@ -89,10 +92,10 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     Raises
     ------
     ConfigError
-        If the device isn't there.
+        If the device isn't there, or the file of pretrained weights isn't the one that was meant.
     TrainingError
-        If a class is missing in train or val_select, there are too few rows, the order can't be made of them, or the
-        folder holds another run.
+        If a class is missing in train or val_select, there are too few rows, order, weights or monitor can't be made of
+        them, or the folder holds another run.
     SplitError
         If the splits were made for another version of the store.
     """
@@ -101,6 +104,8 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
         raise ConfigError(problem)
     # A section that another layer mixed its own base into is reduced to what is written down and used.
     config = TrainingConfig.model_validate(config.model_dump(mode="json"))
+    if config.pretrained is not None and config.pretrained_sha256 is not None:
+        refuse_other_weights(Path(config.pretrained), config.pretrained_sha256)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     # Before the store is re-read: that takes as long as its disk takes.
     refuse_unknown_weights(config, contract, store)
@@ -108,6 +113,9 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     rows = read_rows(splits, store)
     refuse_unusable(rows, contract, config)
     sampler_for(config, contract, rows, store)
+    refuse_unresolvable_monitor(config, rows, store)
+    class_counts = rows.counts(rows.train, len(contract.classes))
+    refuse_unusable_weights(config, class_counts, rows, store)
     spec = RunSpec(
         config=config,
         contract=contract,
@@ -115,7 +123,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
         store_version=store.version,
         splits=str(splits.folder.absolute()),
         splits_version=splits.version,
-        class_counts=rows.counts(rows.train, len(contract.classes)),
+        class_counts=class_counts,
     )
     run_folder.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(run_folder.absolute())

@@ -48,7 +48,7 @@ class RunSpec:
         """
         return {
             "format": FORMAT,
-            "config": self.config.model_dump(mode="json", exclude={"world_size", *SUPERVISION}),
+            "config": self.config.model_dump(mode="json", exclude={"world_size", "pretrained", *SUPERVISION}),
             "contract": self.contract.sha256(),
             "store_version": self.store_version,
             "splits_version": self.splits_version,

@@ -24,7 +24,7 @@ from lens_pipeline.training.figures import StepFigures, Stopwatch
 from lens_pipeline.training.forward import model_input
 from lens_pipeline.training.losses import RowLoss
 from lens_pipeline.training.models import freeze_batchnorm, has_batchnorm
-from lens_pipeline.training.optimizer import load_optimizer_tensors, optimizer_tensors
+from lens_pipeline.training.optimizer import load_optimizer_tensors, optimizer_tensors, set_rate
 from lens_pipeline.training.rows import Rows
 from lens_pipeline.training.world import World
 
@@ -93,8 +93,7 @@ class TrainingStep:
             If the device has too little memory: with micro-batches that take half of it and give the same global batch.
         """
         config, world = self._config, self._world
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         self.model.train()
         parts, least = self._parts(batch)
         if self._normalises and least < MIN_BATCHNORM_ROWS:

@@ -16,7 +16,7 @@ from lens_pipeline.training.failures import explain
 from lens_pipeline.training.folder import STOPPED_STATUS, TIMINGS, RunFolder, read_events
 from lens_pipeline.training.metrics import auroc, negative_log_likelihood
 from lens_pipeline.training.rows import read_rows
-from lens_pipeline.training.schedule import learning_rate
+from lens_pipeline.training.schedule import Schedule
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline_tests.training.conftest import Survey
 from lens_pipeline_tests.training.making import QUICK, Sabotage, prepared, run_ranks
@@ -251,7 +251,7 @@ def test_several_ranks_and_one_rank_take_the_same_steps(
 
 
 def test_training_stops_exactly_patience_epochs_after_the_best(survey: Survey, run_path: Path) -> None:
-    folder = prepared(run_path, survey, epochs=9, patience=2, min_delta=10.0)
+    folder = prepared(run_path, survey, epochs=9, patience=2, min_delta=10.0, learning_rate=1e-5)
     assert run_ranks(folder) == [0, 0]
     progress = _last(folder).progress
     assert [row["epoch"] for row in progress.history] == [0, 1, 2]
@@ -279,16 +279,10 @@ def test_the_learning_rate_of_every_step_is_the_closed_form_also_after_a_resume(
     assert run_ranks(folder) == [0, 0]
     events = [json.loads(line) for line in folder.history.read_text().splitlines()]
     steps = {(e["epoch"], e["step"]): e["learning_rate"] for e in events if e["event"] == "step"}
-    config = TrainingConfig.model_validate(QUICK)
+    schedule = Schedule(TrainingConfig.model_validate(QUICK), steps_per_epoch=4)
     assert sorted(steps) == [(epoch, step) for epoch in range(3) for step in range(1, 5)]
     for (epoch, step), rate in steps.items():
-        assert rate == learning_rate(
-            4 * epoch + step - 1,
-            total_steps=12,
-            warmup_steps=2,
-            peak=config.learning_rate,
-            lowest=config.min_learning_rate,
-        )
+        assert rate == schedule.rate(epoch, step - 1)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_names_rank_step_rows_and_cause(
