@@ -193,12 +193,12 @@ def gradients_are_finite(epochs: Sequence[Event], steps_per_epoch: int | None) -
 
 def gradients_are_rarely_clipped(epochs: Sequence[Event], config: TrainingConfig) -> Check:
     """Check that clipping catches outliers and isn't what sets the length of most steps."""
-    after = [epoch for epoch in epochs if epoch["epoch"] >= config.warmup_epochs] or list(epochs)
+    after = [epoch for epoch in epochs if epoch["epoch"] >= config.warmup_epochs]
     share = _mean(after, "clipped_share")
-    if share is None or config.clip_norm is None:
-        return _not_judged(
-            CLIPPED, "clip_norm is null: nothing is clipped" if share is not None else "clipping was not recorded"
-        )
+    if config.clip_norm is None:
+        return _not_judged(CLIPPED, "clip_norm is null: nothing is clipped")
+    if share is None:
+        return _not_judged(CLIPPED, "clipping was not recorded" if after else "no epoch after the warmup is finished")
     norm = _mean(after, "gradient_norm")
     words = f"{share:.1%} of the steps after the warmup had a gradient norm above clip_norm {config.clip_norm:g}" + (
         f" (mean norm {norm:.3g})" if norm is not None else ""

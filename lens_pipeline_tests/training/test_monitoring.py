@@ -7,7 +7,7 @@ import pytest
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.history import History
-from lens_pipeline.training.monitoring import ADVISORY, BLOCKING, training_checks
+from lens_pipeline.training.monitoring import ADVISORY, BLOCKING, CLIPPED, training_checks
 from lens_pipeline_tests.training.events import CONFIG, epoch, finished, run_started, step
 
 GOOD = [epoch(number) for number in range(4)]
@@ -103,6 +103,11 @@ def test_a_training_loss_that_is_no_likelihood_is_not_compared_with_one() -> Non
 
 def test_the_first_epoch_may_wait_for_a_cold_cache() -> None:
     assert red_in([epoch(0, data_wait_share=0.9), *GOOD[1:]]) == set()
+
+
+def test_clipping_in_the_warmup_is_what_clipping_is_for() -> None:
+    assert red_in([epoch(0, clipped_share=1.0)]) == set()
+    assert "not judged" in checked([epoch(0)], config=CONFIG.model_copy(update={"clip_norm": None}))[CLIPPED].what
 
 
 def test_a_run_that_goes_on_is_not_blamed_for_improving() -> None:
