@@ -12,6 +12,7 @@ from lens_pipeline.defs.sections import LensClassifierSection
 from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation.plots import history_png
+from lens_pipeline.scoring.export import export, exported_program_agrees
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training import checks
@@ -22,7 +23,9 @@ from lens_pipeline.training.run import TrainingResult, collect, launch, prepare_
 @dg.asset(
     group_name="model",
     deps=["stamp_store", "region_splits"],
-    check_specs=check_specs("lens_classifier", "no_duplicated_fragments", "validation_is_whole"),
+    check_specs=check_specs(
+        "lens_classifier", "no_duplicated_fragments", "validation_is_whole", advisory=["exported_program_agrees"]
+    ),
 )
 def lens_classifier(
     context: dg.AssetExecutionContext, config: LensClassifierSection, workspace: Workspace, tracking: Tracking
@@ -39,7 +42,9 @@ def lens_classifier(
             summary = launch(folder, on_event=run.on_event)
         again = " (it was trained before, with these settings on these rows)" if summary.was_complete else ""
         context.log.info(f"training ended: {summary.ended}; {summary.seconds:.0f} s{again}")
-        return collect(folder, staging)
+        result = collect(folder, staging)
+        export(store, staging)
+        return result
 
     def describe(classifier: Publication, result: TrainingResult) -> Metadata:
         return {
@@ -62,6 +67,7 @@ def lens_classifier(
         check=lambda made, _: [
             checks.no_duplicated_fragments(made, store, splits),
             checks.validation_is_whole(made, store, splits),
+            exported_program_agrees(made),
         ],
         describe=describe,
     )
