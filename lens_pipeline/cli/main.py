@@ -4,10 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from lens_pipeline.cli import compact, documents, summary, verify
+from lens_pipeline.cli import compact, documents, predict, summary, verify
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
+from lens_pipeline.scoring.aliases import Alias
+from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.storage.home import Home
+from lens_pipeline.training.config import Device
 
 _OK, _BAD = 0, 1
 
@@ -40,10 +43,38 @@ def _parser() -> argparse.ArgumentParser:
     compacted = commands.add_parser("compact", help="publish a stamp_store anew, in full segments without holes")
     compacted.add_argument("--dataset", required=True, help="name of the dataset")
     compacted.set_defaults(run=lambda parsed: compact.run(parsed.dataset, Home.from_environment()))
+    predicted = commands.add_parser("predict", help="score stamps in files: FITS, npz parquet, npz or npy")
+    predicted.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="[PRESET] INPUT",
+        help="files; one a band: 'name-{band}.fits', where * may stand for more than one name",
+    )
+    predicted.add_argument("--out", type=Path, required=True, help="parquet file that the scores are written to")
+    _name_a_classifier(predicted)
+    predicted.add_argument("--alias", type=Alias, choices=list(Alias), default=Alias.candidate)
+    predicted.add_argument("--folder", type=Path, help="folder of a version of lens_classifier, wherever it is")
+    predicted.add_argument("--flux-unit", help="unit of FITS files that have no BUNIT, e.g. nanomaggy")
+    predicted.add_argument("--cut-centre", action="store_true", help="take the central pixels of larger images")
+    predicted.add_argument("--device", type=Device, choices=list(Device), default=Device.cpu)
+    predicted.set_defaults(run=_predict)
     documented = commands.add_parser("documents", help="write docs/tables.md and docs/settings.md from the code")
     documented.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
     documented.set_defaults(run=lambda parsed: documents.run(parsed.folder))
     return parser
+
+
+def _name_a_classifier(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dataset", help="name of the dataset, instead of a preset")
+    command.add_argument("--model", help="name of the model, by default the preset's, else default")
+    command.add_argument("--version", help="version of lens_classifier, by default the current one")
+
+
+def _predict(parsed: argparse.Namespace) -> int:
+    preset, inputs = predict.split_preset(parsed.inputs)
+    which = predict.Which(preset, parsed.dataset, parsed.model, parsed.version, parsed.alias, parsed.folder)
+    options = FitsOptions(flux_unit=parsed.flux_unit, cut_centre=parsed.cut_centre)
+    return predict.run(which, inputs, parsed.out, options, parsed.device)
 
 
 def _check(parsed: argparse.Namespace) -> int:
