@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lens_pipeline.cli import compact, documents, predict, summary, verify
+from lens_pipeline.cli import compact, documents, predict, registry, summary, verify
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.scoring.aliases import Alias
@@ -58,16 +58,36 @@ def _parser() -> argparse.ArgumentParser:
     predicted.add_argument("--cut-centre", action="store_true", help="take the central pixels of larger images")
     predicted.add_argument("--device", type=Device, choices=list(Device), default=Device.cpu)
     predicted.set_defaults(run=_predict)
+    for name, run, what in (
+        ("registry", registry.list_versions, "list the versions of lens_classifier, and tell MLflow of them"),
+        ("champion", registry.choose, "make an evaluated version of lens_classifier the champion"),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("preset", type=Path, nargs="?")
+        _name_a_classifier(command, version=name == "champion")
+        command.set_defaults(run=lambda parsed, run=run: run(_which(parsed)))
+    shown_card = commands.add_parser("card", help="print the model card of a version of lens_classifier")
+    shown_card.add_argument("preset", type=Path, nargs="?")
+    _name_a_classifier(shown_card)
+    shown_card.add_argument("--alias", type=Alias, choices=list(Alias), default=Alias.candidate)
+    shown_card.add_argument("--json", action="store_true")
+    shown_card.set_defaults(run=lambda parsed: registry.show_card(_which(parsed), is_json=parsed.json))
     documented = commands.add_parser("documents", help="write docs/tables.md and docs/settings.md from the code")
     documented.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
     documented.set_defaults(run=lambda parsed: documents.run(parsed.folder))
     return parser
 
 
-def _name_a_classifier(command: argparse.ArgumentParser) -> None:
+def _name_a_classifier(command: argparse.ArgumentParser, *, version: bool = True) -> None:
     command.add_argument("--dataset", help="name of the dataset, instead of a preset")
     command.add_argument("--model", help="name of the model, by default the preset's, else default")
-    command.add_argument("--version", help="version of lens_classifier, by default the current one")
+    if version:
+        command.add_argument("--version", help="version of lens_classifier, by default the current one")
+
+
+def _which(parsed: argparse.Namespace) -> predict.Which:
+    alias, version = getattr(parsed, "alias", Alias.candidate), getattr(parsed, "version", None)
+    return predict.Which(parsed.preset, parsed.dataset, parsed.model, version, alias)
 
 
 def _predict(parsed: argparse.Namespace) -> int:

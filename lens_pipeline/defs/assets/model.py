@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from lens_pipeline.contracts.config import Section
+from lens_pipeline.defs import registry
 from lens_pipeline.defs.publishing import Event, Metadata, check_specs, picture, publish
 from lens_pipeline.defs.sections import LensClassifierSection
 from lens_pipeline.defs.tracking import Tracking
@@ -56,6 +57,7 @@ def lens_classifier(
             "reader": dg.MetadataValue.text(result.reader),
             "loss_curves": picture(history_png(pl.DataFrame(result.history)), "loss curves"),
             **tracking.describe_classifier(context, classifier),
+            **registry.describe(workspace.home, tracking, classifier),
         }
 
     yield from publish(
