@@ -12,7 +12,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 export LENS_PIPELINE_HOME ?= $(CURDIR)/.lens_pipeline
 export LENS_PIPELINE_LOCAL ?= $(CURDIR)/.lens_pipeline
 # What isn't published stays on this machine, also where the home is an s3:// address.
-LOCAL := $(if $(filter s3://%,$(LENS_PIPELINE_HOME)),$(LENS_PIPELINE_LOCAL),$(LENS_PIPELINE_HOME))
+LOCAL := $(if $(filter s3://% S3://%,$(LENS_PIPELINE_HOME)),$(LENS_PIPELINE_LOCAL),$(LENS_PIPELINE_HOME))
 export DAGSTER_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false

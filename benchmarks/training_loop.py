@@ -22,7 +22,7 @@ from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.folder import RunFolder
-from lens_pipeline.training.loop import EpochSums, Trainer
+from lens_pipeline.training.loop import Trainer
 from lens_pipeline.training.rank import trainer_for
 from lens_pipeline.training.run import prepare_run
 from lens_pipeline.training.spec import RunSpec
@@ -42,7 +42,11 @@ def run(quick: bool) -> list[Result]:
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
         with joined(config, folder) as world:
             trainer = trainer_for(
-                RunSpec.read(specification), RunFolder(folder / "run"), world, lambda epoch, step: None
+                RunSpec.read(specification),
+                RunFolder(folder / "run"),
+                world,
+                lambda epoch, step: None,
+                folder,
             )
             return [_compare(trainer, rounds)]
 
@@ -53,11 +57,11 @@ def _compare(trainer: Trainer, rounds: int) -> Result:
 
     def loop() -> None:
         for batch in _batches(trainer):
-            trainer.step(1, batch, EpochSums())
+            trainer.step(1, batch)
 
     def same_batch() -> None:
         for _ in range(steps):
-            trainer.step(1, resident, EpochSums())
+            trainer.step(1, resident)
 
     return compare(
         "training_loop",

@@ -2,7 +2,13 @@
 
 import argparse
 import importlib
+import os
 import pkgutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import reliability
 from reliability.page import write_page
@@ -13,6 +19,24 @@ def subjects() -> list[str]:
     """Names of the modules in this folder that try something."""
     names = (module.name for module in pkgutil.iter_modules(reliability.__path__) if not module.name.startswith("_"))
     return sorted(name for name in names if hasattr(importlib.import_module(f"reliability.{name}"), "SUBJECT"))
+
+
+@contextmanager
+def stopped_in_order() -> Iterator[None]:
+    """Let SIGTERM end this process as an exit does, so that what was reached is kept; its children it ends as ever."""
+    process = os.getpid()
+
+    def stop(number: int, _: Any) -> None:
+        if os.getpid() == process:
+            sys.exit(128 + number)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main() -> None:
@@ -29,7 +53,8 @@ def main() -> None:
     if chosen.only is not None:
         print(subject.case(chosen.only))
         return
-    print(take(subject, cases=chosen.cases, seconds=chosen.seconds).line())
+    with stopped_in_order():
+        print(take(subject, cases=chosen.cases, seconds=chosen.seconds).line())
     print(f"written: {write_page()}")
 
 

@@ -145,21 +145,26 @@ def take(subject: Subject, *, cases: int | None = None, seconds: float | None = 
         Stop beginning new cases after so long.
     """
     figure = Figure.of(subject)
-    began = saved = time.monotonic()
+    before, began = figure.seconds, time.monotonic()
+    saved = began
     end = subject.n_cases if subject.n_cases is not None else float("inf")
     last = end if cases is None else min(end, figure.next_case + cases)
+
+    def keep() -> None:
+        figure.seconds = round(before + time.monotonic() - began, 1)
+        if not os.environ.get("RELIABILITY_DRY"):
+            figure.save()
+
     try:
         while figure.next_case < last and (seconds is None or time.monotonic() - began < seconds):
             number = figure.next_case
             figure.add(number, _try(subject, number))
             if time.monotonic() - saved > _SAVE_EVERY_S:
                 saved = time.monotonic()
-                figure.save()
+                keep()
     finally:
         figure.exhausted = figure.next_case >= end
-        figure.seconds = round(figure.seconds + time.monotonic() - began, 1)
-        if not os.environ.get("RELIABILITY_DRY"):
-            figure.save()
+        keep()
     return figure
 
 

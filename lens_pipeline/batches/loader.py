@@ -7,7 +7,7 @@ evaluation batches take each row once, in order, and have no place for an augmen
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,18 @@ class Batch:
         """Rows that are somebody's."""
         return len(self.logical)
 
+    def part(self, rows: slice) -> "Batch":
+        """Return the same step cut to some of the tensors' rows."""
+        elements = None if self.elements is None else self.elements[rows]
+        return replace(
+            self,
+            logical=self.logical[rows],
+            pixels=self.pixels[rows],
+            median=self.median[rows],
+            mad=self.mad[rows],
+            elements=elements,
+        )
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -113,7 +125,7 @@ class Loader:
         Parameters
         ----------
         start_step : int
-            First step to yield: a resumed epoch goes on where it stood.
+            First step to yield: a resumed epoch goes on where it stood, which may be its end.
         """
 
         def jobs() -> Iterator[_Job]:
@@ -121,8 +133,7 @@ class Loader:
                 mine = sampler.rank_slice(epoch, step, rank, world)
                 yield _Job(mine, max(len(mine), 1), step, sampler.rows_of(step), (augmentation, epoch))
 
-        largest = max(len(sampler.rank_slice(epoch, step, rank, world)) for step in {start_step, 0})
-        return self._gathered(jobs(), max(largest, 1))
+        return self._gathered(jobs(), max(len(sampler.rank_slice(epoch, 0, rank, world)), 1))
 
     def evaluation_batches(self, rows: Logical, *, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Yield every row once, in order, cut into batches of which each rank takes every `world`-th.

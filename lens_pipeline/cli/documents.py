@@ -1,4 +1,4 @@
-"""``lens_pipeline documents``: docs/tables.md and docs/settings.md, generated from the contracts and the sections."""
+"""``lens_pipeline documents``: docs/tables.md, docs/settings.md and docs/models.md, generated from the code."""
 
 from pathlib import Path
 
@@ -9,9 +9,13 @@ from lens_pipeline.storage.atomic import write_atomically
 
 
 def run(folder: Path) -> int:
-    """Write both pages."""
+    """Write the pages."""
+    # torch is loaded for this command alone.
+    from lens_pipeline.training.models_page import models_page
+
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {"tables.md": tables_page(), "settings.md": settings_page()}.items():
+    pages = {"tables.md": tables_page(), "settings.md": settings_page(), "models.md": models_page()}
+    for name, text in pages.items():
         write_atomically(folder / name, text.encode())
         print(folder / name)
     return 0

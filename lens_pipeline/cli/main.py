@@ -1,10 +1,14 @@
 """The command ``lens_pipeline``: what people type beside Dagster's own commands."""
 
 import argparse
+import os
+import select
+import signal
 import sys
 from pathlib import Path
+from typing import TextIO
 
-from lens_pipeline.cli import compact, documents, predict, registry, summary, verify
+from lens_pipeline.cli import compact, documents, predict, prune, registry, summary, verify
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.scoring.aliases import Alias
@@ -13,16 +17,35 @@ from lens_pipeline.storage.home import Home
 from lens_pipeline.training.config import Device
 
 _OK, _BAD = 0, 1
+_CUT_SHORT = 128 + signal.SIGPIPE
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 fine, 1 something is wrong, 2 typed wrongly."""
-    parsed = _parser().parse_args(arguments)
+    """Run one command and return its exit status: 0 fine, 1 something is wrong, 2 typed wrongly.
+
+    Where the reader of a pipe has seen enough (``lens_pipeline summary | head``) it is 141, as of a tool that SIGPIPE ends.
+    """
     try:
-        return int(parsed.run(parsed))
-    except PipelineError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return _BAD
+        try:
+            parsed = _parser().parse_args(arguments)
+            return int(parsed.run(parsed))
+        except PipelineError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return _BAD
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads(sys.stdout):
+            raise  # Of another pipe than the one that is printed to.
+        # What is still buffered is flushed again at exit, and must find somebody who takes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CUT_SHORT
+
+
+def _nobody_reads(stream: TextIO) -> bool:
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +66,30 @@ def _parser() -> argparse.ArgumentParser:
     compacted = commands.add_parser("compact", help="publish a stamp_store anew, in full segments without holes")
     compacted.add_argument("--dataset", required=True, help="name of the dataset")
     compacted.set_defaults(run=lambda parsed: compact.run(parsed.dataset, Home.from_environment()))
+    _models(commands)
+    pruned = commands.add_parser("prune", help="remove fetched objects from the cache, the longest unused first")
+    pruned.add_argument(
+        "--keep",
+        type=_bytes,
+        default=0,
+        metavar="BYTES",
+        help="leave at most so many; by default only what is being read",
+    )
+    pruned.set_defaults(run=lambda parsed: prune.run(parsed.keep))
+    documented = commands.add_parser("documents", help="write docs/tables.md, settings.md and models.md from the code")
+    documented.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
+    documented.set_defaults(run=lambda parsed: documents.run(parsed.folder))
+    return parser
+
+
+def _bytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of bytes")
+    return int(text)
+
+
+def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Commands about trained models."""
     predicted = commands.add_parser("predict", help="score stamps in files: FITS, npz parquet, npz or npy")
     predicted.add_argument(
         "inputs",
@@ -72,10 +119,6 @@ def _parser() -> argparse.ArgumentParser:
     shown_card.add_argument("--alias", type=Alias, choices=list(Alias), default=Alias.candidate)
     shown_card.add_argument("--json", action="store_true")
     shown_card.set_defaults(run=lambda parsed: registry.show_card(_which(parsed), is_json=parsed.json))
-    documented = commands.add_parser("documents", help="write docs/tables.md and docs/settings.md from the code")
-    documented.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
-    documented.set_defaults(run=lambda parsed: documents.run(parsed.folder))
-    return parser
 
 
 def _name_a_classifier(command: argparse.ArgumentParser, *, version: bool = True) -> None:

@@ -18,7 +18,9 @@ from lens_pipeline.storage.publication import Publication
 
 FORMAT = 1
 _FILES = ("model.pt2", "model.safetensors", "model.json")
-_SIMULATED = "It learned from simulated stamps and was evaluated on such: how it fares on a real sky is not told by these figures."
+_SIMULATED = (
+    "It learned from simulated stamps and was evaluated on such: these figures don't tell how it fares on a real sky."
+)
 _ALWAYS = (
     "It knows stamps of one kind: these bands, this unit, pixel scale and size. Of other images its score means nothing.",
     "Its score ranks; it is no probability that a stamp holds a lens.",
@@ -81,9 +83,10 @@ def as_markdown(card: Card) -> str:
     best = training["best"] or {}
     parts = [
         f"# {model['dataset']}, {model['name']}: lens_classifier {model['version']}",
-        f"{model['architecture']} for stamps of {seen['stamp_size']} x {seen['stamp_size']} pixels in {', '.join(seen['bands'])}: "
-        f"{seen['flux_unit']}, {seen['pixel_scale_arcsec']:g} arcsec per pixel. Classes: {', '.join(seen['classes'])}; its score is "
-        f"the log-odds of not being {seen['classes'][0]}. Preprocessing: {seen['preprocessing']['name']}, part of the program.",
+        f"{model['architecture']} for stamps of {seen['stamp_size']} x {seen['stamp_size']} pixels in "
+        f"{', '.join(seen['bands'])}: {seen['flux_unit']}, {seen['pixel_scale_arcsec']:g} arcsec per pixel. Classes: "
+        f"{', '.join(seen['classes'])}; its score is the log-odds of not being {seen['classes'][0]}. Preprocessing: "
+        f"{seen['preprocessing']['name']}, part of the program.",
         "## Metrics\n\n" + _metrics_text(card),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in card["limits"]),
         "## Data\n\n" + _data_text(card["data"]),

@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.scoring.config import ScoringConfig
 
 CONSERVATION = "score_conservation"
 SATURATION = "score_saturation"
+
+Mask = npt.NDArray[np.bool_]
 
 
 def score_conservation(scores: pa.Table, index: pa.Table) -> Check:
@@ -20,9 +24,14 @@ def score_conservation(scores: pa.Table, index: pa.Table) -> Check:
     ----------
     scores, index : pa.Table
         SCORES, and the store's index (task_id, logical, label).
+
+    Notes
+    -----
+    Only keys of rows that aren't where they belong become Python objects: at full size the others don't fit as such.
     """
-    stored = {key: row for key, *row in _rows(index)}
-    scored = list(_rows(scores))
+    odd_scores, odd_index = _without_those_in_their_places(scores, index)
+    stored = {key: row for key, *row in _rows(odd_index)}
+    scored = list(_rows(odd_scores))
     lost = stored.keys() - {key for key, *_ in scored}
     wrong = [f"{key} has no score" for key in sorted(lost)]
     seen: set[str] = set()
@@ -89,6 +98,37 @@ def score_saturation(scores: pa.Table, config: ScoringConfig) -> Check:
         "at the highest negative logit",
         **figures,
     )
+
+
+def _without_those_in_their_places(scores: pa.Table, index: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Leave out of both tables every key whose rows all stand where they belong; nothing can be wrong with it."""
+    fine, found = _in_their_places(scores, index)
+    odd = [*scores["task_id"].filter(pa.array(~fine)).chunks, *index["task_id"].filter(pa.array(~found)).chunks]
+    keys = pa.chunked_array(odd, type=scores["task_id"].type)
+    return (
+        scores.filter(pc.is_in(scores["task_id"], value_set=keys)),
+        index.filter(pc.is_in(index["task_id"], value_set=keys)),
+    )
+
+
+def _in_their_places(scores: pa.Table, index: pa.Table) -> tuple[Mask, Mask]:
+    """Return which scores agree with the stored row of their number, as the only one of it; and which rows have such a score."""
+    n, number, stored = index.num_rows, scores["logical"].to_numpy(), index["logical"].to_numpy()
+    place_of = np.full(n, -1, np.int32)
+    possible = np.flatnonzero((stored >= 0) & (stored < n))
+    place_of[stored[possible]] = possible
+    place = np.full(scores.num_rows, -1, np.int32)
+    named = np.flatnonzero((number >= 0) & (number < n))
+    place[named] = place_of[number[named]]
+    fine = place >= 0
+    rows = pa.array(place, mask=~fine)
+    for name in ("task_id", "label"):
+        fine &= pc.fill_null(pc.equal(scores[name], index[name].take(rows)), False).to_numpy()
+    times = np.bincount(place[place >= 0], minlength=n)
+    fine[fine] = times[place[fine]] == 1
+    found = np.zeros(n, bool)
+    found[place[fine]] = True
+    return fine, found
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[str, int, int]]:

@@ -26,9 +26,8 @@ from lens_pipeline.training.processes import refuse_missing_gpus
 
 @dataclass(frozen=True)
 class ScoringResult:
-    """What was scored: the published table, its rows by split, and how the stamps were read and why."""
+    """What was scored: rows, rows by split, and how the stamps were read and why."""
 
-    scores: pa.Table
     n_rows: int
     n_by_split: dict[str, int]
     reader: str
@@ -66,7 +65,6 @@ def score_store(
     )
     counted = scores["split"].value_counts().to_pylist()
     return ScoringResult(
-        scores=scores,
         n_rows=scores.num_rows,
         n_by_split={str(entry["values"]): int(entry["counts"]) for entry in counted},
         reader=reader,
@@ -92,7 +90,7 @@ def _logits(config: ScoringConfig, classifier: Publication, store: Publication) 
 
 def _keyed(rows: pa.Table, logits: npt.NDArray[np.float32], contract: DatasetContract) -> pa.Table:
     logical = rows["logical"].to_numpy()
-    if rows.num_rows != len(logits) or not np.array_equal(np.sort(logical), np.arange(len(logits))):
+    if not _is_each_once(logical, len(logits)):
         raise ScoringError(
             f"region_splits names {rows.num_rows:,} rows, the store has {len(logits):,}: they must be the same rows. "
             "Materialize region_splits again."
@@ -109,3 +107,10 @@ def _keyed(rows: pa.Table, logits: npt.NDArray[np.float32], contract: DatasetCon
         for place, class_name in enumerate(contract.class_names):
             columns[f"logit_{class_name}"] = pa.array(np.ascontiguousarray(found[:, place]))
     return pa.table(columns)
+
+
+def _is_each_once(numbers: npt.NDArray[np.int64], n: int) -> bool:
+    """Whether these are the numbers 0 to n - 1, each once, in any order."""
+    there = np.zeros(n, bool)
+    there[numbers[(numbers >= 0) & (numbers < n)]] = True
+    return len(numbers) == n and bool(there.all())

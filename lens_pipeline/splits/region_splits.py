@@ -1,6 +1,6 @@
 """The region_splits stage: search a seed once, freeze it, and give every stored row its split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,14 @@ from lens_pipeline.contracts.catalogue import REGION_SPLITS, SPLIT_ROWS
 from lens_pipeline.contracts.errors import SplitError, first_few
 from lens_pipeline.splits.assignment import SPLITS, assign, assign_within_survey_split, shares
 from lens_pipeline.splits.config import SplitConfig
+from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
 ROWS = "rows"
 SURVEY_SPLITS = ("train", "val", "test")
 _COLUMNS = ("task_id", "logical", "label", "stratum", "region_id", "galaxy_id", "ra", "dec")
+_ROWS_TOGETHER = 65_536
 _FROZEN = ("train", "validation", "calibrate_share", "seed", "honour_survey_split")
 
 Assign = Callable[[int], npt.NDArray[np.int8]]
@@ -108,12 +110,30 @@ def read_split_rows(splits: Publication, store: Publication, columns: Sequence[s
     SplitError
         If the splits were made for another version of the store: logical numbers mean something within one version only.
     """
+    _refuse_other_store(splits, store)
+    return splits.read_table(ROWS, columns)
+
+
+def iterate_split_rows(
+    splits: Publication, store: Publication, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Stream what `read_split_rows` reads; memory doesn't grow with the table.
+
+    Raises
+    ------
+    SplitError
+        If the splits were made for another version of the store.
+    """
+    _refuse_other_store(splits, store)
+    yield from iterate_parquet(splits.path(f"{ROWS}.parquet"), columns, rows=_ROWS_TOGETHER)
+
+
+def _refuse_other_store(splits: Publication, store: Publication) -> None:
     if splits.inputs.get(store.asset) != store.version:
         raise SplitError(
             f"region_splits {splits.version} was made for stamp_store {splits.inputs.get(store.asset)}, this store is "
             f"{store.version}. Next: dagster asset materialize --select region_splits -m lens_pipeline.definitions -c PRESET"
         )
-    return splits.read_table(ROWS, columns)
 
 
 def _count(rows: pa.Table) -> _Counts:

@@ -4,8 +4,9 @@ Belongs here: the verdict over one blob and over a batch. The format itself is i
 `reasons.py`; docs/decoder.md lists every variant and its verdict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,14 @@ FLOAT16_MAX = 65504.0
 FLOAT16_SMALLEST_NORMAL = 2.0**-14
 
 Floats = NDArray[np.float32]
+
+
+class Blobs(Protocol):
+    """Blobs that are gone through once, such as a list; each may be made when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes | None]: ...
 
 
 @dataclass(frozen=True)
@@ -89,12 +98,12 @@ def decode_blob(blob: bytes | None, contract: DatasetContract) -> Stamp | Quaran
     return Stamp(pixels=room.pixels[0], median=room.stats[0, :, 0], mad=room.stats[0, :, 1])
 
 
-def decode_batch(blobs: Sequence[bytes | None], contract: DatasetContract, out: Decoded) -> list[Quarantine | None]:
+def decode_batch(blobs: Blobs, contract: DatasetContract, out: Decoded) -> list[Quarantine | None]:
     """Decode many blobs, every check on.
 
     Parameters
     ----------
-    blobs : sequence of bytes or None
+    blobs : of bytes or None
         At most as many as `out` has room for; its first places are filled.
 
     Returns
@@ -143,7 +152,7 @@ def _finish(verdicts: list[Quarantine | None], contract: DatasetContract, out: D
             out.stats[place] = np.zeros((n_bands, 2))
 
 
-def decode_pixels(blobs: Sequence[bytes | None], contract: DatasetContract, pixels: Floats) -> list[Quarantine | None]:
+def decode_pixels(blobs: Blobs, contract: DatasetContract, pixels: Floats) -> list[Quarantine | None]:
     """Decode many blobs to float32 alone, every check on but the one on the MAD.
 
     Parameters

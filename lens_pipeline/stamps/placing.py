@@ -152,7 +152,6 @@ def allocate(path: Path, size: int, start: bytes = b"") -> None:
 
 
 def _write_all(descriptor: int, content: memoryview | bytes, at: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(descriptor, view, at)
-        view, at = view[written:], at + written
+    written = os.pwrite(descriptor, content, at)
+    while written < len(content):
+        written += os.pwrite(descriptor, memoryview(content)[written:], at + written)

@@ -129,7 +129,7 @@ class GlobalSampler:
         epoch, step = (number if isinstance(number := content.get(name), int) else -1 for name in ("epoch", "step"))
         mine = self.state(epoch, step)
         other = sorted(name for name in {*mine.to_json(), *content} if content.get(name) != mine.to_json().get(name))
-        if other or mine.epoch < 0 or not 0 <= mine.step < self.steps_per_epoch:
+        if other or mine.epoch < 0 or not 0 <= mine.step <= self.steps_per_epoch:
             raise TrainingError(
                 f"the order of rows can't go on from {dict(content)}: "
                 + (f"{', '.join(other)} differ from this run's {mine.to_json()}" if other else "there is no such step")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
@@ -210,9 +211,9 @@ def decode_unit(unit: Unit) -> UnitResult:
             here = places[start : start + batch.num_rows]
             start += batch.num_rows
             wanted = np.flatnonzero(here >= 0)
-            blobs = _blobs(batch.column(0), wanted)
+            blobs = _Blobs(batch.column(0), wanted)
             n_decoded += len(blobs)
-            n_bytes += sum(len(blob) for blob in blobs if blob is not None)
+            n_bytes += blobs.n_bytes
             verdicts = decode_batch(blobs, unit.contract, room)
             for slot, (place, verdict) in enumerate(zip(here[wanted].tolist(), verdicts, strict=True)):
                 if verdict is not None:
@@ -282,10 +283,18 @@ def _ended(running: dict[Future[UnitResult], Unit]) -> Iterator[tuple[Unit, Unit
         yield running.pop(future), future.result()
 
 
-def _blobs(column: pa.Array, wanted: NDArray[np.int64]) -> list[bytes | None]:
-    picked = column if len(wanted) == len(column) else column.take(pa.array(wanted))
-    blobs: list[bytes | None] = picked.to_pylist()
-    return blobs
+class _Blobs:
+    """Some rows of a blob column, each copied when it is asked for: one at a time, the copies share a place in memory."""
+
+    def __init__(self, column: pa.Array, rows: NDArray[np.int64]) -> None:
+        self._column, self._rows = column, rows.tolist()
+        self.n_bytes: int = pc.sum(pc.binary_length(column).take(pa.array(rows))).as_py() or 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        return (self._column[row].as_py() for row in self._rows)
 
 
 def _pool(n: int) -> Executor:

@@ -19,6 +19,7 @@ from lens_pipeline.storage.atomic import disk_errors
 from lens_pipeline.storage.cache_account import Account
 from lens_pipeline.storage.cache_notes import Notes
 from lens_pipeline.storage.s3 import ObjectInfo, ObjectStore
+from lens_pipeline.storage.s3_address import refuse_as_folder
 
 _FOLDER = "LENS_PIPELINE_CACHE"
 _BYTES = "LENS_PIPELINE_CACHE_BYTES"
@@ -59,12 +60,14 @@ class Cache:
         Raises
         ------
         ConfigError
-            If the quota is no whole number of bytes.
+            If the quota is no whole number of bytes, or the folder is an address.
         """
         quota = os.environ.get(_BYTES) or str(_DEFAULT_BYTES)
         if not (quota.isascii() and quota.isdigit()):
             raise ConfigError(f"{_BYTES} is {quota!r}: write a whole number of bytes, 0 for no cache.")
-        return cls(Path(os.environ.get(_FOLDER) or home / ".cache").absolute(), int(quota))
+        folder = os.environ.get(_FOLDER) or str(home / ".cache")
+        refuse_as_folder(folder, _FOLDER)
+        return cls(Path(folder).absolute(), int(quota))
 
     @contextmanager
     def lease(self, store: ObjectStore, info: ObjectInfo, *, sha256: str | None) -> Iterator[Lease]:

@@ -18,7 +18,7 @@ from lens_pipeline.storage.manifest import MANIFEST_NAME
 from lens_pipeline.storage.publication import VERDICT_NAME, Publication
 from lens_pipeline.storage.remote import Remote, refuse_copies
 from lens_pipeline.storage.remote_log import current_version
-from lens_pipeline.storage.s3_address import is_address
+from lens_pipeline.storage.s3_address import is_address, refuse_as_folder
 from lens_pipeline.storage.staging import Staging
 
 SHARED = "shared"
@@ -58,8 +58,11 @@ class Home:
         """
         named = os.environ.get(_ENVIRONMENT) or _DEFAULT
         if is_address(named):
-            local = Path(os.environ.get(_LOCAL) or _DEFAULT).absolute()
+            folder = os.environ.get(_LOCAL) or _DEFAULT
+            refuse_as_folder(folder, _LOCAL)
+            local = Path(folder).absolute()
             return cls(local, Remote.open(named, local))
+        refuse_as_folder(named, _ENVIRONMENT, or_address=True)
         path = Path(named).absolute()
         refuse_copies(path)
         return cls(path)
@@ -166,14 +169,12 @@ class Home:
     def datasets_with(self, asset: str, version: str | None = None) -> list[str]:
         """Names of the datasets that have a current version of an asset, or that have the version asked for."""
         if self.remote is not None:
-            return sorted(
-                {
-                    shelf[0]
-                    for shelf, events in self.remote.log.all_events().items()
-                    if shelf[1] == asset
-                    and (version in {event.version for event in events} if version else current_version(events))
-                }
-            )
+            if version:
+                # Not from the log: a version may stand without a verdict.
+                shelves = [path.relative_to(self.path).parts for path in self.remote.folders() if path.name == version]
+            else:
+                shelves = [shelf for shelf, events in self.remote.log.all_events().items() if current_version(events)]
+            return sorted({shelf[0] for shelf in shelves if shelf[1] == asset})
         wanted = safe_name(version, what="a version") if version else _CURRENT
         found = self.path.glob(f"*/{safe_name(asset, what='the name of an asset')}/*/{wanted}")
         return sorted({path.parts[-4] for path in found})

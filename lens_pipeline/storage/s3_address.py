@@ -32,7 +32,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read ``s3://bucket/some/key``; one slash at the end is allowed and dropped.
+        """Read ``s3://bucket/some/key``; ``S3://`` is the same, and one slash at the end is allowed and dropped.
 
         Raises
         ------
@@ -41,7 +41,7 @@ class Address:
         """
         if not is_address(text):
             raise ConfigError(f"{text!r} is no address of an object: write s3://BUCKET/KEY.")
-        bucket, _, key = text.removeprefix(_SCHEME).partition("/")
+        bucket, _, key = text[len(_SCHEME) :].partition("/")
         return cls(bucket, key.removesuffix("/"))
 
     def __truediv__(self, part: str) -> "Address":
@@ -67,7 +67,27 @@ class ObjectInfo:
 
 def is_address(text: str) -> bool:
     """Whether a text is meant as an address, not as a path."""
-    return text.startswith(_SCHEME)
+    return text[: len(_SCHEME)].lower() == _SCHEME
+
+
+def refuse_as_folder(text: str, what: str, *, or_address: bool = False) -> None:
+    """Refuse what is no path: as one, ``gs://bucket`` would quietly become the folder ``gs:`` in the working folder.
+
+    Parameters
+    ----------
+    what : str
+        The setting, for the message.
+    or_address : bool
+        Whether an s3:// address could stand there instead.
+
+    Raises
+    ------
+    ConfigError
+        If it is of the form ``SCHEME://``, and not an s3:// address that could stand there.
+    """
+    if "://" in text and not (or_address and is_address(text)):
+        allowed = "a folder on this machine" + (" or an s3:// address" if or_address else "")
+        raise ConfigError(f"{what} is {text!r}, and must be {allowed}.")
 
 
 def _problem(bucket: str, key: str) -> str | None:

@@ -8,6 +8,8 @@ from enum import StrEnum
 from pydantic import Field, model_validator
 
 from lens_pipeline.contracts.config import Section
+from lens_pipeline.contracts.errors import ConfigError
+from lens_pipeline.storage.s3_address import refuse_as_folder
 
 
 class Source(StrEnum):
@@ -71,6 +73,10 @@ class ParentSampleConfig(Section):
             raise ValueError("noise_correlation_low is above noise_correlation_high")
         if self.source is not Source.simulated and not self.folder:
             raise ValueError(f"source {self.source.value} needs a folder: set parent_sample.folder")
+        try:
+            refuse_as_folder(self.folder, "parent_sample.folder", or_address=self.source is Source.external_stamps)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         if self.source is Source.simulated and (self.folder or self.catalogue):
             raise ValueError("a simulated sample reads no folder and no catalogue: leave both out or change the source")
         return self

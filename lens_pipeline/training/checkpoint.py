@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.storage.atomic import sha256_of, write_atomically
 
-FORMAT = 2
-KEEP = 2
+FORMAT = 3
+PARTS = ("model", "optimizer", "average")
 _NAME = re.compile(r"step-\d{9}")
 
 
@@ -41,6 +42,8 @@ class Progress:
         Numbers of ranks that the run had, one after the other.
     sampler : dict
         State of the order of rows (`lens_pipeline.stamps.sampler.SamplerState`).
+    scaler : dict
+        State of float16's gradient scaler; empty in another precision.
     ended : str or None
         Why the run is over; None while it isn't.
     """
@@ -56,6 +59,7 @@ class Progress:
     ledgers: list[int] = field(default_factory=list)
     world_sizes: list[int] = field(default_factory=list)
     sampler: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
     ended: str | None = None
 
 
@@ -67,6 +71,8 @@ class Checkpoint:
     ----------
     about : dict
         What the model is: spec, preprocessing, class weights.
+    parts : tuple of str
+        Names of its files: model, optimizer, and average where the run keeps a moving average.
     """
 
     folder: Path
@@ -74,16 +80,16 @@ class Checkpoint:
     run: str
     about: dict[str, Any]
     progress: Progress
+    parts: tuple[str, ...]
+
+    def file(self, part: str) -> Path:
+        """Return the safetensors of a part: model (weights and buffers), optimizer, or average."""
+        return part_file(self.folder, self.name, part)
 
     @property
-    def model_file(self) -> Path:
-        """Weights and buffers, safetensors."""
-        return self.folder / f"{self.name}.model.safetensors"
-
-    @property
-    def optimizer_file(self) -> Path:
-        """State of the optimizer, safetensors."""
-        return self.folder / f"{self.name}.optimizer.safetensors"
+    def published_file(self) -> Path:
+        """Weights and buffers that are validated and published: the moving average where the run keeps one."""
+        return self.file("average" if "average" in self.parts else "model")
 
 
 def checkpoint_name(global_step: int) -> str:
@@ -91,30 +97,45 @@ def checkpoint_name(global_step: int) -> str:
     return f"step-{global_step:09d}"
 
 
+def part_file(folder: Path, name: str, part: str) -> Path:
+    """Return where a part of a checkpoint lies."""
+    return folder / f"{name}.{part}.safetensors"
+
+
 def write_checkpoint(
-    folder: Path, name: str, *, run: str, about: dict[str, Any], progress: Progress, model: bytes, optimizer: bytes
+    folder: Path,
+    name: str,
+    *,
+    run: str,
+    about: dict[str, Any],
+    progress: Progress,
+    parts: Mapping[str, bytes],
+    kept: int,
 ) -> None:
-    """Make a checkpoint durable, then remove those that are no longer needed: the last 2 and the best stay.
+    """Make a checkpoint durable, read it back, and only then remove those that are no longer needed.
 
     Parameters
     ----------
     run : str
         Hash of the run's identity.
-    model, optimizer : bytes
-        Serialized safetensors.
+    parts : mapping of str to bytes
+        Serialized safetensors by part: model, optimizer, and average where there is one.
+    kept : int
+        Newest checkpoints that stay; the best stays beside them.
     """
-    write_atomically(folder / f"{name}.model.safetensors", model)
-    write_atomically(folder / f"{name}.optimizer.safetensors", optimizer)
-    content = {
+    for part, content in parts.items():
+        write_atomically(part_file(folder, name, part), content)
+    written = {
         "format": FORMAT,
         "run": run,
         "about": about,
         "progress": asdict(progress),
-        "sha256": {"model": hashlib.sha256(model).hexdigest(), "optimizer": hashlib.sha256(optimizer).hexdigest()},
+        "sha256": {part: hashlib.sha256(content).hexdigest() for part, content in parts.items()},
     }
-    write_atomically(folder / f"{name}.json", json.dumps(content, indent=1, allow_nan=False).encode())
+    write_atomically(folder / f"{name}.json", json.dumps(written, indent=1, allow_nan=False).encode())
+    read_checkpoint(folder, name, run=run)
     names = sorted((path.stem for path in folder.glob("step-*.json")), reverse=True)
-    for old in names[KEEP:]:
+    for old in names[kept:]:
         if old != progress.best_checkpoint:
             _remove(folder, old)
 
@@ -135,10 +156,14 @@ def read_checkpoint(folder: Path, name: str, *, run: str) -> Checkpoint:
         if loaded["run"] != run:
             raise TrainingError(f"{path} belongs to another run ({loaded['run'][:12]}, this is {run[:12]}).")
         progress = Progress(**{known.name: loaded["progress"][known.name] for known in fields(Progress)})
-        checkpoint = Checkpoint(folder, name, run, loaded["about"], progress)
-        for part, file in (("model", checkpoint.model_file), ("optimizer", checkpoint.optimizer_file)):
-            if sha256_of(file) != loaded["sha256"][part]:
-                raise TrainingError(f"{file} is damaged: its SHA-256 isn't the one that {path.name} states.")
+        if not {*PARTS[:2]} <= {*loaded["sha256"]} <= {*PARTS}:
+            raise TrainingError(f"{path} names the parts {sorted(loaded['sha256'])}; known are {', '.join(PARTS)}.")
+        checkpoint = Checkpoint(folder, name, run, loaded["about"], progress, tuple(sorted(loaded["sha256"])))
+        for part, digest in loaded["sha256"].items():
+            if sha256_of(checkpoint.file(part)) != digest:
+                raise TrainingError(
+                    f"{checkpoint.file(part)} is damaged: its SHA-256 isn't the one that {path.name} states."
+                )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path} is not a complete checkpoint: {error!r}.") from error
     return checkpoint
@@ -165,6 +190,6 @@ def newest_checkpoint(folder: Path, *, run: str) -> tuple[Checkpoint | None, lis
 
 def _remove(folder: Path, name: str) -> None:
     # The JSON goes first: without it there is no checkpoint, so that a kill in between leaves no half of one.
-    for suffix in (".json", ".optimizer.safetensors", ".model.safetensors"):
+    for path in (folder / f"{name}.json", *sorted(folder.glob(f"{name}.*.safetensors"))):
         with contextlib.suppress(FileNotFoundError):
-            (folder / f"{name}{suffix}").unlink()
+            path.unlink()

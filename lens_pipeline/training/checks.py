@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.contracts.errors import FIRST_FEW
 from lens_pipeline.stamps.ledger_check import verify_ledger
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
@@ -50,29 +53,27 @@ def validation_is_whole(classifier: Publication, store: Publication, splits: Pub
     """Check that each epoch was judged on every row of val_select exactly once, and on no other row."""
     logits = classifier.read_table("validation_logits", ["epoch", "logical", "task_id"])
     expected = read_rows(splits, store).validation
-    keys = store.read_table(None, ["task_id"])["task_id"].to_pylist()
+    keys = store.read_table(None, ["task_id"])["task_id"].combine_chunks()
     epochs = classifier.attributes["epochs"]
     epoch, logical = logits["epoch"].to_numpy(), logits["logical"].to_numpy()
+    is_expected = np.zeros(len(keys), bool)
+    is_expected[expected] = True
     wrong, n_wrong = [], 0
     for number in range(max(epochs, 1 + int(epoch.max(initial=-1)))):
-        here = logical[epoch == number]
-        counts = np.bincount(here, minlength=len(keys))
-        wanted = np.zeros(len(keys), dtype=np.int64)
-        wanted[expected] = 1 if number < epochs else 0
+        counts = np.bincount(logical[epoch == number], minlength=len(keys))
+        wanted = is_expected if number < epochs else np.zeros_like(is_expected)
         off = np.flatnonzero(counts != wanted)
         n_wrong += len(off)
-        wrong += [f"{keys[row]} came {counts[row]} times in epoch {number}, not {wanted[row]}" for row in off[:5]]
-    misnamed = [
-        f"row {row} is called {key}, the store calls it {keys[row]}"
-        for row, key in zip(logical.tolist(), logits["task_id"].to_pylist(), strict=True)
-        if keys[row] != key
-    ]
-    if wrong or misnamed:
+        wrong += [
+            f"{keys[row]} came {counts[row]} times in epoch {number}, not {int(wanted[row])}" for row in off[:FIRST_FEW]
+        ]
+    misnamed, n_misnamed = _misnamed(logits, keys)
+    if n_wrong or n_misnamed:
         return red(
             VALIDATION,
             f"validation in {epochs} epochs was not on each of {len(expected):,} rows of val_select exactly once",
             wrong=[*wrong, *misnamed],
-            count=n_wrong + len(misnamed),
+            count=n_wrong + n_misnamed,
             why="a model chosen on a part of its validation rows, or on others, is chosen by luck or by cheating",
             next_step="remove the unfinished training under HOME/DATASET/lens_classifier/MODEL/.work and train again",
         )
@@ -82,6 +83,20 @@ def validation_is_whole(classifier: Publication, store: Publication, splits: Pub
         rows=len(expected),
         epochs=epochs,
     )
+
+
+def _misnamed(logits: pa.Table, keys: pa.Array) -> tuple[list[str], int]:
+    """Say which rows of the validation logits bear another key than the store gives them: the first few, and how many."""
+    first, n = list[str](), 0
+    for batch in logits.to_batches(max_chunksize=_KEYS_TOGETHER):
+        wanted = keys.take(batch["logical"])
+        off = np.flatnonzero(pc.not_equal(batch["task_id"], wanted).to_numpy(zero_copy_only=False))
+        n += len(off)
+        first += [
+            f"row {batch['logical'][row]} is called {batch['task_id'][row]}, the store calls it {wanted[row]}"
+            for row in off[: FIRST_FEW - len(first)].tolist()
+        ]
+    return first, n
 
 
 def _keys(store: Publication, rows: Sequence[int]) -> list[str]:

@@ -6,6 +6,7 @@ import re
 import time
 import traceback
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from lens_pipeline.contracts.errors import PipelineError, TrainingError
@@ -26,6 +27,48 @@ class TrainingCancelledError(TrainingError):
     """Somebody asked for the run to stop; its last checkpoint stands."""
 
 
+class TrainingInterruptedError(TrainingError):
+    """The machine asked for the run to stop (SIGTERM): it checkpointed and left, and goes on when it is started again."""
+
+
+class Cause(StrEnum):
+    """Why an attempt ended without having trained to the end, as far as it matters for trying again."""
+
+    refused = "refused"  # an error of ours: the same data and settings would give it again
+    crashed = "crashed"  # any other error
+    killed = "killed"  # by a signal from outside, or gone without a word
+    hung = "hung"
+    stopped = "stopped"  # asked to stop by somebody else than its launcher: it checkpointed and left
+
+
+@dataclass(frozen=True)
+class AttemptFailure:
+    """How an attempt failed.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the error, or of what happened.
+    rank : int or None
+        Of the rank that failed first; None where it isn't one rank's doing.
+    place : str
+        Epoch and step, in words.
+    said : str
+        For people: rank, step, cause and log file.
+    """
+
+    cause: Cause
+    kind: str
+    rank: int | None
+    place: str
+    said: str
+
+    def write(self, attempt: Path) -> None:
+        """Leave it in the attempt's folder."""
+        with contextlib.suppress(OSError):
+            write_atomically(attempt / "failure.json", json.dumps(asdict(self), indent=1).encode())
+
+
 @dataclass(frozen=True)
 class RankFailure:
     """What one rank wrote before it died."""
@@ -38,6 +81,7 @@ class RankFailure:
     traceback: str
     time: float
     own: bool
+    ours: bool
 
     @classmethod
     def of(cls, error: BaseException, *, rank: int, epoch: int | None, step: int | None) -> "RankFailure":
@@ -52,6 +96,7 @@ class RankFailure:
             message=str(error),
             traceback="\n".join(lines[-_LINES:]),
             time=time.time(),
+            ours=isinstance(error, PipelineError),
             own=isinstance(error, PipelineError) or not any(phrase in text for phrase in _PEER_GONE),
         )
 
@@ -61,7 +106,7 @@ class RankFailure:
             write_atomically(attempt / f"failure-rank-{self.rank}.json", json.dumps(asdict(self)).encode())
 
 
-def explain(attempt: Path, agent_log: Path, last_step: str, returncode: int) -> str:
+def diagnose(attempt: Path, agent_log: Path, last_step: str, returncode: int) -> AttemptFailure:
     """Say which rank failed first, where, why, and where the log is.
 
     Parameters
@@ -72,32 +117,38 @@ def explain(attempt: Path, agent_log: Path, last_step: str, returncode: int) -> 
         Of torchrun.
     """
     failures = [RankFailure(**json.loads(path.read_bytes())) for path in sorted(attempt.glob("failure-rank-*.json"))]
-    spoke = {failure.rank for failure in failures if failure.own}
+    own = [failure for failure in failures if failure.own]
     log = agent_log.read_text(errors="replace") if agent_log.exists() else ""
-    killed = [(int(rank), -int(code)) for code, rank in _exit_codes(log) if int(code) < 0 and int(rank) not in spoke]
-    # torchrun ends the other ranks with SIGTERM (15); a rank that another signal ended was killed from outside.
-    killed = [(rank, signal) for rank, signal in killed if signal != 15]
-    if spoke:
-        first = min((failure for failure in failures if failure.own), key=lambda failure: failure.time)
-        where = f"in epoch {first.epoch}, step {first.step}" if first.epoch is not None else "before the first step"
-        return (
-            f"rank {first.rank} failed {where}: {first.kind}: {first.message}\n"
-            f"The last lines of its traceback:\n{first.traceback}\nLog: {_log_of(attempt, first.rank)}"
+    if own:
+        first = min(own, key=lambda failure: failure.time)
+        place = f"in epoch {first.epoch}, step {first.step}" if first.epoch is not None else "before the first step"
+        said = (
+            f"rank {first.rank} failed {place}: {first.kind}: {first.message}\n"
+            f"The last lines of its traceback:\n{first.traceback}\nLog: {log_of(attempt, first.rank)}"
         )
-    if killed:
-        rank, signal = killed[0]
-        return (
-            f"rank {rank} was killed by signal {signal} {last_step}; a machine without free memory does that (signal 9). "
-            f"Log: {_log_of(attempt, rank)}"
+        return AttemptFailure(Cause.refused if first.ours else Cause.crashed, first.kind, first.rank, place, said)
+    if killed := _killed_rank(log):
+        rank, number = killed
+        said = (
+            f"rank {rank} was killed by signal {number} {last_step}; a machine without free memory does that (signal 9). "
+            f"Log: {log_of(attempt, rank)}"
         )
+        return AttemptFailure(Cause.killed, f"signal {number}", rank, last_step, said)
     tail = "\n".join(log.rstrip().splitlines()[-_LINES:])
-    return f"torchrun ended with code {returncode} {last_step}; its last lines:\n{tail}\nLog: {agent_log}"
+    if returncode < 0:
+        said = f"torchrun was killed by signal {-returncode} {last_step}, and the ranks with it. Log: {agent_log}"
+        return AttemptFailure(Cause.killed, f"torchrun, signal {-returncode}", None, last_step, said)
+    said = f"torchrun ended with code {returncode} {last_step}; its last lines:\n{tail}\nLog: {agent_log}"
+    return AttemptFailure(Cause.crashed, f"torchrun, code {returncode}", None, last_step, said)
 
 
-def _exit_codes(log: str) -> list[tuple[str, str]]:
-    return [(code, rank) for rank, code in _KILLED.findall(log)]
+def log_of(attempt: Path, rank: int) -> Path:
+    """Return the standard error of a rank, or the attempt's folder where there is none."""
+    return max(attempt.glob(f"logs/*/attempt_*/{rank}/stderr.log"), default=attempt)
 
 
-def _log_of(attempt: Path, rank: int) -> str:
-    found = sorted(attempt.glob(f"logs/*/attempt_*/{rank}/stderr.log"))
-    return str(found[-1]) if found else str(attempt)
+def _killed_rank(log: str) -> tuple[int, int] | None:
+    """Rank and signal of a rank that was killed from outside, from torchrun's own report."""
+    killed = [(int(rank), -int(code)) for rank, code in _KILLED.findall(log)]
+    # torchrun ends the other ranks with SIGTERM (15). Where all died of that, its report ends with the first.
+    return next((one for one in killed if one[1] != 15), killed[-1] if killed else None)

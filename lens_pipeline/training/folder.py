@@ -4,9 +4,27 @@ Nothing here is published; `lens_pipeline.training.run.collect` copies the outco
 """
 
 import json
+import os
+import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lens_pipeline.contracts.errors import TrainingError
+from lens_pipeline.storage.atomic import write_atomically
+
+# In the environment of every process of an attempt: the word that says whose attempt it is.
+TOKEN = "LENS_PIPELINE_TRAINING_TOKEN"
+# Exit code of a rank that was asked to stop, wrote a checkpoint and left (EX_TEMPFAIL of sysexits.h).
+STOPPED_STATUS = 75
+# Columns of an epoch that tell of the machine, not of the training: no published table has them, so that the same
+# training is the same version on any machine.
+TIMINGS = ("seconds", "stamps_per_second", "data_wait_share", "mfu", "memory_mb", "slowest_rank_share")
+
+
+class SupersededError(TrainingError):
+    """Another attempt has taken the place of this process's own, which may write nothing more."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,11 @@ class RunFolder:
         """Held by the one launcher that may run here."""
         return self.path / ".lock"
 
+    @property
+    def fence(self) -> Path:
+        """Which attempt may write into the folder now; absent while no launcher is at work."""
+        return self.path / "attempt.json"
+
     def ledger(self, rank: int) -> Path:
         """Ledger of the rows that reached one rank's model."""
         return self.path / "ledger" / f"rank-{rank}.ledger"
@@ -65,6 +88,84 @@ class RunFolder:
         folder.mkdir(parents=True)
         return folder
 
+    def claim(self, attempt: Path) -> str:
+        """Let this attempt write, and no other from now on.
+
+        Returns
+        -------
+        str
+            Token for the environment of its processes (TOKEN).
+        """
+        token = secrets.token_hex(16)
+        write_atomically(self.fence, json.dumps({"attempt": attempt.name, "token": token}).encode())
+        return token
+
+    def claimed(self) -> tuple[str, str] | None:
+        """Attempt that may write and its token, or None where no launcher is at work."""
+        try:
+            content = json.loads(self.fence.read_bytes())
+        except FileNotFoundError:
+            return None
+        return content["attempt"], content["token"]
+
+    def release(self, token: str) -> None:
+        """Let no attempt write any more; ranks that are started by hand, without a token, may again.
+
+        Raises
+        ------
+        SupersededError
+            If another launcher has claimed the folder meanwhile; its claim stands.
+        """
+        now = self.claimed()
+        if now is not None and now[1] != token:
+            raise SupersededError(
+                f"another launcher, perhaps on another machine, has taken over {self.path} (attempt {now[0]}) and trains there. "
+                "This one has ended its own processes; nothing need be done here."
+            )
+        self.fence.unlink(missing_ok=True)
+
+    def refuse_superseded(self) -> None:
+        """Refuse to write if another attempt has taken over; every rank asks before each write into the folder.
+
+        Raises
+        ------
+        SupersededError
+            If the token in this process's environment isn't that of the attempt that may write. Without a launcher there is
+            neither, and ranks started by hand may write.
+        """
+        now, own = self.claimed(), os.environ.get(TOKEN)
+        if (now[1] if now else None) == own:
+            return
+        whose = f"attempt {now[0]}" if now else "no attempt"
+        raise SupersededError(
+            f"{whose} may write into {self.path} now, and this process is not of it: nothing was written. "
+            + (
+                "It was started earlier and has been replaced; nothing need be done."
+                if own
+                else f"It was started without a launcher: end the launcher, or remove {self.fence.name} if there is none."
+            )
+        )
+
+    @staticmethod
+    def heartbeat(attempt: Path, rank: int) -> Path:
+        """File whose time of change is when a rank last got on."""
+        return attempt / f"heartbeat-rank-{rank}"
+
+    def beat(self, attempt: Path, rank: int) -> None:
+        """Say that this rank got on: after every step and every batch of validation.
+
+        Raises
+        ------
+        SupersededError
+            If another attempt has taken over.
+        """
+        self.refuse_superseded()
+        heartbeat = self.heartbeat(attempt, rank)
+        try:
+            os.utime(heartbeat)
+        except FileNotFoundError:
+            heartbeat.touch()
+
     def make(self) -> None:
         """Make the folders that the ranks write into."""
         for folder in (self.checkpoints, self.ledger(0).parent, self.validation(0).parent):
@@ -72,14 +173,35 @@ class RunFolder:
 
 
 class HistoryWriter:
-    """Appends events to history.jsonl, a whole line at a time."""
+    """Appends events to history.jsonl, a whole line at a time.
 
-    def __init__(self, path: Path) -> None:
+    Parameters
+    ----------
+    path : Path
+        The run's history.jsonl. A line that a full disk or a lost machine left torn is cut off.
+    attempt : str
+        Name of the attempt's folder, which every event carries.
+    """
+
+    def __init__(self, path: Path, attempt: str = "") -> None:
+        self._folder, self._attempt = RunFolder(path.parent), attempt
+        self._folder.refuse_superseded()
+        if path.exists():
+            content = path.read_bytes()
+            os.truncate(path, content.rfind(b"\n") + 1)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one event; a reader sees the whole line or nothing."""
-        self._file.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
+        """Append one event with its time (unix seconds); a reader sees the whole line or nothing.
+
+        Raises
+        ------
+        SupersededError
+            If another attempt has taken over.
+        """
+        self._folder.refuse_superseded()
+        about = {"event": event, "time": round(time.time(), 3), "attempt": self._attempt}
+        self._file.write(json.dumps({**about, **fields}, allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:

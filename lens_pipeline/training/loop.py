@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from lens_pipeline.batches.augment import DihedralAugmentation
 from lens_pipeline.batches.hashing import seed_of
@@ -25,43 +25,29 @@ from lens_pipeline.training.checkpoint import (
     Progress,
     checkpoint_name,
     newest_checkpoint,
-    write_checkpoint,
 )
-from lens_pipeline.training.config import MIN_BATCHNORM_ROWS, Device
+from lens_pipeline.training.config import Device, Precision
+from lens_pipeline.training.figures import EpochClock, EpochSums, Owed, StepFigures, memory_mb
 from lens_pipeline.training.folder import HistoryWriter, RunFolder
-from lens_pipeline.training.forward import model_input, serialize
+from lens_pipeline.training.interruption import InterruptedRunError, Interruption
 from lens_pipeline.training.losses import RowLoss
-from lens_pipeline.training.models import ModelSpec, build_model, freeze_batchnorm, has_batchnorm
+from lens_pipeline.training.models import ModelSpec, build_model
 from lens_pipeline.training.optimizer import (
     assert_all_changed,
     build_optimizer,
-    load_optimizer_tensors,
-    optimizer_tensors,
 )
 from lens_pipeline.training.rows import Rows
-from lens_pipeline.training.schedule import learning_rate
+from lens_pipeline.training.schedule import Schedule
 from lens_pipeline.training.spec import RunSpec
+from lens_pipeline.training.step import TrainingStep
 from lens_pipeline.training.stopping import Stopping
 from lens_pipeline.training.validation import validate, write_logits
 from lens_pipeline.training.world import World
+from lens_pipeline.training.writer import CheckpointWriter, Snapshot
 
-_WEIGHTS, _DROPOUT, _AUGMENTATION = 1, 2, 4
-
-
-@dataclass
-class EpochSums:
-    """Running sums of one rank's epoch; `as_list` and the constructor take it through a checkpoint."""
-
-    loss: float = 0.0
-    rows: float = 0.0
-    norm: float = 0.0
-    clipped: float = 0.0
-    steps: float = 0.0
-    seconds: float = 0.0
-
-    def as_list(self) -> list[float]:
-        """Return the sums in order."""
-        return [self.loss, self.rows, self.norm, self.clipped, self.steps, self.seconds]
+_WEIGHTS, _AUGMENTATION = 1, 4
+# A loss that float16 can't hold even when it is scaled down this far isn't the scale's fault.
+_LEAST_SCALE = 1.0
 
 
 @dataclass
@@ -74,6 +60,10 @@ class Trainer:
         What to train.
     place : callable
         Told (epoch, step) before each step, so that a failure can name it.
+    attempt : Path
+        Folder of this start of the ranks.
+    interruption : Interruption
+        Knows when the ranks were asked to stop.
     """
 
     spec: RunSpec
@@ -86,6 +76,8 @@ class Trainer:
     model_spec: ModelSpec
     loss: RowLoss
     place: Callable[[int, int], None]
+    attempt: Path
+    interruption: Interruption
     progress: Progress = field(default_factory=Progress)
     resumed_from: str | None = None
 
@@ -94,8 +86,8 @@ class Trainer:
         config = self.spec.config
         torch.manual_seed(seed_of(config.seed, _WEIGHTS))
         self.model: nn.Module = build_model(self.model_spec).to(self.world.device)
-        self._normalises = has_batchnorm(self.model)
-        self.optimizer = build_optimizer(self.model, weight_decay=config.weight_decay)
+        self.optimizer = build_optimizer(self.model, config)
+        self.schedule = Schedule(config, self.sampler.steps_per_epoch)
         self.augmentation = DihedralAugmentation(seed_of(config.seed, _AUGMENTATION))
         source, self.choice = open_rows(
             self.store,
@@ -108,10 +100,30 @@ class Trainer:
         self.ledger = Ledger(self.folder.ledger(self.world.rank), n_rows=self.store.n_rows)
         checkpoint, damaged = newest_checkpoint(self.folder.checkpoints, run=self.spec.sha256())
         self._agree_on(checkpoint)
+        self.take_step = TrainingStep(
+            self.model,
+            self.optimizer,
+            loss=self.loss,
+            rows=self.rows,
+            preprocessing=self.preprocessing,
+            config=config,
+            world=self.world,
+        )
+        self.take_step.warm_up(len(self.spec.contract.bands), self.spec.contract.stamp_size)
         if checkpoint is not None:
             self._restore(checkpoint)
         self._cut_back_ledgers()
-        self.history = HistoryWriter(self.folder.history) if self.world.first else None
+        self._owed = Owed()
+        # Weights before the first step, until one was taken; of a run that goes on, nothing.
+        self._before = {} if checkpoint else {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.writer = CheckpointWriter(
+            self.folder,
+            run=self.spec.sha256(),
+            about=self.about,
+            kept=config.checkpoints_kept,
+            on_written=self._tell_written,
+        )
+        self.history = HistoryWriter(self.folder.history, self.attempt.name) if self.world.first else None
         self._tell(
             "run_started",
             resumed_from=self.resumed_from,
@@ -126,9 +138,9 @@ class Trainer:
             damaged_checkpoints=damaged,
             reader=self.choice.reader.value,
             reader_why=self.choice.why,
+            device=config.device.value,
+            precision=config.precision.value,
         )
-        # By default the buffers of rank 0 are every rank's at each forward pass: a checkpoint of rank 0 is the whole state.
-        self.parallel = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -137,101 +149,115 @@ class Trainer:
             "model": self.model_spec.to_json(),
             "preprocessing": self.preprocessing.spec(),
             "contract": self.spec.contract.model_dump(mode="json"),
-            "class_weights": list(self.loss.weights),
+            "loss": self.loss.describe(),
         }
 
-    def run(self) -> None:
-        """Train until the last epoch or until patience runs out; a run that has ended before does nothing."""
-        while self.progress.ended is None:
-            self._epoch(self.progress.epoch)
-        self.ledger.close()
-        if self.history is not None:
-            self._tell("finished", why=self.progress.ended, best_epoch=self.progress.best_epoch)
-            self.history.close()
+    def run(self) -> bool:
+        """Train until the last epoch, until patience runs out, or until asked to stop; a run that has ended does nothing.
 
-    def _epoch(self, epoch: int) -> None:
-        config = self.spec.config
-        started, start_step = time.perf_counter(), self.progress.step
+        Returns
+        -------
+        bool
+            Whether the run has ended; if not, it was asked to stop, and goes on from its checkpoint when it is started again.
+        """
+        while self.progress.ended is None:
+            try:
+                goes_on = self._epoch(self.progress.epoch)
+            except (InterruptedRunError, RuntimeError):
+                # A rank that was asked to stop while it judged its rows has left, and one that waited for it sees that.
+                if not self.interruption.asked:
+                    raise
+                goes_on = False
+            if not goes_on:
+                self.writer.wait()
+                self._tell("stopped", why="asked to", epoch=self.progress.epoch, step=self.progress.step)
+                return False
+        self.ledger.close()
+        self.writer.wait()
+        self._tell("finished", why=self.progress.ended, best_epoch=self.progress.best_epoch)
+        return True
+
+    def _epoch(self, epoch: int) -> bool:
+        """Train what is left of an epoch and judge it; False if it was asked to stop first."""
+        config, steps = self.spec.config, self.sampler.steps_per_epoch
         sums = self._earlier_sums()
-        earlier = sums.seconds
+        clock = EpochClock(sums, self.take_step.own)
         batches = self.loader.training_batches(
             self.sampler,
             self.augmentation,
             epoch=epoch,
-            start_step=start_step,
+            start_step=self.progress.step,
             rank=self.world.rank,
             world=self.world.size,
         )
-        for batch in batches:
-            self.place(epoch, batch.step)
-            self.step(epoch, batch, sums)
-            sums.seconds = earlier + time.perf_counter() - started
+        for batch in clock.waiting(batches):
+            self.interruption.before_step(epoch, batch.step, steps)
+            self.step(epoch, batch)
+            self.folder.beat(self.attempt, self.world.rank)
             done = batch.step + 1
-            if done % config.report_every_steps == 0:
-                self._report(epoch, done, sums, done - start_step, time.perf_counter() - started)
-            if done % config.checkpoint_every_steps == 0 and done < self.sampler.steps_per_epoch:
-                self._checkpoint(replace(self.progress, epoch=epoch, step=done), sums)
-        self._finish_epoch(epoch, sums, earlier, started)
+            boundary = self.interruption.is_boundary(done, steps)
+            saves = done == steps or done % config.checkpoint_every_steps == 0
+            if boundary or saves or self._before or self.world.device.type == "cpu":
+                self._settle(sums)
+                clock.read()
+            if boundary:
+                self._report(epoch, done, sums, clock)
+            stops = boundary and self.interruption.due(epoch * steps + done)
+            if saves or stops:
+                stops |= self._checkpoint(replace(self.progress, epoch=epoch, step=done), sums)
+            if stops:
+                return False
+        self._finish_epoch(epoch, sums)
+        return True
 
-    def step(self, epoch: int, batch: Batch, sums: EpochSums) -> None:
-        """Take one optimizer step on this rank's part of a global batch, and add it to the sums and the ledger.
+    def step(self, epoch: int, batch: Batch) -> None:
+        """Take one optimizer step on this rank's part of a global batch; its figures are owed, its rows are recorded.
 
         Raises
         ------
         TrainingError
-            If loss or gradient isn't finite (the step is not taken), or the first step left a parameter untrained.
+            If the device has too little memory.
         """
-        config, device = self.spec.config, self.world.device
-        rate = self._rate(epoch, batch.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        first = epoch == 0 and batch.step == 0
-        before = {name: p.detach().clone() for name, p in self.model.named_parameters()} if first else {}
-
-        self.model.train()
-        if self._normalises and batch.n_global // self.world.size < MIN_BATCHNORM_ROWS:
-            # The short last step of an epoch: statistics of so few rows would be noise, so the running ones are used.
-            freeze_batchnorm(self.model)
-        torch.manual_seed(seed_of(config.seed, _DROPOUT, epoch, batch.step, self.world.rank))
-        labels_B = torch.zeros(len(batch.pixels), dtype=torch.int64)
-        labels_B[: batch.n] = torch.from_numpy(self.rows.labels[batch.logical])
-        logits_BO = self.parallel(model_input(batch, self.preprocessing, device, channels_last=config.channels_last))
-        belongs_B = (torch.arange(len(labels_B)) < batch.n).to(device)
-        loss_sum = (self.loss(logits_BO, labels_B.to(device)) * belongs_B).sum()
-        # The ranks' gradients are averaged; this scale makes that the mean over the rows of the whole step, also where
-        # ranks have different numbers of them.
-        torch.autograd.backward(loss_sum * (self.world.size / batch.n_global))
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or float("inf"), foreach=True))
-        loss = float(loss_sum.detach())
-        if not (np.isfinite(norm) and np.isfinite(loss)):
-            self._refuse_not_finite(loss, norm, rate, batch)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.place(epoch, batch.step)
+        number = epoch * self.sampler.steps_per_epoch + batch.step
+        self._owed.add(self.take_step(epoch, batch, self._rate(epoch, batch.step), number=number))
         self.ledger.append(epoch, batch.step, batch.logical)
-        if first:
-            assert_all_changed(self.model, before)
 
-        sums.loss += loss
-        sums.rows += batch.n
-        sums.norm += norm
-        sums.clipped += float(config.clip_norm is not None and norm > config.clip_norm)
-        sums.steps += 1
+    def _settle(self, sums: EpochSums) -> None:
+        """Read the figures that steps owe, and add them up; after the first step, see that it did what it should.
+
+        Raises
+        ------
+        TrainingError
+            If a loss or gradient wasn't finite (that step was not taken), or the first step left a parameter untrained.
+        """
+        config = self.spec.config
+        for figures, loss, norm in self._owed.read():
+            sums.loss += loss
+            sums.rows += len(figures.logical)
+            sums.steps += 1
+            if np.isfinite(norm) and np.isfinite(loss):
+                sums.norm += norm
+                sums.clipped += float(config.clip_norm is not None and norm > config.clip_norm)
+            elif config.precision is Precision.float16 and np.isfinite(loss) and self._scale() > _LEAST_SCALE:
+                sums.skipped += 1
+            else:
+                self.place(figures.epoch, figures.step)
+                self._refuse_not_finite(figures, loss, norm)
+        if self._before and sums.steps > sums.skipped:
+            assert_all_changed(self.model, self._before)
+            self._before = {}
 
     def _rate(self, epoch: int, step: int) -> float:
-        config, steps = self.spec.config, self.sampler.steps_per_epoch
-        return learning_rate(
-            epoch * steps + step,
-            total_steps=config.epochs * steps,
-            warmup_steps=round(config.warmup_epochs * steps),
-            peak=config.learning_rate,
-            lowest=config.min_learning_rate,
-        )
+        monitored = [row[self.spec.config.monitor.value] for row in self.progress.history]
+        return self.schedule.rate(epoch, step, monitored)
 
-    def _finish_epoch(self, epoch: int, sums: EpochSums, earlier: float, started: float) -> None:
-        config = self.spec.config
-        self.world.spread(list(self.model.buffers()))
+    def _finish_epoch(self, epoch: int, sums: EpochSums) -> None:
+        config, judged = self.spec.config, self.take_step.judged
+        started = time.perf_counter()
+        self.world.spread([*self.model.buffers(), *(judged.buffers() if judged is not self.model else [])])
         validation = validate(
-            self.model,
+            judged,
             self.loader,
             self.rows.validation,
             self.rows.labels[self.rows.validation],
@@ -239,7 +265,9 @@ class Trainer:
             self.world,
             outputs=self.model_spec.outputs,
             batch_size=config.validation_batch_size,
+            max_fpr=config.partial_auc_max_fpr,
             channels_last=config.channels_last,
+            on_batch=self._between_validation_batches,
         )
         stopping = Stopping(
             config.monitor.larger_is_better,
@@ -248,24 +276,29 @@ class Trainer:
             self.progress.best_epoch,
             self.progress.best_value,
             self.progress.last_epoch,
-        ).after(epoch, validation.monitored(config.monitor))
-        ranks = self.world.gather(sums.as_list())
+        ).after(epoch, *validation.monitored(config.monitor))
+        ranks = [EpochSums(*one) for one in self.world.gather(sums.as_list())]
         row = {
             "epoch": epoch,
-            "train_loss": sum(one[0] for one in ranks) / sum(one[1] for one in ranks),
-            "val_loss": validation.loss,
-            "val_auroc": validation.auroc,
+            "train_loss": sum(one.loss for one in ranks) / sum(one.rows for one in ranks),
+            **validation.figures(),
             "learning_rate": self._rate(epoch, self.sampler.steps_per_epoch - 1),
-            "seconds": earlier + time.perf_counter() - started,
-            "gradient_norm": sums.norm / sums.steps,
+            "gradient_norm": sums.norm / max(sums.steps - sums.skipped, 1.0),
             "clipped_share": sums.clipped / sums.steps,
-            "train_rows": int(sum(one[1] for one in ranks)),
+            "skipped_steps": int(sums.skipped),
+            "train_rows": int(sum(one.rows for one in ranks)),
             "validation_rows": len(self.rows.validation),
             "best": stopping.improved,
+            "seconds": sums.seconds + time.perf_counter() - started,
+            "stamps_per_second": sum(one.rows for one in ranks) / max(sums.seconds, 1e-9),
+            "data_wait_share": sums.waited / max(sums.seconds, 1e-9),
+            "memory_mb": memory_mb(self.world.device),
+            "slowest_rank_share": max(one.own for one in ranks) / max(sum(one.own for one in ranks) / len(ranks), 1e-9),
         }
         ended = "patience ran out" if stopping.stop else "all epochs were trained"
         name = checkpoint_name((epoch + 1) * self.sampler.steps_per_epoch)
         if self.world.first:
+            self.folder.refuse_superseded()
             write_logits(self.folder.validation(epoch), epoch, self.rows.validation, validation)
         self._checkpoint(
             Progress(
@@ -282,11 +315,21 @@ class Trainer:
         )
         self._tell("epoch", **row)
 
-    def _checkpoint(self, progress: Progress, sums: EpochSums | None) -> None:
+    def _between_validation_batches(self) -> None:
+        self.folder.beat(self.attempt, self.world.rank)
+        self.interruption.leave_if_asked()
+
+    def _checkpoint(self, progress: Progress, sums: EpochSums | None) -> bool:
+        """Take a checkpoint; tell whether any rank was asked to stop.
+
+        Nothing is lost by stopping after it.
+        """
         # Every rank's ledger is durable before the checkpoint that counts on it; the gathering is the barrier.
+        self.folder.refuse_superseded()
         self.ledger.flush()
         partial = self.world.gather((sums or EpochSums()).as_list())
-        steps = [int(one[0]) for one in self.world.gather([float(self.ledger.n_steps)])]
+        others = self.world.gather([float(self.ledger.n_steps), float(self.interruption.asked)])
+        steps = [int(one[0]) for one in others]
         worlds = self.progress.world_sizes
         self.progress = replace(
             progress,
@@ -294,17 +337,12 @@ class Trainer:
             ledgers=steps + self.progress.ledgers[self.world.size :],
             world_sizes=worlds if worlds[-1:] == [self.world.size] else [*worlds, self.world.size],
             sampler=self.sampler.state(progress.epoch, progress.step).to_json(),
+            scaler=self.take_step.scaler.state_dict(),
         )
         if self.world.first:
-            write_checkpoint(
-                self.folder.checkpoints,
-                checkpoint_name(progress.epoch * self.sampler.steps_per_epoch + progress.step),
-                run=self.spec.sha256(),
-                about=self.about,
-                progress=self.progress,
-                model=serialize(self.model.state_dict()),
-                optimizer=serialize(optimizer_tensors(self.model, self.optimizer)),
-            )
+            name = checkpoint_name(progress.epoch * self.sampler.steps_per_epoch + progress.step)
+            self.writer.submit(Snapshot.of(name, self.progress, self.take_step.tensors()))
+        return any(one[1] for one in others)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         if checkpoint.about != self.about:
@@ -313,8 +351,9 @@ class Trainer:
                 f"checkpoint {checkpoint.name} was made with another {first_few(changed)} than the same settings and data "
                 "give now: this package has changed. Remove the run's folder and train again."
             )
-        self.model.load_state_dict(load_file(checkpoint.model_file), strict=True)
-        load_optimizer_tensors(self.model, self.optimizer, load_file(checkpoint.optimizer_file))
+        self.take_step.restore({part: load_file(checkpoint.file(part)) for part in checkpoint.parts})
+        if checkpoint.progress.scaler:
+            self.take_step.scaler.load_state_dict(checkpoint.progress.scaler)
         self.sampler.resume(checkpoint.progress.sampler)
         self.progress, self.resumed_from = checkpoint.progress, checkpoint.name
 
@@ -341,8 +380,12 @@ class Trainer:
         partial = self.progress.partial
         if not partial or len(partial) == self.world.size:
             return EpochSums(*partial[self.world.rank]) if partial else EpochSums()
-        loss, rows = (sum(one[place] for one in partial) if self.world.first else 0.0 for place in (0, 1))
-        return EpochSums(loss, rows, *partial[0][2:])
+        ranks = [EpochSums(*one) for one in partial]
+        return replace(
+            ranks[0],
+            loss=sum(one.loss for one in ranks) if self.world.first else 0.0,
+            rows=sum(one.rows for one in ranks) if self.world.first else 0.0,
+        )
 
     def _agree_on(self, checkpoint: Checkpoint | None) -> None:
         step = -1 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
@@ -352,7 +395,7 @@ class Trainer:
                 f"the ranks found different newest checkpoints ({sorted(found)}) in {self.folder.path}."
             )
 
-    def _report(self, epoch: int, done: int, sums: EpochSums, steps_here: int, seconds: float) -> None:
+    def _report(self, epoch: int, done: int, sums: EpochSums, clock: EpochClock) -> None:
         rows_per_step = self.sampler.order.n_places / self.sampler.steps_per_epoch
         self._tell(
             "step",
@@ -361,20 +404,36 @@ class Trainer:
             steps_per_epoch=self.sampler.steps_per_epoch,
             epochs=self.spec.config.epochs,
             loss=sums.loss / max(sums.rows, 1.0),
-            gradient_norm=sums.norm / sums.steps,
+            gradient_norm=sums.norm / max(sums.steps - sums.skipped, 1.0),
             learning_rate=self._rate(epoch, done - 1),
-            stamps_per_second=steps_here * rows_per_step / max(seconds, 1e-9),
+            stamps_per_second=clock.steps * rows_per_step / max(clock.seconds, 1e-9),
+            data_wait_share=clock.waited_share,
+            memory_mb=memory_mb(self.world.device),
+            scale=self._scale() if self.take_step.scaler.is_enabled() else None,
         )
 
-    def _refuse_not_finite(self, loss: float, norm: float, rate: float, batch: Batch) -> None:
+    def _scale(self) -> float:
+        return float(self.take_step.scaler.get_scale())
+
+    def _refuse_not_finite(self, figures: StepFigures, loss: float, norm: float) -> None:
         what = (
             f"the loss on rank {self.world.rank} is {loss}" if not np.isfinite(loss) else f"the gradient norm is {norm}"
         )
+        last = f"checkpoint {self.progress_name} stands" if self.progress_name else "there is no checkpoint yet"
         raise TrainingError(
-            f"{what} (learning rate {rate:.3g}; this rank's {batch.n} rows have the logical numbers "
-            f"{first_few(batch.logical.tolist())}). The step was not taken and the last checkpoint stands. Lower "
-            "learning_rate, set clip_norm, or look at these stamps in stamp_store."
+            f"{what} in epoch {figures.epoch}, step {figures.step} (learning rate {figures.rate:.3g}; this rank's "
+            f"{len(figures.logical)} rows have the logical numbers {first_few(figures.logical.tolist())}). The step was "
+            f"not taken, and {last}. Lower learning_rate, set clip_norm, or look at these stamps in stamp_store."
         )
+
+    @property
+    def progress_name(self) -> str | None:
+        """Name of the newest checkpoint of this run, None before the first."""
+        done = self.progress.epoch * self.sampler.steps_per_epoch + self.progress.step
+        return checkpoint_name(done) if done else None
+
+    def _tell_written(self, progress: Progress, name: str, seconds: float) -> None:
+        self._tell("checkpoint", epoch=progress.epoch, step=progress.step, name=name, seconds=seconds)
 
     def _tell(self, event: str, **fields: Any) -> None:
         if self.history is not None:

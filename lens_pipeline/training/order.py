@@ -17,6 +17,7 @@ from lens_pipeline.stamps.weighted import Repeated, WithReplacement
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import RowOrder, TrainingConfig
 from lens_pipeline.training.rows import Rows
+from lens_pipeline.training.weights import read_strata
 
 _STREAM = 3
 
@@ -44,6 +45,26 @@ def sampler_for(config: TrainingConfig, contract: DatasetContract, rows: Rows, s
     return sampler
 
 
+def refuse_unknown_weights(config: TrainingConfig, contract: DatasetContract, store: Publication) -> None:
+    """Refuse weights of what no stored row belongs to, as soon as there is a store to know it from.
+
+    Raises
+    ------
+    TrainingError
+        Naming the classes and strata that there are.
+    """
+    classes = contract.class_names
+    if set(config.order_weights) <= set(classes):
+        return
+    strata = sorted(pc.unique(store.read_table(None, ["stratum"])["stratum"]).to_pylist())
+    unknown = sorted(set(config.order_weights) - set(strata) - set(classes))
+    if unknown:
+        raise TrainingError(
+            f"order_weights names {first_few(unknown)}, which no row belongs to. Classes: {first_few(classes, 20)}; "
+            f"strata: {first_few(strata, 40)}."
+        )
+
+
 def _ordering(config: TrainingConfig, contract: DatasetContract, rows: Rows, store: Publication) -> Ordering:
     if config.order is RowOrder.paired:
         return partial(Paired, control=_controls(rows, store))
@@ -61,19 +82,16 @@ def _groups(
     classes = contract.class_names
     if set(weights) <= set(classes):
         return rows.labels[rows.train], [weights.get(name, 1.0) for name in classes]
-    strata = store.read_table(None, ["stratum"])["stratum"].combine_chunks().dictionary_encode()
-    names, group = strata.dictionary.to_pylist(), strata.indices.to_numpy()
-    unknown = sorted(set(weights) - set(names) - set(classes))
-    if unknown:
+    strata = read_strata(rows, store)
+    trained = {name for name, count in zip(strata.names, strata.counts, strict=True) if count}
+    if idle := sorted(set(weights) - trained - set(classes)):
         raise TrainingError(
-            f"order_weights names {first_few(unknown)}, which no row belongs to. Classes: {first_few(classes, 20)}; "
-            f"strata: {first_few(sorted(names), 40)}."
+            f"order_weights names {first_few(idle)}, which no training row belongs to: there these weights have no effect. "
+            f"Strata of training rows: {first_few(sorted(trained), 40)}."
         )
-    label_of = np.zeros(len(names), np.int64)
-    label_of[group] = rows.labels
-    return group[rows.train], [
+    return strata.of_row[rows.train], [
         weights.get(name, weights.get(classes[label], 1.0))
-        for name, label in zip(names, label_of.tolist(), strict=True)
+        for name, label in zip(strata.names, strata.labels, strict=True)
     ]
 
 

@@ -1,19 +1,29 @@
 """Starting and ending torchrun so that nothing of it outlives its launcher. Imports no torch."""
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from lens_pipeline.contracts.errors import TrainingError, first_few
 from lens_pipeline.training.config import Device, TrainingConfig
+from lens_pipeline.training.folder import TOKEN
 
 ATTEMPT = "LENS_PIPELINE_TRAINING_ATTEMPT"
+# torchrun waits so long for ranks that were asked to stop, before it kills them.
+SHUTDOWN_SECONDS = 24
 _AGENT = "LENS_PIPELINE_TRAINING_AGENT"
 _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 4.0
+# The kernel ends a killed process at once, unless it waits for a disk or a device.
+_KILL_SECONDS = 5.0
 _libc = ctypes.CDLL(None)
 
 
@@ -45,6 +55,7 @@ def torchrun_command(config: TrainingConfig, specification: Path, attempt: Path)
         "--nnodes=1",
         f"--nproc-per-node={config.world_size}",
         "--max-restarts=0",
+        f"--shutdown-timeout={SHUTDOWN_SECONDS}",
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={attempt / 'rendezvous'}",
         "--rdzv-conf=store_type=file",
@@ -57,12 +68,13 @@ def torchrun_command(config: TrainingConfig, specification: Path, attempt: Path)
     ]
 
 
-def torchrun_environment(config: TrainingConfig, attempt: Path) -> dict[str, str]:
-    """Environment of the ranks: loopback only, threads divided."""
+def torchrun_environment(config: TrainingConfig, attempt: Path, token: str) -> dict[str, str]:
+    """Environment of torchrun and its ranks: whose they are, loopback only, threads divided."""
     threads = config.threads_per_rank or max(1, len(os.sched_getaffinity(0)) // config.world_size)
     return {
         **compute_environment(threads),
         ATTEMPT: str(attempt),
+        TOKEN: token,
         "GLOO_SOCKET_IFNAME": "lo",
         "NCCL_SOCKET_IFNAME": "lo",
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
@@ -102,15 +114,105 @@ def start(command: list[str], environment: dict[str, str], log: Path) -> subproc
         )
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children: politely, then after 4 seconds by force (the ranks die with torchrun)."""
-    for how, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, None)):
+def end(process: subprocess.Popen[bytes], patience: float = _GRACE_SECONDS) -> None:
+    """End a process and its children: politely, then after some seconds by force (the ranks die with torchrun)."""
+    for how, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, None)):
         if process.poll() is not None:
             return
+        if seconds == 0:
+            continue
         process.send_signal(how)
-        deadline = None if patience is None else time.monotonic() + patience
+        deadline = None if seconds is None else time.monotonic() + seconds
         while process.poll() is None and (deadline is None or time.monotonic() < deadline):
             time.sleep(0.05)
+
+
+def processes_of(token: str) -> dict[int, int | None]:
+    """Every living process of an attempt, by the token in its environment: its id, and its rank if it is one."""
+    wanted, found = f"{TOKEN}={token}".encode(), {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            # A process that is gone meanwhile, or another user's.
+            with contextlib.suppress(OSError):
+                environment = Path(entry.path, "environ").read_bytes().split(b"\0")
+                if wanted in environment:
+                    found[int(entry.name)] = _rank_in(environment)
+    return found
+
+
+def end_all(token: str) -> None:
+    """Kill whatever is left of an attempt, and return when it is gone.
+
+    Raises
+    ------
+    TrainingError
+        If a process can't be killed.
+    """
+    deadline = time.monotonic() + _KILL_SECONDS
+    while left := processes_of(token):
+        if time.monotonic() > deadline:
+            raise TrainingError(
+                f"{len(left)} processes of an earlier attempt can't be killed (ids {first_few(left)}): they wait in the "
+                "kernel for a disk or a device. Nothing new was started beside them. Wait, or restart this machine."
+            )
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def dump_stacks(token: str) -> list[int]:
+    """Have every rank write what its threads are doing to its log, and return the ranks that can't: those that are stopped.
+
+    A rank answers to SIGUSR1 from its first line on (`lens_pipeline.training.__main__`).
+    """
+    stopped = []
+    for pid, rank in processes_of(token).items():
+        with contextlib.suppress(OSError):
+            if rank is not None and _state(pid) in "Tt":
+                stopped.append(rank)
+            elif rank is not None:
+                os.kill(pid, signal.SIGUSR1)
+    return sorted(stopped)
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Note SIGTERM instead of dying of it: yields a function that says whether one came.
+
+    A machine that is about to be taken away sends it. Outside the main thread, where no signal can be caught, it never does.
+    """
+    came = threading.Event()
+    with _handled((signal.SIGTERM,), came.set):
+        yield came.is_set
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off SIGINT and SIGTERM for the seconds that ending processes takes: a second Ctrl-C must not leave any behind."""
+    with _handled((signal.SIGINT, signal.SIGTERM), lambda: None):
+        yield
+
+
+@contextmanager
+def _handled(signals: tuple[signal.Signals, ...], call: Callable[[], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: call()) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _rank_in(environment: list[bytes]) -> int | None:
+    return next((int(pair[5:]) for pair in environment if pair.startswith(b"RANK=")), None)
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:

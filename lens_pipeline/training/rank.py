@@ -11,9 +11,10 @@ from lens_pipeline.batches.preprocessing import fit_preprocessing
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.training.failures import RankFailure
-from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.folder import STOPPED_STATUS, RunFolder
+from lens_pipeline.training.interruption import Interruption
 from lens_pipeline.training.loop import Trainer
-from lens_pipeline.training.losses import RowLoss, class_weights
+from lens_pipeline.training.losses import build_loss
 from lens_pipeline.training.models import spec_for
 from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.processes import ATTEMPT
@@ -42,26 +43,35 @@ def main(arguments: list[str]) -> int:
     attempt = Path(os.environ.get(ATTEMPT, str(path.parent)))
     place = _Place()
     try:
-        _train(RunSpec.read(path), RunFolder(path.parent), attempt, place)
+        return _train(RunSpec.read(path), RunFolder(path.parent), attempt, place)
     except Exception as error:
         RankFailure.of(error, rank=int(os.environ.get("RANK", "0")), epoch=place.epoch, step=place.step).write(attempt)
         raise
-    return 0
 
 
-def _train(spec: RunSpec, folder: RunFolder, attempt: Path, place: _Place) -> None:
+def _train(spec: RunSpec, folder: RunFolder, attempt: Path, place: _Place) -> int:
     config = spec.config
     torch.set_num_threads(config.threads_per_rank or max(1, len(os.sched_getaffinity(0)) // config.world_size))
-    torch.use_deterministic_algorithms(True)
+    if config.deterministic:
+        # cuBLAS reads this when it is first used: without it, it may choose another algorithm each time.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not config.deterministic
     # Filling every fresh tensor with NaN, which that switch brings along, is a debugging aid and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     folder.make()
     with joined(config, attempt) as world:
-        trainer_for(spec, folder, world, place).run()
+        trainer = trainer_for(spec, folder, world, place, attempt)
+        trainer.interruption.listen()
+        if not trainer.run():
+            return STOPPED_STATUS
         world.barrier()
+    return 0
 
 
-def trainer_for(spec: RunSpec, folder: RunFolder, world: World, place: Callable[[int, int], None]) -> Trainer:
+def trainer_for(
+    spec: RunSpec, folder: RunFolder, world: World, place: Callable[[int, int], None], attempt: Path
+) -> Trainer:
     """Open what a run is about and build its trainer, restored from the newest checkpoint."""
     config, contract = spec.config, spec.contract
     store_publication, splits = spec.open_inputs()
@@ -77,7 +87,9 @@ def trainer_for(spec: RunSpec, folder: RunFolder, world: World, place: Callable[
         rows=rows,
         sampler=sampler_for(config, contract, rows, store_publication),
         preprocessing=fit_preprocessing(store, rows.train, name=config.preprocessing.value, softening=config.softening),
-        model_spec=spec_for(config.model, contract, config.dropout),
-        loss=RowLoss(class_weights(spec.class_counts, config.class_weighting), config.label_smoothing),
+        model_spec=spec_for(config, contract),
+        loss=build_loss(config, spec.class_counts),
         place=place,
+        attempt=attempt,
+        interruption=Interruption(attempt, every=config.report_every_steps),
     )

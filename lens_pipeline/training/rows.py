@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.contracts.errors import TrainingError, first_few
-from lens_pipeline.splits.region_splits import read_split_rows
+from lens_pipeline.contracts.errors import SplitError, TrainingError, first_few
+from lens_pipeline.splits.assignment import SPLITS
+from lens_pipeline.splits.region_splits import ROWS, iterate_split_rows
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
 
@@ -20,35 +21,51 @@ class Rows:
 
     Attributes
     ----------
-    train, validation : int64 arrays
-        Rows of train and val_select.
-    labels : int64 array
+    train : int32 array
+        Rows of train.
+    validation : int64 array
+        Rows of val_select; they are few, and are published in this type.
+    labels : int8 array
         Label of every stored row, by logical number.
     """
 
-    train: npt.NDArray[np.int64]
+    train: npt.NDArray
     validation: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray
 
-    def counts(self, rows: npt.NDArray[np.int64], n_classes: int) -> tuple[int, ...]:
+    def counts(self, rows: npt.NDArray, n_classes: int) -> tuple[int, ...]:
         """Count the rows of each class."""
         return tuple(int(n) for n in np.bincount(self.labels[rows], minlength=n_classes))
 
 
 def read_rows(splits: Publication, store: Publication) -> Rows:
-    """Read them from the published splits.
+    """Read them from the published splits, in a few bytes a row.
 
     Raises
     ------
     SplitError
-        If the splits were made for another version of the store.
+        If the splits were made for another version of the store, or don't give each row one split.
     """
-    # Without the keys: of a full-size store they are most of the table.
-    table = read_split_rows(splits, store, ["logical", "split", "label"])
-    logical = table["logical"].to_numpy()
-    labels = np.empty(table.num_rows, dtype=np.int64)
-    labels[logical] = table["label"].to_numpy()
-    return Rows(train=_of(table, "train"), validation=_of(table, "val_select"), labels=labels)
+    n_rows = splits.entry(f"{ROWS}.parquet").rows or 0
+    labels, split_of = np.full(n_rows, -1, np.int8), np.full(n_rows, -1, np.int8)
+    names = pa.array(SPLITS)
+    for batch in iterate_split_rows(splits, store, ["logical", "split", "label"]):
+        batch = batch.filter(pc.less(batch["logical"], n_rows))
+        logical = batch["logical"].to_numpy()
+        labels[logical] = batch["label"].to_numpy()
+        split_of[logical] = pc.fill_null(pc.index_in(batch["split"], value_set=names), -1).to_numpy()
+    without = np.flatnonzero(split_of < 0)
+    if len(without):
+        raise SplitError(
+            f"region_splits {splits.version} gives {len(without):,} of {n_rows:,} rows no split, first logical numbers: "
+            f"{first_few(without.tolist())}. Others are named twice, or by a split that isn't one of {', '.join(SPLITS)}. "
+            "Next: dagster asset materialize --select region_splits -m lens_pipeline.definitions -c PRESET"
+        )
+
+    def of(split: str) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(split_of == SPLITS.index(split))
+
+    return Rows(train=of("train").astype(np.int32), validation=of("val_select"), labels=labels)
 
 
 def refuse_unusable(rows: Rows, contract: DatasetContract, config: TrainingConfig) -> None:
@@ -73,12 +90,6 @@ def refuse_unusable(rows: Rows, contract: DatasetContract, config: TrainingConfi
             f"train has {len(rows.train):,} rows, fewer than one step takes (batch_size {config.batch_size} over "
             f"{config.world_size} ranks). Lower batch_size, or give more stamps."
         )
-
-
-def _of(table: pa.Table, split: str) -> npt.NDArray[np.int64]:
-    chosen = table["logical"].filter(pc.equal(table["split"], split))
-    rows: npt.NDArray[np.int64] = np.sort(chosen.to_numpy()).astype(np.int64, copy=False)
-    return rows
 
 
 def _listed(contract: DatasetContract, counts: tuple[int, ...]) -> str:

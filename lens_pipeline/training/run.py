@@ -20,16 +20,17 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from lens_pipeline.training.config import Device, TrainingConfig
-from lens_pipeline.training.failures import TrainingCancelledError, explain
-from lens_pipeline.training.folder import HistoryReader, RunFolder, read_events
-from lens_pipeline.training.order import sampler_for
-from lens_pipeline.training.processes import end, refuse_missing_gpus, start, torchrun_command, torchrun_environment
-from lens_pipeline.training.progress import TerminalProgress
+from lens_pipeline.training.folder import TIMINGS, RunFolder, read_events
+from lens_pipeline.training.order import refuse_unknown_weights, sampler_for
+from lens_pipeline.training.processes import refuse_missing_gpus
 from lens_pipeline.training.rows import read_rows, refuse_unusable
 from lens_pipeline.training.spec import RunSpec
+from lens_pipeline.training.stopping import refuse_unresolvable_monitor
+from lens_pipeline.training.supervisor import Supervisor
+from lens_pipeline.training.weights import refuse_unusable_weights
+from lens_pipeline.training.weights_file import refuse_other_weights
 
 Event = dict[str, Any]
-_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,10 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     Raises
     ------
     ConfigError
-        If the device isn't there.
+        If the device isn't there, or the file of pretrained weights isn't the one that was meant.
     TrainingError
-        If a class is missing in train or val_select, there are too few rows, the order can't be made of them, or the
-        folder holds another run.
+        If a class is missing in train or val_select, there are too few rows, order, weights or monitor can't be made of
+        them, or the folder holds another run.
     SplitError
         If the splits were made for another version of the store.
     """
@@ -103,11 +104,18 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
         raise ConfigError(problem)
     # A section that another layer mixed its own base into is reduced to what is written down and used.
     config = TrainingConfig.model_validate(config.model_dump(mode="json"))
-    refuse_damaged(store)
+    if config.pretrained is not None and config.pretrained_sha256 is not None:
+        refuse_other_weights(Path(config.pretrained), config.pretrained_sha256)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
+    # Before the store is re-read: that takes as long as its disk takes.
+    refuse_unknown_weights(config, contract, store)
+    refuse_damaged(store)
     rows = read_rows(splits, store)
     refuse_unusable(rows, contract, config)
     sampler_for(config, contract, rows, store)
+    refuse_unresolvable_monitor(config, rows, store)
+    class_counts = rows.counts(rows.train, len(contract.classes))
+    refuse_unusable_weights(config, class_counts, rows, store)
     spec = RunSpec(
         config=config,
         contract=contract,
@@ -115,7 +123,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
         store_version=store.version,
         splits=str(splits.folder.absolute()),
         splits_version=splits.version,
-        class_counts=rows.counts(rows.train, len(contract.classes)),
+        class_counts=class_counts,
     )
     run_folder.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(run_folder.absolute())
@@ -130,12 +138,15 @@ def launch(
     on_event: Callable[[Event], None] = lambda event: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> TrainingSummary:
-    """Start torchrun on a prepared run, pass its events on, and wait for its end; a run that stopped midway goes on.
+    """Train a prepared run to its end under a supervisor, and pass its events on; a run that stopped midway goes on.
+
+    An attempt that was killed, crashed or hung is followed by another, as long as that is worth it
+    (`lens_pipeline.training.supervisor.Retries`).
 
     Parameters
     ----------
     on_event : callable
-        Called with each event of history.jsonl: run_started, step, epoch, finished.
+        Called with each event of history.jsonl: run_started, step, epoch, checkpoint, restart, stopped, finished.
     cancelled : callable
         Asked five times a second; once it is true, every process is gone within 10 seconds.
 
@@ -143,6 +154,8 @@ def launch(
     ------
     TrainingCancelledError
         If it was cancelled; the last checkpoint stands.
+    TrainingInterruptedError
+        If this process got a SIGTERM (in its main thread): the ranks wrote a checkpoint and left, within 30 seconds.
     TrainingError
         Naming the rank that failed, step, cause and log file; or if another launcher is at work in the folder.
     """
@@ -159,7 +172,7 @@ def launch(
         before, _ = newest_checkpoint(folder.checkpoints, run=spec.sha256())
         was_complete = before is not None and before.progress.ended is not None
         if not was_complete:
-            _run(spec, folder, on_event, cancelled)
+            Supervisor(spec, folder, on_event, cancelled).run()
     last = _ended_checkpoint(folder, spec)
     progress = last.progress
     assert progress.best_epoch is not None
@@ -195,7 +208,7 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
     assert progress.best_epoch is not None
     best = read_checkpoint(folder.checkpoints, progress.best_checkpoint, run=spec.sha256())
     store, splits = spec.open_inputs()
-    shutil.copyfile(best.model_file, staging.folder / "model.safetensors")
+    shutil.copyfile(best.published_file, staging.folder / "model.safetensors")
     staging.write_json(
         "model.json",
         {
@@ -238,42 +251,6 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
     )
 
 
-def _run(spec: RunSpec, folder: RunFolder, on_event: Callable[[Event], None], cancelled: Callable[[], bool]) -> None:
-    attempt = folder.next_attempt()
-    agent_log = attempt / "torchrun.log"
-    reader, terminal = HistoryReader(folder.history), TerminalProgress()
-    process = start(
-        torchrun_command(spec.config, folder.specification, attempt),
-        torchrun_environment(spec.config, attempt),
-        agent_log,
-    )
-    last_step = "before its first step"
-    try:
-        ended = False
-        while not ended:
-            ended = process.poll() is not None
-            for event in reader.new_events():
-                if event["event"] == "step":
-                    last_step = f"after epoch {event['epoch']}, step {event['step']}"
-                terminal.show(event)
-                on_event(event)
-            if cancelled():
-                raise TrainingCancelledError(
-                    f"training was cancelled {last_step}. Its last checkpoint stands in {folder.path}: "
-                    "materialize lens_classifier again to go on from there."
-                )
-            if not ended:
-                time.sleep(_POLL_SECONDS)
-    finally:
-        end(process)
-        terminal.close()
-    if process.returncode != 0:
-        raise TrainingError(
-            explain(attempt, agent_log, last_step, process.returncode)
-            + "\nThe last checkpoint stands: materialize lens_classifier again to go on from there."
-        )
-
-
 def _refuse_ended_with_other_ranks(folder: RunFolder, spec: RunSpec) -> None:
     """Refuse to pass off a model that other numbers of ranks trained: its bits are not what these settings give."""
     last, _ = newest_checkpoint(folder.checkpoints, run=spec.sha256())
@@ -299,7 +276,7 @@ def _ended_checkpoint(folder: RunFolder, spec: RunSpec) -> Checkpoint:
 def _history_table(history: list[dict[str, Any]]) -> pa.Table:
     """Return the epochs as a table, without wall times: the same training is the same version on any machine."""
     typed = {column.name: column.dtype for column in HISTORY.columns}
-    names = [name for name in history[0] if name != "seconds"]
+    names = [name for name in history[0] if name not in TIMINGS]
     return pa.table({name: pa.array([row[name] for row in history], typed.get(name)) for name in names})
 
 

@@ -10,7 +10,7 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.storage.atomic import write_atomically
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.config import SUPERVISION, TrainingConfig
 
 FORMAT = 2
 
@@ -48,7 +48,7 @@ class RunSpec:
         """
         return {
             "format": FORMAT,
-            "config": self.config.model_dump(mode="json", exclude={"world_size"}),
+            "config": self.config.model_dump(mode="json", exclude={"world_size", "pretrained", *SUPERVISION}),
             "contract": self.contract.sha256(),
             "store_version": self.store_version,
             "splits_version": self.splits_version,

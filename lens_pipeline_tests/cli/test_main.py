@@ -1,10 +1,15 @@
 """The commands beside Dagster's: a preset is checked without running it, and every published byte can be read again."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+import lens_pipeline.cli.main as cli_main
 from lens_pipeline.cli.main import main
 from lens_pipeline.stamps.checks import store_checks
 from lens_pipeline.stamps.config import StoreConfig
@@ -78,3 +83,25 @@ def test_compact_publishes_a_store_without_holes_and_says_what_it_saved(capsys: 
     assert f"{current.version} is current" in printed
     assert main(["compact", "--dataset", "tried"]) == 0
     assert "nothing to compact" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["check", str(PRESETS / "real_cutouts.yaml")], ["verify"]])
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly_as_other_tools_end(arguments: list[str]) -> None:
+    publish()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:
+        command = [sys.executable, "-m", "lens_pipeline.cli.main", *arguments]
+        ended = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.stderr, ended.returncode) == ("", 128 + signal.SIGPIPE)
+
+
+def test_another_pipe_that_breaks_is_an_error_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> int:
+        raise BrokenPipeError("a worker's")
+
+    monkeypatch.setattr(cli_main.summary, "run", broken)
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        main(["summary"])

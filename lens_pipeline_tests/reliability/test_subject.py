@@ -1,6 +1,11 @@
 """Long figures state what was reached: they go on where they stopped, and a failure is kept with the number of its case."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,3 +71,54 @@ def test_the_page_shows_what_was_reached_and_every_failure() -> None:
     page = reliability.page.write_page().read_text()
     assert "| thirds | Nothing fails. | 40 tries (all there are) | 1,000 | 2 | ms 3 | odd 2 |" in page
     assert "- thirds 3: a third" in page
+
+
+def test_work_that_is_told_to_stop_is_recorded_with_its_seconds(tmp_path: Path) -> None:
+    told = """
+import os, pathlib, signal, sys, time
+import reliability.__main__ as program, reliability.subject as subject
+subject.RESULTS = pathlib.Path(sys.argv[1])
+
+def case(number):
+    time.sleep(0.2)
+    if number == 2:
+        if os.fork() == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.wait()
+        print("told", flush=True)
+        time.sleep(60)
+    return subject.Case()
+
+with program.stopped_in_order():
+    subject.take(subject.Subject("told", "It ends in order.", "cases", 9, case))
+"""
+    command = [sys.executable, "-c", told, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "told\n"
+        assert not (tmp_path / "told.json").exists(), "a forked child's end isn't the run's"
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+    kept = json.loads((tmp_path / "told.json").read_text())
+    assert (kept["next_case"], kept["n"]) == (2, 2)
+    assert kept["seconds"] >= 0.6
+
+
+def test_what_is_saved_on_the_way_says_its_seconds_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reliability.subject, "_SAVE_EVERY_S", 0.0)
+    seen: list[float] = []
+
+    def look(number: int) -> Case:
+        time.sleep(0.1)
+        if number:
+            seen.append(json.loads((reliability.subject.RESULTS / "seen.json").read_text())["seconds"])
+        return Case()
+
+    take(Subject("seen", "Each save says it.", "cases", 100, look), cases=2)
+    assert seen[0] >= 0.1
+
+
+def test_a_dry_run_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELIABILITY_DRY", "1")
+    monkeypatch.setattr(reliability.subject, "_SAVE_EVERY_S", 0.0)
+    assert not take(subject(), cases=3).path.exists()

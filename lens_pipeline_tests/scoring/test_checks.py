@@ -1,3 +1,4 @@
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,42 @@ def test_two_rows_that_exchanged_their_keys_are_red(pair: tuple[int, int]) -> No
     check = score_conservation(_scores(task_id=keys), _index())
     assert not check.passed
     assert check.count == 2
+
+
+def test_every_kind_of_wrong_row_is_named_in_the_order_of_the_scores_whatever_number_it_stands_under() -> None:
+    index = _index()
+    spoiled = pa.concat_tables([_scores().slice(1), _scores().slice(5, 2)]).to_pydict()
+    spoiled["task_id"][9] = "stranger"
+    spoiled["logical"][19] = N + 7
+    spoiled["logical"][20] = -1
+    spoiled["label"][29] = 1
+    check = score_conservation(pa.table(spoiled, schema=_scores().schema), index)
+    assert check.count == 8
+    assert check.first == (
+        "t0 has no score",
+        "t10 has no score",
+        "stranger is not in the store",
+        "t20 is scored as row 207 of label 0, the store has row 20 of label 0",
+        "t21 is scored as row -1 of label 1, the store has row 21 of label 1",
+    )
+
+
+def test_an_index_that_is_not_in_logical_order_is_compared_all_the_same() -> None:
+    turned = _index().take(np.random.default_rng(1).permutation(N))
+    assert score_conservation(_scores(), turned).passed
+    assert score_conservation(_scores().slice(1), turned).first == ("t0 has no score",)
+
+
+def test_where_all_is_well_a_key_never_becomes_a_python_object() -> None:
+    n = 100_000
+    rows = {"task_id": [f"t{row}" for row in range(n)], "logical": np.arange(n), "label": np.zeros(n, np.int8)}
+    index, order = pa.table(rows), np.random.default_rng(1).permutation(n)
+    scores = index.take(order)
+    tracemalloc.start()
+    assert score_conservation(scores, index).passed
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60 * n
 
 
 def test_logits_that_tell_rows_apart_are_green() -> None:

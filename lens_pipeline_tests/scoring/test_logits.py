@@ -108,7 +108,7 @@ def test_three_classes_five_bands_and_48_pixels_are_scored_as_log_odds_of_not_be
 
 def test_the_class_weights_that_were_used_are_the_ones_that_are_published(trained_elsewhere: Trained) -> None:
     counts = trained_elsewhere.classifier.attributes["class_counts"]
-    weights = trained_elsewhere.classifier.read_json("model.json")["class_weights"]
+    weights = trained_elsewhere.classifier.read_json("model.json")["loss"]["class_weights"]
     assert counts == [32, 16, 16]
     assert [weight * count for weight, count in zip(weights, counts, strict=True)] == pytest.approx([64 / 3] * 3)
 

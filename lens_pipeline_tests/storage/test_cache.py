@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from lens_pipeline.cli.main import main
 from lens_pipeline.contracts.errors import ConfigError, StorageError
 from lens_pipeline.storage.atomic import locked
 from lens_pipeline.storage.cache import Cache
@@ -213,6 +214,36 @@ def test_a_leased_file_is_not_pruned_and_others_go_the_longest_unused_first(
     assert cache.prune() == SIZE
     assert cache.used() == 0
     assert leased(cache, store, infos[0]) == content_of(0)
+
+
+def test_the_command_prunes_what_nobody_reads_and_says_how_much(
+    moto_s3: Bucket,
+    store: ObjectStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LENS_PIPELINE_CACHE", str(tmp_path / "cache"))
+    assert main(["prune"]) == 0
+    assert f"nothing is cached: there is no folder {tmp_path / 'cache'}" in capsys.readouterr().out
+    assert not (tmp_path / "cache").exists()
+    cache = Cache.from_environment(tmp_path)
+    infos = [put(moto_s3, str(number), content_of(number)) for number in range(4)]
+    for info in infos:
+        leased(cache, store, info)
+    assert main(["prune", "--keep", str(3 * SIZE)]) == 0
+    said = capsys.readouterr().out
+    assert f"{SIZE:,} bytes of fetched objects were removed from {cache.folder}, {3 * SIZE:,} are kept." in said
+    assert "asked for" not in said
+    with cache.lease(store, infos[3], sha256=None) as lease:
+        assert main(["prune"]) == 0
+        assert lease.path.exists()
+    said = capsys.readouterr().out
+    assert f"{2 * SIZE:,} bytes of fetched objects were removed from {cache.folder}, {SIZE:,} are kept." in said
+    assert "more than the 0 asked for: the others are being read or fetched" in said
+    with pytest.raises(SystemExit):
+        main(["prune", "--keep", "-1"])
+    assert "is no whole number of bytes" in capsys.readouterr().err
 
 
 def test_threads_that_want_one_object_fetch_it_once(

@@ -19,6 +19,7 @@ from lens_pipeline.cli.main import main
 from lens_pipeline.contracts.checks import green, red
 from lens_pipeline.contracts.errors import ConfigError, StorageError
 from lens_pipeline.storage import read_table
+from lens_pipeline.storage.cache import Cache
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.manifest import Manifest
 from lens_pipeline.storage.publication import Publication
@@ -279,6 +280,22 @@ def test_a_local_folder_belongs_to_one_home(
         machine("mine")
 
 
+@pytest.mark.parametrize("variable", ["LENS_PIPELINE_HOME", "LENS_PIPELINE_LOCAL", "LENS_PIPELINE_CACHE"])
+@pytest.mark.parametrize("named", ["gs://bucket/home", "file:///home", "S3://bucket/home"])
+def test_an_address_is_never_taken_for_a_folder(
+    moto_s3: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LENS_PIPELINE_HOME", f"{moto_s3.address}/home")
+    monkeypatch.setenv(variable, named)
+    if variable == "LENS_PIPELINE_HOME" and named.startswith("S3"):
+        assert str(Home.from_environment()) == "s3://bucket/home"
+    else:
+        with pytest.raises(ConfigError, match=f"{variable} is '{named}', and must be a folder on this machine"):
+            Cache.from_environment(Home.from_environment().path)
+    assert not list(tmp_path.glob("*:*"))
+
+
 def test_a_stranger_in_the_log_is_named_and_stops_readers(bucket: Bucket, machine: Machine) -> None:
     publish(machine("here"))
     bucket.client().put_object(Bucket=bucket.name, Key="some/where/_log/sky/scores/default/current.json", Body=b"{}")
@@ -328,6 +345,28 @@ def test_the_commands_for_folders_alone_and_for_addresses_alone_say_so(
     monkeypatch.setenv("LENS_PIPELINE_HOME", str(tmp_path / "folder"))
     assert main(["verify", "--remote"]) == 1
     assert "--remote is for a LENS_PIPELINE_HOME that is an s3:// address" in capsys.readouterr().err
+
+
+def test_an_address_in_capitals_is_the_same_home(
+    bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = publish(machine("here"))
+    monkeypatch.setenv("LENS_PIPELINE_HOME", f"S3://{bucket.name}/some/where")
+    assert machine("here").open("sky", "scores").version == published.version
+    assert str(machine("here")) == f"{bucket.address}/some/where"
+
+
+def test_a_version_without_a_verdict_is_read_by_its_id_alone_as_in_a_folder(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    version = commit(machine("one")).version
+    machine("another")
+    assert read_table("scores", version=version).height == TABLE.num_rows
+    with pytest.raises(StorageError, match="was never published in s3://"):
+        read_table("scores")
+    monkeypatch.setenv("LENS_PIPELINE_HOME", str(tmp_path / "folder"))
+    assert commit(Home.from_environment()).version == version
+    assert read_table("scores", version=version).height == TABLE.num_rows
 
 
 @on_both_servers

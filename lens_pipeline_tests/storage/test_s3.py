@@ -29,7 +29,9 @@ from lens_pipeline.storage.s3 import (
     ObjectStore,
     Patience,
     S3Error,
+    is_address,
 )
+from lens_pipeline.storage.sources import is_own
 from lens_pipeline_tests.s3_servers import Bucket
 from lens_pipeline_tests.storage.fault_proxy import FAULTS, Asked, FaultProxy, fault_proxy
 from reliability import s3_faults
@@ -526,6 +528,13 @@ def test_an_address_reads_as_it_is_written(text: str) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="address"):
         Address.parse(text)
+
+
+@pytest.mark.parametrize("text", ["S3://Bucket/Some/Key", "S3://Bucket/Some/Key/"])
+def test_a_scheme_in_capitals_is_a_scheme_and_the_rest_keeps_its_case(text: str) -> None:
+    assert is_address(text)
+    assert str(Address.parse(text)) == "s3://Bucket/Some/Key"
+    assert not is_own(text)
 
 
 def test_a_part_cannot_lead_out_of_its_address() -> None:

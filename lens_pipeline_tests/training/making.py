@@ -3,6 +3,7 @@
 The ranks are forked from a server that has imported torch and timm once, so that a run of two ranks starts in a blink.
 """
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -88,7 +89,8 @@ def prepared(folder: Path, survey: tuple[Publication, Publication], **settings: 
 
 @dataclass(frozen=True)
 class Sabotage:
-    """What goes wrong in one rank, right before a step: ``kill`` (SIGKILL) or ``nan`` (a loss that isn't a number)."""
+    """What goes wrong in one rank, right before a step: a kill (SIGKILL), a term (SIGTERM), a full
+    disk from there on, or a loss that is nan."""
 
     what: str
     rank: int
@@ -135,15 +137,27 @@ def _rank(rank: int, world: int, specification: Path, attempt: Path, sabotage: S
 def _arm(trainer: Any, sabotage: Sabotage) -> None:
     step = trainer.step
 
-    def sabotaged(self: Any, epoch: int, batch: Any, sums: Any) -> None:
+    def sabotaged(self: Any, epoch: int, batch: Any) -> None:
         if (epoch, batch.step) == (sabotage.epoch, sabotage.step):
             if sabotage.what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            loss = self.loss
-            self.loss = lambda logits_BO, labels_B: loss(logits_BO, labels_B) * float("nan")
-        step(self, epoch, batch, sums)
+            if sabotage.what == "full":
+                from lens_pipeline.training import checkpoint
+
+                checkpoint.write_atomically = _refuse
+                return step(self, epoch, batch)
+            if sabotage.what == "term":
+                os.kill(os.getpid(), signal.SIGTERM)
+                return step(self, epoch, batch)
+            loss = self.take_step.loss
+            self.take_step.loss = lambda logits_BO, labels_B: loss(logits_BO, labels_B) * float("nan")
+        return step(self, epoch, batch)
 
     trainer.step = sabotaged
+
+
+def _refuse(path: Path, content: bytes) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _pixels(number: int, label: int, contract: DatasetContract) -> Pixels:

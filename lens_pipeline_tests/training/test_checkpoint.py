@@ -19,7 +19,8 @@ START = Progress()
 
 def _write(folder: Path, step: int, progress: Progress = START, **changes: Any) -> str:
     name = checkpoint_name(step)
-    content = {"run": "r", "about": {"a": 1}, "model": b"m%d" % step, "optimizer": b"o%d" % step, **changes}
+    parts = {"model": b"m%d" % step, "optimizer": b"o%d" % step}
+    content = {"run": "r", "about": {"a": 1}, "parts": parts, "kept": 2, **changes}
     write_checkpoint(folder, name, progress=progress, **content)
     return name
 
@@ -41,6 +42,26 @@ def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
         _write(tmp_path, step, Progress(best_checkpoint=checkpoint_name(2)))
     assert _names(tmp_path) == [checkpoint_name(2), checkpoint_name(5), checkpoint_name(6)]
     assert len(list(tmp_path.iterdir())) == 9
+
+
+def test_nothing_is_removed_before_the_newer_one_was_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lens_pipeline.training import checkpoint
+
+    for step in (1, 2):
+        _write(tmp_path, step)
+    write = checkpoint.write_atomically
+    monkeypatch.setattr(checkpoint, "write_atomically", lambda path, content: write(path, content[:-1] + b"?"))
+    with pytest.raises(TrainingError, match="not a complete checkpoint"):
+        _write(tmp_path, 3)
+    assert {checkpoint_name(1), checkpoint_name(2)} <= {*_names(tmp_path)}
+
+
+def test_a_checkpoint_that_names_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    name = _write(tmp_path, 1)
+    path = tmp_path / f"{name}.json"
+    path.write_text(path.read_text().replace('"optimizer": ', '"../optimizer": '))
+    with pytest.raises(TrainingError, match="names the parts"):
+        read_checkpoint(tmp_path, name, run="r")
 
 
 def test_a_former_best_goes_when_there_is_a_better_one(tmp_path: Path) -> None:
@@ -82,8 +103,8 @@ def test_a_checkpoint_of_another_run_or_format_is_refused(tmp_path: Path) -> Non
     with pytest.raises(TrainingError, match="belongs to another run"):
         read_checkpoint(tmp_path, name, run="other")
     path = tmp_path / f"{name}.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
-    with pytest.raises(TrainingError, match="has format 3"):
+    path.write_text(path.read_text().replace('"format": 3', '"format": 4'))
+    with pytest.raises(TrainingError, match="has format 4"):
         read_checkpoint(tmp_path, name, run="r")
 
 
@@ -111,6 +132,8 @@ def test_nothing_in_a_checkpoint_is_pickled(tmp_path: Path) -> None:
 
     from lens_pipeline.training.forward import serialize
 
-    name = _write(tmp_path, 1, replace(Progress(), epoch=1), model=serialize({"w": torch.ones(2)}))
+    name = _write(
+        tmp_path, 1, replace(Progress(), epoch=1), parts={"model": serialize({"w": torch.ones(2)}), "optimizer": b""}
+    )
     assert load_file(tmp_path / f"{name}.model.safetensors")["w"].tolist() == [1, 1]
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}

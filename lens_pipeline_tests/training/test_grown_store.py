@@ -80,4 +80,4 @@ def test_the_ledger_and_the_weights_are_the_same_bits(
 def _last(folder: RunFolder) -> Path:
     found, _ = newest_checkpoint(folder.checkpoints, run=RunSpec.read(folder.specification).sha256())
     assert found is not None
-    return found.model_file
+    return found.file("model")

@@ -10,13 +10,13 @@ from safetensors.numpy import load_file
 
 from lens_pipeline.stamps.ledger import LedgerReader
 from lens_pipeline.storage.parquet import read_parquet
-from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint
+from lens_pipeline.training.checkpoint import Checkpoint, checkpoint_name, newest_checkpoint
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import explain
-from lens_pipeline.training.folder import RunFolder, read_events
+from lens_pipeline.training.folder import STOPPED_STATUS, TIMINGS, RunFolder, read_events
 from lens_pipeline.training.metrics import auroc, negative_log_likelihood
 from lens_pipeline.training.rows import read_rows
-from lens_pipeline.training.schedule import learning_rate
+from lens_pipeline.training.schedule import Schedule
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline_tests.training.conftest import Survey
 from lens_pipeline_tests.training.making import QUICK, Sabotage, prepared, run_ranks
@@ -31,7 +31,7 @@ def _last(folder: RunFolder) -> Checkpoint:
 
 def _history(folder: RunFolder) -> list[dict[str, Any]]:
     """Return the record of the epochs without their wall time."""
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in _last(folder).progress.history]
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in _last(folder).progress.history]
 
 
 def _ledgers(folder: RunFolder) -> list[bytes]:
@@ -39,7 +39,7 @@ def _ledgers(folder: RunFolder) -> list[bytes]:
 
 
 def _weights(folder: RunFolder) -> tuple[bytes, bytes]:
-    return _last(folder).model_file.read_bytes(), _last(folder).optimizer_file.read_bytes()
+    return _last(folder).file("model").read_bytes(), _last(folder).file("optimizer").read_bytes()
 
 
 def test_it_learns(finished: RunFolder) -> None:
@@ -75,9 +75,84 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits_as_one_that_was_left
     ]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"world_size": 3, "batch_size": 48, "dropout": 0.3},
+        {"ema_decay": 0.9, "dropout": 0.3},
+        {"micro_batch_size": 16, "batch_size": 64, "dropout": 0.3},
+        {"precision": "bf16"},
+    ],
+    ids=["three ranks", "moving average", "micro-batches", "bf16"],
+)
+def test_a_resumed_run_has_the_same_bits_whatever_it_is_made_of(
+    survey: Survey, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    world = settings.get("world_size", 2)
+    whole, killed = prepared(tmp_path / "whole", survey, **settings), prepared(tmp_path / "killed", survey, **settings)
+    assert run_ranks(whole, world) == [0] * world
+    run_ranks(killed, world, sabotage=Sabotage("kill", rank=world - 1, epoch=1, step=1))
+    assert run_ranks(killed, world) == [0] * world
+    for part in _last(whole).parts:
+        assert _last(killed).file(part).read_bytes() == _last(whole).file(part).read_bytes(), part
+    assert _history(killed) == _history(whole)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("epoch", "step"), [(0, 0), (1, 1), (2, 3)])
+def test_ranks_that_are_asked_to_stop_leave_after_the_same_step_with_a_checkpoint_and_go_on_to_the_same_bits(
+    finished: RunFolder, survey: Survey, run_path: Path, rank: int, epoch: int, step: int
+) -> None:
+    folder = prepared(run_path, survey, checkpoint_every_steps=100)
+    codes = run_ranks(folder, sabotage=Sabotage("term", rank=rank, epoch=epoch, step=step))
+    assert codes == [STOPPED_STATUS] * 2
+    # The word may come too late for the boundary after this very step.
+    soonest = 4 * epoch + step + 1
+    assert _last(folder).name in (checkpoint_name(soonest), checkpoint_name(soonest + 1))
+    assert read_events(folder.history)[-1]["event"] == "stopped"
+    assert run_ranks(folder) == [0, 0]
+    assert _last(folder).file("model").read_bytes() == _last(finished).file("model").read_bytes()
+    assert _ledgers(folder) == _ledgers(finished)
+
+
+def test_the_moving_average_is_what_is_validated_and_published(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey, ema_decay=0.9)
+    assert run_ranks(folder) == [0, 0]
+    last = _last(folder)
+    assert last.published_file == last.file("average")
+    average, model = load_file(last.file("average")), load_file(last.file("model"))
+    assert average.keys() == model.keys()
+    assert any(not np.array_equal(average[name], model[name]) for name in model)
+
+
+def test_gradients_summed_over_micro_batches_are_those_of_the_whole_step(larger_survey: Survey, tmp_path: Path) -> None:
+    norms = []
+    for micro in (0, 5, 8):
+        settings = {"model": "test_convnext", "epochs": 1, "world_size": 1, "micro_batch_size": micro}
+        folder = prepared(tmp_path / str(micro), larger_survey, **settings)
+        assert run_ranks(folder, 1) == [0]
+        norms.append([event["gradient_norm"] for event in read_events(folder.history) if event["event"] == "step"])
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+    assert norms[2] == pytest.approx(norms[0], rel=1e-5)
+
+
+def test_a_checkpoint_that_the_disk_refuses_stops_the_run_and_the_one_before_stands(
+    finished: RunFolder, survey: Survey, run_path: Path
+) -> None:
+    folder = prepared(run_path, survey)
+    assert 0 not in run_ranks(folder, sabotage=Sabotage("full", rank=0, epoch=1, step=1))
+    said = (folder.attempt(1) / "failure-rank-0.json").read_text()
+    assert "could not be written" in said
+    assert "No space left on device" in said
+    assert "step-000000004 stands" in said
+    assert _last(folder).name == "step-000000004"
+    assert run_ranks(folder) == [0, 0]
+    assert _weights(folder) == _weights(finished)
+
+
 def test_the_short_last_step_of_an_epoch_moves_no_batch_statistics(finished: RunFolder) -> None:
     # 116 rows in steps of 32: three full ones, and one of 10 rows a rank, too few to estimate a mean and a variance from.
-    counts = [t for name, t in load_file(_last(finished).model_file).items() if name.endswith("num_batches_tracked")]
+    counts = [t for name, t in load_file(_last(finished).file("model")).items() if name.endswith("num_batches_tracked")]
     assert counts
     assert all(count == 9 for count in counts)
 
@@ -129,7 +204,7 @@ def test_a_run_that_lost_its_newest_checkpoint_goes_on_from_the_one_before(
     folder = prepared(run_path, survey)
     run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=3))
     newest = _last(folder)
-    newest.model_file.write_bytes(newest.model_file.read_bytes()[:-1])
+    newest.file("model").write_bytes(newest.file("model").read_bytes()[:-1])
     assert run_ranks(folder) == [0, 0]
     assert _weights(folder) == _weights(finished)
     assert _ledgers(folder) == _ledgers(finished)
@@ -144,9 +219,9 @@ def test_how_the_store_is_read_moves_no_bit_and_is_told(
     folder = prepared(run_path, survey, reader=reader)
     assert run_ranks(folder) == [0, 0]
     assert _history(folder) == _history(finished)
-    assert load_file(_last(folder).model_file).keys() == load_file(_last(finished).model_file).keys()
-    for name, tensor in load_file(_last(folder).model_file).items():
-        assert np.array_equal(tensor, load_file(_last(finished).model_file)[name]), name
+    assert load_file(_last(folder).file("model")).keys() == load_file(_last(finished).file("model")).keys()
+    for name, tensor in load_file(_last(folder).file("model")).items():
+        assert np.array_equal(tensor, load_file(_last(finished).file("model"))[name]), name
     for run, used in ((folder, reader), (finished, "mapped")):
         started = [event for event in read_events(run.history) if event["event"] == "run_started"]
         assert started[0]["reader"] == used
@@ -166,7 +241,7 @@ def test_several_ranks_and_one_rank_take_the_same_steps(
             tmp_path / str(size), larger_survey, model="test_convnext", epochs=1, world_size=size, batch_size=batch_size
         )
         assert run_ranks(folder, size) == [0] * size
-        weights.append(load_file(_last(folder).model_file))
+        weights.append(load_file(_last(folder).file("model")))
         records.append(_history(folder)[0])
     for name, one in weights[0].items():
         assert np.allclose(one, weights[1][name], rtol=1e-3, atol=2e-5), name
@@ -176,7 +251,7 @@ def test_several_ranks_and_one_rank_take_the_same_steps(
 
 
 def test_training_stops_exactly_patience_epochs_after_the_best(survey: Survey, run_path: Path) -> None:
-    folder = prepared(run_path, survey, epochs=9, patience=2, min_delta=10.0)
+    folder = prepared(run_path, survey, epochs=9, patience=2, min_delta=10.0, learning_rate=1e-5)
     assert run_ranks(folder) == [0, 0]
     progress = _last(folder).progress
     assert [row["epoch"] for row in progress.history] == [0, 1, 2]
@@ -204,16 +279,10 @@ def test_the_learning_rate_of_every_step_is_the_closed_form_also_after_a_resume(
     assert run_ranks(folder) == [0, 0]
     events = [json.loads(line) for line in folder.history.read_text().splitlines()]
     steps = {(e["epoch"], e["step"]): e["learning_rate"] for e in events if e["event"] == "step"}
-    config = TrainingConfig.model_validate(QUICK)
+    schedule = Schedule(TrainingConfig.model_validate(QUICK), steps_per_epoch=4)
     assert sorted(steps) == [(epoch, step) for epoch in range(3) for step in range(1, 5)]
     for (epoch, step), rate in steps.items():
-        assert rate == learning_rate(
-            4 * epoch + step - 1,
-            total_steps=12,
-            warmup_steps=2,
-            peak=config.learning_rate,
-            lowest=config.min_learning_rate,
-        )
+        assert rate == schedule.rate(epoch, step - 1)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_names_rank_step_rows_and_cause(
@@ -241,6 +310,9 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_rank_step_rows_and_
         {"clip_norm": 0.01},
         {"label_smoothing": 0.2},
         {"softening": 5.0},
+        {"ema_decay": 0.9},
+        {"precision": "bf16"},
+        {"micro_batch_size": 16},
         {"preprocessing": "robust_clip_v1"},
         {"warmup_epochs": 0.0},
         {"dropout": 0.5},
@@ -256,7 +328,13 @@ def test_every_numeric_setting_changes_what_is_learned(
 
 
 def test_settings_that_only_say_how_to_run_change_no_bit(survey: Survey, plain: bytes, tmp_path: Path) -> None:
-    how = {"loader_threads": 3, "checkpoint_every_steps": 1, "report_every_steps": 7, "validation_batch_size": 5}
+    how = {
+        "loader_threads": 3,
+        "checkpoint_every_steps": 1,
+        "report_every_steps": 7,
+        "validation_batch_size": 5,
+        "checkpoints_kept": 5,
+    }
     assert _one_epoch(tmp_path, survey, how) == plain
 
 
@@ -269,4 +347,4 @@ def plain(survey: Survey, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def _one_epoch(path: Path, survey: Survey, change: dict[str, Any]) -> bytes:
     folder = prepared(path / "run", survey, **{"world_size": 1, "epochs": 1, **change})
     assert run_ranks(folder, 1) == [0]
-    return _last(folder).model_file.read_bytes()
+    return _last(folder).published_file.read_bytes()

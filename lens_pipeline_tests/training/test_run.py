@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from lens_pipeline.contracts.catalogue import HISTORY
@@ -102,20 +105,18 @@ def test_torchrun_trains_resumes_after_a_kill_and_is_collected_into_a_version(
             killed.append(_ranks_of(folder)[1])
             os.kill(killed[0], signal.SIGKILL)
 
-    with pytest.raises(TrainingError) as caught:
-        launch(run_path, kill_one_rank)
-    assert "rank 1 was killed by signal 9" in str(caught.value)
-    assert "stderr.log" in str(caught.value)
-    assert "materialize lens_classifier again" in str(caught.value)
-    assert listening == []
-    assert _gone_within(folder, 10)
-
     events: list[dict[str, Any]] = []
-    summary = launch(run_path, events.append)
+    summary = launch(run_path, lambda event: (events.append(event), kill_one_rank(event)))
+    assert listening == []
+    assert _gone_within(folder, 0)
     assert (summary.epochs, summary.was_complete, summary.ended) == (12, False, "all epochs were trained")
-    assert events[0]["event"] == "run_started"
-    assert events[0]["resumed_from"]
-    assert events[0]["reader_why"].startswith("mapped: the rows take ")
+    (restart,) = [event for event in events if event["event"] == "restart"]
+    assert restart["why"].startswith("rank 1 was killed by signal 9 after epoch 1, step ")
+    assert "stderr.log" in restart["why"]
+    first, second = [event for event in events if event["event"] == "run_started"]
+    assert first["resumed_from"] is None
+    assert second["resumed_from"]
+    assert second["reader_why"].startswith("mapped: the rows take ")
     assert events[-1]["event"] == "finished"
     assert launch(run_path).was_complete
 
@@ -214,6 +215,14 @@ def test_a_folder_that_holds_another_run_is_not_resumed_and_the_difference_is_na
         prepared(run_path, survey, learning_rate=4e-3, seed=5)
 
 
+def test_a_run_that_is_watched_otherwise_is_the_same_run(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey)
+    before = RunSpec.read(folder.specification).sha256()
+    prepared(run_path, survey, hang_seconds=7, attempts=9)
+    after = RunSpec.read(folder.specification)
+    assert (after.sha256(), after.config.hang_seconds) == (before, 7)
+
+
 def test_a_run_specification_that_was_changed_by_hand_is_refused(survey: Survey, run_path: Path) -> None:
     folder = prepared(run_path, survey)
     content = json.loads(folder.specification.read_text())
@@ -283,6 +292,23 @@ def test_an_order_that_these_rows_cannot_have_is_refused_before_any_work(
     assert not run_path.exists()
 
 
+@pytest.mark.parametrize("weights", [{"lense": 2}, {"lens/SIE/theta_e 9-10": 2, "lens": 3}])
+def test_a_weight_of_nobody_is_refused_before_the_store_is_re_read(
+    survey: Survey, run_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, float]
+) -> None:
+    monkeypatch.delattr("lens_pipeline.training.run.refuse_damaged")
+    with pytest.raises(TrainingError, match="which no row belongs to"):
+        prepared(run_path, survey, order="repeated", order_weights=weights)
+
+
+def test_a_weight_of_a_stratum_without_training_rows_is_refused(survey: Survey, tmp_path: Path) -> None:
+    [stratum] = {name for name in survey[0].read_table(None, ["stratum"])["stratum"].to_pylist() if "lens" in name}
+    lonely = _without(survey, tmp_path, "train", 1)
+    config = TrainingConfig.model_validate({**QUICK, "order": "repeated", "order_weights": {stratum: 2}})
+    with pytest.raises(TrainingError, match=f"order_weights names {stratum}, which no training row belongs to"):
+        sampler_for(config, CONTRACT, read_rows(lonely, survey[0]), survey[0])
+
+
 def test_the_paired_order_needs_pairs(survey: Survey, tmp_path: Path) -> None:
     lonely = _without(survey, tmp_path, "train", 0)
     rows = read_rows(lonely, survey[0])
@@ -328,6 +354,67 @@ def test_a_validation_that_left_a_row_out_turns_its_check_red(
     assert not check.passed
     assert check.count == 1
     assert f"{logits['task_id'][7]} came 0 times in epoch 0" in check.first[0]
+
+
+def test_rows_are_held_in_few_bytes(survey: Survey) -> None:
+    rows = read_rows(survey[1], survey[0])
+    assert (rows.train.itemsize, rows.labels.itemsize) == (4, 1)
+    assert rows.labels.tolist() == survey[0].read_table(None, ["label"])["label"].to_pylist()
+    table = survey[1].read_table("rows").sort_by("logical")
+    for found, split in ((rows.train, "train"), (rows.validation, "val_select")):
+        wanted = table.filter(pc.equal(table["split"], split))["logical"].to_pylist()
+        assert found.tolist() == wanted
+
+
+def test_splits_that_name_a_row_twice_or_none_are_refused(survey: Survey, tmp_path: Path) -> None:
+    rows = survey[1].read_table("rows")
+    with Home(tmp_path).stage("tried", "region_splits", inputs=[survey[0]]) as staging:
+        staging.write_table("rows", pa.concat_tables([rows.slice(1), rows.slice(1, 1)]))
+        twice = staging.commit()
+    with pytest.raises(SplitError, match="gives 1 of 232 rows no split, first logical numbers: 0"):
+        read_rows(twice, survey[0])
+
+
+def test_validation_logits_under_other_keys_are_named(survey: Survey, finished: RunFolder, tmp_path: Path) -> None:
+    made = _collect(finished, survey)
+    logits = made.read_table("validation_logits")
+    keys = logits["task_id"].to_pylist()
+    place = logits.column_names.index("task_id")
+    turned = [keys[1], keys[0], *keys[2:-1], "stranger"]
+    with Home(tmp_path).stage("tried", "lens_classifier") as staging:
+        staging.attributes.update(made.attributes)
+        staging.write_table("validation_logits", logits.set_column(place, "task_id", pa.array(turned)))
+        check = checks.validation_is_whole(staging.commit(), survey[0], survey[1])
+    first, second, last = (logits["logical"][row] for row in (0, 1, -1))
+    assert (check.passed, check.count) == (False, 3)
+    assert check.first == (
+        f"row {first} is called {keys[1]}, the store calls it {keys[0]}",
+        f"row {second} is called {keys[0]}, the store calls it {keys[1]}",
+        f"row {last} is called stranger, the store calls it {keys[-1]}",
+    )
+
+
+def test_a_whole_validation_is_proven_without_a_python_object_for_each_key(tmp_path: Path) -> None:
+    n, home = 100_000, Home(tmp_path)
+    keys, numbers = [f"t{row}" for row in range(n)], np.arange(n)
+    split = np.where(numbers % 2, "train", "val_select")
+    with home.stage("tried", "stamp_store") as staging:
+        staging.write_table(None, pa.table({"task_id": keys, "label": np.zeros(n, np.int8)}))
+        store = staging.commit()
+    with home.stage("tried", "region_splits", inputs=[store]) as staging:
+        rows = {"task_id": keys, "logical": numbers, "split": split, "label": np.zeros(n, np.int8)}
+        staging.write_table("rows", pa.table(rows))
+        splits = staging.commit()
+    with home.stage("tried", "lens_classifier") as staging:
+        staging.attributes["epochs"] = 1
+        judged = {"epoch": np.zeros(n // 2, np.int64), "logical": numbers[::2], "task_id": keys[::2]}
+        staging.write_table("validation_logits", pa.table(judged))
+        classifier = staging.commit()
+    tracemalloc.start()
+    assert checks.validation_is_whole(classifier, store, splits).passed
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40 * n
 
 
 def _collect(folder: RunFolder, survey: Survey) -> Publication:

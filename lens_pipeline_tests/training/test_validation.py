@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from lens_pipeline.batches.loader import Loader
+from lens_pipeline.batches.opening import open_rows
 from lens_pipeline.batches.preprocessing import fit_preprocessing
+from lens_pipeline.batches.reader import Reader
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.stamps.store import StampStore
-from lens_pipeline.training.config import Architecture, Monitor
+from lens_pipeline.training.config import Monitor, TrainingConfig
 from lens_pipeline.training.loop import Trainer
+from lens_pipeline.training.metrics import Measured
 from lens_pipeline.training.models import build_model, spec_for
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline.training.validation import Validation, validate
@@ -36,16 +40,17 @@ DEAF = _Deaf(0, 2, torch.device("cpu"))
 def _validate(survey: Survey, world: World) -> Validation:
     store = StampStore.open(survey[0])
     rows = np.arange(0, 100, 2)
+    source, _ = open_rows(store, Reader.auto, rows=[rows], ranks=1, device=world.device)
     return validate(
-        build_model(spec_for(Architecture.test_resnet, store.contract, 0.0)),
-        store,
+        build_model(spec_for(TrainingConfig.model_validate({}), store.contract)),
+        Loader(source, threads=1, pin=False),
         rows,
         np.arange(50) % 2,
         fit_preprocessing(store, rows, name="asinh_v1", softening=1.0),
         world,
         outputs=1,
         batch_size=16,
-        threads=1,
+        max_fpr=0.1,
     )
 
 
@@ -57,14 +62,20 @@ def test_rows_that_no_rank_evaluated_are_noticed_and_named(survey: Survey) -> No
 def test_all_rows_are_evaluated_by_a_world_of_one(survey: Survey) -> None:
     found = _validate(survey, replace(DEAF, size=1))
     assert found.logits.shape == (50, 1)
-    assert np.isfinite(found.loss)
+    assert np.isfinite(found.loss.value)
+
+
+LOGITS, LABELS = np.linspace(-2, 2, 9)[:, None], np.array([0, 0, 1, 0, 1, 0, 1, 1, 1])
+FIGURES = Validation.of(LOGITS, LABELS, max_fpr=0.5)
 
 
 @pytest.mark.parametrize(
     ("monitor", "validation"),
     [
-        (Monitor.val_auroc, Validation(np.zeros((1, 1), np.float32), 0.5, None)),
-        (Monitor.val_loss, Validation(np.zeros((1, 1), np.float32), float("nan"), 0.5)),
+        (Monitor.val_auroc, replace(FIGURES, auroc=None)),
+        (Monitor.val_partial_auc, replace(FIGURES, partial_auc=None)),
+        (Monitor.val_loss, replace(FIGURES, loss=Measured(float("nan"), 0.1))),
+        (Monitor.val_auroc, Validation.of(np.full((9, 1), np.nan), LABELS, max_fpr=0.5)),
     ],
 )
 def test_a_monitor_that_is_undefined_stops_the_run_instead_of_counting_as_zero(
@@ -74,10 +85,20 @@ def test_a_monitor_that_is_undefined_stops_the_run_instead_of_counting_as_zero(
         validation.monitored(monitor)
 
 
-def test_the_monitor_is_one_metric_for_stopping_and_for_the_best_checkpoint() -> None:
-    validation = Validation(np.zeros((1, 1), np.float32), 0.3, 0.8)
-    assert (validation.monitored(Monitor.val_loss), Monitor.val_loss.larger_is_better) == (0.3, False)
-    assert (validation.monitored(Monitor.val_auroc), Monitor.val_auroc.larger_is_better) == (0.8, True)
+def test_the_monitor_is_one_metric_for_stopping_and_for_the_best_checkpoint_with_its_standard_error() -> None:
+    assert FIGURES.monitored(Monitor.val_loss) == (FIGURES.loss.value, FIGURES.loss_se)
+    assert FIGURES.auroc is not None
+    assert FIGURES.partial_auc is not None
+    assert FIGURES.monitored(Monitor.val_auroc) == (FIGURES.auroc.value, FIGURES.auroc.standard_error)
+    assert FIGURES.monitored(Monitor.val_partial_auc) == (FIGURES.partial_auc.value, FIGURES.partial_auc.standard_error)
+    assert [monitor.larger_is_better for monitor in Monitor] == [False, False, True, True]
+
+
+def test_the_history_names_every_monitor_by_the_name_of_the_setting() -> None:
+    figures = FIGURES.figures()
+    for monitor in Monitor:
+        assert figures[monitor.value] == FIGURES.monitored(monitor)[0]
+    assert (figures["distinct_logit_share"], figures["extreme_logit_share"]) == (1.0, 0.0)
 
 
 def test_ranks_that_found_different_checkpoints_do_not_start(survey: Survey, run_path: Path) -> None:

@@ -24,6 +24,8 @@ from lens_pipeline.scoring.run import score_store
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.publication import Publication
 
+_KEYS = ("task_id", "logical", "label")
+
 
 @dg.asset(
     group_name="evaluation",
@@ -42,8 +44,8 @@ def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: 
         inputs=[classifier, store, splits],
         build=lambda staging: score_store(config, classifier, store, splits, staging),
         check=lambda made, _: [
-            score_conservation(made.read_table(), store.read_table(columns=["task_id", "logical", "label"])),
-            score_saturation(made.read_table(), config),
+            score_conservation(made.read_table(columns=_KEYS), store.read_table(columns=_KEYS)),
+            score_saturation(made.read_table(columns=["logit", "label"]), config),
         ],
         describe=lambda _, result: {
             "rows": dg.MetadataValue.int(result.n_rows),

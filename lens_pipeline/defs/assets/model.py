@@ -18,6 +18,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training import checks
 from lens_pipeline.training.code import code_sha256
+from lens_pipeline.training.config import SUPERVISION
 from lens_pipeline.training.run import TrainingResult, collect, launch, prepare_run
 
 
@@ -77,5 +78,6 @@ def lens_classifier(
 
 def _run_name(config: Section, store: Publication, splits: Publication) -> str:
     """Name the work folder after what it trains and with which code: a killed run is found again, and another never is."""
-    identity = f"{config.sha256()}:{store.version}:{splits.version}:{code_sha256()}"
+    settings = config.model_dump_json(exclude=set(SUPERVISION))
+    identity = f"{settings}:{store.version}:{splits.version}:{code_sha256()}"
     return hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -1,0 +1,229 @@
+"""One optimizer step: a rank's part of a global batch, forward and backward in micro-batches, and the update.
+
+Nothing here waits for the device: losses and norms are left there (`figures.Owed`), and a gradient that isn't finite is
+refused by the update itself, where it is computed.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lens_pipeline.batches.hashing import seed_of
+from lens_pipeline.batches.loader import Batch
+from lens_pipeline.batches.preprocessing import Preprocessing
+from lens_pipeline.contracts.errors import TrainingError
+from lens_pipeline.training.config import MIN_BATCHNORM_ROWS, Precision, TrainingConfig
+from lens_pipeline.training.figures import StepFigures, Stopwatch
+from lens_pipeline.training.forward import model_input
+from lens_pipeline.training.losses import RowLoss
+from lens_pipeline.training.models import freeze_batchnorm, has_batchnorm
+from lens_pipeline.training.optimizer import load_optimizer_tensors, optimizer_tensors, set_rate
+from lens_pipeline.training.rows import Rows
+from lens_pipeline.training.world import World
+
+_DROPOUT = 2
+_AUTOCAST = {Precision.bf16: torch.bfloat16, Precision.float16: torch.float16}
+
+
+class TrainingStep:
+    """Takes steps with one model and one optimizer.
+
+    Parameters
+    ----------
+    model, optimizer
+        Of this rank; the optimizer is fused, so that it can refuse an update on the device.
+    loss : RowLoss
+        Loss of each row.
+    rows : Rows
+        Labels by logical number.
+
+    Attributes
+    ----------
+    own : Stopwatch
+        Time of forward passes: what this rank does alone, before gradients are shared.
+    scaler : torch.amp.GradScaler
+        Scale of float16's loss; does nothing in another precision.
+    average : ModelEmaV3 or None
+        Exponential moving average of weights and buffers, where ``ema_decay`` asks for one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        loss: RowLoss,
+        rows: Rows,
+        preprocessing: Preprocessing,
+        config: TrainingConfig,
+        world: World,
+    ) -> None:
+        self.model, self.optimizer, self.loss = model, optimizer, loss
+        self.own = Stopwatch()
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision is Precision.float16)
+        self.average = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
+        self._labels, self._preprocessing, self._config, self._world = rows.labels, preprocessing, config, world
+        self._normalises = has_batchnorm(model)
+        # By default the buffers of rank 0 are every rank's at each forward pass: a checkpoint of rank 0 is the whole state.
+        self._parallel = DistributedDataParallel(
+            torch.compile(model) if config.compile else model,
+            gradient_as_bucket_view=True,
+        )
+
+    def __call__(self, epoch: int, batch: Batch, rate: float, *, number: int) -> StepFigures:
+        """Train on a batch.
+
+        Parameters
+        ----------
+        rate : float
+            Learning rate of this step.
+        number : int
+            Steps before this one, over all epochs.
+
+        Raises
+        ------
+        TrainingError
+            If the device has too little memory: with micro-batches that take half of it and give the same global batch.
+        """
+        config, world = self._config, self._world
+        set_rate(self.optimizer, rate)
+        self.model.train()
+        parts, least = self._parts(batch)
+        if self._normalises and least < MIN_BATCHNORM_ROWS:
+            # The short last step of an epoch: statistics of so few rows would be noise, so the running ones are used.
+            freeze_batchnorm(self.model)
+        torch.manual_seed(seed_of(config.seed, _DROPOUT, epoch, batch.step, world.rank))
+        loss = torch.zeros((), device=world.device)
+        try:
+            for part in parts:
+                loss += self._backward(batch, part, shared=part is parts[-1])
+            norm = self._update(number)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(self._too_little_memory(parts[0], error)) from error
+        return StepFigures(epoch, batch.step, batch.logical, rate, loss, norm)
+
+    def warm_up(self, bands: int, side: int) -> None:
+        """Take a blank batch through model and gradients, and leave weights and buffers as they are.
+
+        After its first backward pass DistributedDataParallel shares gradients in other pieces than before, and with more
+        than two ranks other pieces are summed in another order. So that no step of training is that first one, and a
+        resumed run's steps have the bits of a run that was left alone, it is taken here. Too little memory shows here too.
+
+        Raises
+        ------
+        TrainingError
+            If the device has too little memory.
+        """
+        config, device = self._config, self._world.device
+        kept = [buffer.clone() for buffer in self.model.buffers()]
+        per_rank = -(-config.batch_size // self._world.size)
+        rows = -(-per_rank // -(-per_rank // (config.micro_batch_size or per_rank)))
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.model.train()
+        try:
+            blank_BCHW = torch.zeros(rows, bands, side, side, device=device).contiguous(memory_format=layout)
+            torch.autograd.backward(self._forward(blank_BCHW).sum())
+            self.optimizer.zero_grad(set_to_none=True)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(self._too_little_memory(range(rows), error)) from error
+        for buffer, value in zip(self.model.buffers(), kept, strict=True):
+            buffer.copy_(value)
+
+    def _forward(self, seen_BCHW: torch.Tensor) -> torch.Tensor:
+        lower = _AUTOCAST.get(self._config.precision)
+        with torch.autocast(self._world.device.type, dtype=lower, enabled=lower is not None):
+            logits_BO: torch.Tensor = self._parallel(seen_BCHW)
+        return logits_BO
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is validated and published: the moving average, where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Everything that a checkpoint must hold as numbers, by the name of its file and then by its own."""
+        found = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.model, self.optimizer)}
+        return found if self.average is None else {**found, "average": self.average.module.state_dict()}
+
+    def restore(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Put back what `tensors` gave.
+
+        Raises
+        ------
+        TrainingError
+            If the optimizer's are another model's.
+        """
+        self.model.load_state_dict(tensors["model"], strict=True)
+        load_optimizer_tensors(self.model, self.optimizer, tensors["optimizer"])
+        if self.average is not None:
+            self.average.module.load_state_dict(tensors["average"], strict=True)
+
+    def _parts(self, batch: Batch) -> tuple[list[range], int]:
+        """Cut this rank's rows into micro-batches, and tell the least rows that any rank's has.
+
+        As many on every rank, and of almost equal size, so that no small remainder is left.
+        """
+        least, most = batch.n_global // self._world.size, -(-batch.n_global // self._world.size)
+        n_parts = -(-most // (self._config.micro_batch_size or most))
+        ends = np.linspace(0, len(batch.pixels), n_parts + 1).astype(int).tolist()
+        parts = [range(start, end) for start, end in pairwise(ends)]
+        return [part for part in parts if part], least // n_parts
+
+    def _backward(self, batch: Batch, part: range, *, shared: bool) -> torch.Tensor:
+        """Add a micro-batch's gradients to those of the step, and with the last one share them among the ranks."""
+        config, device = self._config, self._world.device
+        rows = slice(part.start, part.stop)
+        labels_B = torch.zeros(len(batch.pixels), dtype=torch.int64)
+        labels_B[: batch.n] = torch.from_numpy(self._labels[batch.logical])
+        belongs_B = (torch.arange(part.start, part.stop) < batch.n).to(device)
+        waits: AbstractContextManager[Any] = nullcontext() if shared else self._parallel.no_sync()
+        with waits:
+            with self.own.running():
+                seen_BCHW = model_input(
+                    batch.part(rows), self._preprocessing, device, channels_last=config.channels_last
+                )
+                loss = (self.loss(self._forward(seen_BCHW), labels_B[rows].to(device)) * belongs_B).sum()
+            # The ranks' gradients are averaged; this scale makes that the mean over the rows of the whole step, also
+            # where ranks have different numbers of them.
+            torch.autograd.backward(self.scaler.scale(loss * (self._world.size / batch.n_global)))
+        return loss.detach()
+
+    def _update(self, number: int) -> torch.Tensor:
+        """Clip and apply the gradients; return their norm. One that isn't finite leaves every weight as it was."""
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), self._config.clip_norm or float("inf"), foreach=True
+        ).detach()
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            # A fused optimizer takes no step where this is 1, and nobody has to read it for that.
+            self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model, step=number)
+        return norm
+
+    def _too_little_memory(self, part: range, error: torch.OutOfMemoryError) -> str:
+        had = len(part)
+        said = str(error).split(". ")[0]
+        if had < 2:
+            return f"{self._world.device} has too little memory for one row: {said}. Take a smaller model."
+        least = MIN_BATCHNORM_ROWS if self._normalises else 1
+        half = max(had // 2, least)
+        advice = (
+            f"Set micro_batch_size: {half} (now {had} rows at once): the gradients of a step are then summed over "
+            f"micro-batches, and batch_size {self._config.batch_size} stays what it is."
+            if half < had
+            else f"{had} rows at once are the fewest that batch normalisation takes: take a smaller model."
+        )
+        return f"{self._world.device} has too little memory: {said}. {advice}"
