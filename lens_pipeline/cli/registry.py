@@ -1,10 +1,7 @@
 """``lens_pipeline registry``, ``champion`` and ``card``: which versions of lens_classifier there are, and what they are."""
 
-import dagster as dg
-
 from lens_pipeline.cli.predict import Which
-from lens_pipeline.defs.registry import Registered, register, registered_name
-from lens_pipeline.defs.tracking import Tracking
+from lens_pipeline.defs.registry import Registered, own_tracking, register, registered_name
 from lens_pipeline.scoring.aliases import (
     CLASSIFIER,
     REPORT,
@@ -54,8 +51,7 @@ def show_card(which: Which, *, is_json: bool) -> int:
 
 def _tell(home: Home, dataset: str, model: str) -> Registered | None:
     """Tell MLflow; one that can't be reached is said, and fails nothing."""
-    tracking = Tracking()
-    tracking.setup_for_execution(dg.build_init_resource_context())
+    tracking = own_tracking()
     name = registered_name(dataset, model)
     try:
         found = register(home, tracking, dataset, model)

@@ -17,7 +17,7 @@ import dagster as dg
 import numpy as np
 
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.defs.tracking import Tracking
+from lens_pipeline.defs.tracking import EXPERIMENT, Tracking
 from lens_pipeline.scoring.aliases import CLASSIFIER, REPORT, Alias, champion_version, green_versions, report_of
 from lens_pipeline.scoring.card import as_json, as_markdown, describe_model
 from lens_pipeline.scoring.export import PROGRAM
@@ -65,6 +65,13 @@ class Registered:
             return f"not registered: the version holds no {PROGRAM}"
         aliases = [alias for alias, bearer in self.aliases.items() if bearer == version]
         return f"{self.name}, version {self.numbers[version]}" + (f" ({', '.join(aliases)})" if aliases else "")
+
+
+def own_tracking() -> Tracking:
+    """Return the tracking that runs without a setting of their own use, for commands outside Dagster."""
+    tracking = Tracking(uri="", experiment=EXPERIMENT)
+    tracking.setup_for_execution(dg.build_init_resource_context())
+    return tracking
 
 
 def registered_name(dataset: str, model: str) -> str:
@@ -159,7 +166,8 @@ def _versions(client: "MlflowClient", name: str) -> dict[str, Any]:
             # Another step was first.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-    found, token = {}, None
+    found: dict[str, Any] = {}
+    token = None
     while True:
         page = client.search_model_versions(f"name = '{name}'", page_token=token)
         found |= {version.tags[_VERSION_TAG]: version for version in page if _VERSION_TAG in version.tags}
@@ -222,12 +230,12 @@ def _refresh(
 def _lay_out(folder: Path, model_id: str, classifier: Publication) -> None:
     """Write the folder that MLflow's pytorch flavour reads, with our own files beside."""
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema, TensorSpec
 
     contract = DatasetContract.model_validate(classifier.attributes["dataset_contract"])
     bands = len(contract.bands)
     half, single = np.dtype("float16"), np.dtype("float32")
-    inputs = [
+    inputs: list[ColSpec | TensorSpec] = [
         TensorSpec(half, (-1, *contract.stamp_shape), "pixels"),
         TensorSpec(single, (-1, bands), "median"),
         TensorSpec(single, (-1, bands), "mad"),

@@ -77,7 +77,7 @@ def test_every_metric_stands_with_its_n_and_interval_or_with_the_reason_why_not(
     )
     assert (tpr["value"], tpr["reason"]) == (None, "34 controls are too few")
     text = as_markdown(card)
-    assert "| Area under the ROC curve | 0.900 (0.850 to 0.950) | 12 | 34 | 23 |" in text
+    assert "| Area under the ROC curve | 0.90 (0.85 to 0.95) | 12 | 34 | 23 |" in text
     assert "unresolved: 34 controls are too few" in text
     assert "No threshold was fitted for FPR 0.01" in text
 
