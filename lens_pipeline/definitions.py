@@ -1,6 +1,6 @@
 """The one Definitions object, built by a function so that tests can swap resources."""
 
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -8,6 +8,7 @@ from lens_pipeline.defs.assets import dataset, evaluation, model, survey
 from lens_pipeline.defs.automation import jobs, preset_from_environment, weekly_retraining
 from lens_pipeline.defs.console import console
 from lens_pipeline.defs.new_data import new_data_sensors
+from lens_pipeline.defs.notifications import Notifications, lost_runs_sensor, notify
 from lens_pipeline.defs.sections import RunConfig
 from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
@@ -21,17 +22,19 @@ def build_definitions(preset: RunConfig | None = None, **resources: Any) -> dg.D
     preset : dict, optional
         Validated run configuration that the jobs start with.
     **resources
-        Replace ``workspace`` or ``tracking``.
+        Replace ``workspace``, ``tracking`` or ``notifications``.
     """
     full_chain, ingest, retrain = jobs(preset or {})
+    assets = cast(list[dg.AssetsDefinition], dg.load_assets_from_modules([survey, dataset, model, evaluation]))
     return dg.Definitions(
-        assets=dg.load_assets_from_modules([survey, dataset, model, evaluation]),
+        assets=[asset.with_hooks({notify}) for asset in assets],
         jobs=[full_chain, ingest, retrain],
         schedules=[weekly_retraining(retrain)],
-        sensors=new_data_sensors(preset or {}, ingest, retrain),
+        sensors=[*new_data_sensors(preset or {}, ingest, retrain), lost_runs_sensor(preset or {})],
         resources={
             "workspace": Workspace.configure_at_launch(),
             "tracking": Tracking.configure_at_launch(),
+            "notifications": Notifications.configure_at_launch(),
             **resources,
         },
         loggers={"console": console},

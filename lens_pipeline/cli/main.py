@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from lens_pipeline.cli import compact, documents, predict, prune, registry, summary, verify
+from lens_pipeline.cli import compact, documents, predict, prune, registry, summary, verify, watch
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.scoring.aliases import Alias
@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     shown.add_argument("preset", type=Path, nargs="?")
     shown.set_defaults(run=lambda parsed: summary.run(load_preset(parsed.preset) if parsed.preset else {}))
+    watched = commands.add_parser("watch", help="a training as it goes, or as the last one went, in the terminal")
+    watched.add_argument("preset", type=Path, nargs="?")
+    watched.add_argument("--once", action="store_true", help="print how it stands, and end")
+    watched.set_defaults(
+        run=lambda parsed: watch.run(load_preset(parsed.preset) if parsed.preset else {}, once=parsed.once)
+    )
     verified = commands.add_parser("verify", help="re-read every published byte and compare its hash")
     verified.add_argument("--dataset", help="only this dataset")
     verified.add_argument("--remote", action="store_true", help="read the objects at s3://, not their local copies")

@@ -217,6 +217,18 @@ HISTORY = TableContract(
         Column("val_loss", _FLOAT, "negative log-likelihood on the whole of val_select, not smoothed"),
         Column("val_auroc", _FLOAT, "area under the ROC curve on val_select; null where one class is absent", "", True),
         Column("learning_rate", _FLOAT, "at the end of the epoch"),
+        Column("gradient_norm", _FLOAT, "mean over steps, before clipping", "", True, False, 0),
+        Column("clipped_share", _FLOAT, "share of steps whose gradient was clipped", "", True, False, 0, 1),
+        Column("train_rows", _INT, "rows that reached the model", "", True, False, 0),
+        Column("validation_rows", _INT, "rows of val_select", "", True, False, 0),
+        Column(
+            "best", _BOOL, "whether the monitor improved: the last such epoch's weights are the model", "", True, False
+        ),
+        Column("val_loss_se", _FLOAT, "standard error of val_loss over rows", "", True, False, 0),
+        Column("val_partial_auc", _FLOAT, "partial area under the ROC curve on val_select", "", True, False, 0, 1),
+        Column("distinct_logit_share", _FLOAT, "distinct logits over rows of val_select", "", True, False, 0, 1),
+        Column("extreme_logit_share", _FLOAT, "share of val_select with an extreme logit", "", True, False, 0, 1),
+        Column("skipped_steps", _INT, "steps that float16 skipped: a gradient was not finite", "", True, False, 0),
     ),
 )
 

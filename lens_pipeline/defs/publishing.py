@@ -115,10 +115,15 @@ def picture(png: bytes, alt: str) -> dg.MetadataValue[Any]:
 
 
 def markdown_table(table: pa.Table) -> dg.MetadataValue[Any]:
-    """Return a small table as Dagster's page shows one; a missing value is a dash."""
+    """Return a small table as Dagster's page shows one."""
+    return dg.MetadataValue.md(markdown_rows(table))
+
+
+def markdown_rows(table: pa.Table) -> str:
+    """Write a small table in Markdown; a missing value is a dash."""
     rows = [" | ".join(_cell(value) for value in row.values()) for row in table.to_pylist()]
     header = f"| {' | '.join(table.column_names)} |\n|{'---|' * table.num_columns}\n"
-    return dg.MetadataValue.md(header + "".join(f"| {row} |\n" for row in rows))
+    return header + "".join(f"| {row} |\n" for row in rows)
 
 
 def _cell(value: object) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.errors import ConfigError, first_few
+from lens_pipeline.defs.notifications import notification_problems
 from lens_pipeline.evaluation.config import CompletenessConfig, OperatingPointConfig, ReportConfig
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.splits.config import SplitConfig
@@ -76,7 +77,11 @@ RunConfig = dict[str, Any]
 # What may stand in each group of a run configuration: name to its settings, where those are not an asset's section.
 _KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "ops": {},
-    "resources": {"workspace": ("dataset", "model"), "tracking": ("uri", "experiment")},
+    "resources": {
+        "workspace": ("dataset", "model"),
+        "tracking": ("uri", "experiment"),
+        "notifications": ("command", "webhook", "token_variable"),
+    },
     "loggers": {"console": ()},
 }
 
@@ -136,6 +141,7 @@ def validate_run_config(run_config: Mapping[str, Any], *, where: str = "the run 
             sections[name] = section.model_validate(values)
         except ValidationError as error:
             problems += [_explain(name, section, detail) for detail in error.errors()]
+    problems = problems or notification_problems(run_config)
     if problems:
         listed = "\n  ".join(problems)
         raise ConfigError(

@@ -2,25 +2,31 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
+from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.config import Section
+from lens_pipeline.defs.mirror import Mirror
+from lens_pipeline.defs.mlflow_runs import MlflowRun, Record, as_text, untold
 from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.storage.atomic import write_atomically
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.history import Event, History
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 EXPERIMENT = "lens_pipeline"
-_READER_TAG = "lens_pipeline.reader"
-_RUN_TAG, _ASSET_TAG, _VERSION_TAG = "dagster.run_id", "dagster.asset_key", "lens_pipeline.lens_classifier"
-# A dead server must be given up on in seconds: training does not wait for it, but the step's messages do.
+RUN_TAG, ASSET_TAG, VERSION_TAG = "dagster.run_id", "dagster.asset_key", "lens_pipeline.lens_classifier"
+_REPORT_TAG, _READER_TAG = "lens_pipeline.evaluation_report", "lens_pipeline.reader"
+# A dead server must be given up on in seconds: the end of a step waits for it once.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -28,46 +34,39 @@ _QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
-Event = dict[str, Any]
-
 
 class TrackedRun:
-    """Passes a training run's events on to MLflow and to Dagster; stops telling MLflow once it fails."""
+    """Shows a training's epochs on Dagster's page as they come, and says what the thread that tells MLflow has to say."""
 
-    def __init__(self, context: dg.AssetExecutionContext, client: "MlflowClient | None", run_id: str | None) -> None:
-        self._context, self._client, self.run_id = context, client, run_id
+    def __init__(self, context: dg.AssetExecutionContext, mirror: Mirror) -> None:
+        self._context, self._mirror, self._history = context, mirror, History()
 
     def on_event(self, event: Event) -> None:
-        """Log one line of the training history."""
-        numbers = {
-            name: float(value)
-            for name, value in event.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in ("epoch", "step")
-        }
-        if "reader_why" in event:
-            self.attempt(lambda client, run: client.set_tag(run, _READER_TAG, event["reader_why"]))
+        """Take one event of the training's history; MLflow is told from the file itself."""
+        self._history.add(event)
         if event.get("event") == "epoch":
+            numbers = {
+                name: float(value)
+                for name, value in event.items()
+                if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in ("epoch", "time")
+            }
+            standing = self._history.standing
+            if standing is not None:
+                numbers["progress"] = standing.share
+                if standing.seconds_left is not None:
+                    numbers["at_most_seconds_left"] = standing.seconds_left
             self._context.log_event(
                 dg.AssetObservation(
                     asset_key=self._context.asset_key,
                     metadata={"epoch": dg.MetadataValue.int(int(event["epoch"])), **numbers},
                 )
             )
-        step = int(event["step"] if "step" in event else event.get("epoch", 0))
-        prefix = "step_" if event.get("event") == "step" else ""
-        self.attempt(lambda client, run: [client.log_metric(run, prefix + n, v, step=step) for n, v in numbers.items()])
+        self.say()
 
-    def attempt(self, call: "Callable[[MlflowClient, str], object]") -> None:
-        """Tell MLflow something; a failure is reported once, and nothing more is told."""
-        from mlflow.exceptions import MlflowException
-
-        if self._client is None or self.run_id is None:
-            return
-        try:
-            call(self._client, self.run_id)
-        except (MlflowException, OSError) as error:
-            self._client = None
-            self._context.log.warning(f"MLflow can't be reached, the run goes on without it: {error}")
+    def say(self) -> None:
+        """Log what there is to say of MLflow."""
+        for words in self._mirror.words():
+            self._context.log.warning(words)
 
 
 class Tracking(dg.ConfigurableResource):
@@ -75,7 +74,6 @@ class Tracking(dg.ConfigurableResource):
 
     uri: str = Field("", description="MLflow tracking URI; empty: an SQLite file in the home folder")
     experiment: str = Field(EXPERIMENT, description="MLflow experiment")
-    _run_ids: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Tell MLflow, before it is imported, to be quiet and to give up early."""
@@ -96,101 +94,164 @@ class Tracking(dg.ConfigurableResource):
         workspace: Workspace,
         *,
         inputs: Sequence[Publication],
+        folder: Path,
     ) -> Iterator[TrackedRun]:
-        """Open an MLflow run for a training, and end it as FINISHED or FAILED."""
-        from mlflow.entities import Param
+        """Keep MLflow told of a training while it goes on; one that goes on after a crash goes on in its MLflow run.
 
-        tags = {
-            _RUN_TAG: context.run.run_id,
+        Parameters
+        ----------
+        folder : Path
+            Of the run; its history is what MLflow is told.
+        """
+        record = self._record(folder, workspace.dataset)
+        record.tags |= {
+            RUN_TAG: context.run.run_id,
             "dagster.root_run_id": context.run.root_run_id or context.run.run_id,
             "dagster.retry_number": str(context.retry_number),
-            _ASSET_TAG: context.asset_key.to_user_string(),
+            ASSET_TAG: context.asset_key.to_user_string(),
             "lens_pipeline.dataset": workspace.dataset,
             "lens_pipeline.model": workspace.model,
             **{f"lens_pipeline.{source.asset}": source.version for source in inputs},
         }
-        run = self._start(context, tags)
-        settings = [Param(name, str(value)) for name, value in config.model_dump(mode="json").items()]
-        run.attempt(lambda client, run_id: client.log_batch(run_id, params=settings))
+        record.params = {name: as_text(value) for name, value in config.model_dump(mode="json").items()}
+        record.status = "RUNNING"
+        record.write(folder)
+        earlier = [other for other in untold(work_folders()) if other != folder]
+        mirror = Mirror(folder, earlier=earlier, afterwards=lambda run: _reap(context.instance, run))
+        run = TrackedRun(context, mirror)
+        record.status = "FAILED"
         try:
             yield run
-        except BaseException:
-            run.attempt(lambda client, run_id: client.set_terminated(run_id, "FAILED"))
-            raise
-        run.attempt(lambda client, run_id: client.set_terminated(run_id, "FINISHED"))
+            record.status = "FINISHED"
+        finally:
+            started = History.of(folder / "history.jsonl").started or {}
+            if "reader_why" in started:
+                record.tags[_READER_TAG] = started["reader_why"]
+            record.write(folder)
+            mirror.close()
+            run.say()
+            context.log.debug(f"telling MLflow took {mirror.cpu_seconds:.2f} s of one core")
 
-    def describe_classifier(
-        self, context: dg.AssetExecutionContext, classifier: Publication
-    ) -> dict[str, dg.MetadataValue[Any]]:
-        """Tag the training's MLflow run with the version that it became, and return its link for Dagster."""
-        run_id = self._run_ids.get(context.run.run_id)
-        if run_id is None:
-            return {"mlflow": dg.MetadataValue.text("not tracked: MLflow could not be reached")}
-        run = TrackedRun(context, self._client(), run_id)
-        run.attempt(lambda client, run_id: client.set_tag(run_id, _VERSION_TAG, classifier.version))
-        run.attempt(lambda client, run_id: client.log_artifact(run_id, str(classifier.path("model.json"))))
-        run.attempt(lambda client, run_id: client.log_artifact(run_id, str(classifier.path("model.safetensors"))))
+    def tell_outcome(
+        self,
+        context: dg.AssetExecutionContext,
+        folder: Path,
+        classifier: Publication,
+        checks: Sequence[Check],
+        *,
+        note: str,
+        files: Mapping[str, bytes],
+    ) -> None:
+        """Tell MLflow which version a training became and what its checks found, green or red, and give it what to show.
+
+        Parameters
+        ----------
+        folder : Path
+            Of the run.
+        note : str
+            Markdown for the run's own page.
+        files : mapping
+            Names of files to their bytes.
+        """
+        record = self._record(folder, classifier.dataset)
+        red = [check.name for check in checks if not check.passed]
+        record.tags |= {
+            VERSION_TAG: classifier.version,
+            "lens_pipeline.checks": f"red: {', '.join(red)}" if red else "all green",
+            "mlflow.note.content": note,
+        }
+        kept = folder / "mlflow"
+        kept.mkdir(exist_ok=True)
+        for name, content in files.items():
+            write_atomically(kept / name, content)
+        model = [str(classifier.path(name)) for name in ("model.json", "model.safetensors")]
+        record.artifacts = [*(str(kept / name) for name in files), *model]
+        self._tell(context, folder, record)
+
+    def describe_classifier(self, folder: Path) -> dict[str, dg.MetadataValue[Any]]:
+        """Say where MLflow shows the training of a run's folder."""
+        record, told = Record.read(folder), MlflowRun(folder).last_told()
+        if record is None or not told:
+            return {
+                "mlflow": dg.MetadataValue.text("not told yet: MLflow could not be reached; a later training tells it")
+            }
+        link = f"{record.uri}/#/experiments/{told['experiment_id']}/runs/{told['run_id']}"
         return {
-            "mlflow_run_id": dg.MetadataValue.text(run_id),
-            "mlflow_tracking_uri": dg.MetadataValue.text(self.tracking_uri),
+            "mlflow_run_id": dg.MetadataValue.text(told["run_id"]),
+            "mlflow_tracking_uri": dg.MetadataValue.text(record.uri),
+            **({"mlflow": dg.MetadataValue.url(link)} if record.uri.startswith("http") else {}),
         }
 
     def log_report(self, context: dg.AssetExecutionContext, classifier: Publication, report: Publication) -> None:
         """Add the report and its headline numbers to the MLflow run of the classifier that it is about."""
-        from mlflow.entities import Metric
-        from mlflow.exceptions import MlflowException
-
-        try:
-            client = self._client()
-            experiment = client.get_experiment_by_name(self.experiment)
-            found = (
-                []
-                if experiment is None
-                else client.search_runs(
-                    [experiment.experiment_id], f"tags.`{_VERSION_TAG}` = '{classifier.version}'", max_results=1
-                )
-            )
-        except (MlflowException, OSError) as error:
-            context.log.warning(f"MLflow can't be reached, the report isn't there: {error}")
-            return
-        if not found:
-            context.log.warning(f"MLflow has no run of lens_classifier {classifier.version}; the report isn't there")
-            return
-        run = TrackedRun(context, client, found[0].info.run_id)
-        now = int(time.time() * 1000)
-        numbers = [
-            Metric(f"{row['split']}_{row['metric']}{suffix}", row[column], now, 0)
+        numbers = {
+            f"{row['split']}_{row['metric']}{suffix}": float(row[column])
             for row in report.read_table().to_pylist()
             for suffix, column in (("", "value"), ("_low", "low"), ("_high", "high"))
             if row[column] is not None
-        ]
-        run.attempt(lambda client, run_id: client.log_batch(run_id, metrics=numbers))
-        run.attempt(lambda client, run_id: client.log_artifact(run_id, str(report.path("report.html"))))
-        run.attempt(lambda client, run_id: client.set_tag(run_id, "lens_pipeline.evaluation_report", report.version))
+        }
+        page = str(report.path("report.html"))
+        for folder in work_folders():
+            record = Record.read(folder)
+            if record is not None and record.tags.get(VERSION_TAG) == classifier.version:
+                record.metrics |= numbers
+                record.artifacts = [path for path in record.artifacts if Path(path).name != "report.html"] + [page]
+                record.tags[_REPORT_TAG] = report.version
+                self._tell(context, folder, record)
+                return
+        self._tell_of_elsewhere(context, classifier, report, numbers, page)
 
-    def _client(self) -> "MlflowClient":
+    def client(self) -> "MlflowClient":
+        """Return a client of the server."""
         from mlflow.tracking import MlflowClient
 
         return MlflowClient(self.tracking_uri)
 
-    def _start(self, context: dg.AssetExecutionContext, tags: dict[str, str]) -> TrackedRun:
+    def _record(self, folder: Path, name: str) -> Record:
+        """Return what the folder's record says, for the server in use; another server is told from the beginning."""
+        uri = self.tracking_uri
+        record = Record.read(folder)
+        if record is not None and (record.uri, record.experiment) == (uri, self.experiment):
+            return record
+        # A server keeps files where it likes; beside a database of ours they lie in the home.
+        location = (Home.from_environment().path / "mlflow_artifacts").as_uri() if uri.startswith("sqlite") else None
+        return Record(uri, self.experiment, location, name)
+
+    def _tell(self, context: dg.AssetExecutionContext, folder: Path, record: Record) -> None:
+        record.write(folder)
+        mirror = Mirror(folder)
+        mirror.close()
+        for words in mirror.words():
+            context.log.warning(words)
+
+    def _tell_of_elsewhere(
+        self,
+        context: dg.AssetExecutionContext,
+        classifier: Publication,
+        report: Publication,
+        numbers: dict[str, float],
+        page: str,
+    ) -> None:
+        """Tell of the report of a classifier whose training's folder isn't on this machine."""
+        from mlflow.entities import Metric, RunTag
         from mlflow.exceptions import MlflowException
 
         try:
-            client = self._client()
+            client = self.client()
             experiment = client.get_experiment_by_name(self.experiment)
-            if experiment is None:
-                location = None if "://" in self.uri and not self.uri.startswith("sqlite") else _artifact_location()
-                experiment_id = client.create_experiment(self.experiment, artifact_location=location)
-            else:
-                experiment_id = experiment.experiment_id
-                _reap(context, client, experiment_id)
-            run_id = client.create_run(experiment_id, tags=tags, run_name=tags["lens_pipeline.dataset"]).info.run_id
+            wanted = f"tags.`{VERSION_TAG}` = '{classifier.version}'"
+            found = [] if experiment is None else client.search_runs([experiment.experiment_id], wanted, max_results=1)
+            if not found:
+                context.log.warning(
+                    f"MLflow has no run of lens_classifier {classifier.version}; the report isn't there"
+                )
+                return
+            now, run_id = int(time.time() * 1000), found[0].info.run_id
+            metrics = [Metric(name, value, now, 0) for name, value in numbers.items()]
+            client.log_batch(run_id, metrics=metrics, tags=[RunTag(_REPORT_TAG, report.version)])
+            client.log_artifact(run_id, page)
         except (MlflowException, OSError) as error:
-            context.log.warning(f"MLflow can't be reached, the run goes on without it: {error}")
-            return TrackedRun(context, None, None)
-        self._run_ids[context.run.run_id] = run_id
-        return TrackedRun(context, client, run_id)
+            context.log.warning(f"MLflow can't be reached, the report isn't there: {error}")
 
 
 def default_tracking_uri(home: Home) -> str:
@@ -199,13 +260,18 @@ def default_tracking_uri(home: Home) -> str:
     return f"sqlite:///{home.path / 'mlflow.db'}"
 
 
-def _artifact_location() -> str:
-    return (Home.from_environment().path / "mlflow_artifacts").as_uri()
+def work_folders() -> Iterator[Path]:
+    """Folders of the trainings that were begun on this machine, of every dataset and model."""
+    return Home.from_environment().path.glob("*/lens_classifier/*/.work/*")
 
 
-def _reap(context: dg.AssetExecutionContext, client: "MlflowClient", experiment_id: str) -> None:
+def _reap(instance: dg.DagsterInstance, run: MlflowRun) -> None:
     """End MLflow runs whose Dagster run is over: a killed process could not do it."""
-    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
-        dagster_run = context.instance.get_run_by_id(run.data.tags.get(_RUN_TAG, ""))
+    client = run.client
+    assert client is not None
+    for other in client.search_runs([run.experiment_id], "attributes.status = 'RUNNING'"):
+        if other.info.run_id == run.run_id:
+            continue
+        dagster_run = instance.get_run_by_id(other.data.tags.get(RUN_TAG, ""))
         if dagster_run is None or dagster_run.is_finished:
-            client.set_terminated(run.info.run_id, "KILLED")
+            client.set_terminated(other.info.run_id, "KILLED")

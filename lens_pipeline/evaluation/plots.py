@@ -45,7 +45,7 @@ def roc_png(
     """
     figure, axes = _figure(6.4, 4.0)
     if curve is None:
-        return _png(_say(figure, axes, "a class is empty: there is no ROC"))
+        return figure_png(_say(figure, axes, "a class is empty: there is no ROC"))
     n = int(curve.false_positives[-1])
     left = 0.4 / n
     limit = 1.0 if smallest_resolvable_fpr is None else smallest_resolvable_fpr
@@ -75,7 +75,7 @@ def roc_png(
     axes.set(xlabel="false-positive rate on test (fraction of controls)", ylabel="true-positive rate (fraction)")
     if axes.get_legend_handles_labels()[0]:
         _legend_above(figure, axes)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def histogram_png(rows: pl.DataFrame, points: pl.DataFrame) -> bytes:
@@ -105,7 +105,7 @@ def histogram_png(rows: pl.DataFrame, points: pl.DataFrame) -> bytes:
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(_plain_ticks)
     _legend_above(figure, axes)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def completeness_png(table: pl.DataFrame, axis: str) -> bytes:
@@ -122,7 +122,7 @@ def completeness_png(table: pl.DataFrame, axis: str) -> bytes:
         mine = mine.filter(pl.col("low").is_not_null())
     if mine.is_empty():
         why = table.filter(pl.col("axis") == axis)["reason"].drop_nulls()
-        return _png(_say(figure, axes, why[0] if why.len() else f"{axis} was not counted"))
+        return figure_png(_say(figure, axes, why[0] if why.len() else f"{axis} was not counted"))
     names = mine["operating_point"].unique(maintain_order=True).to_list()
     cells = mine["cell"].unique(maintain_order=True).to_list()
     for i, (name, (colour, marker)) in enumerate(zip(names, _styles(len(names)), strict=True)):
@@ -138,7 +138,7 @@ def completeness_png(table: pl.DataFrame, axis: str) -> bytes:
         axes.xaxis.set_major_formatter(_plain_ticks)
     axes.set(xlabel=_AXIS_LABELS[axis], ylabel="completeness (fraction)", ylim=(0, 1.15), yticks=np.linspace(0, 1, 6))
     _legend_above(figure, axes)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def history_png(history: pl.DataFrame) -> bytes:
@@ -159,9 +159,9 @@ def history_png(history: pl.DataFrame) -> bytes:
     areas.plot(epochs, history["val_auroc"].cast(pl.Float64).fill_null(np.nan), "s--", color=LENS_COLOUR, ms=3, lw=1)
     areas.set(xlabel="epoch", ylabel="AUROC on val_select (fraction)")
     for axes in (losses, areas):
-        _tidy(axes)
+        tidy(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _curve(axes: Axes, rows: pl.DataFrame, places: list[float], colour: str, marker: str, label: str) -> None:
@@ -229,11 +229,12 @@ def _styles(n: int) -> list[tuple[str, str]]:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    _tidy(axes)
+    tidy(axes)
     return figure, axes
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Give axes the look that all figures share."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     axes.xaxis.label.set_fontsize(9)
@@ -258,7 +259,8 @@ def _say(figure: Figure, axes: Axes, words: str) -> Figure:
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def figure_png(figure: Figure) -> bytes:
+    """Return the bytes of a figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

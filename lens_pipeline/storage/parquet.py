@@ -81,7 +81,9 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         If the file is damaged or isn't parquet.
     """
     try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+        # Arrow takes a list and no other sequence.
+        wanted = None if columns is None else list(columns)
+        return pq.read_table(path, columns=wanted, page_checksum_verification=True, partitioning=None)
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(_damaged(path, error)) from error
 

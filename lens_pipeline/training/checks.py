@@ -14,12 +14,46 @@ from lens_pipeline.stamps.ledger_check import verify_ledger
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.history import History, epochs_of
+from lens_pipeline.training.logits import DISTINCT, EXTREME, SelectedLogits, logits_are_distinct, logits_are_moderate
+from lens_pipeline.training.monitoring import ADVISORY as OF_CURVES
+from lens_pipeline.training.monitoring import BLOCKING as BLOCKING_OF_CURVES
+from lens_pipeline.training.monitoring import training_checks
 from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.rows import read_rows
 
-VALIDATION = "validation_is_whole"
+LEDGER, VALIDATION = "no_duplicated_fragments", "validation_is_whole"
+# What keeps a version from becoming current: its rows, its record or its logits can't be relied on. Curves only advise.
+BLOCKING = (LEDGER, VALIDATION, *BLOCKING_OF_CURVES, DISTINCT)
+ADVISORY = (*OF_CURVES, EXTREME)
 _LEDGER = re.compile(r"ledger-rank-(\d+)\.ledger")
 _KEYS_TOGETHER = 65_536
+
+
+def classifier_checks(
+    classifier: Publication, store: Publication, splits: Publication, history: History
+) -> list[Check]:
+    """All checks of a version, each once.
+
+    Parameters
+    ----------
+    history : History
+        The run's own account, with the wall times that a version doesn't hold.
+    """
+    logits = SelectedLogits.read(classifier)
+    return [
+        no_duplicated_fragments(classifier, store, splits),
+        validation_is_whole(classifier, store, splits),
+        *training_checks(
+            epochs_of(classifier),
+            history,
+            TrainingConfig.model_validate(classifier.attributes["config"]),
+            constant_loss=logits.constant_loss,
+            ended=classifier.attributes["ended"],
+        ),
+        logits_are_distinct(logits, store),
+        logits_are_moderate(logits),
+    ]
 
 
 def no_duplicated_fragments(classifier: Publication, store: Publication, splits: Publication) -> Check:

@@ -1,8 +1,9 @@
 """Progress of a run in the terminal of whoever started it: one line that moves, or plain lines where there is no terminal."""
 
 import sys
-import time
 from typing import Any, TextIO
+
+from lens_pipeline.training.history import Event, History
 
 _WIDTH = 24
 
@@ -20,12 +21,12 @@ class TerminalProgress:
         self._out = out or sys.stderr
         self._moving = self._out.isatty()
         self._line_open = False
-        self._started = time.monotonic()
-        self._first_done: int | None = None
+        self._history = History()
         self._last_epoch = ""
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         """Render one event of history.jsonl."""
+        self._history.add(event)
         if event["event"] == "epoch":
             self._last_epoch = f"epoch {event['epoch']}: {_validation(event)}; "
         if self._moving:
@@ -37,7 +38,7 @@ class TerminalProgress:
                 self._out.write("\r\x1b[K")
                 self._line_open = False
             self._out.flush()
-        elif line := _plain(event):
+        elif line := self._plain(event):
             self._out.write(line + "\n")
             self._out.flush()
 
@@ -48,22 +49,28 @@ class TerminalProgress:
             self._out.flush()
             self._line_open = False
 
-    def _bar(self, event: dict[str, Any]) -> str:
+    def _bar(self, event: Event) -> str:
         total = event["epochs"] * event["steps_per_epoch"]
-        done = event["epoch"] * event["steps_per_epoch"] + event["step"]
-        filled = round(_WIDTH * done / total)
-        if self._first_done is None:
-            self._first_done, self._started = done, time.monotonic()
-        elapsed = time.monotonic() - self._started
-        speed = (done - self._first_done) / elapsed if elapsed > 0 else 0.0
-        left = f", at most {(total - done) / speed:.0f} s left" if speed > 0 else ""
+        filled = round(_WIDTH * (event["epoch"] * event["steps_per_epoch"] + event["step"]) / total)
         return (
             f"{self._last_epoch}[{'#' * filled}{'.' * (_WIDTH - filled)}] epoch {event['epoch']} step {event['step']}"
-            f"/{event['steps_per_epoch']}, loss {event['loss']:.4f}, {event['stamps_per_second']:.0f} stamps/s{left}"
+            f"/{event['steps_per_epoch']}, loss {event['loss']:.4f}, {event['stamps_per_second']:.0f} stamps/s"
+            f"{self._time_left()}"
         )
 
+    def _plain(self, event: Event) -> str:
+        line = plain_line(event)
+        return line + self._time_left() if event["event"] == "epoch" else line
 
-def _plain(event: dict[str, Any]) -> str:
+    def _time_left(self) -> str:
+        standing = self._history.standing
+        if standing is None or not standing.seconds_left:
+            return ""
+        return f", at most {in_words(standing.seconds_left)} left"
+
+
+def plain_line(event: Event) -> str:
+    """Say in one line what an event means to a person; nothing for those that only a moving display shows."""
     if event["event"] == "run_started":
         resumed = f", resumed at epoch {event['epoch']}, step {event['step']}" if event["resumed_from"] else ""
         return (
@@ -78,7 +85,16 @@ def _plain(event: dict[str, Any]) -> str:
         )
     if event["event"] == "finished":
         return f"training ended: {event['why']}; best epoch {event['best_epoch']}"
+    if event["event"] == "stopped":
+        return f"training stopped after epoch {event['epoch']}, step {event['step']}: {event['why']}; it can go on from there"
     return ""
+
+
+def in_words(seconds: float) -> str:
+    """Say how long that is: 42 s, 3 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _validation(event: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from lens_pipeline.training.folder import HistoryReader, HistoryWriter
 from lens_pipeline.training.progress import TerminalProgress
+from lens_pipeline_tests.training.events import epoch, run_started, step
 
 STEP: dict[str, Any] = {
     "event": "step", "epoch": 1, "step": 5, "steps_per_epoch": 10, "epochs": 4, "loss": 0.5, "stamps_per_second": 900.0,
@@ -56,3 +57,15 @@ def test_a_half_written_event_waits_until_it_is_whole(tmp_path: Path) -> None:
     assert [event["event"] for event in reader.new_events()] == ["step"]
     assert reader.new_events() == []
     writer.close()
+
+
+def test_time_left_is_told_on_a_terminal_and_after_an_epoch_in_a_file() -> None:
+    started = run_started()
+    events = [started, step(0, 2), step(0, 4)]
+    assert ", at most 36 s left" in _shown(_Terminal(), *events)
+    assert _shown(io.StringIO(), *events, epoch(0)).endswith("10.0 s, best so far, at most 30 s left\n")
+
+
+def test_a_stop_on_request_is_told_from_an_end() -> None:
+    stopped = {"event": "stopped", "why": "SIGTERM", "epoch": 1, "step": 4}
+    assert "stopped after epoch 1, step 4: SIGTERM; it can go on" in _shown(io.StringIO(), stopped)

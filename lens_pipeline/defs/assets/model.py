@@ -4,30 +4,30 @@ import hashlib
 from collections.abc import Iterator
 
 import dagster as dg
-import polars as pl
 
+from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.defs import registry
-from lens_pipeline.defs.publishing import Event, Metadata, check_specs, picture, publish
+from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
 from lens_pipeline.defs.sections import LensClassifierSection
 from lens_pipeline.defs.tracking import Tracking
+from lens_pipeline.defs.training_page import TrainingPage
 from lens_pipeline.defs.workspace import Workspace
-from lens_pipeline.evaluation.plots import history_png
-from lens_pipeline.scoring.export import export, exported_program_agrees
+from lens_pipeline.scoring.export import CHECK, export, exported_program_agrees
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
-from lens_pipeline.training import checks
+from lens_pipeline.training.checks import ADVISORY, BLOCKING, classifier_checks
 from lens_pipeline.training.code import code_sha256
 from lens_pipeline.training.config import SUPERVISION
+from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.history import History
 from lens_pipeline.training.run import TrainingResult, collect, launch, prepare_run
 
 
 @dg.asset(
     group_name="model",
     deps=["stamp_store", "region_splits"],
-    check_specs=check_specs(
-        "lens_classifier", "no_duplicated_fragments", "validation_is_whole", advisory=["exported_program_agrees"]
-    ),
+    check_specs=check_specs("lens_classifier", *BLOCKING, advisory=[*ADVISORY, CHECK]),
 )
 def lens_classifier(
     context: dg.AssetExecutionContext, config: LensClassifierSection, workspace: Workspace, tracking: Tracking
@@ -35,12 +35,12 @@ def lens_classifier(
     """A trained lens finder: checkpoint, history, row ledger; the DistributedDataParallel job."""
     store = workspace.open("stamp_store")
     splits = workspace.open_made_from("region_splits", "stamp_store", store.version)
+    name = _run_name(config, store, splits)
+    folder = workspace.home.work_folder(workspace.dataset, "lens_classifier", name, model=workspace.model)
 
     def build(staging: Staging) -> TrainingResult:
-        name = _run_name(config, store, splits)
-        folder = workspace.home.work_folder(workspace.dataset, "lens_classifier", name, model=workspace.model)
         prepare_run(config, store, splits, folder)
-        with tracking.training_run(context, config, workspace, inputs=[store, splits]) as run:
+        with tracking.training_run(context, config, workspace, inputs=[store, splits], folder=folder) as run:
             summary = launch(folder, on_event=run.on_event)
         again = " (it was trained before, with these settings on these rows)" if summary.was_complete else ""
         context.log.info(f"training ended: {summary.ended}; {summary.seconds:.0f} s{again}")
@@ -48,7 +48,15 @@ def lens_classifier(
         export(store, staging)
         return result
 
+    def check(made: Publication, result: TrainingResult) -> list[Check]:
+        history = History.of(RunFolder(folder).history)
+        found = [*classifier_checks(made, store, splits, history), exported_program_agrees(made)]
+        page = TrainingPage.of(made, history)
+        tracking.tell_outcome(context, folder, made, found, note=page.note(found), files=page.files())
+        return found
+
     def describe(classifier: Publication, result: TrainingResult) -> Metadata:
+        page = TrainingPage.of(classifier, History.of(RunFolder(folder).history))
         return {
             "why_it_ended": dg.MetadataValue.text(classifier.attributes["ended"]),
             "epochs": dg.MetadataValue.int(result.epochs),
@@ -56,24 +64,14 @@ def lens_classifier(
             "training_rows": dg.MetadataValue.int(result.n_train),
             "validation_rows": dg.MetadataValue.int(result.n_validation),
             "reader": dg.MetadataValue.text(result.reader),
-            "loss_curves": picture(history_png(pl.DataFrame(result.history)), "loss curves"),
-            **tracking.describe_classifier(context, classifier),
+            "training_curves": picture(page.curves, "training curves"),
+            "confusion_on_val_select": markdown_table(page.confusion),
+            **page.speed,
+            **tracking.describe_classifier(folder),
             **registry.describe(workspace.home, tracking, classifier),
         }
 
-    yield from publish(
-        context,
-        workspace,
-        config,
-        inputs=[store, splits],
-        build=build,
-        check=lambda made, _: [
-            checks.no_duplicated_fragments(made, store, splits),
-            checks.validation_is_whole(made, store, splits),
-            exported_program_agrees(made),
-        ],
-        describe=describe,
-    )
+    yield from publish(context, workspace, config, inputs=[store, splits], build=build, check=check, describe=describe)
 
 
 def _run_name(config: Section, store: Publication, splits: Publication) -> str:

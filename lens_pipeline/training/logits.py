@@ -1,0 +1,170 @@
+"""What the logits of val_select say of a finished training: whether they tell rows apart, and what a threshold makes of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lens_pipeline.contracts.checks import Check, green, red
+from lens_pipeline.storage.parquet import iterate_parquet
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.metrics import score_of
+
+DISTINCT, EXTREME = "logits_are_distinct", "logits_are_moderate"
+# Where the sigmoid of a float32 logit is exactly 1, or 1 of its negative.
+SATURATED_LOGIT = 16.64
+MOST_SHARE = 1e-3
+# So many rows are compared with one another: among many more, equal float32 logits come about by chance.
+_COMPARED = 4096
+_ROWS_TOGETHER = 65_536
+_AGAIN = "dagster asset materialize --select 'lens_classifier*' -m lens_pipeline.definitions -c PRESET"
+
+
+@dataclass(frozen=True)
+class SelectedLogits:
+    """Logits of val_select after the best epoch.
+
+    Attributes
+    ----------
+    logical : int64 (n,)
+        Logical numbers, ascending.
+    label : int64 (n,)
+        Place of each row's class in the dataset contract.
+    score : float64 (n,)
+        Log-odds of not being of the first class.
+    loss : float64 (n,)
+        Negative log-likelihood of each row's label, nats.
+    """
+
+    logical: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int64]
+    score: npt.NDArray[np.float64]
+    loss: npt.NDArray[np.float64]
+
+    @classmethod
+    def read(cls, classifier: Publication) -> "SelectedLogits":
+        """Read them from a version, holding no other epoch's."""
+        path = classifier.path("validation_logits.parquet")
+        best = classifier.attributes["best_epoch"]
+        parts = [
+            pa.Table.from_batches([batch]).filter(pc.equal(batch["epoch"], best))
+            for batch in iterate_parquet(path, rows=_ROWS_TOGETHER)
+        ]
+        table = pa.concat_tables(parts).sort_by("logical")
+        names = sorted(
+            (name for name in table.column_names if name.startswith("logit_")), key=lambda name: int(name[6:])
+        )
+        logits = np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.float64)
+        label = table["label"].to_numpy().astype(np.int64)
+        return cls(table["logical"].to_numpy(), label, score_of(logits), _row_losses(logits, label))
+
+    @property
+    def loss_se(self) -> float | None:
+        """Standard error of the mean loss over rows; None for a single row."""
+        return float(self.loss.std(ddof=1) / np.sqrt(len(self.loss))) if len(self.loss) > 1 else None
+
+    @property
+    def constant_loss(self) -> float:
+        """Mean negative log-likelihood for who knows the shares of the classes here and nothing else: their entropy, nats."""
+        share = np.bincount(self.label) / len(self.label)
+        share = share[share > 0]
+        return float(-(share * np.log(share)).sum())
+
+    def confusion(self, class_names: list[str], target_fpr: float = 0.01) -> pa.Table:
+        """Count how each class falls at two stated thresholds on the score: 0, and the least with that false-positive rate.
+
+        Returns
+        -------
+        pa.Table
+            threshold (words), logit, class, n, called_positive, share: positive is any class but the first. A threshold that the
+            rows of the first class can't resolve has nulls.
+        """
+        rows = []
+        negatives = np.sort(self.score[self.label == 0])
+        # The least value such that at most that share of the first class lies above it.
+        allowed = int(target_fpr * len(negatives))
+        at_rate = float(negatives[len(negatives) - 1 - allowed]) if allowed else None
+        for words, threshold in (("even odds", 0.0), (f"{target_fpr:.0%} of {class_names[0]}", at_rate)):
+            for place, name in enumerate(class_names):
+                mine = self.score[self.label == place]
+                n = int((mine > threshold).sum()) if threshold is not None else None
+                share = n / len(mine) if n is not None and len(mine) else None
+                rows.append((words, threshold, name, len(mine), n, share))
+        columns = ("threshold", "logit", "class", "n", "called_positive", "share")
+        types = (pa.string(), pa.float64(), pa.string(), pa.int64(), pa.int64(), pa.float64())
+        arrays = [pa.array([row[place] for row in rows], dtype) for place, dtype in enumerate(types)]
+        return pa.table(arrays, names=list(columns))
+
+
+def logits_are_distinct(logits: SelectedLogits, store: Publication) -> Check:
+    """Check that different stamps have different logits; blocking, as every threshold and rank rests on it."""
+    hashes = store.read_table(None, ["pixel_hash"])["pixel_hash"].combine_chunks()
+    # Repeats of the same pixels are one stamp: they have one logit by right.
+    _, first = np.unique(
+        pc.dictionary_encode(hashes.take(pa.array(logits.logical))).indices.to_numpy(), return_index=True
+    )
+    scores = logits.score[np.sort(first)]
+    _, counts = np.unique(scores, return_counts=True)
+    block = int(counts.max(initial=0))
+    some = scores[:_COMPARED]
+    tied = len(some) - len(np.unique(some))
+    figures: dict[str, Any] = {
+        "distinct_share": len(counts) / max(len(scores), 1),
+        "largest_tie": block,
+        "n": len(scores),
+        "tied_of_compared": tied,
+    }
+    problems = []
+    if block > max(2, MOST_SHARE * len(scores)):
+        problems.append(f"{block:,} of {len(scores):,} different stamps share one logit")
+    if tied > max(1, MOST_SHARE * len(some)):
+        problems.append(f"of {len(some):,} different stamps {tied:,} have a logit that another one has")
+    if problems:
+        return red(
+            DISTINCT,
+            "; ".join(problems),
+            wrong=problems,
+            count=max(block, tied),
+            why="logits that tie can't be ranked, and a threshold moves over all of them at once: a model that diverged or whose "
+            "last layer is dead, or logits that went through a low precision",
+            next_step=f"look at training_curves; lower learning_rate, or set precision: float32, then {_AGAIN}",
+            **figures,
+        )
+    return green(DISTINCT, f"{len(counts):,} logits of {len(scores):,} different stamps are distinct", **figures)
+
+
+def logits_are_moderate(logits: SelectedLogits) -> Check:
+    """Check that hardly a logit lies where its probability in float32 is exactly 0 or 1; advisory, as ranks are kept."""
+    n = int((np.abs(logits.score) > SATURATED_LOGIT).sum())
+    share = n / max(len(logits.score), 1)
+    words = (
+        f"{n:,} of {len(logits.score):,} logits on val_select lie beyond +-{SATURATED_LOGIT}, where float32 says 0 or 1"
+    )
+    figures: dict[str, Any] = {
+        "extreme_share": share,
+        "highest": float(logits.score.max()),
+        "lowest": float(logits.score.min()),
+    }
+    if n > 1 and share > MOST_SHARE:
+        return red(
+            EXTREME,
+            words,
+            wrong=[f"{share:.2%} of the rows"],
+            count=n,
+            why="odds of 17 million to one can't have been learned from so many rows: the model is overconfident",
+            next_step=f"raise label_smoothing or weight_decay, or train fewer epochs, then {_AGAIN}",
+            blocking=False,
+            **figures,
+        )
+    return green(EXTREME, words, blocking=False, **figures)
+
+
+def _row_losses(logits: npt.NDArray[np.float64], label: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    if logits.shape[1] == 1:
+        single: npt.NDArray[np.float64] = np.logaddexp(0.0, np.where(label == 1, -logits[:, 0], logits[:, 0]))
+        return single
+    losses: npt.NDArray[np.float64] = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(label)), label]
+    return losses

@@ -1,0 +1,106 @@
+"""Each check of a training's course turns red on what it is there for, and only on that."""
+
+from typing import Any
+
+import pytest
+
+from lens_pipeline.contracts.checks import Check
+from lens_pipeline.training.config import ClassWeighting
+from lens_pipeline.training.history import History
+from lens_pipeline.training.monitoring import ADVISORY, BLOCKING, training_checks
+from lens_pipeline_tests.training.events import CONFIG, epoch, finished, run_started, step
+
+GOOD = [epoch(number) for number in range(4)]
+
+
+def checked(epochs: list[dict[str, Any]], **changes: Any) -> dict[str, Check]:
+    history = History()
+    for event in (run_started(), step(0, 5), *epochs, finished()):
+        history.add(event)
+    settings: dict[str, Any] = {"config": CONFIG, "constant_loss": 0.69, "ended": "all epochs were trained"} | changes
+    history.started = changes.pop("started", history.started)
+    settings.pop("started", None)
+    return {check.name: check for check in training_checks(epochs, history, **settings)}
+
+
+def red_in(epochs: list[dict[str, Any]], **changes: Any) -> set[str]:
+    return {name for name, check in checked(epochs, **changes).items() if not check.passed}
+
+
+def changed(**changes: Any) -> list[dict[str, Any]]:
+    return [{**one, **changes} for one in GOOD]
+
+
+def test_a_sound_training_is_green_throughout_and_every_declared_check_is_made() -> None:
+    checks = checked(GOOD)
+    assert red_in(GOOD) == set()
+    assert set(checks) == {*ADVISORY, *BLOCKING}
+    assert {name for name, check in checks.items() if check.blocking} == set(BLOCKING)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "check"),
+    [
+        (changed(val_loss=0.688, val_loss_se=0.01), "training_learned"),
+        ([*GOOD[:3], epoch(3, val_loss=0.2, val_loss_se=0.01)], "training_converged"),
+        ([*GOOD[:3], epoch(3, train_loss=2.0, best=False)], "training_did_not_diverge"),
+        ([*GOOD[:3], epoch(3, train_loss=0.01, val_loss_se=0.01, val_loss=0.4)], "training_did_not_overfit"),
+        (changed(skipped_steps=1), "gradients_are_finite"),
+        (changed(clipped_share=0.8), "gradients_are_rarely_clipped"),
+        ([*GOOD[:3], epoch(3, learning_rate=1e-3)], "learning_rate_follows_schedule"),
+        (changed(slowest_rank_share=1.6), "ranks_keep_step"),
+        (changed(data_wait_share=0.4), "data_keep_up"),
+    ],
+)
+def test_a_fault_turns_its_own_check_red_and_no_other_and_says_what_to_type(
+    epochs: list[dict[str, Any]], check: str
+) -> None:
+    found = {name: one for name, one in checked(epochs).items() if not one.passed}
+    assert set(found) == {check}
+    assert found[check].why
+    assert found[check].next_step
+    assert found[check].first
+
+
+def test_a_learning_rate_of_one_step_that_the_settings_do_not_give_is_named() -> None:
+    history = History()
+    for event in (run_started(), step(0, 5, learning_rate=0.5), *GOOD):
+        history.add(event)
+    checks = training_checks(GOOD, history, CONFIG, constant_loss=0.69, ended=None)
+    (found,) = [check for check in checks if not check.passed]
+    assert found.name == "learning_rate_follows_schedule"
+    assert "epoch 0, step 4: 0.5, not" in found.first[0]
+
+
+def test_what_was_not_recorded_is_not_judged_and_says_so() -> None:
+    old = [{name: one[name] for name in ("epoch", "train_loss", "val_loss", "learning_rate", "best")} for one in GOOD]
+    checks = checked([{**one, "event": "epoch"} for one in old], constant_loss=None)
+    assert all(check.passed for check in checks.values())
+    silent = {name for name, check in checks.items() if "not judged" in check.what}
+    assert silent == {
+        "training_learned", "gradients_are_finite", "gradients_are_rarely_clipped", "ranks_keep_step", "data_keep_up",
+    }  # fmt: skip
+
+
+def test_a_training_loss_that_is_no_likelihood_is_not_compared_with_one() -> None:
+    smoothed = CONFIG.model_copy(update={"label_smoothing": 0.1})
+    weighted = CONFIG.model_copy(update={"class_weighting": ClassWeighting.balanced})
+    memorised = [*GOOD[:3], epoch(3, train_loss=0.01, val_loss_se=0.01, val_loss=0.4)]
+    for config in (smoothed, weighted):
+        check = checked(memorised, config=config)["training_did_not_overfit"]
+        assert check.passed
+        assert "not judged" in check.what
+
+
+def test_the_first_epoch_may_wait_for_a_cold_cache() -> None:
+    assert red_in([epoch(0, data_wait_share=0.9), *GOOD[1:]]) == set()
+
+
+def test_a_run_that_goes_on_is_not_blamed_for_improving() -> None:
+    assert red_in([*GOOD[:3], epoch(3, val_loss=0.2, val_loss_se=0.01)], ended=None) == set()
+
+
+def test_a_run_of_one_epoch_is_judged_on_what_one_epoch_can_show() -> None:
+    checks = checked(GOOD[:1])
+    assert all(check.passed for check in checks.values())
+    assert "not judged" in checks["training_converged"].what
