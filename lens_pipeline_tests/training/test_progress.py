@@ -71,8 +71,14 @@ def test_a_stop_on_request_is_told_from_an_end() -> None:
     assert "stopped after epoch 1, step 4: SIGTERM; it can go on" in _shown(io.StringIO(), stopped)
 
 
-def test_a_restart_is_told_also_on_a_terminal_that_shows_a_moving_line() -> None:
-    restart = {"event": "restart", "why": "rank 1 was killed by signal 9 after epoch 1, step 6", "cause": "killed"}
-    for out in (_Terminal(), io.StringIO()):
-        shown = _shown(out, STEP, restart)
-        assert "rank 1 was killed by signal 9 after epoch 1, step 6\ntraining starts again from its last" in shown
+def test_a_restart_stays_on_a_terminal_and_in_a_file() -> None:
+    restart = {
+        "event": "restart",
+        "cause": "killed",
+        "rank": 1,
+        "why": "rank 1 was killed by signal 9",
+        "starts_left": 2,
+    }
+    words = "an attempt failed (rank 1), another starts, 2 are left: rank 1 was killed by signal 9\n"
+    assert _shown(io.StringIO(), restart) == words
+    assert words in _shown(_Terminal(), step(0, 2), restart)
