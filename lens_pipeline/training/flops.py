@@ -7,7 +7,33 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from lens_pipeline.training.config import Precision
 from lens_pipeline.training.models import ModelSpec, build_model
+
+# Dense peaks by NVIDIA's data sheets, TFLOP/s: of bf16 or float16 tensor cores, and of float32 outside them. A name that a
+# longer one begins with comes after it.
+_PEAKS = {
+    "H100 PCIe": (756.0, 51.0),
+    "H100": (989.4, 67.0),
+    "H200": (989.4, 67.0),
+    "A100": (312.0, 19.5),
+    "V100": (125.0, 15.7),
+    "L40S": (362.0, 91.6),
+    "L4": (121.0, 30.3),
+    "A10": (125.0, 31.2),
+    "T4": (65.0, 8.1),
+}
+
+
+def peak_flops(device: torch.device, precision: Precision) -> float | None:
+    """Operations a second that a GPU can do at most in a precision; None for a CPU or a GPU that isn't in the table."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    for known, (lower, single) in _PEAKS.items():
+        if known in name:
+            return 1e12 * (single if precision is Precision.float32 else lower)
+    return None
 
 
 def flops_per_stamp(spec: ModelSpec) -> int:

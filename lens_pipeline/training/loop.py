@@ -28,6 +28,7 @@ from lens_pipeline.training.checkpoint import (
 )
 from lens_pipeline.training.config import Device, Precision
 from lens_pipeline.training.figures import EpochClock, EpochSums, Owed, StepFigures, memory_mb
+from lens_pipeline.training.flops import flops_per_stamp, peak_flops
 from lens_pipeline.training.folder import HistoryWriter, RunFolder
 from lens_pipeline.training.interruption import InterruptedRunError, Interruption
 from lens_pipeline.training.losses import RowLoss
@@ -36,6 +37,7 @@ from lens_pipeline.training.optimizer import (
     assert_all_changed,
     build_optimizer,
 )
+from lens_pipeline.training.pretrained import load_pretrained
 from lens_pipeline.training.rows import Rows
 from lens_pipeline.training.schedule import Schedule
 from lens_pipeline.training.spec import RunSpec
@@ -86,6 +88,7 @@ class Trainer:
         config = self.spec.config
         torch.manual_seed(seed_of(config.seed, _WEIGHTS))
         self.model: nn.Module = build_model(self.model_spec).to(self.world.device)
+        self._pretrained: dict[str, Any] | None = None
         self.optimizer = build_optimizer(self.model, config)
         self.schedule = Schedule(config, self.sampler.steps_per_epoch)
         self.augmentation = DihedralAugmentation(seed_of(config.seed, _AUGMENTATION))
@@ -112,8 +115,13 @@ class Trainer:
         self.take_step.warm_up(len(self.spec.contract.bands), self.spec.contract.stamp_size)
         if checkpoint is not None:
             self._restore(checkpoint)
+        elif config.pretrained is not None and config.pretrained_sha256 is not None:
+            path, sha256 = Path(config.pretrained), config.pretrained_sha256
+            self._pretrained = load_pretrained(self.model, self.model_spec, path, sha256=sha256).to_json()
+            self.take_step.forget_average()
         self._cut_back_ledgers()
         self._owed = Owed()
+        self._peak = peak_flops(self.world.device, config.precision)
         # Weights before the first step, until one was taken; of a run that goes on, nothing.
         self._before = {} if checkpoint else {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.writer = CheckpointWriter(
@@ -138,6 +146,7 @@ class Trainer:
             damaged_checkpoints=damaged,
             reader=self.choice.reader.value,
             reader_why=self.choice.why,
+            loss=self.loss.describe(),
             device=config.device.value,
             precision=config.precision.value,
         )
@@ -150,6 +159,7 @@ class Trainer:
             "preprocessing": self.preprocessing.spec(),
             "contract": self.spec.contract.model_dump(mode="json"),
             "loss": self.loss.describe(),
+            "pretrained": self._pretrained,
         }
 
     def run(self) -> bool:
@@ -292,6 +302,7 @@ class Trainer:
             "seconds": sums.seconds + time.perf_counter() - started,
             "stamps_per_second": sum(one.rows for one in ranks) / max(sums.seconds, 1e-9),
             "data_wait_share": sums.waited / max(sums.seconds, 1e-9),
+            "mfu": self._mfu(sum(one.rows for one in ranks) / max(sums.seconds, 1e-9)),
             "memory_mb": memory_mb(self.world.device),
             "slowest_rank_share": max(one.own for one in ranks) / max(sum(one.own for one in ranks) / len(ranks), 1e-9),
         }
@@ -345,6 +356,7 @@ class Trainer:
         return any(one[1] for one in others)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
+        self._pretrained = checkpoint.about.get("pretrained")
         if checkpoint.about != self.about:
             changed = [key for key in self.about if checkpoint.about.get(key) != self.about[key]]
             raise TrainingError(
@@ -408,9 +420,16 @@ class Trainer:
             learning_rate=self._rate(epoch, done - 1),
             stamps_per_second=clock.steps * rows_per_step / max(clock.seconds, 1e-9),
             data_wait_share=clock.waited_share,
+            mfu=self._mfu(clock.steps * rows_per_step / max(clock.seconds, 1e-9)),
             memory_mb=memory_mb(self.world.device),
             scale=self._scale() if self.take_step.scaler.is_enabled() else None,
         )
+
+    def _mfu(self, stamps_per_second: float) -> float | None:
+        """Share of the GPUs' peak that the model's own operations take; None where the peak isn't known."""
+        if self._peak is None:
+            return None
+        return stamps_per_second * flops_per_stamp(self.model_spec) / (self._peak * self.world.size)
 
     def _scale(self) -> float:
         return float(self.take_step.scaler.get_scale())

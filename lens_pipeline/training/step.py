@@ -19,7 +19,7 @@ from lens_pipeline.batches.hashing import seed_of
 from lens_pipeline.batches.loader import Batch
 from lens_pipeline.batches.preprocessing import Preprocessing
 from lens_pipeline.contracts.errors import TrainingError
-from lens_pipeline.training.config import MIN_BATCHNORM_ROWS, Precision, TrainingConfig
+from lens_pipeline.training.config import MIN_BATCHNORM_ROWS, Normalization, Precision, TrainingConfig
 from lens_pipeline.training.figures import StepFigures, Stopwatch
 from lens_pipeline.training.forward import model_input
 from lens_pipeline.training.losses import RowLoss
@@ -71,6 +71,9 @@ class TrainingStep:
         self.average = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
         self._labels, self._preprocessing, self._config, self._world = rows.labels, preprocessing, config, world
         self._normalises = has_batchnorm(model)
+        synchronised = config.normalization is Normalization.sync
+        # Over how many ranks' rows batch normalisation takes its statistics.
+        self._normalised_ranks = world.size if synchronised else 1
         # By default the buffers of rank 0 are every rank's at each forward pass: a checkpoint of rank 0 is the whole state.
         self._parallel = DistributedDataParallel(
             torch.compile(model) if config.compile else model,
@@ -96,7 +99,7 @@ class TrainingStep:
         set_rate(self.optimizer, rate)
         self.model.train()
         parts, least = self._parts(batch)
-        if self._normalises and least < MIN_BATCHNORM_ROWS:
+        if self._normalises and least * self._normalised_ranks < MIN_BATCHNORM_ROWS:
             # The short last step of an epoch: statistics of so few rows would be noise, so the running ones are used.
             freeze_batchnorm(self.model)
         torch.manual_seed(seed_of(config.seed, _DROPOUT, epoch, batch.step, world.rank))
@@ -135,6 +138,11 @@ class TrainingStep:
             raise TrainingError(self._too_little_memory(range(rows), error)) from error
         for buffer, value in zip(self.model.buffers(), kept, strict=True):
             buffer.copy_(value)
+
+    def forget_average(self) -> None:
+        """Begin the moving average anew, at weights that were put into the model."""
+        if self.average is not None:
+            self.average.module.load_state_dict(self.model.state_dict())
 
     def _forward(self, seen_BCHW: torch.Tensor) -> torch.Tensor:
         lower = _AUTOCAST.get(self._config.precision)

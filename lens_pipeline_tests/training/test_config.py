@@ -13,7 +13,10 @@ FOCAL: dict[str, object] = {"loss": "focal", "focal_gamma": 2}
     ("settings", "said"),
     [
         ({"batch_size": 65}, "multiple of world_size 2"),
-        ({"batch_size": 16}, "at least 16 are needed, so batch_size >= 32"),
+        ({"batch_size": 16}, "8 rows at once of a rank .* at least 16 are needed"),
+        ({"batch_size": 64, "micro_batch_size": 8}, "8 rows at once of a rank"),
+        ({"batch_size": 66, "world_size": 2, "micro_batch_size": 32}, "Raise batch_size or micro_batch_size"),
+        ({"precision": "float16"}, "float16 is for GPUs"),
         ({"world_size": 8}, "too few"),
         ({"min_learning_rate": 1e-2, "learning_rate": 1e-3}, "above learning_rate"),
         ({"warmup_epochs": 9, "epochs": 8}, "more than epochs"),
@@ -26,7 +29,7 @@ FOCAL: dict[str, object] = {"loss": "focal", "focal_gamma": 2}
         ({"normalization": "sync"}, "cuda only, and device is cpu: set normalization: group"),
         (
             {"normalization": "sync", "device": "cuda", "batch_size": 8},
-            r"8 rows over all ranks \(batch_size 8\) are too few .* batch_size >= 16",
+            "8 rows at once over all ranks",
         ),
         ({"pretrained": "weights.safetensors"}, "given together or not at all"),
         ({"pretrained_sha256": "0" * 64}, "given together or not at all"),
