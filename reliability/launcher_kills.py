@@ -35,10 +35,10 @@ KINDS = [
     *((target, how) for how in ("SIGKILL", "SIGTERM", "SIGSTOP") for target in ("rank 0", "rank 1", "torchrun", "step")),
     TAKEN_OVER,
 ]  # fmt: skip
-_SETTINGS: dict[str, Any] = {"epochs": 8, "patience": 8, "hang_seconds": 10.0}
+_SETTINGS: dict[str, Any] = {"epochs": 8, "patience": 8, "hang_seconds": 20.0}
 _STEPS = 8 * 4
 _EARLY_SHARE = 0.2
-_LONGEST_SECONDS = 300.0
+_LONGEST_SECONDS = 900.0
 # A write that had begun may end; the next one asks first.
 _UNDER_WAY_SECONDS = 1.0
 _STOPPED_SECONDS = 2.0

@@ -224,6 +224,8 @@ HISTORY = TableContract(
         Column(
             "best", _BOOL, "whether the monitor improved: the last such epoch's weights are the model", "", True, False
         ),
+        Column("trained_parameters", _INT, "numbers that the epoch's steps change: not frozen", "", True, False, 0),
+        Column("val_balanced_loss", _FLOAT, "as val_loss, mean over the means of classes", "", True, False, 0),
         Column("val_loss_se", _FLOAT, "standard error of val_loss over rows", "", True, False, 0),
         Column("val_partial_auc", _FLOAT, "partial area under the ROC curve on val_select", "", True, False, 0, 1),
         Column("distinct_logit_share", _FLOAT, "distinct logits over rows of val_select", "", True, False, 0, 1),
@@ -327,6 +329,26 @@ METRICS = TableContract(
     ),
 )
 
+PREDICTIONS = TableContract(
+    name="predictions",
+    meaning="What `lens_pipeline predict` writes into a file of yours, which `read_table` doesn't know: one row a stamp.",
+    open_ended=True,
+    columns=(
+        Column("input", _TEXT, "file as it was named"),
+        Column("row", _INT, "number of the stamp in the file, from 0; null where all of the file is refused", "", True),
+        Column("task_id", _TEXT, "key that the file gives the stamp; null where it gives none", "", True),
+        Column(
+            "logit",
+            _SINGLE,
+            "raw score, as in scores; null where refused. With more than two classes also `logit_<class>`",
+            "",
+            True,
+        ),
+        Column("reason", _TEXT, "name of the reason for which there is no score; null where there is one", "", True),
+        Column("detail", _TEXT, "what was found", "", True),
+    ),
+)
+
 CATALOGUE: tuple[TableContract, ...] = (
     PARENT_SAMPLE,
     INJECTION_MANIFEST,
@@ -341,4 +363,5 @@ CATALOGUE: tuple[TableContract, ...] = (
     OPERATING_POINT,
     COMPLETENESS,
     METRICS,
+    PREDICTIONS,
 )

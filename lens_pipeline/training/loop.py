@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -20,6 +21,7 @@ from lens_pipeline.contracts.errors import TrainingError, first_few
 from lens_pipeline.stamps.ledger import Ledger
 from lens_pipeline.stamps.sampler import GlobalSampler
 from lens_pipeline.stamps.store import StampStore
+from lens_pipeline.training import freezing
 from lens_pipeline.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -36,6 +38,7 @@ from lens_pipeline.training.models import ModelSpec, build_model
 from lens_pipeline.training.optimizer import (
     assert_all_changed,
     build_optimizer,
+    rates,
 )
 from lens_pipeline.training.pretrained import load_pretrained
 from lens_pipeline.training.rows import Rows
@@ -77,6 +80,7 @@ class Trainer:
     preprocessing: Preprocessing
     model_spec: ModelSpec
     loss: RowLoss
+    row_weights: npt.NDArray[np.float32] | None
     place: Callable[[int, int], None]
     attempt: Path
     interruption: Interruption
@@ -108,11 +112,12 @@ class Trainer:
             self.optimizer,
             loss=self.loss,
             rows=self.rows,
+            row_weights=self.row_weights,
             preprocessing=self.preprocessing,
+            stamp_shape=self.spec.contract.stamp_shape,
             config=config,
             world=self.world,
         )
-        self.take_step.warm_up(len(self.spec.contract.bands), self.spec.contract.stamp_size)
         if checkpoint is not None:
             self._restore(checkpoint)
         elif config.pretrained is not None and config.pretrained_sha256 is not None:
@@ -122,8 +127,8 @@ class Trainer:
         self._cut_back_ledgers()
         self._owed = Owed()
         self._peak = peak_flops(self.world.device, config.precision)
-        # Weights before the first step, until one was taken; of a run that goes on, nothing.
-        self._before = {} if checkpoint else {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        # Weights before the first step with other parameters to train than before, until that step was taken.
+        self._before: dict[str, torch.Tensor] = {}
         self.writer = CheckpointWriter(
             self.folder,
             run=self.spec.sha256(),
@@ -190,6 +195,7 @@ class Trainer:
     def _epoch(self, epoch: int) -> bool:
         """Train what is left of an epoch and judge it; False if it was asked to stop first."""
         config, steps = self.spec.config, self.sampler.steps_per_epoch
+        self._begin(epoch)
         sums = self._earlier_sums()
         clock = EpochClock(sums, self.take_step.own)
         batches = self.loader.training_batches(
@@ -203,7 +209,6 @@ class Trainer:
         for batch in clock.waiting(batches):
             self.interruption.before_step(epoch, batch.step, steps)
             self.step(epoch, batch)
-            self.folder.beat(self.attempt, self.world.rank)
             done = batch.step + 1
             boundary = self.interruption.is_boundary(done, steps)
             saves = done == steps or done % config.checkpoint_every_steps == 0
@@ -220,6 +225,12 @@ class Trainer:
         self._finish_epoch(epoch, sums)
         return True
 
+    def _begin(self, epoch: int) -> None:
+        """Choose what the epoch trains, and keep the weights where its first step must change other ones than before."""
+        self.take_step.begin(epoch)
+        if self.progress.step == 0 and freezing.thaws(self.model, self.spec.config, epoch):
+            self._before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+
     def step(self, epoch: int, batch: Batch) -> None:
         """Take one optimizer step on this rank's part of a global batch; its figures are owed, its rows are recorded.
 
@@ -231,6 +242,8 @@ class Trainer:
         self.place(epoch, batch.step)
         number = epoch * self.sampler.steps_per_epoch + batch.step
         self._owed.add(self.take_step(epoch, batch, self._rate(epoch, batch.step), number=number))
+        # Before the ledger, which may write at any time: a rank that was frozen for a while learns here that it was replaced.
+        self.folder.beat(self.attempt, self.world.rank)
         self.ledger.append(epoch, batch.step, batch.logical)
 
     def _settle(self, sums: EpochSums) -> None:
@@ -298,6 +311,7 @@ class Trainer:
             "skipped_steps": int(sums.skipped),
             "train_rows": int(sum(one.rows for one in ranks)),
             "validation_rows": len(self.rows.validation),
+            "trained_parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             "best": stopping.improved,
             "seconds": sums.seconds + time.perf_counter() - started,
             "stamps_per_second": sum(one.rows for one in ranks) / max(sums.seconds, 1e-9),
@@ -363,7 +377,8 @@ class Trainer:
                 f"checkpoint {checkpoint.name} was made with another {first_few(changed)} than the same settings and data "
                 "give now: this package has changed. Remove the run's folder and train again."
             )
-        self.take_step.restore({part: load_file(checkpoint.file(part)) for part in checkpoint.parts})
+        tensors = {part: load_file(checkpoint.file(part)) for part in checkpoint.parts}
+        self.take_step.restore(tensors, epoch=checkpoint.progress.epoch, step=checkpoint.progress.step)
         if checkpoint.progress.scaler:
             self.take_step.scaler.load_state_dict(checkpoint.progress.scaler)
         self.sampler.resume(checkpoint.progress.sampler)
@@ -418,6 +433,7 @@ class Trainer:
             loss=sums.loss / max(sums.rows, 1.0),
             gradient_norm=sums.norm / max(sums.steps - sums.skipped, 1.0),
             learning_rate=self._rate(epoch, done - 1),
+            rates=rates(self.optimizer),
             stamps_per_second=clock.steps * rows_per_step / max(clock.seconds, 1e-9),
             data_wait_share=clock.waited_share,
             mfu=self._mfu(clock.steps * rows_per_step / max(clock.seconds, 1e-9)),

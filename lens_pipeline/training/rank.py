@@ -20,6 +20,7 @@ from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.processes import ATTEMPT
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.spec import RunSpec
+from lens_pipeline.training.weights import strata_for
 from lens_pipeline.training.world import World, joined
 
 
@@ -59,6 +60,7 @@ def _train(spec: RunSpec, folder: RunFolder, attempt: Path, place: _Place) -> in
     torch.backends.cudnn.benchmark = not config.deterministic
     # Filling every fresh tensor with NaN, which that switch brings along, is a debugging aid and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    folder.refuse_superseded()
     folder.make()
     with joined(config, attempt) as world:
         trainer = trainer_for(spec, folder, world, place, attempt)
@@ -79,6 +81,8 @@ def trainer_for(
     if store.contract.sha256() != contract.sha256():
         raise TrainingError("the store's dataset contract isn't the run's. Materialize lens_classifier again.")
     rows = read_rows(splits, store_publication)
+    strata = strata_for(config, rows, store_publication)
+    loss = build_loss(config, spec.class_counts, strata)
     return Trainer(
         spec=spec,
         folder=folder,
@@ -88,7 +92,8 @@ def trainer_for(
         sampler=sampler_for(config, contract, rows, store_publication),
         preprocessing=fit_preprocessing(store, rows.train, name=config.preprocessing.value, softening=config.softening),
         model_spec=spec_for(config, contract),
-        loss=build_loss(config, spec.class_counts),
+        loss=loss,
+        row_weights=None if strata is None else strata.by_row(loss.stratum_weights),
         place=place,
         attempt=attempt,
         interruption=Interruption(attempt, every=config.report_every_steps),

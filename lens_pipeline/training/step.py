@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
@@ -19,10 +20,12 @@ from lens_pipeline.batches.hashing import seed_of
 from lens_pipeline.batches.loader import Batch
 from lens_pipeline.batches.preprocessing import Preprocessing
 from lens_pipeline.contracts.errors import TrainingError
+from lens_pipeline.training import freezing
 from lens_pipeline.training.config import MIN_BATCHNORM_ROWS, Normalization, Precision, TrainingConfig
 from lens_pipeline.training.figures import StepFigures, Stopwatch
 from lens_pipeline.training.forward import model_input
 from lens_pipeline.training.losses import RowLoss
+from lens_pipeline.training.mixing import mix
 from lens_pipeline.training.models import freeze_batchnorm, has_batchnorm
 from lens_pipeline.training.optimizer import load_optimizer_tensors, optimizer_tensors, set_rate
 from lens_pipeline.training.rows import Rows
@@ -43,6 +46,8 @@ class TrainingStep:
         Loss of each row.
     rows : Rows
         Labels by logical number.
+    row_weights : float32 array or None
+        Weights of the rows' strata, by logical number.
 
     Attributes
     ----------
@@ -61,7 +66,9 @@ class TrainingStep:
         *,
         loss: RowLoss,
         rows: Rows,
+        row_weights: npt.NDArray[np.float32] | None,
         preprocessing: Preprocessing,
+        stamp_shape: tuple[int, ...],
         config: TrainingConfig,
         world: World,
     ) -> None:
@@ -69,16 +76,25 @@ class TrainingStep:
         self.own = Stopwatch()
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision is Precision.float16)
         self.average = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
+        self._row_weights = row_weights
         self._labels, self._preprocessing, self._config, self._world = rows.labels, preprocessing, config, world
-        self._normalises = has_batchnorm(model)
         synchronised = config.normalization is Normalization.sync
         # Over how many ranks' rows batch normalisation takes its statistics.
         self._normalised_ranks = world.size if synchronised else 1
+        self._normalises, self._stamp_shape = has_batchnorm(model), stamp_shape
+        self._computed = torch.compile(model) if config.compile else model
+        self._trained: frozenset[str] = frozenset()
+
+    def begin(self, epoch: int) -> None:
+        """Let exactly those parameters have gradients that an epoch trains; called before its first step."""
+        names = freezing.trainable(self.model, self._config, epoch)
+        if names == self._trained:
+            return
+        freezing.apply(self.model, names)
+        self._trained = names
         # By default the buffers of rank 0 are every rank's at each forward pass: a checkpoint of rank 0 is the whole state.
-        self._parallel = DistributedDataParallel(
-            torch.compile(model) if config.compile else model,
-            gradient_as_bucket_view=True,
-        )
+        self._parallel = DistributedDataParallel(self._computed, gradient_as_bucket_view=True)
+        self._warm_up()
 
     def __call__(self, epoch: int, batch: Batch, rate: float, *, number: int) -> StepFigures:
         """Train on a batch.
@@ -98,6 +114,8 @@ class TrainingStep:
         config, world = self._config, self._world
         set_rate(self.optimizer, rate)
         self.model.train()
+        if config.frozen_epochs:
+            freezing.hold_statistics(self.model)
         parts, least = self._parts(batch)
         if self._normalises and least * self._normalised_ranks < MIN_BATCHNORM_ROWS:
             # The short last step of an epoch: statistics of so few rows would be noise, so the running ones are used.
@@ -106,13 +124,13 @@ class TrainingStep:
         loss = torch.zeros((), device=world.device)
         try:
             for part in parts:
-                loss += self._backward(batch, part, shared=part is parts[-1])
+                loss += self._backward(epoch, batch, part, shared=part is parts[-1])
             norm = self._update(number)
         except torch.OutOfMemoryError as error:
             raise TrainingError(self._too_little_memory(parts[0], error)) from error
         return StepFigures(epoch, batch.step, batch.logical, rate, loss, norm)
 
-    def warm_up(self, bands: int, side: int) -> None:
+    def _warm_up(self) -> None:
         """Take a blank batch through model and gradients, and leave weights and buffers as they are.
 
         After its first backward pass DistributedDataParallel shares gradients in other pieces than before, and with more
@@ -131,7 +149,7 @@ class TrainingStep:
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model.train()
         try:
-            blank_BCHW = torch.zeros(rows, bands, side, side, device=device).contiguous(memory_format=layout)
+            blank_BCHW = torch.zeros(rows, *self._stamp_shape, device=device).contiguous(memory_format=layout)
             torch.autograd.backward(self._forward(blank_BCHW).sum())
             self.optimizer.zero_grad(set_to_none=True)
         except torch.OutOfMemoryError as error:
@@ -160,8 +178,13 @@ class TrainingStep:
         found = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.model, self.optimizer)}
         return found if self.average is None else {**found, "average": self.average.module.state_dict()}
 
-    def restore(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+    def restore(self, tensors: Mapping[str, Mapping[str, torch.Tensor]], *, epoch: int, step: int) -> None:
         """Put back what `tensors` gave.
+
+        Parameters
+        ----------
+        epoch, step : int
+            The next step to take.
 
         Raises
         ------
@@ -169,7 +192,8 @@ class TrainingStep:
             If the optimizer's are another model's.
         """
         self.model.load_state_dict(tensors["model"], strict=True)
-        load_optimizer_tensors(self.model, self.optimizer, tensors["optimizer"])
+        trained = freezing.trained_before(self.model, self._config, epoch, step)
+        load_optimizer_tensors(self.model, self.optimizer, tensors["optimizer"], trained)
         if self.average is not None:
             self.average.module.load_state_dict(tensors["average"], strict=True)
 
@@ -184,12 +208,12 @@ class TrainingStep:
         parts = [range(start, end) for start, end in pairwise(ends)]
         return [part for part in parts if part], least // n_parts
 
-    def _backward(self, batch: Batch, part: range, *, shared: bool) -> torch.Tensor:
+    def _backward(self, epoch: int, batch: Batch, part: range, *, shared: bool) -> torch.Tensor:
         """Add a micro-batch's gradients to those of the step, and with the last one share them among the ranks."""
         config, device = self._config, self._world.device
         rows = slice(part.start, part.stop)
-        labels_B = torch.zeros(len(batch.pixels), dtype=torch.int64)
-        labels_B[: batch.n] = torch.from_numpy(self._labels[batch.logical])
+        labels_B = self._padded(self._labels, batch)[rows].to(device, torch.int64)
+        weights_B = None if self._row_weights is None else self._padded(self._row_weights, batch)[rows].to(device)
         belongs_B = (torch.arange(part.start, part.stop) < batch.n).to(device)
         waits: AbstractContextManager[Any] = nullcontext() if shared else self._parallel.no_sync()
         with waits:
@@ -197,11 +221,29 @@ class TrainingStep:
                 seen_BCHW = model_input(
                     batch.part(rows), self._preprocessing, device, channels_last=config.channels_last
                 )
-                loss = (self.loss(self._forward(seen_BCHW), labels_B[rows].to(device)) * belongs_B).sum()
+                seen_BCHW, targets = mix(
+                    seen_BCHW,
+                    labels_B,
+                    config,
+                    n_rows=min(max(batch.n - part.start, 0), len(part)),
+                    n_classes=len(self.loss.class_weights),
+                    epoch=epoch,
+                    step=batch.step,
+                    rank=self._world.rank,
+                )
+                loss = (self.loss(self._forward(seen_BCHW), targets, weights_B) * belongs_B).sum()
             # The ranks' gradients are averaged; this scale makes that the mean over the rows of the whole step, also
             # where ranks have different numbers of them.
             torch.autograd.backward(self.scaler.scale(loss * (self._world.size / batch.n_global)))
         return loss.detach()
+
+    @staticmethod
+    def _padded(by_row: npt.NDArray[Any], batch: Batch) -> torch.Tensor:
+        """Take the values of a batch's rows, by logical number, and 0 for what pads it."""
+        own = by_row[batch.logical]
+        padded = torch.from_numpy(np.zeros(len(batch.pixels), own.dtype))
+        padded[: batch.n] = torch.from_numpy(own)
+        return padded
 
     def _update(self, number: int) -> torch.Tensor:
         """Clip and apply the gradients; return their norm. One that isn't finite leaves every weight as it was."""

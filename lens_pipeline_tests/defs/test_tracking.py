@@ -22,6 +22,7 @@ from lens_pipeline.defs.tracking import EXPERIMENT, Tracking
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.failures import TrainingCancelledError
 from lens_pipeline.training.folder import RunFolder
 from lens_pipeline_tests.training.events import epoch, finished, run_started, step
 
@@ -275,15 +276,20 @@ def test_more_events_than_mlflow_takes_at_once_all_arrive(instance: dg.DagsterIn
     assert [place for place, _ in points(tracking, run, "step/loss")] == list(range(1, 401))
 
 
-def test_a_failed_training_is_a_failed_run(instance: dg.DagsterInstance, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError("rank 1 died"), "FAILED"), (TrainingCancelledError("cancelled"), "KILLED")]
+)
+def test_a_failed_training_is_a_failed_run_and_a_cancelled_one_a_killed_run(
+    instance: dg.DagsterInstance, folder: Path, error: Exception, status: str
+) -> None:
     tracking = Tracking()
 
     def fail(context: dg.AssetExecutionContext) -> None:
         with tracking.training_run(context, Settings(), Workspace(), inputs=[], folder=folder):
-            raise RuntimeError("rank 1 died")
+            raise error
 
     assert not in_an_asset(tracking, fail, instance).success
-    assert [run.info.status for run in runs(tracking)] == ["FAILED"]
+    assert [run.info.status for run in runs(tracking)] == [status]
 
 
 def test_runs_whose_process_was_killed_are_ended_by_the_next_training(

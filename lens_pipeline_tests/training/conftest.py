@@ -8,7 +8,7 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.folder import RunFolder
-from lens_pipeline_tests.training.making import prepared, run_ranks, small_survey
+from lens_pipeline_tests.training.making import prepared, publish_splits, run_ranks, small_survey
 
 Survey = tuple[Publication, Publication]
 
@@ -38,3 +38,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory, survey: Survey) -> RunFol
 @pytest.fixture
 def run_path(tmp_path: Path) -> Path:
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def uneven_survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
+    """Fewer controls than lenses to train on, and lenses of two strata, one of them rare."""
+    home = Home(tmp_path_factory.mktemp("uneven"))
+    store, _ = small_survey(home, n_galaxies=116, theta_e_of=lambda galaxy: 2.0 if galaxy % 6 == 0 else 1.1)
+
+    def split_of(row: int) -> str:
+        if row % 2 and row % 3 == 0:
+            return "test"
+        return "train" if row < 150 else "val_select"
+
+    return store, publish_splits(home, store, split_of_row=split_of)

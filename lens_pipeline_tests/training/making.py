@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,7 @@ def small_survey(
     n_galaxies: int = 120,
     contract: DatasetContract = CONTRACT,
     splits_of: Callable[[int], str] | None = None,
+    theta_e_of: Callable[[int], float] = lambda galaxy: 1.1,
 ) -> tuple[Publication, Publication]:
     """Publish a lens and a control of each galaxy as a store, and splits of whole galaxies.
 
@@ -54,23 +55,26 @@ def small_survey(
     ----------
     splits_of : callable, optional
         Galaxy number to split; by default in the order of SHARES.
+    theta_e_of : callable
+        Galaxy number to the Einstein radius of its lens, which is written down and not drawn.
     """
     rows = make_rows(2 * n_galaxies, contract)
     names = [stamp_class.label_values[0] for stamp_class in contract.classes]
     for number, row in enumerate(rows):
         label = 0 if row.pop("lens_model") == "CONTROL" else 1 + number // 2 % (len(names) - 1)
         row[contract.label_column] = names[label]
-        row["theta_e_arcsec"] = 1.1 if label else 0.0
+        row["theta_e_arcsec"] = theta_e_of(number // 2) if label else 0.0
         row["stamp_npz"] = encode_stamp(_pixels(number, label, contract), contract)
         row[contract.key] = row.pop("task_id")
     store, _ = make_store(home, publish_stamps(home, [rows], contract=contract))
-    return store, publish_splits(home, store, splits_of or _in_order(n_galaxies))
+    of_galaxy = splits_of or _in_order(n_galaxies)
+    return store, publish_splits(home, store, lambda row: of_galaxy(row // 2))
 
 
-def publish_splits(home: Home, store: Publication, split_of: Callable[[int], str]) -> Publication:
-    """Publish a split of each galaxy's rows."""
+def publish_splits(home: Home, store: Publication, split_of_row: Callable[[int], str]) -> Publication:
+    """Publish a split of each row, by its number; even rows are lenses, each followed by its galaxy's control."""
     index = store.read_table(None, ["task_id", "logical", "label"])
-    split = [split_of(int(key.removeprefix("t")) // 2) for key in index["task_id"].to_pylist()]
+    split = [split_of_row(int(key.removeprefix("t"))) for key in index["task_id"].to_pylist()]
     rows = index.append_column("split", pa.array(split)).select([column.name for column in SPLIT_ROWS.columns])
     regions = pa.table(
         {"region_id": ["all"], "split": ["train"], "n_rows": [1], "n_galaxies": [1], "ra": [0.0], "dec": [0.0]}
@@ -97,8 +101,25 @@ class Sabotage:
     epoch: int
     step: int
 
+    def arm(self) -> None:
+        """Lay it, in the rank's own process."""
+        from lens_pipeline.training import loop
 
-def run_ranks(folder: RunFolder, world: int = 2, sabotage: Sabotage | None = None) -> list[int | None]:
+        _arm(loop.Trainer, self)
+
+
+class Trap(Protocol):
+    """Something that will happen to one rank."""
+
+    @property
+    def rank(self) -> int:
+        """The rank."""
+
+    def arm(self) -> None:
+        """Lay it, in the rank's own process, before it trains."""
+
+
+def run_ranks(folder: RunFolder, world: int = 2, sabotage: Trap | None = None) -> list[int | None]:
     """Run every rank of a prepared run to its end. Returns the exit codes; a rank that outlives a dead one is killed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lens_pipeline.training.rank"])
@@ -118,8 +139,7 @@ def run_ranks(folder: RunFolder, world: int = 2, sabotage: Sabotage | None = Non
     return [process.exitcode for process in ranks]
 
 
-def _rank(rank: int, world: int, specification: Path, attempt: Path, sabotage: Sabotage | None) -> None:
-    from lens_pipeline.training import loop
+def _rank(rank: int, world: int, specification: Path, attempt: Path, sabotage: Trap | None) -> None:
     from lens_pipeline.training.rank import main
 
     os.environ.update(
@@ -127,7 +147,7 @@ def _rank(rank: int, world: int, specification: Path, attempt: Path, sabotage: S
     )
     os.environ[ATTEMPT] = str(attempt)
     if sabotage is not None and sabotage.rank == rank:
-        _arm(loop.Trainer, sabotage)
+        sabotage.arm()
     with open(attempt / f"rank-{rank}.log", "w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -150,7 +170,7 @@ def _arm(trainer: Any, sabotage: Sabotage) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return step(self, epoch, batch)
             loss = self.take_step.loss
-            self.take_step.loss = lambda logits_BO, labels_B: loss(logits_BO, labels_B) * float("nan")
+            self.take_step.loss = lambda logits_BO, *targets: loss(logits_BO, *targets) * float("nan")
         return step(self, epoch, batch)
 
     trainer.step = sabotaged

@@ -436,7 +436,7 @@ def _train_rows(survey: Survey) -> Any:
 def _without(survey: Survey, path: Path, split: str, label: int) -> Publication:
     index = survey[0].read_table(None, ["task_id", "label"])
     labels = dict(zip(index["task_id"].to_pylist(), index["label"].to_pylist(), strict=True))
-    published = publish_splits(Home(path / "lacking"), survey[0], lambda galaxy: list(SHARES)[galaxy % 4])
+    published = publish_splits(Home(path / "lacking"), survey[0], lambda row: list(SHARES)[row // 2 % 4])
     rows = published.read_table("rows")
     moved = [
         "test" if name == split and labels[key] == label else name
