@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from lens_pipeline.cli import compact, documents, prune, summary, verify, watch
+from lens_pipeline.cli import compact, documents, predict, prune, registry, summary, verify, watch
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
+from lens_pipeline.scoring.aliases import Alias
+from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.storage.home import Home
+from lens_pipeline.training.config import Device
 
 _OK, _BAD = 0, 1
 _CUT_SHORT = 128 + signal.SIGPIPE
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     compacted = commands.add_parser("compact", help="publish a stamp_store anew, in full segments without holes")
     compacted.add_argument("--dataset", required=True, help="name of the dataset")
     compacted.set_defaults(run=lambda parsed: compact.run(parsed.dataset, Home.from_environment()))
+    _models(commands)
     pruned = commands.add_parser("prune", help="remove fetched objects from the cache, the longest unused first")
     pruned.add_argument(
         "--keep",
@@ -88,6 +92,58 @@ def _bytes(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of bytes")
     return int(text)
+
+
+def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Commands about trained models."""
+    predicted = commands.add_parser("predict", help="score stamps in files: FITS, npz parquet, npz or npy")
+    predicted.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="[PRESET] INPUT",
+        help="files; one a band: 'name-{band}.fits', where * may stand for more than one name",
+    )
+    predicted.add_argument("--out", type=Path, required=True, help="parquet file that the scores are written to")
+    _name_a_classifier(predicted)
+    predicted.add_argument("--alias", type=Alias, choices=list(Alias), default=Alias.candidate)
+    predicted.add_argument("--folder", type=Path, help="folder of a version of lens_classifier, wherever it is")
+    predicted.add_argument("--flux-unit", help="unit of FITS files that have no BUNIT, e.g. nanomaggy")
+    predicted.add_argument("--cut-centre", action="store_true", help="take the central pixels of larger images")
+    predicted.add_argument("--device", type=Device, choices=list(Device), default=Device.cpu)
+    predicted.set_defaults(run=_predict)
+    for name, run, what in (
+        ("registry", registry.list_versions, "list the versions of lens_classifier, and tell MLflow of them"),
+        ("champion", registry.choose, "make an evaluated version of lens_classifier the champion"),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("preset", type=Path, nargs="?")
+        _name_a_classifier(command, version=name == "champion")
+        command.set_defaults(run=lambda parsed, run=run: run(_which(parsed)))
+    shown_card = commands.add_parser("card", help="print the model card of a version of lens_classifier")
+    shown_card.add_argument("preset", type=Path, nargs="?")
+    _name_a_classifier(shown_card)
+    shown_card.add_argument("--alias", type=Alias, choices=list(Alias), default=Alias.candidate)
+    shown_card.add_argument("--json", action="store_true")
+    shown_card.set_defaults(run=lambda parsed: registry.show_card(_which(parsed), is_json=parsed.json))
+
+
+def _name_a_classifier(command: argparse.ArgumentParser, *, version: bool = True) -> None:
+    command.add_argument("--dataset", help="name of the dataset, instead of a preset")
+    command.add_argument("--model", help="name of the model, by default the preset's, else default")
+    if version:
+        command.add_argument("--version", help="version of lens_classifier, by default the current one")
+
+
+def _which(parsed: argparse.Namespace) -> predict.Which:
+    alias, version = getattr(parsed, "alias", Alias.candidate), getattr(parsed, "version", None)
+    return predict.Which(parsed.preset, parsed.dataset, parsed.model, version, alias)
+
+
+def _predict(parsed: argparse.Namespace) -> int:
+    preset, inputs = predict.split_preset(parsed.inputs)
+    which = predict.Which(preset, parsed.dataset, parsed.model, parsed.version, parsed.alias, parsed.folder)
+    options = FitsOptions(flux_unit=parsed.flux_unit, cut_centre=parsed.cut_centre)
+    return predict.run(which, inputs, parsed.out, options, parsed.device)
 
 
 def _check(parsed: argparse.Namespace) -> int:

@@ -329,6 +329,26 @@ METRICS = TableContract(
     ),
 )
 
+PREDICTIONS = TableContract(
+    name="predictions",
+    meaning="What `lens_pipeline predict` writes into a file of yours, which `read_table` doesn't know: one row a stamp.",
+    open_ended=True,
+    columns=(
+        Column("input", _TEXT, "file as it was named"),
+        Column("row", _INT, "number of the stamp in the file, from 0; null where all of the file is refused", "", True),
+        Column("task_id", _TEXT, "key that the file gives the stamp; null where it gives none", "", True),
+        Column(
+            "logit",
+            _SINGLE,
+            "raw score, as in scores; null where refused. With more than two classes also `logit_<class>`",
+            "",
+            True,
+        ),
+        Column("reason", _TEXT, "name of the reason for which there is no score; null where there is one", "", True),
+        Column("detail", _TEXT, "what was found", "", True),
+    ),
+)
+
 CATALOGUE: tuple[TableContract, ...] = (
     PARENT_SAMPLE,
     INJECTION_MANIFEST,
@@ -343,4 +363,5 @@ CATALOGUE: tuple[TableContract, ...] = (
     OPERATING_POINT,
     COMPLETENESS,
     METRICS,
+    PREDICTIONS,
 )

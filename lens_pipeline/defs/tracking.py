@@ -18,6 +18,7 @@ from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.atomic import write_atomically
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.failures import TrainingCancelledError, TrainingInterruptedError
 from lens_pipeline.training.history import Event, History
 
 if TYPE_CHECKING:
@@ -123,6 +124,10 @@ class Tracking(dg.ConfigurableResource):
         try:
             yield run
             record.status = "FINISHED"
+        except (TrainingCancelledError, TrainingInterruptedError):
+            # Asked for, and it can go on.
+            record.status = "KILLED"
+            raise
         finally:
             started = History.of(folder / "history.jsonl").started or {}
             if "reader_why" in started:

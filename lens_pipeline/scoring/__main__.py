@@ -1,4 +1,4 @@
-"""The process that computes scores: ``python -m lens_pipeline.scoring RUN.json``, started by `lens_pipeline.scoring.run`."""
+"""The process that computes with a trained model: ``python -m lens_pipeline.scoring JOB RUN.json``, see `process.py`."""
 
 import gc
 import sys
@@ -6,7 +6,7 @@ import sys
 if __name__ == "__main__":
     # Importing torch and timm makes millions of objects that live on; collecting among them costs 7 % of the start.
     gc.disable()
-    from lens_pipeline.scoring.logits import main
+    from lens_pipeline.scoring.worker import main
 
     gc.freeze()
     gc.enable()

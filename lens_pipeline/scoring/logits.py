@@ -1,52 +1,22 @@
-"""Logits of every stored row by one model, in a process of its own: the step that asks for them never loads torch."""
+"""Logits of every stored row by one model."""
 
-import json
 import os
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import save_file
 
 from lens_pipeline.batches.loader import Loader
 from lens_pipeline.batches.opening import open_rows
 from lens_pipeline.batches.reader import Choice
-from lens_pipeline.contracts.errors import PipelineError, ScoringError, first_few
-from lens_pipeline.scoring.compatibility import refuse_other_stamps
+from lens_pipeline.contracts.errors import ScoringError, first_few
 from lens_pipeline.scoring.config import ScoringConfig
-from lens_pipeline.scoring.model import Classifier, open_classifier
+from lens_pipeline.scoring.model import Classifier
 from lens_pipeline.stamps.store import StampStore
-from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import Device
 from lens_pipeline.training.forward import evaluate_logits
-
-
-def main(arguments: list[str]) -> int:
-    """Score as RUN.json says; a refusal is written beside it and is exit code 3."""
-    if len(arguments) != 1:
-        print("usage: python -m lens_pipeline.scoring RUN.json", file=sys.stderr)
-        return 2
-    path = Path(arguments[0])
-    run = json.loads(path.read_bytes())
-    try:
-        model, store = (Publication.open(Path(run[name])) for name in ("classifier", "store"))
-        refuse_other_stamps(model, store)
-        logits = score_rows(
-            open_classifier(model),
-            StampStore.open(store),
-            ScoringConfig.model_validate(run["config"]),
-            on_choice=lambda choice: path.with_name("reader.txt").write_text(choice.why),
-        )
-    except PipelineError as error:
-        refusal = {"kind": type(error).__name__, "message": str(error)}
-        path.with_name("refusal.json").write_text(json.dumps(refusal))
-        return 3
-    save_file({"logits": logits}, path.with_name("logits.safetensors"))
-    return 0
 
 
 def score_rows(

@@ -1,12 +1,15 @@
 """A published classifier, opened: its own architecture, its own preprocessing, its own weights, or a refusal."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 from torch import nn
 
 from lens_pipeline.batches.preprocessing import Preprocessing
+from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ScoringError
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.models import ModelSpec, build_model
@@ -20,11 +23,14 @@ class Classifier:
     ----------
     model : nn.Module
         In eval mode.
+    contract : DatasetContract
+        What the stamps that it was trained on say of themselves.
     """
 
     model: nn.Module
     spec: ModelSpec
     preprocessing: Preprocessing
+    contract: DatasetContract
 
 
 def open_classifier(publication: Publication) -> Classifier:
@@ -37,18 +43,28 @@ def open_classifier(publication: Publication) -> Classifier:
     StorageError
         If a file is damaged.
     """
-    about: dict[str, Any] = publication.read_json("model.json")
+    name = f"lens_classifier {publication.version}"
+    return _build(publication.read_json("model.json"), publication.path("model.safetensors"), name)
+
+
+def read_classifier(folder: Path) -> Classifier:
+    """Do the same with the files of a version that is still being made."""
+    return _build(json.loads((folder / "model.json").read_bytes()), folder / "model.safetensors", str(folder))
+
+
+def _build(about: dict[str, Any], weights: Path, name: str) -> Classifier:
     spec = ModelSpec.from_json(about["model"])
     model = build_model(spec)
     try:
-        model.load_state_dict(load_file(publication.path("model.safetensors")), strict=True)
+        model.load_state_dict(load_file(weights), strict=True)
     except RuntimeError as error:
         raise ScoringError(
-            f"the weights of lens_classifier {publication.version} are not those of the {spec.architecture} that its "
-            f"model.json describes: {error} Materialize lens_classifier again, or score with another version of it."
+            f"the weights of {name} are not those of the {spec.architecture} that its model.json describes: {error} "
+            "Materialize lens_classifier again, or score with another version of it."
         ) from error
     return Classifier(
         model=model.eval(),
         spec=spec,
         preprocessing=Preprocessing.from_spec(about["preprocessing"]),
+        contract=DatasetContract.model_validate(about["contract"]),
     )

@@ -1,8 +1,5 @@
 """The step's side of scoring: start the process that scores, join its logits to keys, and publish them. Imports no torch."""
 
-import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +14,14 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ScoringError
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.scoring.process import compute
 from lens_pipeline.splits.region_splits import read_split_rows
 from lens_pipeline.stamps.store import refuse_damaged
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.config import Device
 from lens_pipeline.training.metrics import score_of
-from lens_pipeline.training.processes import compute_environment, refuse_missing_gpus, start, wait
-
-_REFUSED = 3
-_LOG_LINES = 15
+from lens_pipeline.training.processes import refuse_missing_gpus
 
 
 @dataclass(frozen=True)
@@ -82,25 +77,12 @@ def _logits(config: ScoringConfig, classifier: Publication, store: Publication) 
     store.fetch()
     with tempfile.TemporaryDirectory(prefix="lens_pipeline-scoring-") as name:
         folder = Path(name)
-        run = folder / "run.json"
-        run.write_text(
-            json.dumps(
-                {
-                    "config": config.model_dump(mode="json"),
-                    "classifier": str(classifier.folder.absolute()),
-                    "store": str(store.folder.absolute()),
-                }
-            )
-        )
-        log = folder / "log"
-        command = [sys.executable, "-m", "lens_pipeline.scoring", str(run)]
-        process: subprocess.Popen[bytes] = start(command, compute_environment(1), log)
-        code = wait(process)
-        if code == _REFUSED:
-            raise ScoringError(json.loads((folder / "refusal.json").read_bytes())["message"])
-        if code != 0:
-            last = "\n".join(log.read_text(errors="replace").rstrip().splitlines()[-_LOG_LINES:])
-            raise ScoringError(f"the scoring process ended with code {code}; the last lines of its log:\n{last}")
+        run = {
+            "config": config.model_dump(mode="json"),
+            "classifier": str(classifier.folder.absolute()),
+            "store": str(store.folder.absolute()),
+        }
+        compute("score", run, folder)
         logits: npt.NDArray[np.float32] = load_file(folder / "logits.safetensors")["logits"]
         reader = (folder / "reader.txt").read_text()
     return logits, reader

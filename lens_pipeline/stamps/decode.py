@@ -111,19 +111,45 @@ def decode_batch(blobs: Blobs, contract: DatasetContract, out: Decoded) -> list[
     list of Quarantine or None
         One a blob, in order; None where the stamp is good.
     """
+    verdicts = decode_pixels(blobs, contract, out.pixels[: len(blobs)])
+    _finish(verdicts, contract, out)
+    return verdicts
+
+
+def judge_pixels(pixels: Floats, contract: DatasetContract, out: Decoded) -> list[Quarantine | None]:
+    """Judge pixels that came in no blob as `decode_batch` would have, had they come in one.
+
+    Parameters
+    ----------
+    pixels : (n, band, y, x) float32 array
+        At most as many stamps as `out` has room for; its first places are filled.
+
+    Returns
+    -------
+    list of Quarantine or None
+        One a stamp, in order; None where it is good.
+    """
+    n = len(pixels)
+    out.pixels[:n] = pixels
+    verdicts: list[Quarantine | None] = [None] * n
+    if n:
+        _judge_range(out.pixels[:n].reshape(n, len(contract.bands), -1), verdicts, contract.bands)
+        _finish(verdicts, contract, out)
+    return verdicts
+
+
+def _finish(verdicts: list[Quarantine | None], contract: DatasetContract, out: Decoded) -> None:
+    """Round and summarise the first places of a batch, judge their MADs, and blank those that are quarantined."""
     # Here and not at the top: numba takes half a second, which whoever only needs pixels or reasons shouldn't pay.
     from lens_pipeline.stamps.kernels import summarise
 
-    n = len(blobs)
-    verdicts = decode_pixels(blobs, contract, out.pixels[:n])
-    n_bands, n_pixels = len(contract.bands), contract.stamp_size**2
+    n, n_bands, n_pixels = len(verdicts), len(contract.bands), contract.stamp_size**2
     summarise(out.pixels[:n].reshape(-1, n_pixels), out.half[:n].reshape(-1, n_pixels), out.stats[:n].reshape(-1, 2))
     _judge_mad(out.stats[:n, :, 1], verdicts, contract.bands)
     for place in range(n):
         if verdicts[place] is not None:
             out.pixels[place] = out.half[place] = 0
             out.stats[place] = np.zeros((n_bands, 2))
-    return verdicts
 
 
 def decode_pixels(blobs: Blobs, contract: DatasetContract, pixels: Floats) -> list[Quarantine | None]:

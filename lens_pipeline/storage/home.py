@@ -23,7 +23,9 @@ from lens_pipeline.storage.staging import Staging
 
 SHARED = "shared"
 DEFAULT_MODEL = "default"
-MODEL_ASSETS = frozenset({"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report"})
+MODEL_ASSETS = frozenset(
+    {"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report", "champion"}
+)
 _CURRENT = "current.json"
 _ENVIRONMENT = "LENS_PIPELINE_HOME"
 _LOCAL = "LENS_PIPELINE_LOCAL"

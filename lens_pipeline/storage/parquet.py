@@ -6,7 +6,7 @@ Without page checksums most flipped bits pass unseen, and polars ignores them: t
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +29,7 @@ def write_parquet(table: pa.Table, path: Path, **options: Any) -> None:
     pq.write_table(table, path, **{**WRITE_OPTIONS, **options})
 
 
-def parquet_writer(path: Path, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
+def parquet_writer(path: Path | BinaryIO, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
     """Open a writer that streams row groups with page checksums."""
     return pq.ParquetWriter(path, schema, **{**WRITE_OPTIONS, **options})
 
@@ -40,7 +40,7 @@ class RowGroups:
     Memory holds one row group and the piece handed in.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, rows: int = ROW_GROUP_ROWS) -> None:
+    def __init__(self, path: Path | BinaryIO, schema: pa.Schema, rows: int = ROW_GROUP_ROWS) -> None:
         self._writer = parquet_writer(path, schema)
         self._rows = rows
         self._waiting: list[pa.Table] = []
@@ -81,7 +81,9 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         If the file is damaged or isn't parquet.
     """
     try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+        # Arrow takes a list and no other sequence.
+        wanted = None if columns is None else list(columns)
+        return pq.read_table(path, columns=wanted, page_checksum_verification=True, partitioning=None)
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(_damaged(path, error)) from error
 

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,7 @@ def write_checkpoint(
     progress: Progress,
     parts: Mapping[str, bytes],
     kept: int,
+    allowed: Callable[[], None] = lambda: None,
 ) -> None:
     """Make a checkpoint durable, read it back, and only then remove those that are no longer needed.
 
@@ -122,8 +123,11 @@ def write_checkpoint(
         Serialized safetensors by part: model, optimizer, and average where there is one.
     kept : int
         Newest checkpoints that stay; the best stays beside them.
+    allowed : callable
+        Asked before each file is written, and before any is removed; raises where that may no longer be.
     """
     for part, content in parts.items():
+        allowed()
         write_atomically(part_file(folder, name, part), content)
     written = {
         "format": FORMAT,
@@ -132,8 +136,10 @@ def write_checkpoint(
         "progress": asdict(progress),
         "sha256": {part: hashlib.sha256(content).hexdigest() for part, content in parts.items()},
     }
+    allowed()
     write_atomically(folder / f"{name}.json", json.dumps(written, indent=1, allow_nan=False).encode())
     read_checkpoint(folder, name, run=run)
+    allowed()
     names = sorted((path.stem for path in folder.glob("step-*.json")), reverse=True)
     for old in names[kept:]:
         if old != progress.best_checkpoint:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import signal
 import time
 import traceback
 from dataclasses import asdict, dataclass
@@ -106,7 +107,7 @@ class RankFailure:
             write_atomically(attempt / f"failure-rank-{self.rank}.json", json.dumps(asdict(self)).encode())
 
 
-def diagnose(attempt: Path, agent_log: Path, last_step: str, returncode: int) -> AttemptFailure:
+def diagnose(attempt: Path, agent_log: Path, last_step: str, returncode: int, *, left: bool = False) -> AttemptFailure:
     """Say which rank failed first, where, why, and where the log is.
 
     Parameters
@@ -115,6 +116,9 @@ def diagnose(attempt: Path, agent_log: Path, last_step: str, returncode: int) ->
         The last progress that the history tells of, for a rank that died without a word.
     returncode : int
         Of torchrun.
+    left : bool
+        Whether the ranks said that they were asked to stop. torchrun asks that of every rank when one has failed, so any
+        other word counts before this one.
     """
     failures = [RankFailure(**json.loads(path.read_bytes())) for path in sorted(attempt.glob("failure-rank-*.json"))]
     own = [failure for failure in failures if failure.own]
@@ -127,8 +131,11 @@ def diagnose(attempt: Path, agent_log: Path, last_step: str, returncode: int) ->
             f"The last lines of its traceback:\n{first.traceback}\nLog: {log_of(attempt, first.rank)}"
         )
         return AttemptFailure(Cause.refused if first.ours else Cause.crashed, first.kind, first.rank, place, said)
-    if killed := _killed_rank(log):
-        rank, number = killed
+    rank, number = _killed_rank(log)
+    if left and number in (0, signal.SIGTERM):
+        said = f"the ranks were asked to stop (SIGTERM) {last_step}, wrote a checkpoint and left. Log: {attempt}"
+        return AttemptFailure(Cause.stopped, "SIGTERM", None, last_step, said)
+    if number:
         said = (
             f"rank {rank} was killed by signal {number} {last_step}; a machine without free memory does that (signal 9). "
             f"Log: {log_of(attempt, rank)}"
@@ -147,8 +154,9 @@ def log_of(attempt: Path, rank: int) -> Path:
     return max(attempt.glob(f"logs/*/attempt_*/{rank}/stderr.log"), default=attempt)
 
 
-def _killed_rank(log: str) -> tuple[int, int] | None:
-    """Rank and signal of a rank that was killed from outside, from torchrun's own report."""
+def _killed_rank(log: str) -> tuple[int, int]:
+    """Rank that was killed from outside, and by which signal (0: none was), from torchrun's own report."""
     killed = [(int(rank), -int(code)) for rank, code in _KILLED.findall(log)]
-    # torchrun ends the other ranks with SIGTERM (15). Where all died of that, its report ends with the first.
-    return next((one for one in killed if one[1] != 15), killed[-1] if killed else None)
+    # torchrun ends the other ranks with SIGTERM. Where all died of that, its report ends with the first.
+    by_others = [one for one in killed if one[1] != signal.SIGTERM]
+    return (by_others or killed[-1:] or [(0, 0)])[0]

@@ -29,10 +29,14 @@ def peak_flops(device: torch.device, precision: Precision) -> float | None:
     """Operations a second that a GPU can do at most in a precision; None for a CPU or a GPU that isn't in the table."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
+    return peak_of(torch.cuda.get_device_name(device), precision)
+
+
+def peak_of(name: str, precision: str) -> float | None:
+    """Operations a second of a GPU by its name; None for one that isn't in the table."""
     for known, (lower, single) in _PEAKS.items():
         if known in name:
-            return 1e12 * (single if precision is Precision.float32 else lower)
+            return 1e12 * (single if precision == Precision.float32 else lower)
     return None
 
 

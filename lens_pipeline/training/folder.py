@@ -214,7 +214,8 @@ class HistoryReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = path.stat().st_size if path.exists() else 0
+        # A torn last line isn't passed over: whoever writes next cuts it off, and begins where it began.
+        self._offset = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
 
     def new_events(self) -> list[dict[str, Any]]:
         """Whole lines that came since the last call; a half-written one waits."""

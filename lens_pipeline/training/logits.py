@@ -11,11 +11,9 @@ import pyarrow.compute as pc
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.metrics import score_of
+from lens_pipeline.training.metrics import EXTREME_LOGIT, extreme_share, score_of
 
 DISTINCT, EXTREME = "logits_are_distinct", "logits_are_moderate"
-# Where the sigmoid of a float32 logit is exactly 1, or 1 of its negative.
-SATURATED_LOGIT = 16.64
 MOST_SHARE = 1e-3
 # So many rows are compared with one another: among many more, equal float32 logits come about by chance.
 _COMPARED = 4096
@@ -35,14 +33,11 @@ class SelectedLogits:
         Place of each row's class in the dataset contract.
     score : float64 (n,)
         Log-odds of not being of the first class.
-    loss : float64 (n,)
-        Negative log-likelihood of each row's label, nats.
     """
 
     logical: npt.NDArray[np.int64]
     label: npt.NDArray[np.int64]
     score: npt.NDArray[np.float64]
-    loss: npt.NDArray[np.float64]
 
     @classmethod
     def read(cls, classifier: Publication) -> "SelectedLogits":
@@ -59,12 +54,7 @@ class SelectedLogits:
         )
         logits = np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.float64)
         label = table["label"].to_numpy().astype(np.int64)
-        return cls(table["logical"].to_numpy(), label, score_of(logits), _row_losses(logits, label))
-
-    @property
-    def loss_se(self) -> float | None:
-        """Standard error of the mean loss over rows; None for a single row."""
-        return float(self.loss.std(ddof=1) / np.sqrt(len(self.loss))) if len(self.loss) > 1 else None
+        return cls(table["logical"].to_numpy(), label, score_of(logits))
 
     @property
     def constant_loss(self) -> float:
@@ -138,10 +128,10 @@ def logits_are_distinct(logits: SelectedLogits, store: Publication) -> Check:
 
 def logits_are_moderate(logits: SelectedLogits) -> Check:
     """Check that hardly a logit lies where its probability in float32 is exactly 0 or 1; advisory, as ranks are kept."""
-    n = int((np.abs(logits.score) > SATURATED_LOGIT).sum())
-    share = n / max(len(logits.score), 1)
+    share = extreme_share(logits.score)
+    n = round(share * len(logits.score))
     words = (
-        f"{n:,} of {len(logits.score):,} logits on val_select lie beyond +-{SATURATED_LOGIT}, where float32 says 0 or 1"
+        f"{n:,} of {len(logits.score):,} logits on val_select lie beyond +-{EXTREME_LOGIT}, where float32 says 0 or 1"
     )
     figures: dict[str, Any] = {
         "extreme_share": share,
@@ -160,11 +150,3 @@ def logits_are_moderate(logits: SelectedLogits) -> Check:
             **figures,
         )
     return green(EXTREME, words, blocking=False, **figures)
-
-
-def _row_losses(logits: npt.NDArray[np.float64], label: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    if logits.shape[1] == 1:
-        single: npt.NDArray[np.float64] = np.logaddexp(0.0, np.where(label == 1, -logits[:, 0], logits[:, 0]))
-        return single
-    losses: npt.NDArray[np.float64] = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(label)), label]
-    return losses

@@ -209,7 +209,6 @@ class Trainer:
         for batch in clock.waiting(batches):
             self.interruption.before_step(epoch, batch.step, steps)
             self.step(epoch, batch)
-            self.folder.beat(self.attempt, self.world.rank)
             done = batch.step + 1
             boundary = self.interruption.is_boundary(done, steps)
             saves = done == steps or done % config.checkpoint_every_steps == 0
@@ -243,6 +242,8 @@ class Trainer:
         self.place(epoch, batch.step)
         number = epoch * self.sampler.steps_per_epoch + batch.step
         self._owed.add(self.take_step(epoch, batch, self._rate(epoch, batch.step), number=number))
+        # Before the ledger, which may write at any time: a rank that was frozen for a while learns here that it was replaced.
+        self.folder.beat(self.attempt, self.world.rank)
         self.ledger.append(epoch, batch.step, batch.logical)
 
     def _settle(self, sums: EpochSums) -> None:

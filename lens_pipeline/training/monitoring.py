@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lens_pipeline.contracts.checks import Check, green, red
-from lens_pipeline.training.config import ClassWeighting, LossName, RowOrder, StratumWeighting, TrainingConfig
+from lens_pipeline.training.config import ClassWeighting, LossName, ScheduleName, StratumWeighting, TrainingConfig
 from lens_pipeline.training.history import Event, History
 from lens_pipeline.training.schedule import Schedule
 
@@ -193,12 +193,12 @@ def gradients_are_finite(epochs: Sequence[Event], steps_per_epoch: int | None) -
 
 def gradients_are_rarely_clipped(epochs: Sequence[Event], config: TrainingConfig) -> Check:
     """Check that clipping catches outliers and isn't what sets the length of most steps."""
-    after = [epoch for epoch in epochs if epoch["epoch"] >= config.warmup_epochs] or list(epochs)
+    after = [epoch for epoch in epochs if epoch["epoch"] >= config.warmup_epochs]
     share = _mean(after, "clipped_share")
-    if share is None or config.clip_norm is None:
-        return _not_judged(
-            CLIPPED, "clip_norm is null: nothing is clipped" if share is not None else "clipping was not recorded"
-        )
+    if config.clip_norm is None:
+        return _not_judged(CLIPPED, "clip_norm is null: nothing is clipped")
+    if share is None:
+        return _not_judged(CLIPPED, "clipping was not recorded" if after else "no epoch after the warmup is finished")
     norm = _mean(after, "gradient_norm")
     words = f"{share:.1%} of the steps after the warmup had a gradient norm above clip_norm {config.clip_norm:g}" + (
         f" (mean norm {norm:.3g})" if norm is not None else ""
@@ -223,7 +223,12 @@ def learning_rate_follows_schedule(epochs: Sequence[Event], history: History, co
     steps_per_epoch = history.steps_per_epoch
     if not steps_per_epoch:
         return _not_judged(RATE, "the run's own account is gone", blocking=True)
-    rate = closed_form(config, steps_per_epoch, [epoch[config.monitor.value] for epoch in epochs])
+    monitored = [epoch.get(config.monitor.value) for epoch in epochs]
+    if config.schedule is ScheduleName.plateau and (
+        None in monitored or [epoch["epoch"] for epoch in epochs] != list(range(len(epochs)))
+    ):
+        return _not_judged(RATE, "an epoch's monitored value, which the rate follows, is missing", blocking=True)
+    rate = closed_form(config, steps_per_epoch, monitored)
     told = [(epoch["epoch"], steps_per_epoch - 1, epoch["learning_rate"]) for epoch in epochs]
     told += [(step["epoch"], step["step"] - 1, step["learning_rate"]) for step in history.steps]
     wrong = [
@@ -289,6 +294,12 @@ def data_keep_up(epochs: Sequence[Event]) -> Check:
     return green(DATA, words, blocking=False, data_wait_share=share)
 
 
+def closed_form(config: TrainingConfig, steps_per_epoch: int, monitored: Sequence[Any]) -> Callable[[int, int], float]:
+    """Return the learning rate of (epoch, step) that the settings give, for monitored values of the epochs so far."""
+    schedule = Schedule(config, steps_per_epoch)
+    return lambda epoch, step: schedule.rate(epoch, step, monitored[:epoch])
+
+
 def _best(epochs: Sequence[Event]) -> Event | None:
     """Return the epoch whose weights are the model: the last that improved the monitor."""
     return next((epoch for epoch in reversed(epochs) if epoch.get("best")), None)
@@ -304,27 +315,18 @@ def _mean(epochs: Sequence[Event], name: str) -> float | None:
 
 
 def _why_not_comparable(config: TrainingConfig) -> str | None:
-    if config.loss is not LossName.cross_entropy:
-        return f"loss {config.loss.value}"
-    if config.mixup_alpha or config.cutmix_alpha:
-        return "mixup or cutmix"
-    if config.stratum_weighting is not StratumWeighting.none:
-        return f"stratum_weighting {config.stratum_weighting.value}"
-    if config.label_smoothing:
-        return f"label_smoothing {config.label_smoothing:g}"
-    if config.class_weighting is not ClassWeighting.none:
-        return f"class_weighting {config.class_weighting.value}"
-    if config.order is not RowOrder.shuffled:
-        return f"order {config.order.value}"
-    return None
-
-
-def closed_form(
-    config: TrainingConfig, steps_per_epoch: int, monitored: Sequence[float]
-) -> Callable[[int, int], float]:
-    """Return the learning rate of (epoch, step) that settings and monitored values (one an epoch) give."""
-    schedule = Schedule(config, steps_per_epoch)
-    return lambda epoch, step: schedule.rate(epoch, step, monitored[:epoch])
+    """Say what makes the training loss another figure than the plain likelihood of the rows that val_loss is; None if nothing."""
+    told = {
+        "loss": config.loss is not LossName.cross_entropy,
+        "label_smoothing": config.label_smoothing > 0,
+        "class_weighting": config.class_weighting is not ClassWeighting.none,
+        "stratum_weighting": config.stratum_weighting is not StratumWeighting.none,
+        "mixup_alpha": config.mixup_alpha > 0,
+        "cutmix_alpha": config.cutmix_alpha > 0,
+        "order": config.order.is_weighted,
+    }
+    settings = config.model_dump(mode="json")
+    return next((f"{name} {settings[name]}" for name, other in told.items() if other), None)
 
 
 def _not_judged(name: str, why: str, *, blocking: bool = False, **figures: Any) -> Check:

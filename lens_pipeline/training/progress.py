@@ -6,6 +6,8 @@ from typing import Any, TextIO
 from lens_pipeline.training.history import Event, History
 
 _WIDTH = 24
+# What a person must not miss stays on the terminal.
+_REMAINING = ("restart", "stopped")
 
 
 class TerminalProgress:
@@ -37,6 +39,8 @@ class TerminalProgress:
                 # Whoever else writes to this terminal at the end of an epoch finds an empty line.
                 self._out.write("\r\x1b[K")
                 self._line_open = False
+            if event["event"] in _REMAINING:
+                self._out.write(plain_line(event) + "\n")
             self._out.flush()
         elif line := self._plain(event):
             self._out.write(line + "\n")
@@ -85,6 +89,9 @@ def plain_line(event: Event) -> str:
         )
     if event["event"] == "finished":
         return f"training ended: {event['why']}; best epoch {event['best_epoch']}"
+    if event["event"] == "restart":
+        rank = "" if event["rank"] is None else f" (rank {event['rank']})"
+        return f"an attempt failed{rank}, another starts, {event['starts_left']} are left: {event['why']}"
     if event["event"] == "stopped":
         return f"training stopped after epoch {event['epoch']}, step {event['step']}: {event['why']}; it can go on from there"
     return ""

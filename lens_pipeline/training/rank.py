@@ -60,6 +60,7 @@ def _train(spec: RunSpec, folder: RunFolder, attempt: Path, place: _Place) -> in
     torch.backends.cudnn.benchmark = not config.deterministic
     # Filling every fresh tensor with NaN, which that switch brings along, is a debugging aid and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    folder.refuse_superseded()
     folder.make()
     with joined(config, attempt) as world:
         trainer = trainer_for(spec, folder, world, place, attempt)

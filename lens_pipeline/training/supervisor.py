@@ -209,7 +209,8 @@ class Supervisor:
             return None
         if outcome in (_Outcome.cancelled, _Outcome.stopped):
             self._leave(outcome)
-        failure = hang or self._asked_to_leave(attempt) or diagnose(attempt, log, self._last_step, process.returncode)
+        left = attempt.name in self._left
+        failure = hang or diagnose(attempt, log, self._last_step, process.returncode, left=left)
         failure.write(attempt)
         return failure
 
@@ -247,12 +248,6 @@ class Supervisor:
             f"Log: {log_of(attempt, ranks[0])}"
         )
         return AttemptFailure(Cause.hung, "hang", ranks[0], self._last_step, said)
-
-    def _asked_to_leave(self, attempt: Path) -> AttemptFailure | None:
-        if attempt.name not in self._left:
-            return None
-        said = f"the ranks were asked to stop (SIGTERM) {self._last_step}, wrote a checkpoint and left. Log: {attempt}"
-        return AttemptFailure(Cause.stopped, "SIGTERM", None, self._last_step, said)
 
     def _leave(self, outcome: _Outcome) -> None:
         epoch, step = self._standing()

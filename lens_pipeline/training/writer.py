@@ -105,7 +105,6 @@ class CheckpointWriter:
 
     def _write(self, snapshot: Snapshot) -> float:
         started = time.perf_counter()
-        self._folder.refuse_superseded()
         write_checkpoint(
             self._folder.checkpoints,
             snapshot.name,
@@ -114,5 +113,6 @@ class CheckpointWriter:
             progress=snapshot.progress,
             parts={part: serialize(dict(tensors)) for part, tensors in snapshot.parts.items()},
             kept=self._kept,
+            allowed=self._folder.refuse_superseded,
         )
         return time.perf_counter() - started

@@ -22,6 +22,7 @@ from lens_pipeline.defs.tracking import EXPERIMENT, Tracking
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.failures import TrainingCancelledError
 from lens_pipeline.training.folder import RunFolder
 from lens_pipeline_tests.training.events import epoch, finished, run_started, step
 
@@ -156,6 +157,7 @@ def test_a_training_is_tracked_with_settings_curves_checks_model_and_report(
     assert "test_tpr_at_fpr_1e-03" not in run.data.metrics
     assert points(tracking, run, "val_auroc") == [(0, 0.9)]
     assert points(tracking, run, "step/loss") == [(5, 0.5), (10, 0.4), (15, 0.5)]
+    assert run.data.metrics["training/train_rows"] == 640
     assert points(tracking, run, "progress") == [(5, 0.125), (10, 0.25), (15, 0.375), (20, 0.5)]
     assert {f.path for f in client.list_artifacts(run.info.run_id)} == {
         "model.json", "model.safetensors", "report.html", "training_curves.png",
@@ -275,15 +277,20 @@ def test_more_events_than_mlflow_takes_at_once_all_arrive(instance: dg.DagsterIn
     assert [place for place, _ in points(tracking, run, "step/loss")] == list(range(1, 401))
 
 
-def test_a_failed_training_is_a_failed_run(instance: dg.DagsterInstance, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError("rank 1 died"), "FAILED"), (TrainingCancelledError("cancelled"), "KILLED")]
+)
+def test_a_failed_training_is_a_failed_run_and_a_cancelled_one_a_killed_run(
+    instance: dg.DagsterInstance, folder: Path, error: Exception, status: str
+) -> None:
     tracking = Tracking()
 
     def fail(context: dg.AssetExecutionContext) -> None:
         with tracking.training_run(context, Settings(), Workspace(), inputs=[], folder=folder):
-            raise RuntimeError("rank 1 died")
+            raise error
 
     assert not in_an_asset(tracking, fail, instance).success
-    assert [run.info.status for run in runs(tracking)] == ["FAILED"]
+    assert [run.info.status for run in runs(tracking)] == [status]
 
 
 def test_runs_whose_process_was_killed_are_ended_by_the_next_training(

@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.scoring.export import export
 from lens_pipeline.scoring.model import Classifier, open_classifier
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.home import Home
@@ -57,4 +58,13 @@ def republished(trained: Trained, tensors: dict[str, Any], about: object = None)
     with Home(trained.home.path / "changed").stage("tried", "lens_classifier") as staging:
         save_file(tensors, staging.folder / "model.safetensors")
         staging.write_json("model.json", about or trained.classifier.read_json("model.json"))
+        return staging.commit()
+
+
+def exported(trained: Trained, folder: str = "exported") -> Publication:
+    """Publish the classifier's model together with the program that is made of it."""
+    with Home(trained.home.path / folder).stage("tried", "lens_classifier") as staging:
+        for name in ("model.json", "model.safetensors"):
+            staging.adopt(trained.classifier, name, name)
+        export(trained.store, staging)
         return staging.commit()

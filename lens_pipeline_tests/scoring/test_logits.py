@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from lens_pipeline.contracts.errors import ContractError, ScoringError
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.logits import score_rows
-from lens_pipeline.scoring.model import Classifier, open_classifier
+from lens_pipeline.scoring.model import open_classifier
 from lens_pipeline.stamps.decode import DECODER_VERSION
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
@@ -157,7 +159,7 @@ def test_a_model_that_diverged_is_refused_instead_of_scored(trained: Trained) ->
 def test_the_preprocessing_is_the_checkpoints_own(trained: Trained, logits: np.ndarray) -> None:
     classifier, store = trained.opened()
     spec = {**classifier.preprocessing.spec(), "softening": 3.0}
-    other = Classifier(classifier.model, classifier.spec, type(classifier.preprocessing).from_spec(spec))
+    other = replace(classifier, preprocessing=type(classifier.preprocessing).from_spec(spec))
     assert not np.array_equal(score_rows(other, store, ScoringConfig()), logits)
 
 

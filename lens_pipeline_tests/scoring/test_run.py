@@ -39,7 +39,7 @@ def test_the_refusal_of_the_scoring_process_reaches_the_person_in_its_own_words(
 def test_the_store_of_another_survey_is_refused_before_a_process_starts(
     trained: Trained, trained_elsewhere: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("lens_pipeline.scoring.run.start")
+    monkeypatch.delattr("lens_pipeline.scoring.run.compute")
     other = trained_elsewhere
     with trained.home.stage("tried", "scores") as staging, pytest.raises(ScoringError, match="name: trained on"):
         score_store(ScoringConfig(), trained.classifier, other.store, other.splits, staging)
@@ -60,7 +60,7 @@ def test_cuda_on_a_machine_without_a_gpu_is_refused_before_any_work(
 
 
 def test_a_store_with_one_flipped_bit_is_not_scored(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("lens_pipeline.scoring.run.start")
+    monkeypatch.delattr("lens_pipeline.scoring.run.compute")
     segment = next(trained.store.folder.glob("*.f16"))
     sound = segment.read_bytes()
     segment.write_bytes(sound[:-7] + bytes([sound[-7] ^ 1]) + sound[-6:])

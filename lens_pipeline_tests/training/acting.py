@@ -76,6 +76,11 @@ class Actor:
         """Fail with another error."""
         self.fail(RuntimeError("the driver said no"))
 
+    def refuse_beside_one_that_leaves(self) -> NoReturn:
+        """Fail with an error of ours in one rank, while torchrun asks the other to stop."""
+        self.history.write("stopped", why="asked to", epoch=0, step=7)
+        self.refuse()
+
     def crash_elsewhere(self) -> NoReturn:
         """Fail with another error, at a later step."""
         self.fail(RuntimeError("the driver said no"), step=5)
@@ -115,11 +120,12 @@ class Actor:
 
     def checkpoint(self, progress: Progress) -> None:
         """Write a checkpoint."""
-        self.folder.refuse_superseded()
         name = checkpoint_name(100 * progress.epoch + progress.step)
         run = self.spec.sha256()
+        parts = {"model": b"m", "optimizer": b"o"}
+        allowed = self.folder.refuse_superseded
         write_checkpoint(
-            self.folder.checkpoints, name, run=run, about={}, progress=progress, model=b"m", optimizer=b"o"
+            self.folder.checkpoints, name, run=run, about={}, progress=progress, parts=parts, kept=2, allowed=allowed
         )
 
 

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -101,8 +101,25 @@ class Sabotage:
     epoch: int
     step: int
 
+    def arm(self) -> None:
+        """Lay it, in the rank's own process."""
+        from lens_pipeline.training import loop
 
-def run_ranks(folder: RunFolder, world: int = 2, sabotage: Sabotage | None = None) -> list[int | None]:
+        _arm(loop.Trainer, self)
+
+
+class Trap(Protocol):
+    """Something that will happen to one rank."""
+
+    @property
+    def rank(self) -> int:
+        """The rank."""
+
+    def arm(self) -> None:
+        """Lay it, in the rank's own process, before it trains."""
+
+
+def run_ranks(folder: RunFolder, world: int = 2, sabotage: Trap | None = None) -> list[int | None]:
     """Run every rank of a prepared run to its end. Returns the exit codes; a rank that outlives a dead one is killed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lens_pipeline.training.rank"])
@@ -122,8 +139,7 @@ def run_ranks(folder: RunFolder, world: int = 2, sabotage: Sabotage | None = Non
     return [process.exitcode for process in ranks]
 
 
-def _rank(rank: int, world: int, specification: Path, attempt: Path, sabotage: Sabotage | None) -> None:
-    from lens_pipeline.training import loop
+def _rank(rank: int, world: int, specification: Path, attempt: Path, sabotage: Trap | None) -> None:
     from lens_pipeline.training.rank import main
 
     os.environ.update(
@@ -131,7 +147,7 @@ def _rank(rank: int, world: int, specification: Path, attempt: Path, sabotage: S
     )
     os.environ[ATTEMPT] = str(attempt)
     if sabotage is not None and sabotage.rank == rank:
-        _arm(loop.Trainer, sabotage)
+        sabotage.arm()
     with open(attempt / f"rank-{rank}.log", "w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

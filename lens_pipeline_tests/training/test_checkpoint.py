@@ -123,6 +123,27 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     assert found.name == checkpoint_name(1)
 
 
+@pytest.mark.parametrize("permitted", range(4))
+def test_a_writer_that_is_replaced_while_it_writes_completes_no_checkpoint_and_removes_none(
+    tmp_path: Path, permitted: int
+) -> None:
+    for step in (1, 2):
+        _write(tmp_path, step)
+    asked: list[int] = []
+
+    def allowed() -> None:
+        asked.append(1)
+        if len(asked) > permitted:
+            raise TrainingError("replaced")
+
+    with pytest.raises(TrainingError, match="replaced"):
+        _write(tmp_path, 3, allowed=allowed)
+    there = {path.stem for path in tmp_path.glob("step-*.json")}
+    assert {checkpoint_name(1), checkpoint_name(2)} <= there
+    # After the last file, nothing but the removal of older ones is left to refuse.
+    assert (checkpoint_name(3) in there) == (permitted == 3)
+
+
 def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path, run="r") == (None, [])
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lens_pipeline.training.folder import TOKEN, HistoryWriter, RunFolder, SupersededError, read_events
+from lens_pipeline.training.folder import TOKEN, HistoryReader, HistoryWriter, RunFolder, SupersededError, read_events
 
 
 @pytest.fixture
@@ -58,9 +58,11 @@ def test_a_beat_moves_the_time_of_the_rank_that_got_on_only(folder: RunFolder) -
 
 def test_every_event_has_its_time_and_attempt_and_a_torn_line_spoils_none(folder: RunFolder) -> None:
     folder.history.write_text(json.dumps({"event": "step", "epoch": 0}) + '\n{"event": "st')
+    reader = HistoryReader(folder.history)
     history = HistoryWriter(folder.history, "0007")
     history.write("step", epoch=1)
     history.close()
+    assert [event["epoch"] for event in reader.new_events()] == [1]
     before, after = read_events(folder.history)
     assert before == {"event": "step", "epoch": 0}
     assert (after["attempt"], after["epoch"]) == ("0007", 1)

@@ -26,7 +26,7 @@ def different(n: int = N) -> list[bytes]:
 def selected(scores: list[float] | np.ndarray, labels: list[int] | None = None) -> SelectedLogits:
     n = len(scores)
     label = np.array(labels if labels is not None else [row % 2 for row in range(n)], dtype=np.int64)
-    return SelectedLogits(np.arange(n), label, np.asarray(scores, dtype=np.float64), np.full(n, 0.5))
+    return SelectedLogits(np.arange(n), label, np.asarray(scores, dtype=np.float64))
 
 
 def spread() -> np.ndarray:

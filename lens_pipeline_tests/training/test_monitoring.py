@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from lens_pipeline.contracts.checks import Check
-from lens_pipeline.training.config import ClassWeighting
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.history import History
-from lens_pipeline.training.monitoring import ADVISORY, BLOCKING, training_checks
+from lens_pipeline.training.monitoring import ADVISORY, BLOCKING, CLIPPED, training_checks
 from lens_pipeline_tests.training.events import CONFIG, epoch, finished, run_started, step
 
 GOOD = [epoch(number) for number in range(4)]
@@ -83,10 +83,19 @@ def test_what_was_not_recorded_is_not_judged_and_says_so() -> None:
 
 
 def test_a_training_loss_that_is_no_likelihood_is_not_compared_with_one() -> None:
-    smoothed = CONFIG.model_copy(update={"label_smoothing": 0.1})
-    weighted = CONFIG.model_copy(update={"class_weighting": ClassWeighting.balanced})
     memorised = [*GOOD[:3], epoch(3, train_loss=0.01, val_loss_se=0.01, val_loss=0.4)]
-    for config in (smoothed, weighted):
+    assert red_in(memorised) == {"training_did_not_overfit"}
+    others: list[dict[str, Any]] = [
+        {"label_smoothing": 0.1},
+        {"class_weighting": "balanced"},
+        {"stratum_weighting": "balanced"},
+        {"loss": "focal", "focal_gamma": 2.0},
+        {"mixup_alpha": 0.2},
+        {"cutmix_alpha": 0.2},
+        {"order": "repeated", "order_weights": {"CONTROL": 2.0}},
+    ]
+    for other in others:
+        config = TrainingConfig.model_validate({**CONFIG.model_dump(), **other})
         check = checked(memorised, config=config)["training_did_not_overfit"]
         assert check.passed
         assert "not judged" in check.what
@@ -94,6 +103,11 @@ def test_a_training_loss_that_is_no_likelihood_is_not_compared_with_one() -> Non
 
 def test_the_first_epoch_may_wait_for_a_cold_cache() -> None:
     assert red_in([epoch(0, data_wait_share=0.9), *GOOD[1:]]) == set()
+
+
+def test_clipping_in_the_warmup_is_what_clipping_is_for() -> None:
+    assert red_in([epoch(0, clipped_share=1.0)]) == set()
+    assert "not judged" in checked([epoch(0)], config=CONFIG.model_copy(update={"clip_norm": None}))[CLIPPED].what
 
 
 def test_a_run_that_goes_on_is_not_blamed_for_improving() -> None:
@@ -104,3 +118,23 @@ def test_a_run_of_one_epoch_is_judged_on_what_one_epoch_can_show() -> None:
     checks = checked(GOOD[:1])
     assert all(check.passed for check in checks.values())
     assert "not judged" in checks["training_converged"].what
+
+
+def test_a_rate_that_follows_the_monitor_is_replayed_from_the_monitored_values() -> None:
+    settings = {"schedule": "plateau", "plateau_factor": 0.5, "plateau_patience": 0, "learning_rate": 0.01}
+    config = TrainingConfig.model_validate({"epochs": 4, "warmup_epochs": 0, **settings})
+    epochs = [
+        epoch(number, val_loss=loss, learning_rate=rate)
+        for number, (loss, rate) in enumerate([(0.5, 0.01), (0.6, 0.01), (0.4, 0.005), (0.3, 0.005)])
+    ]
+    history = History()
+    for event in (run_started(), *epochs):
+        history.add(event)
+
+    def follows(told: list[dict[str, Any]]) -> bool:
+        checks = training_checks(told, history, config, constant_loss=None, ended=None)
+        return next(check.passed for check in checks if check.name == "learning_rate_follows_schedule")
+
+    assert follows(epochs)
+    assert not follows([*epochs[:3], {**epochs[3], "learning_rate": 0.01}])
+    assert follows(epochs[1:])

@@ -69,3 +69,16 @@ def test_time_left_is_told_on_a_terminal_and_after_an_epoch_in_a_file() -> None:
 def test_a_stop_on_request_is_told_from_an_end() -> None:
     stopped = {"event": "stopped", "why": "SIGTERM", "epoch": 1, "step": 4}
     assert "stopped after epoch 1, step 4: SIGTERM; it can go on" in _shown(io.StringIO(), stopped)
+
+
+def test_a_restart_stays_on_a_terminal_and_in_a_file() -> None:
+    restart = {
+        "event": "restart",
+        "cause": "killed",
+        "rank": 1,
+        "why": "rank 1 was killed by signal 9",
+        "starts_left": 2,
+    }
+    words = "an attempt failed (rank 1), another starts, 2 are left: rank 1 was killed by signal 9\n"
+    assert _shown(io.StringIO(), restart) == words
+    assert words in _shown(_Terminal(), step(0, 2), restart)

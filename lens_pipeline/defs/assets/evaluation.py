@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
+from lens_pipeline.defs import registry
 from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
 from lens_pipeline.defs.sections import (
     CompletenessSection,
@@ -141,6 +142,7 @@ def evaluation_report(
             "headline": markdown_table(result.table),
             "roc": picture(result.images["roc"], "ROC on test, log FPR axis"),
             "scores": picture(result.images["histogram"], "scores by class"),
+            **registry.describe(workspace.home, tracking, classifier, report),
         }
 
     yield from publish(

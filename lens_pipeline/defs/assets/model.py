@@ -7,11 +7,13 @@ import dagster as dg
 
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.config import Section
+from lens_pipeline.defs import registry
 from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
 from lens_pipeline.defs.sections import LensClassifierSection
 from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.training_page import TrainingPage
 from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.scoring.export import CHECK, export, exported_program_agrees
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checks import ADVISORY, BLOCKING, classifier_checks
@@ -25,7 +27,7 @@ from lens_pipeline.training.run import TrainingResult, collect, launch, prepare_
 @dg.asset(
     group_name="model",
     deps=["stamp_store", "region_splits"],
-    check_specs=check_specs("lens_classifier", *BLOCKING, advisory=ADVISORY),
+    check_specs=check_specs("lens_classifier", *BLOCKING, advisory=[*ADVISORY, CHECK]),
 )
 def lens_classifier(
     context: dg.AssetExecutionContext, config: LensClassifierSection, workspace: Workspace, tracking: Tracking
@@ -42,11 +44,13 @@ def lens_classifier(
             summary = launch(folder, on_event=run.on_event)
         again = " (it was trained before, with these settings on these rows)" if summary.was_complete else ""
         context.log.info(f"training ended: {summary.ended}; {summary.seconds:.0f} s{again}")
-        return collect(folder, staging)
+        result = collect(folder, staging)
+        export(store, staging)
+        return result
 
     def check(made: Publication, result: TrainingResult) -> list[Check]:
         history = History.of(RunFolder(folder).history)
-        found = classifier_checks(made, store, splits, history)
+        found = [*classifier_checks(made, store, splits, history), exported_program_agrees(made)]
         page = TrainingPage.of(made, history)
         tracking.tell_outcome(context, folder, made, found, note=page.note(found), files=page.files())
         return found
@@ -64,6 +68,7 @@ def lens_classifier(
             "confusion_on_val_select": markdown_table(page.confusion),
             **page.speed,
             **tracking.describe_classifier(folder),
+            **registry.describe(workspace.home, tracking, classifier),
         }
 
     yield from publish(context, workspace, config, inputs=[store, splits], build=build, check=check, describe=describe)

@@ -1,0 +1,94 @@
+"""``lens_pipeline predict``: a score for every stamp in some files, or the reason why there is none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lens_pipeline.contracts.errors import ConfigError
+from lens_pipeline.defs.sections import load_preset
+from lens_pipeline.scoring.aliases import Alias, open_alias
+from lens_pipeline.scoring.fits_inputs import FitsOptions
+from lens_pipeline.scoring.inputs import expand
+from lens_pipeline.storage.home import DEFAULT_MODEL, Home
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.config import Device
+
+_PRESETS = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Which:
+    """How a version of lens_classifier is named on the command line.
+
+    Attributes
+    ----------
+    folder : Path or None
+        Folder of a version, wherever it was copied to; then nothing else is given.
+    """
+
+    preset: Path | None = None
+    dataset: str | None = None
+    model: str | None = None
+    version: str | None = None
+    alias: Alias = Alias.candidate
+    folder: Path | None = None
+
+    def dataset_and_model(self) -> tuple[str, str]:
+        """Return the names under which versions stand in the home.
+
+        Raises
+        ------
+        ConfigError
+            If neither a preset nor a dataset is given, or both.
+        """
+        if (self.preset is None) == (self.dataset is None):
+            raise ConfigError("name either a preset (presets/NAME.yaml) or --dataset NAME.")
+        settings: dict[str, str] = {}
+        if self.preset is not None:
+            preset = load_preset(self.preset)
+            settings = ((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}
+        return self.dataset or settings.get("dataset", "simulated"), self.model or settings.get("model", DEFAULT_MODEL)
+
+    def open(self) -> Publication:
+        """Open the version.
+
+        Raises
+        ------
+        ConfigError
+            If it is named in more ways than one.
+        """
+        if self.folder is not None:
+            if self.preset or self.dataset or self.version:
+                raise ConfigError("--folder names a version by itself: leave out the preset, --dataset and --version.")
+            return Publication.open(self.folder)
+        dataset, model = self.dataset_and_model()
+        home = Home.from_environment()
+        if self.version is not None:
+            return home.open(dataset, "lens_classifier", model=model, version=self.version)
+        return open_alias(home, dataset, model, self.alias)
+
+
+def split_preset(names: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Tell a preset that stands before the inputs from them."""
+    if names and Path(names[0]).suffix in _PRESETS:
+        return Path(names[0]), list(names[1:])
+    return None, list(names)
+
+
+def run(which: Which, names: Sequence[str], out: Path, options: FitsOptions, device: Device) -> int:
+    """Score every input into a parquet file; return 1 if no stamp could be scored."""
+    # Torch takes seconds to import, which the other commands shouldn't pay.
+    from lens_pipeline.scoring.model import open_classifier
+    from lens_pipeline.scoring.predict import predict_files
+
+    if not names:
+        raise ConfigError("name at least one input: *.fits, a name with {band} in it, *.npy, *.npz or *.parquet.")
+    publication = which.open()
+    classifier = open_classifier(publication)
+    print(f"lens_classifier {publication.version} of {publication.dataset}, {classifier.spec.architecture}")
+    tally = predict_files(classifier, expand(names, classifier.contract.bands), out, options=options, device=device)
+    print(f"{tally.inputs:,} inputs, {tally.rows:,} rows: {tally.scored:,} scored, {tally.refused.total():,} refused")
+    for reason, count in tally.refused.most_common():
+        print(f"  {reason:<20} {count:,}")
+    print(f"{out}: input, row, task_id, logit, reason, detail")
+    return 0 if tally.scored else 1

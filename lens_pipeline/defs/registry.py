@@ -1,0 +1,299 @@
+"""MLflow's model registry: every green lens_classifier as a registered version that loads without this package.
+
+What stands there follows from what is published, and from nothing else: telling it again changes nothing, and a server that
+was down is told all of it the next time. Nothing here imports torch: the program is one of the version's own files.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import numpy as np
+
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.defs.tracking import EXPERIMENT, Tracking
+from lens_pipeline.scoring.aliases import CLASSIFIER, REPORT, Alias, champion_version, green_versions, report_of
+from lens_pipeline.scoring.card import as_json, as_markdown, describe_model
+from lens_pipeline.scoring.export import PROGRAM
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.publication import Publication
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+_VERSION_TAG, _REPORT_TAG, _MODEL_TAG = (
+    f"lens_pipeline.{name}" for name in ("lens_classifier", "evaluation_report", "logged_model")
+)
+_URI = "MLFLOW_TRACKING_URI"
+# Longest description that a registry in any database takes.
+_DESCRIPTION = 5000
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What the registry holds of one dataset and model.
+
+    Attributes
+    ----------
+    name : str
+        Of the registered model.
+    numbers : dict
+        Version of lens_classifier to MLflow's number of it.
+    new : int
+        How many were registered now.
+    aliases : dict
+        Alias to version of lens_classifier.
+    without_program : list of str
+        Green versions that hold no program, which can't be registered.
+    """
+
+    name: str
+    numbers: dict[str, str]
+    new: int
+    aliases: dict[str, str]
+    without_program: list[str]
+
+    def words(self, version: str) -> str:
+        """Say what one version is called there."""
+        if version not in self.numbers:
+            return f"not registered: the version holds no {PROGRAM}"
+        aliases = [alias for alias, bearer in self.aliases.items() if bearer == version]
+        return f"{self.name}, version {self.numbers[version]}" + (f" ({', '.join(aliases)})" if aliases else "")
+
+
+def own_tracking() -> Tracking:
+    """Return the tracking that runs without a setting of their own use, for commands outside Dagster."""
+    tracking = Tracking(uri="", experiment=EXPERIMENT)
+    tracking.setup_for_execution(dg.build_init_resource_context())
+    return tracking
+
+
+def registered_name(dataset: str, model: str) -> str:
+    """Return the name of the registered model: ``models:/NAME@champion`` is what MLflow loads."""
+    return f"{CLASSIFIER}.{dataset}.{model}"
+
+
+def describe(
+    home: Home, tracking: Tracking, classifier: Publication, report: Publication | None = None
+) -> dict[str, dg.MetadataValue[Any]]:
+    """Register a version that is about to become current, or one that a new report is about; return what Dagster shows.
+
+    MLflow that can't be reached fails nothing; `lens_pipeline registry` tells it later.
+    """
+    card = describe_model(home, classifier, report)
+    try:
+        found = register(home, tracking, classifier.dataset, classifier.model, becoming=[classifier, report])
+        words = found.words(classifier.version)
+    except Exception as error:  # Whatever a server or its client throws must not cost a model that was trained.
+        words = f"not told: {_first_line(error)}. Next: lens_pipeline registry --dataset {classifier.dataset}"
+    return {"model_card": dg.MetadataValue.md(as_markdown(card)), "registry": dg.MetadataValue.text(words)}
+
+
+def register(
+    home: Home, tracking: Tracking, dataset: str, model: str, *, becoming: Sequence[Publication | None] = ()
+) -> Registered:
+    """Bring MLflow's registry to what is published: versions that it lacks, cards, aliases.
+
+    Parameters
+    ----------
+    becoming : sequence of Publication or None
+        Versions whose checks are green and that become current next.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException, OSError
+        If the server can't be reached.
+    """
+    from mlflow.tracking import MlflowClient
+
+    classifiers, reports = (_green(home, dataset, model, asset, becoming) for asset in (CLASSIFIER, REPORT))
+    name = registered_name(dataset, model)
+    with _default_server(tracking.tracking_uri):
+        client = MlflowClient(tracking.tracking_uri)
+        there = _versions(client, name)
+        able = [classifier for classifier in classifiers if PROGRAM in classifier.manifest.files]
+        new = 0
+        for classifier in able:
+            report = report_of(reports, classifier)
+            if classifier.version not in there:
+                there[classifier.version] = _add(client, tracking.experiment, name, home, classifier, report)
+                new += 1
+            elif there[classifier.version].tags.get(_REPORT_TAG, "") != (report.version if report else ""):
+                _refresh(client, name, there[classifier.version], home, classifier, report)
+        numbers = {version: str(found.version) for version, found in there.items()}
+        aliases = _set_aliases(client, name, numbers, _bearers(home, dataset, model, becoming))
+    without = [classifier.version for classifier in classifiers if classifier not in able]
+    return Registered(name, numbers, new, aliases, without)
+
+
+def _green(
+    home: Home, dataset: str, model: str, asset: str, becoming: Sequence[Publication | None]
+) -> list[Publication]:
+    found = {version.version: version for version in green_versions(home, dataset, asset, model)}
+    for version in becoming:
+        if version is not None and version.asset == asset:
+            found.pop(version.version, None)
+            found[version.version] = version
+    return list(found.values())
+
+
+def _bearers(home: Home, dataset: str, model: str, becoming: Sequence[Publication | None]) -> dict[str, str]:
+    """Alias to version of lens_classifier, of the aliases that are borne."""
+    found = {}
+    if home.has_current(dataset, CLASSIFIER, model=model):
+        found[Alias.candidate.value] = home.open(dataset, CLASSIFIER, model=model).version
+    # A report that becomes current is about a classifier that may have been replaced since: only a classifier alone moves it.
+    if [version.asset for version in becoming if version is not None] == [CLASSIFIER]:
+        found[Alias.candidate.value] = next(version.version for version in becoming if version is not None)
+    champion = champion_version(home, dataset, model)
+    return found | ({Alias.champion.value: champion} if champion else {})
+
+
+def _versions(client: "MlflowClient", name: str) -> dict[str, Any]:
+    """Version of lens_classifier to what MLflow holds of it; the registered model is made if it isn't there."""
+    from mlflow.exceptions import MlflowException
+
+    if not client.search_registered_models(f"name = '{name}'"):
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            # Another step was first.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    found: dict[str, Any] = {}
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        found |= {version.tags[_VERSION_TAG]: version for version in page if _VERSION_TAG in version.tags}
+        token = page.token
+        if not token:
+            return found
+
+
+def _add(
+    client: "MlflowClient",
+    experiment: str,
+    name: str,
+    home: Home,
+    classifier: Publication,
+    report: Publication | None,
+) -> Any:
+    experiment_id = _experiment(client, experiment)
+    runs = client.search_runs([experiment_id], f"tags.`{_VERSION_TAG}` = '{classifier.version}'", max_results=1)
+    run_id = runs[0].info.run_id if runs else None
+    logged = client.create_logged_model(
+        experiment_id, name=CLASSIFIER, source_run_id=run_id, tags={_VERSION_TAG: classifier.version}
+    )
+    card = describe_model(home, classifier, report)
+    with tempfile.TemporaryDirectory(prefix="lens_pipeline-registry-") as folder:
+        _lay_out(Path(folder), logged.model_id, classifier)
+        _write_card(Path(folder), card)
+        client.log_model_artifacts(logged.model_id, folder)
+    client.finalize_logged_model(logged.model_id, "READY")
+    return client.create_model_version(
+        name,
+        source=f"models:/{logged.model_id}",
+        run_id=run_id,
+        model_id=logged.model_id,
+        description=as_markdown(card)[:_DESCRIPTION],
+        tags={
+            _VERSION_TAG: classifier.version,
+            _REPORT_TAG: report.version if report else "",
+            _MODEL_TAG: logged.model_id,
+        },
+    )
+
+
+def _refresh(
+    client: "MlflowClient",
+    name: str,
+    there: Any,
+    home: Home,
+    classifier: Publication,
+    report: Publication | None,
+) -> None:
+    """Replace the card of a version that another report is about now."""
+    card = describe_model(home, classifier, report)
+    with tempfile.TemporaryDirectory(prefix="lens_pipeline-registry-") as folder:
+        _write_card(Path(folder), card)
+        client.log_model_artifacts(there.tags[_MODEL_TAG], folder)
+    client.update_model_version(name, str(there.version), as_markdown(card)[:_DESCRIPTION])
+    client.set_model_version_tag(name, str(there.version), _REPORT_TAG, report.version if report else "")
+
+
+def _lay_out(folder: Path, model_id: str, classifier: Publication) -> None:
+    """Write the folder that MLflow's pytorch flavour reads, with our own files beside."""
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    contract = DatasetContract.model_validate(classifier.attributes["dataset_contract"])
+    bands = len(contract.bands)
+    half, single = np.dtype("float16"), np.dtype("float32")
+    inputs: list[ColSpec | TensorSpec] = [
+        TensorSpec(half, (-1, *contract.stamp_shape), "pixels"),
+        TensorSpec(single, (-1, bands), "median"),
+        TensorSpec(single, (-1, bands), "mad"),
+    ]
+    torch_version = str(classifier.manifest.provenance["program"]["torch_version"]).partition("+")[0]
+    model = Model(model_id=model_id)
+    model.add_flavor("pytorch", model_data="data", pytorch_version=torch_version, code=None)
+    model.signature = ModelSignature(Schema(inputs), Schema([TensorSpec(single, (-1, contract.n_outputs), "logits")]))
+    for sub, names in {"data": [PROGRAM], CLASSIFIER: ["model.json", "model.safetensors"]}.items():
+        (folder / sub).mkdir()
+        for name in names:
+            shutil.copyfile(classifier.path(name), folder / sub / name)
+    (folder / "requirements.txt").write_text(f"torch=={torch_version}\n")
+    model.save(str(folder / "MLmodel"))
+
+
+def _write_card(folder: Path, card: dict[str, Any]) -> None:
+    (folder / "model_card.md").write_text(as_markdown(card))
+    (folder / "model_card.json").write_bytes(as_json(card))
+
+
+def _set_aliases(client: "MlflowClient", name: str, numbers: dict[str, str], bearers: dict[str, str]) -> dict[str, str]:
+    """Set aliases that stand elsewhere, and take away those that nobody bears; return alias to version of lens_classifier."""
+    now = {alias: str(number) for alias, number in client.get_registered_model(name).aliases.items()}
+    borne = {alias: version for alias, version in bearers.items() if version in numbers}
+    for alias in Alias:
+        wanted = numbers.get(borne.get(alias.value, ""))
+        if wanted is None and alias.value in now:
+            client.delete_registered_model_alias(name, alias.value)
+        elif wanted is not None and now.get(alias.value) != wanted:
+            client.set_registered_model_alias(name, alias.value, wanted)
+    return borne
+
+
+def _experiment(client: "MlflowClient", name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    # A server keeps files where it likes; beside a database of ours they lie in the home.
+    is_ours = client.tracking_uri.startswith("sqlite")
+    location = (Home.from_environment().path / "mlflow_artifacts").as_uri() if is_ours else None
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+@contextmanager
+def _default_server(uri: str) -> Iterator[None]:
+    """Make a server the process's default for a while: a registry in a database asks that one for a logged model."""
+    import mlflow
+
+    before = os.environ.get(_URI)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+        if before is not None:
+            os.environ[_URI] = before
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:300]

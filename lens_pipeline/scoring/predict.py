@@ -1,0 +1,227 @@
+"""Scores for stamps that are in no store: from arrays in a notebook, or from files to a table.
+
+The same judgement, statistics, preprocessing and forward pass as the pipeline's own, so that the same stamp gets the same
+logit, alone or among others: on a CPU bit for bit.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from lens_pipeline.batches.loader import FORWARD_MULTIPLE, Batch
+from lens_pipeline.contracts.catalogue import PREDICTIONS
+from lens_pipeline.contracts.errors import ConfigError, ScoringError
+from lens_pipeline.scoring.fits_inputs import FitsOptions
+from lens_pipeline.scoring.inputs import Offered, Refusal, judged, read_stamps
+from lens_pipeline.scoring.model import Classifier
+from lens_pipeline.storage.atomic import appearing
+from lens_pipeline.storage.parquet import RowGroups
+from lens_pipeline.training.config import Device
+from lens_pipeline.training.forward import evaluate_logits
+from lens_pipeline.training.metrics import score_of
+
+# Rows of one forward pass; they move no bit of any logit on a CPU.
+_BATCH = 128
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of some stamps, in their order.
+
+    Attributes
+    ----------
+    logits : (n, output) float32 array
+        The head's own outputs; NaN where refused.
+    refusals : list of Refusal or None
+        Why a stamp has no score; None where it has one.
+    """
+
+    logits: Logits
+    refusals: list[Refusal | None]
+
+    @property
+    def score(self) -> Logits:
+        """The logit that the pipeline ranks by, (n,) float32: log-odds of not being of the first class."""
+        found: Logits = score_of(self.logits.astype(np.float64)).astype(np.float32)
+        return found
+
+
+@dataclass
+class Tally:
+    """What became of all inputs.
+
+    Attributes
+    ----------
+    inputs, rows, scored : int
+        Inputs named, rows written, and of them those with a score.
+    refused : Counter
+        Rows without, by reason.
+    """
+
+    inputs: int
+    rows: int = 0
+    scored: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+def predict(classifier: Classifier, stamps: NDArray[np.floating], *, device: Device = Device.cpu) -> Predictions:
+    """Score stamps out of an array.
+
+    Parameters
+    ----------
+    stamps : (n, band, y, x) or (band, y, x) float array
+        Pixels in the contract's unit (nanomaggy), bands in its order.
+
+    Raises
+    ------
+    ScoringError
+        If the array has another shape or type, or the device isn't there.
+    """
+    wanted, pixels = classifier.contract.stamp_shape, np.asarray(stamps)
+    pixels = pixels[None] if pixels.shape == wanted else pixels
+    if pixels.dtype.kind != "f" or pixels.shape[1:] != wanted:
+        raise ScoringError(
+            f"an array of {np.asarray(stamps).dtype} and shape {np.shape(stamps)} holds no stamps of this model, which takes "
+            f"floats of shape (n, {', '.join(map(str, wanted))}), (band, y, x) in {classifier.contract.flux_unit}."
+        )
+    with np.errstate(over="ignore"):
+        offered = judged("array", 0, pixels.astype(np.float32), classifier.contract)
+    with _Scorer(classifier, device) as scorer:
+        return Predictions(scorer.logits(offered), offered.refusals)
+
+
+def predict_files(
+    classifier: Classifier,
+    names: Sequence[str],
+    out: Path,
+    *,
+    options: FitsOptions | None = None,
+    device: Device = Device.cpu,
+) -> Tally:
+    """Score every stamp of every input into a PREDICTIONS table, in the order of inputs; memory doesn't grow with them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        See `inputs.read_stamps`.
+    out : Path
+        Parquet; appears when it is whole.
+
+    Raises
+    ------
+    ConfigError
+        If `out` is there already.
+    ScoringError
+        If the device isn't there.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} is there already: name another file for the scores, or remove it.")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {out.absolute().parent} to write {out.name} into.")
+    tally = Tally(len(names))
+    contract = classifier.contract
+    schema = PREDICTIONS.schema
+    heads = contract.class_names if classifier.spec.outputs > 1 else ()
+    for name in heads:
+        schema = schema.append(pa.field(f"logit_{name}", pa.float32()))
+    with _Scorer(classifier, device) as scorer, appearing(out) as file, RowGroups(file, schema) as table:
+        for group in _groups(read_stamps(names, contract, options or FitsOptions())):
+            found = scorer.logits(*group)
+            rows = _table(group, found, heads, schema)
+            tally.rows += rows.num_rows
+            tally.refused.update(reason for reason in rows["reason"].to_pylist() if reason is not None)
+            table.write(rows)
+    tally.scored = tally.rows - tally.refused.total()
+    return tally
+
+
+class _Scorer:
+    """Runs forward passes side by side, each by one thread: neither their number nor a stamp's neighbours move a bit."""
+
+    def __init__(self, classifier: Classifier, device: Device) -> None:
+        if device is Device.cuda and not torch.cuda.is_available():
+            raise ScoringError("device is cuda, and torch finds no GPU on this machine. Use the cpu.")
+        self._device = torch.device(device.value)
+        self._model = classifier.model.to(self._device)
+        self._classifier = classifier
+        threads = len(os.sched_getaffinity(0)) if device is Device.cpu else 1
+        self._pool = ThreadPoolExecutor(threads, "predict", lambda: torch.set_num_threads(1))
+
+    def __enter__(self) -> "_Scorer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+
+    def logits(self, *offered: Offered) -> Logits:
+        """Head outputs of all stamps (n, output), NaN where refused."""
+        good = np.array([refusal is None for part in offered for refusal in part.refusals], dtype=bool)
+        half = np.concatenate([part.stamps.half for part in offered])[good]
+        stats = np.concatenate([part.stamps.stats for part in offered])[good]
+        found = np.full((len(good), self._classifier.spec.outputs), np.nan, np.float32)
+        starts = range(0, len(half), _BATCH)
+        parts = self._pool.map(
+            lambda start: self._forward(half[start : start + _BATCH], stats[start : start + _BATCH]), starts
+        )
+        found[good] = np.concatenate([np.empty((0, found.shape[1]), np.float32), *parts])
+        return found
+
+    def _forward(self, half: NDArray[np.float16], stats: NDArray[np.float32]) -> Logits:
+        n = len(half)
+        padded = -(-n // FORWARD_MULTIPLE) * FORWARD_MULTIPLE
+        pixels = np.zeros((padded, *half.shape[1:]), np.float16)
+        summaries = np.zeros((padded, *stats.shape[1:]), np.float32)
+        pixels[:n], summaries[:n] = half, stats
+        batch = Batch(
+            logical=np.arange(n),
+            pixels=torch.from_numpy(pixels),
+            median=torch.from_numpy(summaries[..., 0]),
+            mad=torch.from_numpy(summaries[..., 1]),
+            step=0,
+            n_global=n,
+        )
+        logits_BO: Logits = evaluate_logits(self._model, self._classifier.preprocessing, batch, self._device).numpy()
+        if not np.isfinite(logits_BO).all():
+            raise ScoringError(
+                "the model gives a logit that isn't finite for a sound stamp: it diverged in training. Train it again with a "
+                "lower learning_rate."
+            )
+        return logits_BO
+
+
+def _groups(offered: Iterable[Offered]) -> Iterator[list[Offered]]:
+    """Gather what comes in ones until it fills a few forward passes."""
+    waiting: list[Offered] = []
+    for part in offered:
+        waiting.append(part)
+        if sum(len(one.rows) for one in waiting) >= _BATCH:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+def _table(group: list[Offered], logits: Logits, heads: Sequence[str], schema: pa.Schema) -> pa.Table:
+    refusals = [refusal for part in group for refusal in part.refusals]
+    refused = np.array([refusal is not None for refusal in refusals], dtype=bool)
+    score = Predictions(logits, refusals).score
+    columns = [
+        pa.array([part.source for part in group for _ in part.rows], pa.string()),
+        pa.array([row for part in group for row in part.rows], pa.int64()),
+        pa.array([key for part in group for key in part.keys], pa.string()),
+        pa.array(score, pa.float32(), mask=refused),
+        pa.array([refusal and refusal.reason for refusal in refusals], pa.string()),
+        pa.array([refusal and refusal.detail for refusal in refusals], pa.string()),
+        *(pa.array(np.ascontiguousarray(logits[:, place]), pa.float32(), mask=refused) for place in range(len(heads))),
+    ]
+    return pa.table(columns, schema=schema)

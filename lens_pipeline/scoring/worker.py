@@ -1,0 +1,56 @@
+"""The jobs of the process that computes with a trained model, so that no step of the chain ever loads torch."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save_file
+
+from lens_pipeline.contracts.errors import PipelineError
+from lens_pipeline.scoring.compatibility import refuse_other_stamps
+from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.scoring.logits import score_rows
+from lens_pipeline.scoring.model import open_classifier, read_classifier
+from lens_pipeline.scoring.process import REFUSED
+from lens_pipeline.scoring.program import export_program
+from lens_pipeline.stamps.store import StampStore
+from lens_pipeline.storage.publication import Publication
+
+
+def main(arguments: list[str]) -> int:
+    """Do a job as RUN.json says; a refusal is written beside it and is exit code 3."""
+    if len(arguments) != 2 or arguments[0] not in _JOBS:
+        print(f"usage: python -m lens_pipeline.scoring {'|'.join(_JOBS)} RUN.json", file=sys.stderr)
+        return 2
+    path = Path(arguments[1])
+    try:
+        _JOBS[arguments[0]](json.loads(path.read_bytes()), path.parent)
+    except PipelineError as error:
+        refusal = {"kind": type(error).__name__, "message": str(error)}
+        path.with_name("refusal.json").write_text(json.dumps(refusal))
+        return REFUSED
+    return 0
+
+
+def _score(run: dict[str, Any], folder: Path) -> None:
+    """Write logits.safetensors, and how the rows were read."""
+    model, store = (Publication.open(Path(run[name])) for name in ("classifier", "store"))
+    refuse_other_stamps(model, store)
+    logits = score_rows(
+        open_classifier(model),
+        StampStore.open(store),
+        ScoringConfig.model_validate(run["config"]),
+        on_choice=lambda choice: (folder / "reader.txt").write_text(choice.why),
+    )
+    save_file({"logits": logits}, folder / "logits.safetensors")
+
+
+def _export(run: dict[str, Any], folder: Path) -> None:
+    """Write model.pt2 of a model that isn't published yet, and what was seen when it was tried."""
+    store = StampStore.open(Publication.open(Path(run["store"])))
+    trial = export_program(read_classifier(Path(run["classifier"])), store, folder / "model.pt2")
+    (folder / "trial.json").write_text(json.dumps(trial.to_json()))
+
+
+_JOBS = {"score": _score, "export": _export}

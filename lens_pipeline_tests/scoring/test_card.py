@@ -1,0 +1,116 @@
+"""A model card says only what the artifacts say, each metric with its n and interval, and what it can't say is null with why."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS, OPERATING_POINT
+from lens_pipeline.evaluation.metrics import NULL_TEST
+from lens_pipeline.scoring.card import as_json, as_markdown, describe_model
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline_tests.scoring.conftest import Trained
+
+
+def _row(contract: pa.Schema, **values: object) -> dict[str, object]:
+    zero = {"int64": 0, "double": None, "string": ""}
+    return {field.name: zero[str(field.type)] for field in contract} | values
+
+
+def publish_report(home: Home, classifier: Publication, auroc: float = 0.9) -> Publication:
+    """Publish a report about a classifier, with the tables that it was made from."""
+    made: list[Publication] = []
+    counts = {"n_positives": 12, "n_negatives": 34, "n_clusters": 23, "split": "test"}
+    unresolved = {"status": "unresolved", "reason": "34 controls are too few"}
+    tables = {
+        "operating_point": (
+            OPERATING_POINT,
+            [
+                _row(
+                    OPERATING_POINT.schema,
+                    operating_point="fpr_1e-02",
+                    target_fpr=0.01,
+                    n_negatives=34,
+                    n_galaxies=34,
+                    **unresolved,
+                )
+            ],
+        ),
+        "completeness": (COMPLETENESS, []),
+        "evaluation_report": (
+            METRICS,
+            [
+                _row(
+                    METRICS.schema, metric="auroc", value=auroc, low=0.85, high=0.95, status="ok", reason=None, **counts
+                ),
+                _row(METRICS.schema, metric="tpr_at_fpr_1e-02", **counts, **unresolved),
+                _row(METRICS.schema, metric=NULL_TEST, status="undefined", reason="no faint arcs", **counts),
+            ],
+        ),
+    }
+    for asset, (contract, rows) in tables.items():
+        with home.stage(classifier.dataset, asset, inputs=[classifier, *made]) as staging:
+            staging.write_table(None, pa.Table.from_pylist(rows, schema=contract.schema), contract)
+            staging.attributes["auroc"] = auroc
+            made.append(staging.commit())
+            home.conclude(made[-1], [])
+    return made[-1]
+
+
+@pytest.fixture
+def report(trained: Trained) -> Publication:
+    return publish_report(trained.home, trained.classifier)
+
+
+def test_every_metric_stands_with_its_n_and_interval_or_with_the_reason_why_not(
+    trained: Trained, report: Publication
+) -> None:
+    card = describe_model(trained.home, trained.classifier, report)
+    auroc, tpr = card["metrics"][:2]
+    assert (auroc["value"], auroc["low"], auroc["high"], auroc["n_positives"], auroc["n_negatives"]) == (
+        0.9,
+        0.85,
+        0.95,
+        12,
+        34,
+    )
+    assert (tpr["value"], tpr["reason"]) == (None, "34 controls are too few")
+    text = as_markdown(card)
+    assert "| Area under the ROC curve | 0.90 (0.85 to 0.95) | 12 | 34 | 23 |" in text
+    assert "unresolved: 34 controls are too few" in text
+    assert "No threshold was fitted for FPR 0.01" in text
+
+
+def test_without_a_report_metrics_are_null_with_the_reason(trained: Trained) -> None:
+    card = describe_model(trained.home, trained.classifier, None)
+    assert card["metrics"] is None
+    assert "no evaluation_report about this version was published" in card["why_no_metrics"]
+    assert card["why_no_metrics"] in as_markdown(card)
+    assert "How well it finds lenses was not measured." in card["limits"]
+
+
+def test_the_card_says_what_the_model_is_made_of_and_learned_from(trained: Trained, report: Publication) -> None:
+    card = json.loads(as_json(describe_model(trained.home, trained.classifier, report)))
+    assert card["model"]["files"]["model.safetensors"] == trained.classifier.entry("model.safetensors").sha256
+    assert card["data"]["rows"]["train"] == {"control": 48, "lens": 48}
+    assert (card["data"]["stamp_store"], card["data"]["n_stored"]) == (trained.store.version, 192)
+    assert card["training"]["config"]["class_weighting"] == "balanced"
+    assert card["training"]["best"]["epoch"] == trained.classifier.attributes["best_epoch"]
+    assert card["input"]["preprocessing"]["name"] == "asinh_v1"
+
+
+def test_a_model_of_simulated_stamps_says_so_among_its_limits(trained: Trained) -> None:
+    assert "simulated" in describe_model(trained.home, trained.classifier, None)["limits"][0]
+
+
+def test_data_that_are_gone_are_told_as_gone(trained: Trained, report: Publication) -> None:
+    elsewhere = Home(trained.home.path / "elsewhere")
+    card = describe_model(elsewhere, trained.classifier, None)
+    assert "never published" in card["data"]["why_no_more"] or "no version" in card["data"]["why_no_more"]
+    assert "no more can be told" in as_markdown(card)
+
+
+def test_the_same_artifacts_give_the_same_card(trained: Trained, report: Publication) -> None:
+    cards = [as_json(describe_model(trained.home, trained.classifier, report)) for _ in range(2)]
+    assert cards[0] == cards[1]
