@@ -138,9 +138,9 @@ def test_a_webhook_gets_json_and_the_token_of_the_environment(server: Server, mo
 
 def test_a_token_is_not_sent_on_to_where_a_server_points(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN_OF_MINE", "hush")
-    server.status, server.location = 307, address(server)
+    server.status, server.location = 302, address(server)
     wrong = Notifications(webhook=address(server), token_variable="TOKEN_OF_MINE").tell({})
-    assert wrong == ["the notification webhook answered 307"]
+    assert wrong == ["the notification webhook answered 302"]
     assert len(server.heard) == 1
 
 
