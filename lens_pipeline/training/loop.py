@@ -155,6 +155,9 @@ class Trainer:
             device=config.device.value,
             precision=config.precision.value,
         )
+        if self.resumed_from is not None and not self.progress.step:
+            # A kill may have come between the epoch's last checkpoint and its word; said twice is no harm.
+            self._tell("epoch", **self.progress.history[-1])
 
     @property
     def about(self) -> dict[str, Any]:

@@ -115,6 +115,15 @@ def test_ranks_that_are_asked_to_stop_leave_after_the_same_step_with_a_checkpoin
     assert _ledgers(folder) == _ledgers(finished)
 
 
+def test_an_epoch_whose_word_a_kill_swallowed_is_told_by_the_run_that_goes_on(survey: Survey, run_path: Path) -> None:
+    folder = prepared(run_path, survey)
+    run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
+    lines = folder.history.read_text().splitlines(keepends=True)
+    folder.history.write_text("".join(line for line in lines if json.loads(line)["event"] != "epoch"))
+    assert run_ranks(folder) == [0, 0]
+    assert {event["epoch"] for event in read_events(folder.history) if event["event"] == "epoch"} == {0, 1, 2}
+
+
 def test_the_moving_average_is_what_is_validated_and_published(survey: Survey, run_path: Path) -> None:
     folder = prepared(run_path, survey, ema_decay=0.9)
     assert run_ranks(folder) == [0, 0]
