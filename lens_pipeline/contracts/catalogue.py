@@ -340,7 +340,9 @@ SWEEP = TableContract(
         Column("reason", _TEXT, "why it was given up or failed, or whose settings it repeats", "", True),
         Column("epochs", _INT, "epochs that were trained", minimum=0),
         Column("seconds", _FLOAT, "wall time; null where its process was killed", "s", True, minimum=0),
-        Column("learning_rate", _FLOAT, "peak learning rate; null where a trial was lost before it was drawn", "", True),
+        Column(
+            "learning_rate", _FLOAT, "peak learning rate; null where a trial was lost before it was drawn", "", True
+        ),
         Column("weight_decay", _FLOAT, "likewise", "", True),
         Column("dropout", _FLOAT, "likewise", "", True),
         Column("warmup_epochs", _FLOAT, "likewise", "", True),

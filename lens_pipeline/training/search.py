@@ -40,7 +40,9 @@ class SweepConfig(Section):
     """
 
     trials: int = Field(20, ge=1, le=100_000, description="trials in all, those of earlier starts counted")
-    seed: int = Field(1, ge=0, le=2**31 - 1, description="seed of the sampler; trainings keep the seed of lens_classifier")
+    seed: int = Field(
+        1, ge=0, le=2**31 - 1, description="seed of the sampler; trainings keep the seed of lens_classifier"
+    )
     pruner: Pruner = Field(
         Pruner.median,
         description="gives trials up early: median (worse than half of the trials so far), hyperband or none",
@@ -49,7 +51,10 @@ class SweepConfig(Section):
         8, ge=1, le=10_000, description="trials drawn at random before TPE chooses, and before median gives any up"
     )
     epochs_before_pruning: int = Field(
-        1, ge=0, le=10_000, description="epochs that every trial is left to train; hyperband: its least resource, 1 at least"
+        1,
+        ge=0,
+        le=10_000,
+        description="epochs that every trial is left to train; hyperband: its least resource, 1 at least",
     )
     learning_rate: list[float] = Field([3e-4, 1e-2], max_length=2, description="lowest and highest peak learning rate")
     weight_decay: list[float] = Field([5e-3, 0.3], max_length=2, description="lowest and highest weight decay")
@@ -57,10 +62,13 @@ class SweepConfig(Section):
     warmup_epochs: list[float] = Field([0.0, 2.0], max_length=2, description="shortest and longest warmup")
     label_smoothing: list[float] = Field([0.0, 0.1], max_length=2, description="least and most label smoothing")
     logarithmic: list[str] = Field(
-        ["learning_rate", "weight_decay"], description="ranges that are drawn by their logarithm; others are drawn evenly"
+        ["learning_rate", "weight_decay"],
+        description="ranges that are drawn by their logarithm; others are drawn evenly",
     )
     model: list[str] = Field(
-        ["test_resnet", "resnet10t"], max_length=_MOST_CHOICES, description="architectures to choose from (docs/models.md)"
+        ["test_resnet", "resnet10t"],
+        max_length=_MOST_CHOICES,
+        description="architectures to choose from (docs/models.md)",
     )
     batch_size: list[int] = Field([32, 64, 128], max_length=_MOST_CHOICES, description="batch sizes to choose from")
 

@@ -220,7 +220,10 @@ class Sweep:
         try:
             with self._trials.errors():
                 study.optimize(
-                    self._objective, n_trials=1, catch=(_FailedTrialError,), callbacks=[lambda _, t: ended.append(t.number)]
+                    self._objective,
+                    n_trials=1,
+                    catch=(_FailedTrialError,),
+                    callbacks=[lambda _, t: ended.append(t.number)],
                 )
         except BaseException:
             # A storage that fails now is told of its lost trial at the next start.

@@ -1,6 +1,5 @@
 """A sweep remembers its trials whatever kills it, gives up hopeless ones, and never sees which rows are of test."""
 
-import os
 import re
 import signal
 import sqlite3
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import pyarrow.compute as pc
 import pytest
 from optuna.trial import TrialState
 
@@ -35,7 +33,13 @@ from lens_pipeline_tests.training.making import QUICK
 from lens_pipeline_tests.training.test_search import NOTHING
 
 BASE = TrainingConfig(epochs=4)
-SPACE: dict[str, Any] = {**NOTHING, "learning_rate": [1e-3, 1e-1], "dropout": [0.0, 0.5], "trials": 6, "startup_trials": 3}
+SPACE: dict[str, Any] = {
+    **NOTHING,
+    "learning_rate": [1e-3, 1e-1],
+    "dropout": [0.0, 0.5],
+    "trials": 6,
+    "startup_trials": 3,
+}
 Events = Callable[[dict[str, Any]], None]
 
 
@@ -150,9 +154,9 @@ def test_a_sweep_in_which_nothing_works_stops_early_and_says_why(tmp_path: Path)
         raise TrainingError("no GPU here")
 
     made = sweep(tmp_path, failing)
-    with pytest.raises(TrainingError, match="3 trials in a row failed.*no GPU here"):
+    with pytest.raises(TrainingError, match=r"3 trials in a row failed.*no GPU here"):
         made.run()
-    with pytest.raises(TrainingError, match="none of 3 trials was trained to its end.*no GPU here"):
+    with pytest.raises(TrainingError, match=r"none of 3 trials was trained to its end.*no GPU here"):
         made.best()
 
 
