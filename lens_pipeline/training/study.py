@@ -122,6 +122,7 @@ class TrialStore:
             ) from None
 
     def _open(self) -> RDBStorage:
+        self._refuse_missing_driver()
         is_file = self._url.drivername.startswith("sqlite")
         try:
             return RDBStorage(
@@ -132,15 +133,19 @@ class TrialStore:
                 grace_period=None if is_file else _GRACE_SECONDS,
                 heartbeat_stale_trial_callback=None if is_file else self._try_again,
             )
-        except (ImportError, ArgumentError):
+        except RuntimeError as error:
+            raise StorageError(
+                f"the sweep's storage {self.where} was written by another Optuna: {self._without_secrets(error)}"
+            ) from None
+
+    def _refuse_missing_driver(self) -> None:
+        try:
+            self._url.get_dialect().import_dbapi()
+        except (ModuleNotFoundError, ArgumentError):
             raise ConfigError(
                 f"the storage that {VARIABLE} names can't be used: there is no driver for {self._url.drivername} here. "
                 "Install one (for PostgreSQL: psycopg2-binary, or psycopg and an address that begins with "
                 "postgresql+psycopg://), or unset it for a SQLite file in the home."
-            ) from None
-        except RuntimeError as error:
-            raise StorageError(
-                f"the sweep's storage {self.where} was written by another Optuna: {self._without_secrets(error)}"
             ) from None
 
     def _mark(self, trial: FrozenTrial) -> None:

@@ -250,6 +250,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     [
         ("sesame", ConfigError, "isn't the address of a database"),
         ("nosuch://user:sesame@host/db", ConfigError, "no driver for nosuch"),
+        ("postgresql+pg8000://user:sesame@host/db", ConfigError, "no driver for postgresql"),
         ("sqlite:////nowhere/sesame-is-no-secret/x.db", StorageError, "unable to open database file"),
     ],
 )
