@@ -10,6 +10,7 @@ from lens_pipeline.defs.console import console
 from lens_pipeline.defs.new_data import new_data_sensors
 from lens_pipeline.defs.notifications import Notifications, lost_runs_sensor, notify
 from lens_pipeline.defs.sections import RunConfig
+from lens_pipeline.defs.sweep import sweep_job
 from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
 
@@ -28,7 +29,7 @@ def build_definitions(preset: RunConfig | None = None, **resources: Any) -> dg.D
     assets = cast(list[dg.AssetsDefinition], dg.load_assets_from_modules([survey, dataset, model, evaluation]))
     return dg.Definitions(
         assets=[asset.with_hooks({notify}) for asset in assets],
-        jobs=[full_chain, ingest, retrain],
+        jobs=[full_chain, ingest, retrain, sweep_job(preset or {})],
         schedules=[weekly_retraining(retrain)],
         sensors=[*new_data_sensors(preset or {}, ingest, retrain), lost_runs_sensor(preset or {})],
         resources={

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from lens_pipeline.cli import compact, documents, predict, prune, registry, summary, verify, watch
+from lens_pipeline.cli import compact, documents, predict, prune, registry, summary, sweep, verify, watch
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.scoring.aliases import Alias
@@ -95,7 +95,12 @@ def _bytes(text: str) -> int:
 
 
 def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Commands about trained models."""
+    """Commands about models: better settings for one, and what trained ones say and are called."""
+    swept = commands.add_parser("sweep", help="search better settings for lens_classifier, and write them as a preset")
+    swept.add_argument("preset", type=Path)
+    swept.add_argument("--trials", type=int, help="trials in all, those of earlier starts counted; else the preset's")
+    swept.add_argument("--out", type=Path, help="preset file to write the best setting to, beside the published one")
+    swept.set_defaults(run=lambda parsed: sweep.run(load_preset(parsed.preset), parsed.trials, parsed.out))
     predicted = commands.add_parser("predict", help="score stamps in files: FITS, npz parquet, npz or npy")
     predicted.add_argument(
         "inputs",

@@ -329,6 +329,29 @@ METRICS = TableContract(
     ),
 )
 
+SWEEP = TableContract(
+    name="sweep",
+    meaning="One row a trial of a search for better settings of `lens_classifier`.",
+    key=("trial",),
+    columns=(
+        Column("trial", _INT, "number, from 0", minimum=0),
+        Column("state", _TEXT, "complete, pruned (given up early, or no valid training), fail or running"),
+        Column("value", _FLOAT, "best monitor on val_select; null unless complete", "", True),
+        Column("reason", _TEXT, "why it was given up or failed, or whose settings it repeats", "", True),
+        Column("epochs", _INT, "epochs that were trained", minimum=0),
+        Column("seconds", _FLOAT, "wall time; null where its process was killed", "s", True, minimum=0),
+        Column(
+            "learning_rate", _FLOAT, "peak learning rate; null where a trial was lost before it was drawn", "", True
+        ),
+        Column("weight_decay", _FLOAT, "likewise", "", True),
+        Column("dropout", _FLOAT, "likewise", "", True),
+        Column("warmup_epochs", _FLOAT, "likewise", "", True),
+        Column("label_smoothing", _FLOAT, "likewise", "", True),
+        Column("model", _TEXT, "architecture; likewise", "", True),
+        Column("batch_size", _INT, "likewise", "", True),
+    ),
+)
+
 PREDICTIONS = TableContract(
     name="predictions",
     meaning="What `lens_pipeline predict` writes into a file of yours, which `read_table` doesn't know: one row a stamp.",
@@ -363,5 +386,6 @@ CATALOGUE: tuple[TableContract, ...] = (
     OPERATING_POINT,
     COMPLETENESS,
     METRICS,
+    SWEEP,
     PREDICTIONS,
 )

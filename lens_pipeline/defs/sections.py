@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.errors import ConfigError, first_few
@@ -17,6 +17,7 @@ from lens_pipeline.splits.config import SplitConfig
 from lens_pipeline.stamps.config import StoreConfig
 from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig, StampsConfig
 from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.search import SweepConfig
 
 
 class ParentSampleSection(ParentSampleConfig, dg.Config):
@@ -59,6 +60,12 @@ class EvaluationReportSection(ReportConfig, dg.Config):
     """Settings of evaluation_report."""
 
 
+class SweepSection(SweepConfig, dg.Config):
+    """Settings of the job sweep: what is searched, and the preset whose lens_classifier it is searched for."""
+
+    preset: dict[str, Any] = Field({}, description="the whole preset, as the command lens_pipeline sweep puts it here")
+
+
 SECTIONS: dict[str, type[Section]] = {
     "parent_sample": ParentSampleConfig,
     "injection_manifest": InjectionConfig,
@@ -71,6 +78,9 @@ SECTIONS: dict[str, type[Section]] = {
     "completeness": CompletenessConfig,
     "evaluation_report": ReportConfig,
 }
+
+# Sections of jobs that make no asset of the chain.
+JOB_SECTIONS: dict[str, type[Section]] = {"sweep": SweepConfig}
 
 RunConfig = dict[str, Any]
 
@@ -115,7 +125,7 @@ def validate_run_config(run_config: Mapping[str, Any], *, where: str = "the run 
     Returns
     -------
     dict
-        Asset to its validated section; an asset without a section gets its defaults.
+        Asset or job to its validated section; one without a section gets its defaults.
 
     Raises
     ------
@@ -133,10 +143,15 @@ def validate_run_config(run_config: Mapping[str, Any], *, where: str = "the run 
     ]
     problems += _misplaced(run_config)
     ops = _mapping(run_config.get("ops"))
-    problems += [f"ops.{name}: no such asset; there are {', '.join(SECTIONS)}" for name in ops if name not in SECTIONS]
+    known = SECTIONS | JOB_SECTIONS
+    problems += [f"ops.{name}: no such asset; there are {', '.join(known)}" for name in ops if name not in known]
     sections = {}
-    for name, section in SECTIONS.items():
+    for name, section in known.items():
         values = _mapping(ops.get(name)).get("config") or {}
+        if name in JOB_SECTIONS and isinstance(values, Mapping) and "preset" in values:
+            # As the job is started, with the preset that it is about.
+            validate_run_config(values["preset"], where=f"{where}, ops.{name}.config.preset")
+            values = {key: value for key, value in values.items() if key != "preset"}
         try:
             sections[name] = section.model_validate(values)
         except ValidationError as error:

@@ -104,7 +104,7 @@ class Tracking(dg.ConfigurableResource):
         folder : Path
             Of the run; its history is what MLflow is told.
         """
-        record = self._record(folder, workspace.dataset)
+        record = self.record(folder, workspace.dataset)
         record.tags |= {
             RUN_TAG: context.run.run_id,
             "dagster.root_run_id": context.run.root_run_id or context.run.run_id,
@@ -158,7 +158,7 @@ class Tracking(dg.ConfigurableResource):
         files : mapping
             Names of files to their bytes.
         """
-        record = self._record(folder, classifier.dataset)
+        record = self.record(folder, classifier.dataset)
         red = [check.name for check in checks if not check.passed]
         record.tags |= {
             VERSION_TAG: classifier.version,
@@ -171,7 +171,7 @@ class Tracking(dg.ConfigurableResource):
             write_atomically(kept / name, content)
         model = [str(classifier.path(name)) for name in ("model.json", "model.safetensors")]
         record.artifacts = [*(str(kept / name) for name in files), *model]
-        self._tell(context, folder, record)
+        self.tell(context, folder, record)
 
     def describe_classifier(self, folder: Path) -> dict[str, dg.MetadataValue[Any]]:
         """Say where MLflow shows the training of a run's folder."""
@@ -202,7 +202,7 @@ class Tracking(dg.ConfigurableResource):
                 record.metrics |= numbers
                 record.artifacts = [path for path in record.artifacts if Path(path).name != "report.html"] + [page]
                 record.tags[_REPORT_TAG] = report.version
-                self._tell(context, folder, record)
+                self.tell(context, folder, record)
                 return
         self._tell_of_elsewhere(context, classifier, report, numbers, page)
 
@@ -212,8 +212,8 @@ class Tracking(dg.ConfigurableResource):
 
         return MlflowClient(self.tracking_uri)
 
-    def _record(self, folder: Path, name: str) -> Record:
-        """Return what the folder's record says, for the server in use; another server is told from the beginning."""
+    def record(self, folder: Path, name: str) -> Record:
+        """Return what a run folder's record says, for the server in use; another server is told from the beginning."""
         uri = self.tracking_uri
         record = Record.read(folder)
         if record is not None and (record.uri, record.experiment) == (uri, self.experiment):
@@ -222,7 +222,8 @@ class Tracking(dg.ConfigurableResource):
         location = (Home.from_environment().path / "mlflow_artifacts").as_uri() if uri.startswith("sqlite") else None
         return Record(uri, self.experiment, location, name)
 
-    def _tell(self, context: dg.AssetExecutionContext, folder: Path, record: Record) -> None:
+    def tell(self, context: dg.AssetExecutionContext | dg.OpExecutionContext, folder: Path, record: Record) -> None:
+        """Write a record into its run's folder and tell MLflow now; what it can't be told is told later."""
         record.write(folder)
         mirror = Mirror(folder)
         mirror.close()
@@ -266,8 +267,10 @@ def default_tracking_uri(home: Home) -> str:
 
 
 def work_folders() -> Iterator[Path]:
-    """Folders of the trainings that were begun on this machine, of every dataset and model."""
-    return Home.from_environment().path.glob("*/lens_classifier/*/.work/*")
+    """Folders of the trainings and sweeps that were begun on this machine, of every dataset and model."""
+    home = Home.from_environment().path
+    for pattern in ("*/lens_classifier/*/.work/*", "*/sweep/*/.work/*", "*/sweep/*/.work/*/trials/*"):
+        yield from home.glob(pattern)
 
 
 def _reap(instance: dg.DagsterInstance, run: MlflowRun) -> None:

@@ -24,7 +24,7 @@ from lens_pipeline.storage.staging import Staging
 SHARED = "shared"
 DEFAULT_MODEL = "default"
 MODEL_ASSETS = frozenset(
-    {"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report", "champion"}
+    {"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report", "champion", "sweep"}
 )
 _CURRENT = "current.json"
 _ENVIRONMENT = "LENS_PIPELINE_HOME"
