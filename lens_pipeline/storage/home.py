@@ -19,9 +19,8 @@ from lens_pipeline.storage.publication import VERDICT_NAME, Publication
 from lens_pipeline.storage.remote import Remote, refuse_copies
 from lens_pipeline.storage.remote_log import current_version
 from lens_pipeline.storage.s3_address import is_address, refuse_as_folder
-from lens_pipeline.storage.staging import Staging
+from lens_pipeline.storage.staging import SHARED, Staging
 
-SHARED = "shared"
 DEFAULT_MODEL = "default"
 MODEL_ASSETS = frozenset(
     {"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report", "champion"}

@@ -33,6 +33,8 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.remote import Remote
 from lens_pipeline.storage.work_folder import WorkFolder, work_path
 
+# In place of a model's name, of what belongs to no model.
+SHARED = "shared"
 _PREFIX = ".staging-"
 _LOCK = ".lock"
 
@@ -73,7 +75,7 @@ class Staging:
         remote: Remote | None = None,
     ) -> None:
         self.dataset, self.asset, self.model = dataset, asset, model
-        self.inputs = {publication.asset: publication.version for publication in inputs}
+        self.inputs = {input_name(publication, model): publication.version for publication in inputs}
         self.attributes: dict[str, Any] = {}
         self.provenance = dict(provenance or {})
         self._shelf = shelf
@@ -268,6 +270,12 @@ class Staging:
                 _complete(final, self.folder, standing)
             fsync_folder(self._shelf)
         return Publication.open(final, remote)
+
+
+def input_name(publication: Publication, model: str) -> str:
+    """Name of what was read, among a version's inputs: its asset; with ``@model`` where that is another model's than its own."""
+    is_others = publication.model not in (SHARED, model) and model != SHARED
+    return f"{publication.asset}@{publication.model}" if is_others else publication.asset
 
 
 def remove_abandoned(shelf: Path) -> int:

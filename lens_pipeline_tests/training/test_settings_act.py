@@ -35,6 +35,8 @@ IN_THE_FIRST_STEPS: dict[str, tuple[Change, Change]] = {
     "preprocessing": ({}, {"preprocessing": "robust_clip_v1"}),
     "softening": ({}, {"softening": 5.0}),
     "seed": ({}, {"seed": 2}),
+    "folds": ({}, {"folds": 3}),
+    "fold": ({"folds": 3}, {"fold": 1}),
     "batch_size": ({}, {"batch_size": 48}),
     "order": ({}, {"order": "paired"}),
     "order_weights": (
