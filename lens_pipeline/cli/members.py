@@ -1,6 +1,7 @@
 """``lens_pipeline train``: a cross-validation or a seed ensemble, member by member, then the evaluation of their mean."""
 
 import argparse
+import os
 from pathlib import Path
 
 from lens_pipeline.defs.members import (
@@ -37,6 +38,8 @@ def run(preset: RunConfig, *, folds: int | None, seeds: list[int] | None) -> int
     base = workspace.model or DEFAULT_MODEL
     group = Group.of_folds(base, folds) if folds is not None else Group.of_seeds(base, seeds or [])
     refuse_unusable_members(preset, group)
+    if not os.environ.get("DAGSTER_HOME"):
+        print("DAGSTER_HOME is not set: these runs leave no history for Dagster's page (make sets it to .dagster_home)")
     for member in group.members:
         there = published(preset, member)
         if there is None:

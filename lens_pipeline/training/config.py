@@ -258,6 +258,13 @@ class TrainingConfig(Section):
         lt=1,
         description="decay a step of the moving average of the weights that is validated and published; 0: the weights",
     )
+    swa_epochs: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="last epochs whose weights are averaged equally (stochastic weight averaging); their mean, with batch "
+        "statistics taken anew, is validated and published; 0: the weights",
+    )
     monitor: Monitor = Field(Monitor.val_loss, description="decides stopping and the best checkpoint")
     patience: int = Field(5, ge=1, le=10_000, description="epochs without improvement after which training stops")
     min_delta: float = Field(
