@@ -6,6 +6,7 @@ threads included.
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from benchmarks.harness import Result, compare
+from benchmarks.harness import Result, compare, summarise
 from benchmarks.synthetic import publish
 from lens_pipeline.batches.loader import Batch
 from lens_pipeline.stamps.config import StoreConfig
@@ -21,6 +22,7 @@ from lens_pipeline.stamps.ingest import build_store
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.figures import EpochSums
 from lens_pipeline.training.folder import RunFolder
 from lens_pipeline.training.loop import Trainer
 from lens_pipeline.training.rank import trainer_for
@@ -29,6 +31,7 @@ from lens_pipeline.training.spec import RunSpec
 from lens_pipeline.training.world import joined
 
 _BATCH = 64
+_STEPS_BETWEEN, _STEPS_TIMED = 500, 20
 
 
 def run(quick: bool) -> list[Result]:
@@ -48,7 +51,7 @@ def run(quick: bool) -> list[Result]:
                 lambda epoch, step: None,
                 folder,
             )
-            return [_compare(trainer, rounds)]
+            return [_compare(trainer, rounds), _checkpointing(trainer, rounds)]
 
 
 def _compare(trainer: Trainer, rounds: int) -> Result:
@@ -71,6 +74,36 @@ def _compare(trainer: Trainer, rounds: int) -> Result:
         goal=0.90,
         n=steps * _BATCH,
         rounds=rounds,
+    )
+
+
+def _checkpointing(trainer: Trainer, rounds: int) -> Result:
+    """Compare 500 steps with one checkpoint of everything, the thread that writes it included, in CPU time."""
+    resident = _resident(next(iter(_batches(trainer))))
+    progress = replace(trainer.progress, epoch=1)
+
+    def checkpoint() -> None:
+        trainer._checkpoint(progress, EpochSums())
+        trainer.writer.wait()
+
+    def steps() -> None:
+        for _ in range(_STEPS_TIMED):
+            trainer.step(1, resident)
+
+    found = []
+    for _ in range(rounds):
+        times = []
+        for side in (checkpoint, steps):
+            began = time.process_time()
+            side()
+            times.append(time.process_time() - began)
+        found.append(times[1] * _STEPS_BETWEEN / _STEPS_TIMED / times[0])
+    return summarise(
+        "checkpoint_every_500_steps",
+        found,
+        against="500 steps over one checkpoint: 100 is 1 %",
+        goal=100,
+        n=_STEPS_TIMED,
     )
 
 

@@ -31,7 +31,7 @@ _KIND = ("mlflow.experimentKind", "custom_model_development")
 _METRICS_AT_ONCE, _NAMES_AT_ONCE = 900, 100
 _PLACES = ("epoch", "step", "epochs", "steps_per_epoch", "time")
 # MLflow draws what shares a word before a slash in one group; an epoch's figures go without.
-_PREFIX = {"epoch": "", "run_started": "run/"}
+_PREFIX = {"epoch": "", "step": "step/", "run_started": "training/", "finished": "training/"}
 
 
 @dataclass
@@ -224,7 +224,7 @@ class MlflowRun:
 
         standing, kind = self._history.standing, event["event"]
         numbers = {
-            _PREFIX.get(kind, f"{kind}/") + name: float(value)
+            _PREFIX.get(kind, f"training/{kind}_") + name: float(value)
             for name, value in event.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in _PLACES
         }

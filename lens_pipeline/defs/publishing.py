@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import dagster as dg
 import pyarrow as pa
 
+from lens_pipeline.contracts.catalogue import CATALOGUE
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.errors import PipelineError
@@ -102,9 +103,13 @@ def _standard(publication: Publication, inputs: Sequence[Publication]) -> Metada
         metadata["dagster/row_count"] = dg.MetadataValue.int(own.rows or 0)
     # Stamps stand in fragments of one schema.
     entry = own or next((entry for entry in publication.manifest.files.values() if entry.schema), None)
+    contract = next((table for table in CATALOGUE if table.name == publication.asset), None)
+    meanings = {column.name: column.meaning for column in contract.columns} if contract is not None else {}
     if entry is not None and entry.schema is not None:
         metadata["dagster/column_schema"] = dg.MetadataValue.table_schema(
-            dg.TableSchema([dg.TableColumn(name, dtype) for name, dtype in entry.schema.items()])
+            dg.TableSchema(
+                [dg.TableColumn(name, dtype, description=meanings.get(name)) for name, dtype in entry.schema.items()]
+            )
         )
     return metadata
 

@@ -153,14 +153,16 @@ def _metrics_text(card: Card) -> str:
     lines += ["| metric | value | lenses | controls | galaxies |", "|---|---|---|---|---|"]
     for row in card["metrics"]:
         if row["split"] == TEST:
-            value = (
-                f"{row['status']}: {row['reason']}"
-                if row["value"] is None
-                else number(row["value"], row["low"], row["high"])
-            )
+            value = _value(row)
             counts = " | ".join(f"{row[name]:,}" for name in ("n_positives", "n_negatives", "n_clusters"))
             lines.append(f"| {metric_words(row['metric'])} | {value} | {counts} |")
     return "\n".join(lines)
+
+
+def _value(row: Card) -> str:
+    if row["value"] is None:
+        return f"{row['status']}: {row['reason']}"
+    return number(row["value"], row["low"], row["high"]) + (f" ({row['reason']})" if row["reason"] else "")
 
 
 def _data_text(data: Card) -> str:

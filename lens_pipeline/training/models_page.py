@@ -41,7 +41,8 @@ long as a forward pass has a multiple of 16 rows: that is what the loader hands 
 ## Pretrained weights
 
 `pretrained: FILE` and `pretrained_sha256: HASH` start from the weights of timm's stock network: a local safetensors file,
-never fetched, refused if its SHA-256 differs, or if a tensor is missing, unexpected, of another shape or not finite.
+never fetched (a relative path counts from where the command is typed), refused if its SHA-256 differs, or if a tensor is
+missing, unexpected, of another shape or not finite. A run that goes on from a checkpoint doesn't need the file any more.
 `model.json` says under `pretrained` what became of each tensor: copied, mapped (with the formula), fresh, or unused.
 
 - The head is always fresh. With `normalization: group` the running statistics are unused.

@@ -75,6 +75,7 @@ class TrainingStep:
         world: World,
     ) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
+        self._n_classes = len(loss.class_weights)
         self.own = Stopwatch()
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision is Precision.float16)
         self.average = _average_of(model, config)
@@ -249,7 +250,7 @@ class TrainingStep:
                     labels_B,
                     config,
                     n_rows=min(max(batch.n - part.start, 0), len(part)),
-                    n_classes=len(self.loss.class_weights),
+                    n_classes=self._n_classes,
                     epoch=epoch,
                     step=batch.step,
                     rank=self._world.rank,

@@ -34,6 +34,13 @@ def write(folder: RunFolder, *events: dict[str, Any]) -> None:
         file.writelines(json.dumps(event) + "\n" for event in events)
 
 
+def wait_for(out: io.StringIO, words: str) -> None:
+    deadline = time.monotonic() + 60
+    while words not in out.getvalue():
+        assert time.monotonic() < deadline, f"{words!r} was not shown: {out.getvalue()!r}"
+        time.sleep(0.05)
+
+
 def watched(out: io.StringIO, *, once: bool = False) -> str:
     assert watch.run({}, once=once, out=out) == 0
     return out.getvalue()
@@ -69,11 +76,9 @@ def test_a_running_training_is_followed_until_it_ends() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         watching = threading.Thread(target=watch.run, args=({},), kwargs={"out": out})
         watching.start()
-        while "training 640 stamps" not in out.getvalue():
-            time.sleep(0.05)
+        wait_for(out, "training 640 stamps")
         write(folder, epoch(0))
-        while "epoch 0: training loss" not in out.getvalue():
-            time.sleep(0.05)
+        wait_for(out, "epoch 0: training loss")
         assert watching.is_alive()
         write(folder, finished())
         watching.join(30)

@@ -138,9 +138,9 @@ def test_a_webhook_gets_json_and_the_token_of_the_environment(server: Server, mo
 
 def test_a_token_is_not_sent_on_to_where_a_server_points(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN_OF_MINE", "hush")
-    server.status, server.location = 307, address(server)
+    server.status, server.location = 302, address(server)
     wrong = Notifications(webhook=address(server), token_variable="TOKEN_OF_MINE").tell({})
-    assert wrong == ["the notification webhook answered 307"]
+    assert wrong == ["the notification webhook answered 302"]
     assert len(server.heard) == 1
 
 
@@ -205,9 +205,13 @@ def test_a_run_whose_process_was_killed_is_told_by_the_sensor_and_one_whose_step
     sensor = notifications.lost_runs_sensor(settings)
     assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
 
+    @dg.op
+    def fails() -> None:
+        raise RuntimeError("a disk died")
+
     @dg.job
     def lost() -> None:
-        pass
+        fails()
 
     with dg.DagsterInstance.ephemeral() as instance:
         run = instance.create_run_for_job(lost)
@@ -216,3 +220,10 @@ def test_a_run_whose_process_was_killed_is_told_by_the_sensor_and_one_whose_step
         sensor(context)
         (notice,) = said(tmp_path / "heard")
         assert (notice["event"], notice["reason"]) == ("run_lost", "the process is gone")
+
+        spoke = instance.get_run_by_id(lost.execute_in_process(instance=instance, raise_on_error=False).run_id)
+        assert spoke is not None
+        event = instance.report_run_failed(spoke)
+        skipped = sensor(dg.build_run_status_sensor_context("s", event, instance, spoke).for_run_failure())
+        assert "has told of its failure itself" in str(skipped)
+        assert len(said(tmp_path / "heard")) == 1

@@ -157,6 +157,7 @@ def test_a_training_is_tracked_with_settings_curves_checks_model_and_report(
     assert "test_tpr_at_fpr_1e-03" not in run.data.metrics
     assert points(tracking, run, "val_auroc") == [(0, 0.9)]
     assert points(tracking, run, "step/loss") == [(5, 0.5), (10, 0.4), (15, 0.5)]
+    assert run.data.metrics["training/train_rows"] == 640
     assert points(tracking, run, "progress") == [(5, 0.125), (10, 0.25), (15, 0.375), (20, 0.5)]
     assert {f.path for f in client.list_artifacts(run.info.run_id)} == {
         "model.json", "model.safetensors", "report.html", "training_curves.png",

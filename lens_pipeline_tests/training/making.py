@@ -170,11 +170,23 @@ def _arm(trainer: Any, sabotage: Sabotage) -> None:
             if sabotage.what == "term":
                 os.kill(os.getpid(), signal.SIGTERM)
                 return step(self, epoch, batch)
-            loss = self.take_step.loss
-            self.take_step.loss = lambda logits_BO, *targets: loss(logits_BO, *targets) * float("nan")
+            self.take_step.loss = _NotANumber(self.take_step.loss)
         return step(self, epoch, batch)
 
     trainer.step = sabotaged
+
+
+class _NotANumber:
+    """A loss in all but its values."""
+
+    def __init__(self, loss: Any) -> None:
+        self._loss = loss
+
+    def __call__(self, logits_BO: Any, *targets: Any) -> Any:
+        return self._loss(logits_BO, *targets) * float("nan")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loss, name)
 
 
 def _refuse(path: Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ from lens_pipeline.stamps.ledger import LedgerReader
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.training.checkpoint import Checkpoint, checkpoint_name, newest_checkpoint
 from lens_pipeline.training.config import TrainingConfig
-from lens_pipeline.training.failures import explain
+from lens_pipeline.training.failures import Cause, diagnose
 from lens_pipeline.training.folder import STOPPED_STATUS, TIMINGS, RunFolder, read_events
 from lens_pipeline.training.metrics import auroc, negative_log_likelihood
 from lens_pipeline.training.rows import read_rows
@@ -292,10 +292,11 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_rank_step_rows_and_
     codes = run_ranks(folder, sabotage=Sabotage("nan", rank=1, epoch=0, step=2))
     assert 0 not in codes
     attempt = folder.attempt(1)
-    said = explain(attempt, attempt / "torchrun.log", "", 1)
-    assert "failed in epoch 0, step 2" in said
-    assert "TrainingError" in said
-    assert "Lower learning_rate" in said
+    found = diagnose(attempt, attempt / "torchrun.log", "", 1)
+    assert found.cause is Cause.refused
+    assert "failed in epoch 0, step 2" in found.said
+    assert "TrainingError" in found.said
+    assert "Lower learning_rate" in found.said
     assert "rank-1" in "".join(path.name for path in attempt.glob("failure-*"))
     assert "the loss on rank 1 is nan" in (attempt / "failure-rank-1.json").read_text()
     assert not list(folder.checkpoints.glob("*"))

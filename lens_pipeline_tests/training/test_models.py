@@ -9,9 +9,10 @@ from lens_pipeline.batches.loader import FORWARD_MULTIPLE
 from lens_pipeline.contracts.dataset import DatasetContract, StampClass
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.training.config import Architecture, Normalization, TrainingConfig
+from lens_pipeline.training.freezing import layers
 from lens_pipeline.training.models import ModelSpec, build_model, freeze_batchnorm, has_batchnorm, spec_for
 from lens_pipeline.training.optimizer import assert_all_changed
-from lens_pipeline.training.stems import first_convolution
+from lens_pipeline.training.stems import first_convolution, first_name, head_name
 from lens_pipeline_tests.stamps.making import OTHER_SURVEY
 
 EVERY = pytest.mark.parametrize("architecture", list(Architecture))
@@ -191,6 +192,19 @@ def test_groups_and_synchronised_statistics_keep_names_activations_and_scales(ar
     assert min(m.num_channels // m.num_groups for m in inner) >= 8
     activations = [sum(isinstance(m, nn.ReLU | nn.SiLU) for m in model.modules()) for model in (own, groups)]
     assert activations[0] == activations[1]
+
+
+@EVERY_NORMALISED
+def test_every_parameter_has_a_layer_to_freeze_and_the_head_is_the_last(
+    architecture: Architecture, normalization: Normalization
+) -> None:
+    model = build_model(spec_of(architecture, SMALL, normalization=normalization))
+    for coarse in (True, False):
+        layer = layers(model, coarse=coarse)
+        assert {name for name, _ in model.named_parameters()} <= set(layer)
+        last = {name for name, number in layer.items() if number == max(layer.values())}
+        assert {f"{head_name(model)}.weight", f"{head_name(model)}.bias"} <= last
+        assert layer[f"{first_name(model)}.weight"] == 0
 
 
 def test_with_groups_a_row_trains_independently_of_the_rows_beside_it() -> None:

@@ -13,11 +13,16 @@ from safetensors.torch import save_file
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint
 from lens_pipeline.training.config import Architecture
+from lens_pipeline.training.folder import RunFolder
 from lens_pipeline.training.models import build_model
 from lens_pipeline.training.pretrained import PretrainedReport, load_pretrained
+from lens_pipeline.training.spec import RunSpec
 from lens_pipeline.training.stems import FAMILIES, first_convolution
 from lens_pipeline_tests.stamps.making import OTHER_SURVEY
+from lens_pipeline_tests.training.conftest import Survey
+from lens_pipeline_tests.training.making import Sabotage, prepared, run_ranks
 from lens_pipeline_tests.training.test_models import EVERY, spec_of
 
 Tensors = dict[str, torch.Tensor]
@@ -40,6 +45,10 @@ def publish(tmp_path: Path) -> Callable[..., Published]:
     def published(architecture: Architecture, change: Callable[[Tensors], None] = lambda tensors: None) -> Published:
         torch.manual_seed(5)
         tensors = timm.create_model(FAMILIES[architecture].timm_name, pretrained=False).state_dict()
+        # Fresh residual branches are scaled by nothing or by a millionth; trained ones aren't.
+        for name, tensor in tensors.items():
+            if name.endswith((".weight", ".gamma")) and tensor.ndim == 1:
+                tensor.fill_(0.5)
         change(tensors)
         path = tmp_path / f"{architecture.value}.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
@@ -98,13 +107,7 @@ def test_a_stem_that_fits_is_copied(publish: Callable[..., Published]) -> None:
 def test_the_stem_of_convnext_sees_what_it_would_see_on_the_stamp_enlarged_twice(
     publish: Callable[..., Published],
 ) -> None:
-    def as_trained(tensors: Tensors) -> None:
-        # Fresh blocks are scaled by a millionth, so that they would hardly show.
-        for name in tensors:
-            if name.endswith(".gamma"):
-                tensors[name] = torch.ones_like(tensors[name])
-
-    published = publish(Architecture.convnext_tiny, as_trained)
+    published = publish(Architecture.convnext_tiny)
     spec = spec_of(Architecture.convnext_tiny)
     model = build_model(spec)
     load_pretrained(model, spec, published.path, sha256=published.sha256)
@@ -209,6 +212,48 @@ def test_a_pickle_is_refused_without_being_read(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Weights are never fetched"):
         _load(tmp_path / "none.safetensors", "0" * 64)
+
+
+def _newest(folder: RunFolder) -> Checkpoint:
+    found, _ = newest_checkpoint(folder.checkpoints, run=RunSpec.read(folder.specification).sha256())
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_run_starts_from_the_weights_says_so_and_goes_on_without_the_file(
+    survey: Survey, tmp_path: Path, publish: Callable[..., Published], ema_decay: float
+) -> None:
+    published = publish(Architecture.test_resnet)
+    fresh = {"world_size": 1, "epochs": 2, "ema_decay": ema_decay}
+    settings = {**fresh, "pretrained": str(published.path), "pretrained_sha256": published.sha256}
+    folders = [
+        prepared(tmp_path / name, survey, **given)
+        for name, given in (("whole", settings), ("killed", settings), ("fresh", fresh))
+    ]
+    run_ranks(folders[1], 1, sabotage=Sabotage("kill", rank=0, epoch=1, step=2))
+    assert [run_ranks(folders[0], 1), run_ranks(folders[2], 1)] == [[0], [0]]
+    published.path.unlink()
+    assert run_ranks(folders[1], 1) == [0]
+    whole, killed, other = (_newest(folder) for folder in folders)
+    assert whole.about["pretrained"]["sha256"] == settings["pretrained_sha256"]
+    assert [one["name"] for one in whole.about["pretrained"]["mapped"]] == ["conv1.0.weight"]
+    assert killed.about["pretrained"] == whole.about["pretrained"]
+    assert other.about["pretrained"] is None
+    assert killed.published_file.read_bytes() == whole.published_file.read_bytes()
+    assert other.published_file.read_bytes() != whole.published_file.read_bytes()
+
+
+def test_a_run_from_another_file_is_refused_before_a_rank_starts_and_from_another_place_it_is_the_same_run(
+    survey: Survey, run_path: Path, publish: Callable[..., Published]
+) -> None:
+    published = publish(Architecture.test_resnet)
+    with pytest.raises(ConfigError, match="another file, or was changed"):
+        prepared(run_path, survey, pretrained=str(published.path), pretrained_sha256="0" * 64)
+    meant = published.sha256
+    prepared(run_path, survey, pretrained=str(published.path), pretrained_sha256=meant)
+    moved = published.path.rename(published.path.with_name("moved.safetensors"))
+    prepared(run_path, survey, pretrained=str(moved), pretrained_sha256=meant)
 
 
 def _load(path: Path, sha256: str) -> PretrainedReport:

@@ -213,13 +213,15 @@ def test_a_rank_that_has_not_begun_is_given_longer_than_one_between_steps(
 def _step(folder: RunFolder) -> "subprocess.Popen[str]":
     """A step as Dagster runs it: interrupts are exceptions, and polars has put its own handler below."""
     code = (
-        "import sys; from pathlib import Path; import polars\n"
+        "import sys; from pathlib import Path\n"
         "from dagster._core.errors import DagsterExecutionInterruptedError\n"
         "from dagster._utils.interrupts import raise_interrupts_as\n"
         "from lens_pipeline.training import supervisor; from lens_pipeline.training.run import launch\n"
         "from lens_pipeline_tests.training import acting\n"
         "supervisor.torchrun_command = acting.command\n"
-        "with raise_interrupts_as(DagsterExecutionInterruptedError): launch(Path(sys.argv[1]))\n"
+        "with raise_interrupts_as(DagsterExecutionInterruptedError):\n"
+        "    import polars\n"
+        "    launch(Path(sys.argv[1]))\n"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(folder.path)], stderr=subprocess.PIPE, text=True)
 
