@@ -29,12 +29,10 @@ from lens_pipeline.storage.atomic import (
 )
 from lens_pipeline.storage.manifest import MANIFEST_NAME, FileEntry, Manifest, published_name
 from lens_pipeline.storage.parquet import RowGroups, write_parquet
-from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.publication import Publication, input_name
 from lens_pipeline.storage.remote import Remote
 from lens_pipeline.storage.work_folder import WorkFolder, work_path
 
-# In place of a model's name, of what belongs to no model.
-SHARED = "shared"
 _PREFIX = ".staging-"
 _LOCK = ".lock"
 
@@ -270,12 +268,6 @@ class Staging:
                 _complete(final, self.folder, standing)
             fsync_folder(self._shelf)
         return Publication.open(final, remote)
-
-
-def input_name(publication: Publication, model: str) -> str:
-    """Name of what was read, among a version's inputs: its asset; with ``@model`` where that is another model's than its own."""
-    is_others = publication.model not in (SHARED, model) and model != SHARED
-    return f"{publication.asset}@{publication.model}" if is_others else publication.asset
 
 
 def remove_abandoned(shelf: Path) -> int:

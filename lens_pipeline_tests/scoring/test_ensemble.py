@@ -1,6 +1,7 @@
 """Several models as one: the mean of their logits, who may be a member, and what a cross-validation says."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from lens_pipeline.contracts.catalogue import METRICS, OUT_OF_FOLD, SCORES
-from lens_pipeline.contracts.errors import ScoringError, StorageError
+from lens_pipeline.contracts.errors import EvaluationError, ScoringError, StorageError
+from lens_pipeline.evaluation.scored_rows import refuse_other
 from lens_pipeline.scoring.checks import score_conservation
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.ensemble import mean_logits, refuse_strangers
@@ -83,6 +85,11 @@ def test_each_member_stands_in_the_version_by_name_version_and_hash(folded: Fold
             "version": fold.version,
             "weights_sha256": fold.entry("model.safetensors").sha256,
         }
+        refuse_other(scores, "scores", fold)
+    with pytest.raises(EvaluationError, match="was made from lens_classifier None"):
+        refuse_other(
+            scores, "scores", replace(folded.folds[0], manifest=replace(folded.folds[0].manifest, model="main.fold-9"))
+        )
 
 
 def test_a_member_whose_weights_are_not_as_written_is_refused(folded: Folded) -> None:
