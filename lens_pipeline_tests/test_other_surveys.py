@@ -83,7 +83,7 @@ def test_three_classes_five_bands_and_48_pixels_go_from_stamps_to_report(tmp_pat
 
     classifier = make("lens_classifier", [store, splits], train)
     scores = make(
-        "scores", [classifier, store, splits], lambda s: score_store(ScoringConfig(), classifier, store, splits, s)
+        "scores", [classifier, store, splits], lambda s: score_store(ScoringConfig(), [classifier], store, splits, s)
     )
     point = make(
         "operating_point",
@@ -114,7 +114,7 @@ def test_three_classes_five_bands_and_48_pixels_go_from_stamps_to_report(tmp_pat
             completeness=completeness,
             store=store,
             splits=splits,
-            classifier=classifier,
+            classifiers=[classifier],
             pixels=StampStore.open(store),
             staging=s,
         ),

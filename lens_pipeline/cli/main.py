@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from lens_pipeline.cli import compact, documents, predict, prune, registry, summary, sweep, verify, watch
+from lens_pipeline.cli import compact, documents, members, predict, prune, registry, summary, sweep, verify, watch
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.scoring.aliases import Alias
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     compacted = commands.add_parser("compact", help="publish a stamp_store anew, in full segments without holes")
     compacted.add_argument("--dataset", required=True, help="name of the dataset")
     compacted.set_defaults(run=lambda parsed: compact.run(parsed.dataset, Home.from_environment()))
+    members.add(commands)
     _models(commands)
     pruned = commands.add_parser("prune", help="remove fetched objects from the cache, the longest unused first")
     pruned.add_argument(

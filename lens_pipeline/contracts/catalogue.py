@@ -220,7 +220,7 @@ HISTORY = TableContract(
         Column("gradient_norm", _FLOAT, "mean over steps, before clipping", "", True, False, 0),
         Column("clipped_share", _FLOAT, "share of steps whose gradient was clipped", "", True, False, 0, 1),
         Column("train_rows", _INT, "rows that reached the model", "", True, False, 0),
-        Column("validation_rows", _INT, "rows of val_select", "", True, False, 0),
+        Column("validation_rows", _INT, "rows of val_select, or of the fold", "", True, False, 0),
         Column(
             "best", _BOOL, "whether the monitor improved: the last such epoch's weights are the model", "", True, False
         ),
@@ -245,6 +245,19 @@ SCORES = TableContract(
         Column("split", _TEXT, "train, val_select, val_calibrate or test"),
         Column("label", pa.int8(), "place of the row's class in the dataset contract", minimum=0),
         Column("logit", _SINGLE, "raw score: log-odds of not being of the first class; larger is more lens-like"),
+    ),
+)
+
+OUT_OF_FOLD = TableContract(
+    name="out_of_fold",
+    meaning="scores/out_of_fold, of a cross-validation: the logit of each row by the one model that was not trained on its fold.",
+    key=("task_id",),
+    columns=(
+        Column("task_id", _TEXT, "key of the row; rows of train and val_select, none of val_calibrate and test"),
+        Column("logical", _INT, "logical number in the store version that the attributes name", minimum=0),
+        Column("label", pa.int8(), "place of the row's class in the dataset contract", minimum=0),
+        Column("fold", pa.int8(), "fold of the row's region", minimum=0),
+        Column("logit", _SINGLE, "raw score by the model that was validated on this fold"),
     ),
 )
 
@@ -383,6 +396,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     SPLIT_ROWS,
     HISTORY,
     SCORES,
+    OUT_OF_FOLD,
     OPERATING_POINT,
     COMPLETENESS,
     METRICS,

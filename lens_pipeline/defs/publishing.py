@@ -75,7 +75,7 @@ def publish(
         )
     context.log.info(f"{asset} {publication.version} is current")
     yield dg.MaterializeResult(
-        metadata={**_standard(publication, inputs), **seen},
+        metadata={**_standard(publication), **seen},
         data_version=dg.DataVersion(publication.version),
     )
 
@@ -91,12 +91,12 @@ def _figures(finding: Check) -> dict[str, Any]:
     return {name: value for name, value in finding.figures.items() if value is not None and name != "count"}
 
 
-def _standard(publication: Publication, inputs: Sequence[Publication]) -> Metadata:
+def _standard(publication: Publication) -> Metadata:
     metadata: Metadata = {
         "folder": dg.MetadataValue.path(str(publication.folder)),
         "published_at": dg.MetadataValue.text(publication.address),
         "version": dg.MetadataValue.text(publication.version),
-        "read_from": dg.MetadataValue.json({source.asset: source.version for source in inputs}),
+        "read_from": dg.MetadataValue.json(dict(publication.inputs)),
     }
     own = publication.manifest.files.get(f"{publication.asset}.parquet")
     if own is not None:

@@ -64,6 +64,16 @@ class Workspace(dg.ConfigurableResource):
             )
         return publication
 
+    def of_model(self, model: str) -> "Workspace":
+        """Return the same workspace for another model: what belongs to no model is the same."""
+        return Workspace(dataset=self.dataset, model=model)
+
+    def open_scored(self, scores: Publication) -> list[Publication]:
+        """Open the classifiers that made some scores: the model's own, or the members of the ensemble."""
+        if members := scores.attributes.get("members"):
+            return [self.of_model(m["model"]).open_version("lens_classifier", m["version"]) for m in members]
+        return [self.open_version("lens_classifier", scores.inputs["lens_classifier"])]
+
     def stage(self, asset: str, inputs: list[Publication], provenance: dict[str, Any]) -> Staging:
         """Start writing a new version of an asset."""
         return self.home.stage(self.dataset, asset, model=self.model, inputs=inputs, provenance=provenance)

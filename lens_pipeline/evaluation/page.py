@@ -1,6 +1,7 @@
 """The report's page: published tables, images and galleries put into report.html.j2 as one file without outside parts."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,17 @@ class PageContent:
     n_repeats: int
 
 
-def render(content: PageContent, inputs: dict[str, Publication], staging: Staging) -> str:
+def render(
+    content: PageContent, inputs: dict[str, Publication], classifiers: Sequence[Publication], staging: Staging
+) -> str:
     """Write the page.
 
     Parameters
     ----------
     inputs : dict of Publication
-        By the names scores, operating_point, completeness, store, splits and classifier.
+        By the names scores, operating_point, completeness, store and splits.
+    classifiers : sequence of Publication
+        What made the scores: one, or the members of an ensemble.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -68,8 +73,8 @@ def render(content: PageContent, inputs: dict[str, Publication], staging: Stagin
         galleries=content.galleries,
         n_repeats=content.n_repeats,
         quarantine=_quarantine(inputs["store"]),
-        versions=[(asset, publication.version) for asset, publication in _by_asset(inputs)],
-        settings=_facts(inputs["classifier"]),
+        versions=_versions(inputs, classifiers),
+        settings=[fact for classifier in classifiers for fact in _facts(classifier, several=len(classifiers) > 1)],
         test_reads=[*inputs["completeness"].attributes.get("test_reads", []), *staging.attributes["test_reads"]],
     )
 
@@ -116,11 +121,14 @@ def _quarantine(store: Publication) -> list[dict[str, Any]]:
     return table.group_by("reason", "excluded").agg(pl.len().alias("n")).sort("n", "reason", descending=True).to_dicts()
 
 
-def _by_asset(inputs: dict[str, Publication]) -> list[tuple[str, Publication]]:
-    return sorted((publication.asset, publication) for publication in inputs.values())
+def _versions(inputs: dict[str, Publication], classifiers: Sequence[Publication]) -> list[tuple[str, str]]:
+    several = len(classifiers) > 1
+    models = [(f"{c.asset} {c.model}" if several else c.asset, c.version) for c in classifiers]
+    return sorted([*((publication.asset, publication.version) for publication in inputs.values()), *models])
 
 
-def _facts(publication: Publication) -> list[tuple[str, str]]:
+def _facts(publication: Publication, *, several: bool) -> list[tuple[str, str]]:
     plain = {key: value for key, value in publication.attributes.items() if isinstance(value, str | int | float)}
     shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in plain.items()}
-    return [(key.replace("_", " "), value) for key, value in sorted(shown.items())]
+    whose = f"{publication.model}: " if several else ""
+    return [(whose + key.replace("_", " "), value) for key, value in sorted(shown.items())]

@@ -5,6 +5,7 @@ Every axis names its unit; colours are those of Okabe & Ito (2008), and marks di
 
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -141,22 +142,29 @@ def completeness_png(table: pl.DataFrame, axis: str) -> bytes:
     return figure_png(figure)
 
 
-def history_png(history: pl.DataFrame) -> bytes:
+def history_png(histories: Sequence[pl.DataFrame]) -> bytes:
     """Draw loss on train and val_select, and AUROC on val_select, epoch by epoch.
 
     Parameters
     ----------
-    history : polars.DataFrame
-        HISTORY.
+    histories : sequence of polars.DataFrame
+        HISTORY of each model that made the scores.
     """
     figure = Figure(figsize=(6.4, 2.7), dpi=DPI, layout="constrained")
     losses, areas = figure.subplots(1, 2)
-    epochs = history["epoch"].to_numpy() + 1
-    losses.plot(epochs, history["train_loss"], "o-", color=CONTROL_COLOUR, ms=3, lw=1, label="train (augmented)")
-    losses.plot(epochs, history["val_loss"], "s--", color=LENS_COLOUR, ms=3, lw=1, label="val_select")
+    labels = {"train_loss": "train (augmented)", "val_loss": "val_select"}
+    for history in histories:
+        epochs = history["epoch"].to_numpy() + 1
+        losses.plot(
+            epochs, history["train_loss"], "o-", color=CONTROL_COLOUR, ms=3, lw=1, label=labels.pop("train_loss", None)
+        )
+        losses.plot(
+            epochs, history["val_loss"], "s--", color=LENS_COLOUR, ms=3, lw=1, label=labels.pop("val_loss", None)
+        )
+        area = history["val_auroc"].cast(pl.Float64).fill_null(np.nan)
+        areas.plot(epochs, area, "s--", color=LENS_COLOUR, ms=3, lw=1)
     losses.set(xlabel="epoch", ylabel="loss (nats per stamp)")
     losses.legend(fontsize=7.5, frameon=False)
-    areas.plot(epochs, history["val_auroc"].cast(pl.Float64).fill_null(np.nan), "s--", color=LENS_COLOUR, ms=3, lw=1)
     areas.set(xlabel="epoch", ylabel="AUROC on val_select (fraction)")
     for axes in (losses, areas):
         tidy(axes)

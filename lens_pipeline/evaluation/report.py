@@ -1,5 +1,6 @@
 """The evaluation_report stage: the table of metrics, and one self-contained page made from published tables."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +76,7 @@ class ReportInputs:
     completeness: Publication
     store: Publication
     splits: Publication
-    classifier: Publication
+    classifiers: tuple[Publication, ...]
 
 
 def build_report(
@@ -86,19 +87,25 @@ def build_report(
     completeness: Publication,
     store: Publication,
     splits: Publication,
-    classifier: Publication,
+    classifiers: Sequence[Publication],
     pixels: PixelSource,
     staging: Staging,
 ) -> ReportResult:
     """Measure, draw and write the report.
+
+    Parameters
+    ----------
+    classifiers : sequence of Publication
+        What made the scores: one, or the members of an ensemble.
 
     Raises
     ------
     EvaluationError
         If the publications were not made from each other.
     """
-    inputs = ReportInputs(scores, operating_point, completeness, store, splits, classifier)
-    refuse_other(scores, "scores", classifier)
+    inputs = ReportInputs(scores, operating_point, completeness, store, splits, tuple(classifiers))
+    for classifier in classifiers:
+        refuse_other(scores, "scores", classifier)
     refuse_other(completeness, "completeness", operating_point)
     refuse_other(splits, "region_splits", store)
     sealed = open_test_rows(scores, operating_point, staging)
@@ -122,7 +129,8 @@ def build_report(
         galleries=_galleries(config, test, primary, pixels),
         n_repeats=test.height - distinct.height,
     )
-    page = render(content, inputs.__dict__, staging).encode()
+    sources = {name: value for name, value in inputs.__dict__.items() if name != "classifiers"}
+    page = render(content, sources, classifiers, staging).encode()
     staging.write_bytes(PAGE, page)
     return ReportResult(table, page, images, primary["operating_point"], config.null_test_confidence)
 
@@ -187,7 +195,7 @@ def _images(
     images = {
         "roc": roc_png(curve, points, smallest, rule.min_false_positives),
         "histogram": histogram_png(distinct, sealed.usable),
-        "history": history_png(pl.DataFrame(inputs.classifier.read_table())),
+        "history": history_png([pl.DataFrame(classifier.read_table()) for classifier in inputs.classifiers]),
     }
     for axis in (THETA_E, ARC_SNR, *(other for other in CONTINUOUS if other not in (THETA_E, ARC_SNR)), LENS_MODEL):
         images[f"completeness_{axis}"] = completeness_png(cells, axis)

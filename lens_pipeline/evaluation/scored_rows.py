@@ -100,7 +100,7 @@ def refuse_other(made: Publication, made_name: str, source: Publication) -> None
     EvaluationError
         Naming both versions.
     """
-    read = made.inputs.get(source.asset)
+    read = made.version_read(source)
     if read != source.version:
         raise EvaluationError(
             f"{made_name} {made.version} was made from {source.asset} {read}, not from {source.version}: numbers of one "

@@ -10,6 +10,15 @@ from lens_pipeline.training.config import Device
 class ScoringConfig(Section):
     """How a checkpoint is run over a store."""
 
+    members: list[str] = Field(
+        [],
+        max_length=100,
+        description="names of the models whose mean logit is the score (docs/several-models.md); empty: the workspace's own",
+    )
+    tta: bool = Field(
+        False,
+        description="score each stamp as the mean over its 8 turns and flips (test-time augmentation); 8 times the work",
+    )
     device: Device = Field(Device.cpu, description="cpu or cuda; cuda on a machine without a GPU is refused")
     batch_size: int = Field(
         128, ge=1, le=65_536, description="rows of one forward pass; on cpu it moves no bit of any score"
@@ -34,4 +43,7 @@ class ScoringConfig(Section):
     def _settings_agree(self) -> "ScoringConfig":
         if self.reader is Reader.device and self.device is Device.cpu:
             raise ValueError("reader is device, and device is cpu: there is no GPU to hold the rows; set reader: auto")
+        twice = sorted({name for name in self.members if self.members.count(name) > 1})
+        if twice:
+            raise ValueError(f"members names {', '.join(twice)} more than once: each model counts once")
         return self

@@ -1,18 +1,21 @@
 """Logits of every stored row by one model."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lens_pipeline.batches.loader import Loader
+from lens_pipeline.batches.augment import N_ELEMENTS
+from lens_pipeline.batches.loader import Batch, Loader
 from lens_pipeline.batches.opening import open_rows
 from lens_pipeline.batches.reader import Choice
 from lens_pipeline.contracts.errors import ScoringError, first_few
 from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.scoring.ensemble import mean_logits
 from lens_pipeline.scoring.model import Classifier
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.training.config import Device
@@ -27,6 +30,7 @@ def score_rows(
 ) -> npt.NDArray[np.float32]:
     """Logits of every stored row, float32 (row, output), by logical number.
 
+    With `tta` a row's logit is the mean over the 8 turns and flips of its stamp.
     On CPU each thread runs whole forward passes of its own, so that neither the number of threads nor the batch size
     moves a bit of any logit.
 
@@ -60,8 +64,14 @@ def score_rows(
         loader = Loader(source, threads=1, pin=device.type == "cuda")
         batches = loader.evaluation_batches(rows, batch_size=config.batch_size, rank=part, world=threads)
         for batch in batches:
-            found = evaluate_logits(model, classifier.preprocessing, batch, device, channels_last=config.channels_last)
-            logits[batch.logical] = found.numpy()
+            logits[batch.logical] = mean_logits(
+                [
+                    evaluate_logits(
+                        model, classifier.preprocessing, seen, device, channels_last=config.channels_last
+                    ).numpy()
+                    for seen in (_turned(batch) if config.tta else [batch])
+                ]
+            )
             seen[batch.logical] += 1
 
     with ThreadPoolExecutor(threads, thread_name_prefix="score") as pool:
@@ -72,6 +82,12 @@ def score_rows(
     if changed or model.training:
         raise ScoringError(f"scoring changed the model's buffers {first_few(changed)}: it was not in eval mode.")
     return logits
+
+
+def _turned(batch: Batch) -> Iterator[Batch]:
+    """Yield the batch's stamps under each of the 8 elements of the dihedral group."""
+    for element in range(N_ELEMENTS):
+        yield replace(batch, elements=torch.full((len(batch.pixels),), element, dtype=torch.int64))
 
 
 def _device(config: ScoringConfig) -> torch.device:

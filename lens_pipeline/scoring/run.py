@@ -1,6 +1,7 @@
 """The step's side of scoring: start the process that scores, join its logits to keys, and publish them. Imports no torch."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ScoringError
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.scoring.ensemble import describe_members, mean_logits, refuse_strangers
+from lens_pipeline.scoring.out_of_fold import cross_validated, write_out_of_fold
 from lens_pipeline.scoring.process import compute
 from lens_pipeline.splits.region_splits import read_split_rows
 from lens_pipeline.stamps.store import refuse_damaged
@@ -34,35 +37,53 @@ class ScoringResult:
 
 
 def score_store(
-    config: ScoringConfig, classifier: Publication, store: Publication, splits: Publication, staging: Staging
+    config: ScoringConfig,
+    classifiers: Sequence[Publication],
+    store: Publication,
+    splits: Publication,
+    staging: Staging,
 ) -> ScoringResult:
     """Score every stored row of every split and write the SCORES table.
 
-    With more than two classes the table also has ``logit_<class>`` columns, the head's own outputs.
+    With more than two classes the table also has ``logit_<class>`` columns, the head's own outputs. Of several classifiers
+    a row's logits are the means of theirs; where these are all folds of one cross-validation, the tables ``out_of_fold`` and
+    ``out_of_fold_metrics`` say what each model makes of the rows that it has not seen.
 
     Raises
     ------
     ScoringError
-        If the classifier was trained on other stamps, or the process failed.
+        If a classifier was trained on other stamps, several on other versions or splits, or the process failed.
     SplitError
         If the splits were made for another version of the store.
     """
     if problem := refuse_missing_gpus(config.device, 1 if config.device is Device.cuda else 0):
         raise ConfigError(problem)
-    refuse_other_stamps(classifier, store)
+    # The order in which they are named must move nothing.
+    classifiers = sorted(classifiers, key=lambda classifier: classifier.model)
+    if config.members:
+        refuse_strangers(classifiers, store, splits)
+    for classifier in classifiers:
+        refuse_other_stamps(classifier, store)
     refuse_damaged(store)
     rows = read_split_rows(splits, store)
-    logits, reader = _logits(config, classifier, store)
+    each, reader = _logits(config, classifiers, store)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
-    scores = _keyed(rows, logits, contract)
+    scores = _keyed(rows, mean_logits(each), contract)
     staging.write_table(None, scores, SCORES)
     staging.attributes.update(
         {
             "store_version": store.version,
-            "classifier_version": classifier.version,
             "dataset_contract": store.attributes["dataset_contract"],
+            **({"tta": True} if config.tta else {}),
+            **(
+                {"members": describe_members(classifiers)}
+                if config.members
+                else {"classifier_version": classifiers[0].version}
+            ),
         }
     )
+    if cross_validated(classifiers):
+        write_out_of_fold(classifiers, each, store, splits, staging)
     counted = scores["split"].value_counts().to_pylist()
     return ScoringResult(
         n_rows=scores.num_rows,
@@ -71,21 +92,24 @@ def score_store(
     )
 
 
-def _logits(config: ScoringConfig, classifier: Publication, store: Publication) -> tuple[npt.NDArray[np.float32], str]:
+def _logits(
+    config: ScoringConfig, classifiers: Sequence[Publication], store: Publication
+) -> tuple[list[npt.NDArray[np.float32]], str]:
+    """Logits of each classifier in turn, and how the rows were read."""
     # The process that scores is given folders.
-    classifier.fetch()
-    store.fetch()
+    for publication in (*classifiers, store):
+        publication.fetch()
     with tempfile.TemporaryDirectory(prefix="lens_pipeline-scoring-") as name:
         folder = Path(name)
         run = {
             "config": config.model_dump(mode="json"),
-            "classifier": str(classifier.folder.absolute()),
+            "classifiers": [str(classifier.folder.absolute()) for classifier in classifiers],
             "store": str(store.folder.absolute()),
         }
         compute("score", run, folder)
-        logits: npt.NDArray[np.float32] = load_file(folder / "logits.safetensors")["logits"]
+        found = load_file(folder / "logits.safetensors")
         reader = (folder / "reader.txt").read_text()
-    return logits, reader
+    return [found[str(place)] for place in range(len(classifiers))], reader
 
 
 def _keyed(rows: pa.Table, logits: npt.NDArray[np.float32], contract: DatasetContract) -> pa.Table:

@@ -34,16 +34,18 @@ def main(arguments: list[str]) -> int:
 
 
 def _score(run: dict[str, Any], folder: Path) -> None:
-    """Write logits.safetensors, and how the rows were read."""
-    model, store = (Publication.open(Path(run[name])) for name in ("classifier", "store"))
-    refuse_other_stamps(model, store)
-    logits = score_rows(
-        open_classifier(model),
-        StampStore.open(store),
-        ScoringConfig.model_validate(run["config"]),
-        on_choice=lambda choice: (folder / "reader.txt").write_text(choice.why),
-    )
-    save_file({"logits": logits}, folder / "logits.safetensors")
+    """Write logits.safetensors, those of each classifier under its place, and how the rows were read."""
+    models, store = [Publication.open(Path(name)) for name in run["classifiers"]], Publication.open(Path(run["store"]))
+    logits = {}
+    for place, model in enumerate(models):
+        refuse_other_stamps(model, store)
+        logits[str(place)] = score_rows(
+            open_classifier(model),
+            StampStore.open(store),
+            ScoringConfig.model_validate(run["config"]),
+            on_choice=lambda choice: (folder / "reader.txt").write_text(choice.why),
+        )
+    save_file(logits, folder / "logits.safetensors")
 
 
 def _export(run: dict[str, Any], folder: Path) -> None:

@@ -20,6 +20,11 @@ def region_uniform(region_id: str, seed: int) -> float:
     return int.from_bytes(digest, "big") / 2.0**64
 
 
+def deal(regions: Sequence[str], seed: int, n_folds: int) -> npt.NDArray[np.int8]:
+    """Deal regions into folds, shape (n_regions,), by a hash that knows nothing of the one that gave them their split."""
+    return np.array([int(region_uniform(f"fold of {region}", seed) * n_folds) for region in regions], dtype=np.int8)
+
+
 def shares(config: SplitConfig) -> npt.NDArray[np.float64]:
     """Return the asked share of each of `SPLITS`, shape (4,), summing to 1."""
     calibrate = config.validation * config.calibrate_share

@@ -28,10 +28,20 @@ def leak_checks(splits: Publication, store: Publication) -> list[Check]:
     list of Check
         One a column; green, and saying so, where the store has no such column.
     """
+    return sides_are_disjoint(splits.read_table(ROWS, columns=["task_id", "split"]), store)
+
+
+def sides_are_disjoint(rows: pa.Table, store: Publication) -> list[Check]:
+    """Check the same of any rows that are on one side or another.
+
+    Parameters
+    ----------
+    rows : pa.Table
+        task_id and split, the name of its side; stored rows that aren't named are on none.
+    """
     available = store.entry(f"{store.asset}.parquet").schema or {}
     columns = [column for column in _LEAKS if column in available]
     index = store.read_table(columns=["task_id", *columns])
-    rows = splits.read_table(ROWS, columns=["task_id", "split"])
     joined = index.join(rows, keys="task_id", join_type="inner")
     if "pair_id" in columns:
         # A control is its own pair, so that it is held against the injections that name it.

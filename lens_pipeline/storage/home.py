@@ -15,13 +15,12 @@ from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.errors import StorageError, first_few
 from lens_pipeline.storage.atomic import disk_errors, fsync_folder, locked, safe_name, write_atomically
 from lens_pipeline.storage.manifest import MANIFEST_NAME
-from lens_pipeline.storage.publication import VERDICT_NAME, Publication
+from lens_pipeline.storage.publication import SHARED, VERDICT_NAME, Publication
 from lens_pipeline.storage.remote import Remote, refuse_copies
 from lens_pipeline.storage.remote_log import current_version
 from lens_pipeline.storage.s3_address import is_address, refuse_as_folder
 from lens_pipeline.storage.staging import Staging
 
-SHARED = "shared"
 DEFAULT_MODEL = "default"
 MODEL_ASSETS = frozenset(
     {"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report", "champion", "sweep"}

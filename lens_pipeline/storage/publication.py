@@ -17,6 +17,8 @@ from lens_pipeline.storage.progress import Bar
 from lens_pipeline.storage.remote import Remote
 
 VERDICT_NAME = "verdict.json"
+# In place of a model's name, of what belongs to no model.
+SHARED = "shared"
 _READERS = 4
 
 
@@ -83,8 +85,12 @@ class Publication:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Upstream asset to the version that was read."""
+        """Upstream asset, with ``@model`` where that is another model's, to the version that was read."""
         return self.manifest.inputs
+
+    def version_read(self, source: "Publication") -> str | None:
+        """Return the version of this asset of this model that was read; None where none was."""
+        return self.inputs.get(input_name(source, self.model))
 
     @property
     def verdict(self) -> dict[str, Any] | None:
@@ -223,3 +229,9 @@ class Publication:
         if self.remote is not None:
             return f"Remove this file: it is fetched again from {self.address}."
         return f"Materialize {self.asset} again, or read another version of it."
+
+
+def input_name(publication: Publication, model: str) -> str:
+    """Name of what was read, among a version's inputs: its asset; with ``@model`` where that is another model's than its own."""
+    is_others = publication.model not in (SHARED, model) and model != SHARED
+    return f"{publication.asset}@{publication.model}" if is_others else publication.asset

@@ -29,7 +29,7 @@ from lens_pipeline.storage.atomic import (
 )
 from lens_pipeline.storage.manifest import MANIFEST_NAME, FileEntry, Manifest, published_name
 from lens_pipeline.storage.parquet import RowGroups, write_parquet
-from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.publication import Publication, input_name
 from lens_pipeline.storage.remote import Remote
 from lens_pipeline.storage.work_folder import WorkFolder, work_path
 
@@ -73,7 +73,7 @@ class Staging:
         remote: Remote | None = None,
     ) -> None:
         self.dataset, self.asset, self.model = dataset, asset, model
-        self.inputs = {publication.asset: publication.version for publication in inputs}
+        self.inputs = {input_name(publication, model): publication.version for publication in inputs}
         self.attributes: dict[str, Any] = {}
         self.provenance = dict(provenance or {})
         self._shelf = shelf

@@ -14,17 +14,18 @@ from lens_pipeline.stamps.ledger_check import verify_ledger
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.folds import FOLDS, folds_are_disjoint
 from lens_pipeline.training.history import History, epochs_of
 from lens_pipeline.training.logits import DISTINCT, EXTREME, SelectedLogits, logits_are_distinct, logits_are_moderate
 from lens_pipeline.training.monitoring import ADVISORY as OF_CURVES
 from lens_pipeline.training.monitoring import BLOCKING as BLOCKING_OF_CURVES
 from lens_pipeline.training.monitoring import training_checks
 from lens_pipeline.training.order import sampler_for
-from lens_pipeline.training.rows import read_rows
+from lens_pipeline.training.rows import names_of_sides, read_rows
 
 LEDGER, VALIDATION = "no_duplicated_fragments", "validation_is_whole"
 # What keeps a version from becoming current: its rows, its record or its logits can't be relied on. Curves only advise.
-BLOCKING = (LEDGER, VALIDATION, *BLOCKING_OF_CURVES, DISTINCT)
+BLOCKING = (LEDGER, VALIDATION, FOLDS, *BLOCKING_OF_CURVES, DISTINCT)
 ADVISORY = (*OF_CURVES, EXTREME)
 _LEDGER = re.compile(r"ledger-rank-(\d+)\.ledger")
 _KEYS_TOGETHER = 65_536
@@ -41,13 +42,16 @@ def classifier_checks(
         The run's own account, with the wall times that a version doesn't hold.
     """
     logits = SelectedLogits.read(classifier)
+    config = TrainingConfig.model_validate(classifier.attributes["config"])
+    rows = read_rows(splits, store, config)
     return [
         no_duplicated_fragments(classifier, store, splits),
         validation_is_whole(classifier, store, splits),
+        folds_are_disjoint(config.folds, rows.train, rows.validation, splits, store),
         *training_checks(
             epochs_of(classifier),
             history,
-            TrainingConfig.model_validate(classifier.attributes["config"]),
+            config,
             constant_loss=logits.constant_loss,
             ended=classifier.attributes["ended"],
         ),
@@ -70,7 +74,7 @@ def no_duplicated_fragments(classifier: Publication, store: Publication, splits:
     contract = DatasetContract.model_validate(classifier.attributes["dataset_contract"])
     return verify_ledger(
         [classifier.path(name) for name in ledger_names(classifier.manifest.files)],
-        sampler_for(config, contract, read_rows(splits, store), store),
+        sampler_for(config, contract, read_rows(splits, store, config), store),
         epochs=classifier.attributes["epochs"],
         n_rows=store.attributes["n_stored"],
         names=lambda rows: _keys(store, rows),
@@ -84,9 +88,10 @@ def ledger_names(files: Iterable[str]) -> list[str]:
 
 
 def validation_is_whole(classifier: Publication, store: Publication, splits: Publication) -> Check:
-    """Check that each epoch was judged on every row of val_select exactly once, and on no other row."""
+    """Check that each epoch was judged on every row of val_select, or of its fold, exactly once, and on no other row."""
     logits = classifier.read_table("validation_logits", ["epoch", "logical", "task_id"])
-    expected = read_rows(splits, store).validation
+    config = TrainingConfig.model_validate(classifier.attributes["config"])
+    expected, (_, where) = read_rows(splits, store, config).validation, names_of_sides(config)
     keys = store.read_table(None, ["task_id"])["task_id"].combine_chunks()
     epochs = classifier.attributes["epochs"]
     epoch, logical = logits["epoch"].to_numpy(), logits["logical"].to_numpy()
@@ -105,7 +110,7 @@ def validation_is_whole(classifier: Publication, store: Publication, splits: Pub
     if n_wrong or n_misnamed:
         return red(
             VALIDATION,
-            f"validation in {epochs} epochs was not on each of {len(expected):,} rows of val_select exactly once",
+            f"validation in {epochs} epochs was not on each of {len(expected):,} rows of {where} exactly once",
             wrong=[*wrong, *misnamed],
             count=n_wrong + n_misnamed,
             why="a model chosen on a part of its validation rows, or on others, is chosen by luck or by cheating",
@@ -113,7 +118,7 @@ def validation_is_whole(classifier: Publication, store: Publication, splits: Pub
         )
     return green(
         VALIDATION,
-        f"each of {len(expected):,} rows of val_select was judged exactly once in each of {epochs} epochs",
+        f"each of {len(expected):,} rows of {where} was judged exactly once in each of {epochs} epochs",
         rows=len(expected),
         epochs=epochs,
     )

@@ -166,6 +166,14 @@ class TrainingConfig(Section):
         True, description="bands of a pixel side by side in what the model sees; moves last bits"
     )
     seed: int = Field(1, ge=0, le=2**31 - 1, description="seed of weights, order, augmentation and dropout")
+    folds: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="folds that the regions of train and val_select are dealt into, for cross-validation; 0: train and "
+        "val_select as they are",
+    )
+    fold: int = Field(0, ge=0, le=99, description="the fold that is validated on; all others are trained on")
     epochs: int = Field(6, ge=1, le=10_000, description="most epochs to train")
     batch_size: int = Field(
         64, ge=1, le=65_536, description="rows of one step over all ranks; a multiple of world_size"
@@ -250,6 +258,13 @@ class TrainingConfig(Section):
         lt=1,
         description="decay a step of the moving average of the weights that is validated and published; 0: the weights",
     )
+    swa_epochs: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="last epochs whose weights are averaged equally (stochastic weight averaging); their mean, with batch "
+        "statistics taken anew, is validated and published; 0: the weights",
+    )
     monitor: Monitor = Field(Monitor.val_loss, description="decides stopping and the best checkpoint")
     patience: int = Field(5, ge=1, le=10_000, description="epochs without improvement after which training stops")
     min_delta: float = Field(
@@ -291,6 +306,7 @@ class TrainingConfig(Section):
         if self.reader is Reader.device and self.device is Device.cpu:
             raise ValueError("reader is device, and device is cpu: there is no GPU to hold the rows; set reader: auto")
         self._refuse_other_order()
+        self._refuse_other_fold()
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
                 f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}"
@@ -333,6 +349,16 @@ class TrainingConfig(Section):
                 f"metadata {self.metadata} can't be used: seeing or depth may give the label away, so they are allowed only "
                 "when a published probe that sees nothing else is blind (AUROC 0.49 to 0.51), and there is no such probe "
                 "yet. Leave metadata out"
+            )
+
+    def _refuse_other_fold(self) -> None:
+        if self.folds == 1:
+            raise ValueError(
+                "folds 1 leaves nothing to train on: set 2 or more, or 0 for train and val_select as they are"
+            )
+        if self.fold and self.fold >= self.folds:
+            raise ValueError(
+                f"fold {self.fold} of folds {self.folds}: folds are numbered from 0, and without folds there is none to name"
             )
 
     def _refuse_other_order(self) -> None:

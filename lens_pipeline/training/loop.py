@@ -1,7 +1,7 @@
 """The training loop of one rank: epochs of steps, validation, checkpoints, and the state that a resume restores."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from lens_pipeline.training.config import Device, Precision
 from lens_pipeline.training.figures import EpochClock, EpochSums, Owed, StepFigures, memory_mb
 from lens_pipeline.training.flops import flops_per_stamp, peak_flops
 from lens_pipeline.training.folder import HistoryWriter, RunFolder
+from lens_pipeline.training.forward import model_input
 from lens_pipeline.training.interruption import InterruptedRunError, Interruption
 from lens_pipeline.training.losses import RowLoss
 from lens_pipeline.training.models import ModelSpec, build_model
@@ -51,6 +52,8 @@ from lens_pipeline.training.world import World
 from lens_pipeline.training.writer import CheckpointWriter, Snapshot
 
 _WEIGHTS, _AUGMENTATION = 1, 4
+# Training rows that batch statistics of averaged weights are taken from: a mean over so many is known to 2 %.
+_STATISTICS_ROWS, _STATISTICS_BATCH = 4096, 128
 # A loss that float16 can't hold even when it is scaled down this far isn't the scale's fault.
 _LEAST_SCALE = 1.0
 
@@ -281,7 +284,9 @@ class Trainer:
     def _finish_epoch(self, epoch: int, sums: EpochSums) -> None:
         config, judged = self.spec.config, self.take_step.judged
         started = time.perf_counter()
-        self.world.spread([*self.model.buffers(), *(judged.buffers() if judged is not self.model else [])])
+        self.world.spread([*self.model.buffers()])
+        self.take_step.end_epoch(epoch, self._for_statistics)
+        self.world.spread([*judged.buffers()] if judged is not self.model else [])
         validation = validate(
             judged,
             self.loader,
@@ -342,6 +347,18 @@ class Trainer:
             None,
         )
         self._tell("epoch", **row)
+
+    def _for_statistics(self) -> Iterator[torch.Tensor]:
+        """Yield training rows as the model sees them, unaugmented: the first, a random choice, as a hash orders them.
+
+        Equal batches of one size, so that neither the ranks nor a setting changes the statistics.
+        """
+        n = min(len(self.rows.train), _STATISTICS_ROWS)
+        rows = self.rows.train[: n - n % _STATISTICS_BATCH or n].astype(np.int64)
+        for batch in self.loader.evaluation_batches(rows, batch_size=_STATISTICS_BATCH):
+            self._between_validation_batches()
+            own = batch.part(slice(0, batch.n))
+            yield model_input(own, self.preprocessing, self.world.device, channels_last=self.spec.config.channels_last)
 
     def _between_validation_batches(self) -> None:
         self.folder.beat(self.attempt, self.world.rank)

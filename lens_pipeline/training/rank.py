@@ -80,7 +80,7 @@ def trainer_for(
     store = StampStore.open(store_publication)
     if store.contract.sha256() != contract.sha256():
         raise TrainingError("the store's dataset contract isn't the run's. Materialize lens_classifier again.")
-    rows = read_rows(splits, store_publication)
+    rows = read_rows(splits, store_publication, config)
     strata = strata_for(config, rows, store_publication)
     loss = build_loss(config, spec.class_counts, strata)
     return Trainer(

@@ -24,6 +24,7 @@ def refuse_uncomposable(config: "TrainingConfig") -> None:
     _refuse_weighting(config)
     _refuse_schedule(config)
     _refuse_freezing(config)
+    _refuse_averaging(config)
 
 
 def _refuse_loss(config: "TrainingConfig") -> None:
@@ -94,6 +95,18 @@ def _refuse_freezing(config: "TrainingConfig") -> None:
     if config.frozen_epochs >= config.epochs:
         raise ValueError(
             f"frozen_epochs {config.frozen_epochs} of {config.epochs} epochs: nothing but the head would ever be trained"
+        )
+
+
+def _refuse_averaging(config: "TrainingConfig") -> None:
+    if config.swa_epochs and config.ema_decay:
+        raise ValueError(
+            f"swa_epochs {config.swa_epochs} and ema_decay {config.ema_decay:g} are two averages of the weights, and one can "
+            "be published: set one of them to 0"
+        )
+    if config.swa_epochs == 1 or config.swa_epochs > config.epochs:
+        raise ValueError(
+            f"swa_epochs {config.swa_epochs} of {config.epochs} epochs: from 2 to all of them can be averaged, 0 is none"
         )
 
 

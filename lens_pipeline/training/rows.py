@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import SplitError, TrainingError, first_few
-from lens_pipeline.splits.assignment import SPLITS, WITHHELD
+from lens_pipeline.splits.assignment import SPLITS, TRAIN, VAL_SELECT, WITHHELD
 from lens_pipeline.splits.region_splits import ROWS, iterate_split_rows
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.folds import fold_of_rows
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,9 @@ class Rows:
     Attributes
     ----------
     train : int32 array
-        Rows of train.
+        Rows of train, or of every other fold.
     validation : int64 array
-        Rows of val_select; they are few, and are published in this type.
+        Rows of val_select, or of the fold that is validated on; they are published in this type.
     labels : int8 array
         Label of every stored row, by logical number.
     """
@@ -38,8 +39,11 @@ class Rows:
         return tuple(int(n) for n in np.bincount(self.labels[rows], minlength=n_classes))
 
 
-def read_rows(splits: Publication, store: Publication) -> Rows:
+def read_rows(splits: Publication, store: Publication, config: TrainingConfig) -> Rows:
     """Read them from the published splits, in a few bytes a row.
+
+    With `folds` the rows of train and val_select together are what is validated on, where they are of the region's own
+    `fold`, and trained on where not. Rows of val_calibrate and test are neither, in every fold.
 
     Raises
     ------
@@ -62,10 +66,20 @@ def read_rows(splits: Publication, store: Publication) -> Rows:
             "Next: dagster asset materialize --select region_splits -m lens_pipeline.definitions -c PRESET"
         )
 
-    def of(split: str) -> npt.NDArray[np.int64]:
-        return np.flatnonzero(split_of == SPLITS.index(split))
+    train, validation = split_of == SPLITS.index(TRAIN), split_of == SPLITS.index(VAL_SELECT)
+    if config.folds:
+        dealt, is_own = train | validation, fold_of_rows(splits, store, config.folds) == config.fold
+        train, validation = dealt & ~is_own, dealt & is_own
+    return Rows(train=np.flatnonzero(train).astype(np.int32), validation=np.flatnonzero(validation), labels=labels)
 
-    return Rows(train=of("train").astype(np.int32), validation=of("val_select"), labels=labels)
+
+def names_of_sides(config: TrainingConfig) -> tuple[str, str]:
+    """Words for the rows that are trained on and those that are validated on."""
+    return (
+        (f"the folds without {config.fold}", f"fold {config.fold} of {config.folds}")
+        if config.folds
+        else (TRAIN, VAL_SELECT)
+    )
 
 
 def refuse_unusable(rows: Rows, contract: DatasetContract, config: TrainingConfig) -> None:
@@ -76,18 +90,19 @@ def refuse_unusable(rows: Rows, contract: DatasetContract, config: TrainingConfi
     TrainingError
         If a split lacks a class, or there are fewer training rows than one step takes.
     """
-    for split, chosen in (("train", rows.train), ("val_select", rows.validation)):
+    sides = names_of_sides(config)
+    for split, chosen in zip(sides, (rows.train, rows.validation), strict=True):
         counts = rows.counts(chosen, len(contract.classes))
         absent = [name for name, count in zip(contract.class_names, counts, strict=True) if not count]
         if absent:
             raise TrainingError(
                 f"{split} has no row of class {first_few(absent)} (of {len(chosen):,} rows in all: "
                 f"{_listed(contract, counts)}). Without every class in both splits neither a loss nor a metric means "
-                "anything. Look at region_splits: more regions, larger fractions, or floors that ask for this class."
+                "anything. Look at region_splits: more regions, larger fractions, or floors that ask for this class; fewer folds."
             )
     if len(rows.train) < config.batch_size:
         raise TrainingError(
-            f"train has {len(rows.train):,} rows, fewer than one step takes (batch_size {config.batch_size} over "
+            f"{sides[0]} has {len(rows.train):,} rows, fewer than one step takes (batch_size {config.batch_size} over "
             f"{config.world_size} ranks). Lower batch_size, or give more stamps."
         )
 

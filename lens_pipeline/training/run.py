@@ -21,6 +21,7 @@ from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from lens_pipeline.training.config import Device, TrainingConfig
 from lens_pipeline.training.folder import TIMINGS, RunFolder, read_events
+from lens_pipeline.training.folds import folds_are_disjoint
 from lens_pipeline.training.order import refuse_unknown_weights, sampler_for
 from lens_pipeline.training.processes import refuse_missing_gpus
 from lens_pipeline.training.rows import read_rows, refuse_unusable
@@ -95,7 +96,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
         If the device isn't there, or the file of pretrained weights isn't the one that was meant.
     TrainingError
         If a class is missing in train or val_select, there are too few rows, order, weights or monitor can't be made of
-        them, or the folder holds another run.
+        them, a fold shares a galaxy with the others, or the folder holds another run.
     SplitError
         If the splits were made for another version of the store.
     """
@@ -110,8 +111,11 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     # Before the store is re-read: that takes as long as its disk takes.
     refuse_unknown_weights(config, contract, store)
     refuse_damaged(store)
-    rows = read_rows(splits, store)
+    rows = read_rows(splits, store, config)
     refuse_unusable(rows, contract, config)
+    folds = folds_are_disjoint(config.folds, rows.train, rows.validation, splits, store)
+    if not folds.passed:
+        raise TrainingError(folds.message())
     sampler_for(config, contract, rows, store)
     refuse_unresolvable_monitor(config, rows, store)
     class_counts = rows.counts(rows.train, len(contract.classes))
@@ -226,7 +230,7 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
     staging.write_table("validation_logits", _validation_logits(folder, store, len(progress.history)))
     for rank, path in folder.ledgers().items():
         shutil.copyfile(path, staging.folder / f"ledger-rank-{rank}.ledger")
-    rows = read_rows(splits, store)
+    rows = read_rows(splits, store, spec.config)
     staging.attributes.update(
         {
             "best_epoch": progress.best_epoch,

@@ -4,7 +4,7 @@ Nothing here waits for the device: losses and norms are left there (`figures.Owe
 refused by the update itself, where it is computed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from lens_pipeline.batches.hashing import seed_of
 from lens_pipeline.batches.loader import Batch
@@ -55,8 +56,9 @@ class TrainingStep:
         Time of forward passes: what this rank does alone, before gradients are shared.
     scaler : torch.amp.GradScaler
         Scale of float16's loss; does nothing in another precision.
-    average : ModelEmaV3 or None
-        Exponential moving average of weights and buffers, where ``ema_decay`` asks for one.
+    average : ModelEmaV3, AveragedModel or None
+        Moving average of weights and buffers, where ``ema_decay`` asks for one; mean of the last epochs, where ``swa_epochs``
+        does.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class TrainingStep:
         self._n_classes = len(loss.class_weights)
         self.own = Stopwatch()
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision is Precision.float16)
-        self.average = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
+        self.average = _average_of(model, config)
         self._row_weights = row_weights
         self._labels, self._preprocessing, self._config, self._world = rows.labels, preprocessing, config, world
         synchronised = config.normalization is Normalization.sync
@@ -158,6 +160,27 @@ class TrainingStep:
         for buffer, value in zip(self.model.buffers(), kept, strict=True):
             buffer.copy_(value)
 
+    def end_epoch(self, epoch: int, seen: Callable[[], Iterable[torch.Tensor]]) -> None:
+        """Take the weights at an epoch's end into the mean of the last epochs, where ``swa_epochs`` asks for one.
+
+        Before those the mean is the weights themselves. Its batch statistics are none that training ever had, so that they
+        are taken anew (Izmailov et al. 2018), from the same rows in the same order on every rank.
+
+        Parameters
+        ----------
+        seen : callable
+            Gives what the model sees of these rows, batch by batch.
+        """
+        if not isinstance(self.average, AveragedModel):
+            return
+        config = self._config
+        n_before = max(epoch - (config.epochs - config.swa_epochs), 0)
+        self.average.n_averaged.fill_(n_before)
+        self.average.update_parameters(self.model)
+        if n_before and self._normalises:
+            torch.manual_seed(seed_of(config.seed, _DROPOUT, epoch))
+            update_bn(seen(), self.average.module)
+
     def forget_average(self) -> None:
         """Begin the moving average anew, at weights that were put into the model."""
         if self.average is not None:
@@ -171,7 +194,7 @@ class TrainingStep:
 
     @property
     def judged(self) -> nn.Module:
-        """The model that is validated and published: the moving average, where there is one."""
+        """The model that is validated and published: the average, where there is one."""
         return self.model if self.average is None else self.average.module
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -260,7 +283,7 @@ class TrainingStep:
             self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
+        if isinstance(self.average, ModelEmaV3):
             self.average.update(self.model, step=number)
         return norm
 
@@ -278,3 +301,13 @@ class TrainingStep:
             else f"{had} rows at once are the fewest that batch normalisation takes: take a smaller model."
         )
         return f"{self._world.device} has too little memory: {said}. {advice}"
+
+
+def _average_of(model: nn.Module, config: TrainingConfig) -> ModelEmaV3 | AveragedModel | None:
+    if config.ema_decay:
+        return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
+    if config.swa_epochs:
+        average = AveragedModel(model)
+        average.eval()
+        return average
+    return None

@@ -51,7 +51,7 @@ class Evaluated:
                 completeness=completeness,
                 store=chain.store,
                 splits=chain.splits,
-                classifier=chain.classifier,
+                classifiers=[chain.classifier],
                 pixels=Pixels(),
                 staging=staging,
             )

@@ -47,6 +47,33 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return _train(tmp_path_factory, "trained", CONTRACT, 96)
 
 
+@dataclass(frozen=True)
+class Folded:
+    """A cross-validation of two folds, each a model by name, with what they were made from."""
+
+    home: Home
+    store: Publication
+    splits: Publication
+    folds: tuple[Publication, Publication]
+
+
+@pytest.fixture(scope="session")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Folded:
+    """Two classes, three bands, 16 pixels."""
+    folder = tmp_path_factory.mktemp("folded")
+    home = Home(folder / "home")
+    store, splits = small_survey(home, n_galaxies=96)
+    made = []
+    for fold in range(2):
+        run = prepared(folder / f"run-{fold}", (store, splits), epochs=2, folds=2, fold=fold, world_size=1)
+        assert run_ranks(run, world=1) == [0]
+        model = f"main.fold-{fold}-of-2"
+        with home.stage("tried", "lens_classifier", model=model, inputs=[store, splits]) as staging:
+            collect(run.path, staging)
+            made.append(staging.commit())
+    return Folded(home, store, splits, (made[0], made[1]))
+
+
 @pytest.fixture(scope="session")
 def trained_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Three classes, five bands, 48 pixels, another name for the key and the label."""

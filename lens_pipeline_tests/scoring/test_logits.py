@@ -13,6 +13,7 @@ from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.logits import score_rows
 from lens_pipeline.scoring.model import open_classifier
 from lens_pipeline.stamps.decode import DECODER_VERSION
+from lens_pipeline.stamps.store import Rows, StampStore
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.metrics import score_of
@@ -45,6 +46,34 @@ def test_how_the_store_is_read_moves_no_bit_of_any_logit(trained: Trained, logit
 def test_a_reader_that_cant_be_had_is_refused_with_the_settings() -> None:
     with pytest.raises(ValidationError, match="there is no GPU"):
         ScoringConfig.model_validate({"reader": "device"})
+
+
+@pytest.fixture(scope="module")
+def turned(trained: Trained) -> np.ndarray:
+    return _score(trained, tta=True)
+
+
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 2), (33, 1)])
+def test_neither_batch_size_nor_threads_move_a_bit_of_a_mean_over_turns(
+    trained: Trained, turned: np.ndarray, batch_size: int, threads: int
+) -> None:
+    assert _score(trained, tta=True, batch_size=batch_size, threads=threads).tobytes() == turned.tobytes()
+
+
+def test_the_mean_over_turns_is_of_all_eight_and_of_a_turned_stamp_the_same_bits(
+    trained: Trained, logits: np.ndarray, turned: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = StampStore.take
+
+    def take_turned(store: StampStore, logical: np.ndarray, out: Rows | None = None) -> Rows:
+        rows = take(store, logical, out=out)
+        rows.pixels[:] = np.rot90(rows.pixels, axes=(2, 3)).copy()
+        return rows
+
+    monkeypatch.setattr(StampStore, "take", take_turned)
+    assert not np.array_equal(_score(trained), logits)
+    assert _score(trained, tta=True).tobytes() == turned.tobytes()
+    assert not np.array_equal(turned, logits)
 
 
 def test_the_layout_in_memory_moves_logits_within_rounding(trained: Trained, logits: np.ndarray) -> None:

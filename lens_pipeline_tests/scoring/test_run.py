@@ -14,7 +14,7 @@ from lens_pipeline_tests.scoring.conftest import Trained, republished
 def test_the_scores_of_another_survey_are_keyed_conserved_and_carry_each_class(trained_elsewhere: Trained) -> None:
     made = trained_elsewhere
     with made.home.stage("tried", "scores", inputs=[made.classifier, made.store, made.splits]) as staging:
-        result = score_store(ScoringConfig(), made.classifier, made.store, made.splits, staging)
+        result = score_store(ScoringConfig(), [made.classifier], made.store, made.splits, staging)
         published = staging.commit().read_table()
     SCORES.validate(published, where="the test")
     index = made.store.read_table(None, ["task_id", "logical", "label"])
@@ -33,7 +33,7 @@ def test_the_refusal_of_the_scoring_process_reaches_the_person_in_its_own_words(
         trained.home.stage("tried", "scores") as staging,
         pytest.raises(ScoringError, match=r"are not those of the test_resnet that its model\.json describes"),
     ):
-        score_store(ScoringConfig(), lacking, trained.store, trained.splits, staging)
+        score_store(ScoringConfig(), [lacking], trained.store, trained.splits, staging)
 
 
 def test_the_store_of_another_survey_is_refused_before_a_process_starts(
@@ -42,12 +42,12 @@ def test_the_store_of_another_survey_is_refused_before_a_process_starts(
     monkeypatch.delattr("lens_pipeline.scoring.run.compute")
     other = trained_elsewhere
     with trained.home.stage("tried", "scores") as staging, pytest.raises(ScoringError, match="name: trained on"):
-        score_store(ScoringConfig(), trained.classifier, other.store, other.splits, staging)
+        score_store(ScoringConfig(), [trained.classifier], other.store, other.splits, staging)
 
 
 def test_splits_of_another_store_are_refused(trained: Trained, trained_elsewhere: Trained) -> None:
     with trained.home.stage("tried", "scores") as staging, pytest.raises(SplitError, match="was made for stamp_store"):
-        score_store(ScoringConfig(), trained.classifier, trained.store, trained_elsewhere.splits, staging)
+        score_store(ScoringConfig(), [trained.classifier], trained.store, trained_elsewhere.splits, staging)
 
 
 def test_cuda_on_a_machine_without_a_gpu_is_refused_before_any_work(
@@ -56,7 +56,7 @@ def test_cuda_on_a_machine_without_a_gpu_is_refused_before_any_work(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     config = ScoringConfig.model_validate({"device": "cuda"})
     with trained.home.stage("tried", "scores") as staging, pytest.raises(ConfigError, match="offers 0"):
-        score_store(config, trained.classifier, trained.store, trained.splits, staging)
+        score_store(config, [trained.classifier], trained.store, trained.splits, staging)
 
 
 def test_a_store_with_one_flipped_bit_is_not_scored(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +69,6 @@ def test_a_store_with_one_flipped_bit_is_not_scored(trained: Trained, monkeypatc
             trained.home.stage("tried", "scores") as staging,
             pytest.raises(StorageError, match=r"(?s)not what was published.*segment-00000\.f16"),
         ):
-            score_store(ScoringConfig(), trained.classifier, trained.store, trained.splits, staging)
+            score_store(ScoringConfig(), [trained.classifier], trained.store, trained.splits, staging)
     finally:
         segment.write_bytes(sound)

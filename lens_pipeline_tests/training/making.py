@@ -82,6 +82,7 @@ def publish_splits(home: Home, store: Publication, split_of_row: Callable[[int],
     with home.stage("tried", "region_splits", inputs=[store]) as staging:
         staging.write_table(None, regions, REGION_SPLITS)
         staging.write_table("rows", rows, SPLIT_ROWS)
+        staging.attributes.update(seed=4)
         return staging.commit()
 
 

@@ -51,7 +51,7 @@ def test_it_learns(finished: RunFolder) -> None:
 def test_every_training_row_reached_the_model_once_an_epoch_and_the_ranks_split_each_step(
     finished: RunFolder, survey: Survey
 ) -> None:
-    train = read_rows(survey[1], survey[0]).train
+    train = read_rows(survey[1], survey[0], TrainingConfig()).train
     blocks = [list(LedgerReader(finished.ledger(rank), n_rows=survey[0].attributes["n_stored"])) for rank in range(2)]
     for epoch in range(3):
         rows = np.concatenate([b.rows for rank in blocks for b in rank if b.epoch == epoch])
@@ -272,7 +272,7 @@ def test_training_stops_exactly_patience_epochs_after_the_best(survey: Survey, r
 def test_validation_is_on_every_row_and_its_metrics_can_be_computed_again_from_the_logits(
     finished: RunFolder, survey: Survey
 ) -> None:
-    rows = read_rows(survey[1], survey[0])
+    rows = read_rows(survey[1], survey[0], TrainingConfig())
     labels = rows.labels[rows.validation]
     for record in _history(finished):
         table = read_parquet(finished.validation(record["epoch"]))

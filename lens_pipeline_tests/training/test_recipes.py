@@ -123,7 +123,7 @@ def test_the_loss_that_is_told_and_published_is_the_one_that_is_used(uneven_surv
     recipe = {"class_weighting": "balanced", "stratum_weighting": "balanced", "label_smoothing": 0.1, "epochs": 1}
     folder = prepared(run_path, uneven_survey, **recipe, learning_rate=1e-6, min_learning_rate=0.0, warmup_epochs=0)
     assert run_ranks(folder) == [0, 0]
-    spec, rows = RunSpec.read(folder.specification), read_rows(uneven_survey[1], uneven_survey[0])
+    spec, rows = RunSpec.read(folder.specification), read_rows(uneven_survey[1], uneven_survey[0], TrainingConfig())
     told = _events(folder, "run_started")[0]["loss"]
     assert told == _last(folder).about["loss"]
     strata = read_strata(rows, uneven_survey[0])

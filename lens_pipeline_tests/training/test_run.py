@@ -306,12 +306,12 @@ def test_a_weight_of_a_stratum_without_training_rows_is_refused(survey: Survey, 
     lonely = _without(survey, tmp_path, "train", 1)
     config = TrainingConfig.model_validate({**QUICK, "order": "repeated", "order_weights": {stratum: 2}})
     with pytest.raises(TrainingError, match=f"order_weights names {stratum}, which no training row belongs to"):
-        sampler_for(config, CONTRACT, read_rows(lonely, survey[0]), survey[0])
+        sampler_for(config, CONTRACT, read_rows(lonely, survey[0], TrainingConfig()), survey[0])
 
 
 def test_the_paired_order_needs_pairs(survey: Survey, tmp_path: Path) -> None:
     lonely = _without(survey, tmp_path, "train", 0)
-    rows = read_rows(lonely, survey[0])
+    rows = read_rows(lonely, survey[0], TrainingConfig())
     config = TrainingConfig.model_validate({**QUICK, "order": "paired"})
     with pytest.raises(TrainingError, match="no injection of the 29 training rows has its control among them"):
         sampler_for(config, CONTRACT, rows, survey[0])
@@ -357,7 +357,7 @@ def test_a_validation_that_left_a_row_out_turns_its_check_red(
 
 
 def test_rows_are_held_in_few_bytes(survey: Survey) -> None:
-    rows = read_rows(survey[1], survey[0])
+    rows = read_rows(survey[1], survey[0], TrainingConfig())
     assert (rows.train.itemsize, rows.labels.itemsize) == (4, 1)
     assert rows.labels.tolist() == survey[0].read_table(None, ["label"])["label"].to_pylist()
     table = survey[1].read_table("rows").sort_by("logical")
@@ -372,7 +372,7 @@ def test_splits_that_name_a_row_twice_or_none_are_refused(survey: Survey, tmp_pa
         staging.write_table("rows", pa.concat_tables([rows.slice(1), rows.slice(1, 1)]))
         twice = staging.commit()
     with pytest.raises(SplitError, match="gives 1 of 232 rows no split, first logical numbers: 0"):
-        read_rows(twice, survey[0])
+        read_rows(twice, survey[0], TrainingConfig())
 
 
 def test_validation_logits_under_other_keys_are_named(survey: Survey, finished: RunFolder, tmp_path: Path) -> None:
@@ -430,7 +430,7 @@ def _bits(made: Publication) -> dict[str, str]:
 
 
 def _train_rows(survey: Survey) -> Any:
-    return read_rows(survey[1], survey[0]).train
+    return read_rows(survey[1], survey[0], TrainingConfig()).train
 
 
 def _without(survey: Survey, path: Path, split: str, label: int) -> Publication:

@@ -35,6 +35,8 @@ IN_THE_FIRST_STEPS: dict[str, tuple[Change, Change]] = {
     "preprocessing": ({}, {"preprocessing": "robust_clip_v1"}),
     "softening": ({}, {"softening": 5.0}),
     "seed": ({}, {"seed": 2}),
+    "folds": ({}, {"folds": 3}),
+    "fold": ({"folds": 3}, {"fold": 1}),
     "batch_size": ({}, {"batch_size": 48}),
     "order": ({}, {"order": "paired"}),
     "order_weights": (
@@ -78,7 +80,11 @@ BETWEEN_EPOCHS: dict[str, tuple[Change, Change]] = {
 }
 
 # Setting -> the file beside this one whose tests show that it acts: it needs more than another value.
-TESTED_ELSEWHERE = {"pretrained": "test_pretrained.py", "pretrained_sha256": "test_pretrained.py"}
+TESTED_ELSEWHERE = {
+    "swa_epochs": "test_averaging.py",
+    "pretrained": "test_pretrained.py",
+    "pretrained_sha256": "test_pretrained.py",
+}
 
 
 def test_every_setting_is_tested_to_act_or_listed_with_the_reason_why_it_moves_no_number() -> None:

@@ -41,7 +41,7 @@ def test_every_stored_row_has_the_weight_of_its_stratum() -> None:
 
 
 def test_strata_are_counted_in_the_training_split_alone(survey: Survey) -> None:
-    rows = read_rows(survey[1], survey[0])
+    rows = read_rows(survey[1], survey[0], TrainingConfig())
     strata = read_strata(rows, survey[0])
     assert sum(strata.counts) == len(rows.train)
     stored = survey[0].read_table(None, ["stratum", "label"])

@@ -20,7 +20,9 @@ from lens_pipeline.evaluation.completeness import build_completeness
 from lens_pipeline.evaluation.operating_point import fit_operating_point
 from lens_pipeline.evaluation.report import ReportResult, build_report
 from lens_pipeline.scoring.checks import score_conservation, score_saturation
-from lens_pipeline.scoring.run import score_store
+from lens_pipeline.scoring.out_of_fold import CHECK as OUT_OF_FOLD
+from lens_pipeline.scoring.out_of_fold import METRICS_TABLE, out_of_fold_is_whole, spread_table
+from lens_pipeline.scoring.run import ScoringResult, score_store
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.publication import Publication
 
@@ -30,27 +32,40 @@ _KEYS = ("task_id", "logical", "label")
 @dg.asset(
     group_name="evaluation",
     deps=["lens_classifier", "stamp_store", "region_splits"],
-    check_specs=check_specs("scores", "score_conservation", "score_saturation"),
+    check_specs=check_specs("scores", "score_conservation", "score_saturation", OUT_OF_FOLD),
 )
 def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: Workspace) -> Iterator[Event]:
-    """One logit per stored row, all splits, keyed."""
+    """One logit per stored row, all splits, keyed: by one model, or the mean of several."""
     store = workspace.open("stamp_store")
     splits = workspace.open_made_from("region_splits", "stamp_store", store.version)
-    classifier = workspace.open_made_from("lens_classifier", "region_splits", splits.version)
+    models = [workspace.of_model(member) for member in config.members] or [workspace]
+    classifiers = [model.open_made_from("lens_classifier", "region_splits", splits.version) for model in models]
+
+    def describe(made: Publication, result: ScoringResult) -> Metadata:
+        members = made.attributes.get("members", [])
+        return {
+            "rows": dg.MetadataValue.int(result.n_rows),
+            "reader": dg.MetadataValue.text(result.reader),
+            **({"members": dg.MetadataValue.json(members)} if members else {}),
+            **(
+                {"cross_validation": markdown_table(spread_table(made.read_table(METRICS_TABLE)))}
+                if f"{METRICS_TABLE}.parquet" in made.manifest.files
+                else {}
+            ),
+        }
+
     yield from publish(
         context,
         workspace,
         config,
-        inputs=[classifier, store, splits],
-        build=lambda staging: score_store(config, classifier, store, splits, staging),
+        inputs=[*classifiers, store, splits],
+        build=lambda staging: score_store(config, classifiers, store, splits, staging),
         check=lambda made, _: [
             score_conservation(made.read_table(columns=_KEYS), store.read_table(columns=_KEYS)),
             score_saturation(made.read_table(columns=["logit", "label"]), config),
+            out_of_fold_is_whole(made, store, splits),
         ],
-        describe=lambda _, result: {
-            "rows": dg.MetadataValue.int(result.n_rows),
-            "reader": dg.MetadataValue.text(result.reader),
-        },
+        describe=describe,
     )
 
 
@@ -133,23 +148,27 @@ def evaluation_report(
     """Plots and one HTML page that a referee could read; every number with n and an interval."""
     scores, point, store, splits = _evaluated(workspace)
     table = workspace.open_made_from("completeness", "operating_point", point.version)
-    classifier = workspace.open_version("lens_classifier", scores.inputs["lens_classifier"])
+    classifiers = workspace.open_scored(scores)
 
     def describe(report: Publication, result: ReportResult) -> Metadata:
-        tracking.log_report(context, classifier, report)
+        seen: Metadata = {"members": dg.MetadataValue.json({one.model: one.version for one in classifiers})}
+        if classifiers[0].model == workspace.model:
+            # The MLflow run and the registered version are of one model; a report on several is about none of them.
+            tracking.log_report(context, classifiers[0], report)
+            seen = registry.describe(workspace.home, tracking, classifiers[0], report)
         return {
             "page": dg.MetadataValue.path(str(report.path("report.html"))),
             "headline": markdown_table(result.table),
             "roc": picture(result.images["roc"], "ROC on test, log FPR axis"),
             "scores": picture(result.images["histogram"], "scores by class"),
-            **registry.describe(workspace.home, tracking, classifier, report),
+            **seen,
         }
 
     yield from publish(
         context,
         workspace,
         config,
-        inputs=[scores, point, table, store, splits, classifier],
+        inputs=[scores, point, table, store, splits, *classifiers],
         build=lambda staging: build_report(
             config,
             scores=scores,
@@ -157,7 +176,7 @@ def evaluation_report(
             completeness=table,
             store=store,
             splits=splits,
-            classifier=classifier,
+            classifiers=classifiers,
             pixels=StampStore.open(store),
             staging=staging,
         ),

@@ -45,6 +45,7 @@ def lens_classifier(
         again = " (it was trained before, with these settings on these rows)" if summary.was_complete else ""
         context.log.info(f"training ended: {summary.ended}; {summary.seconds:.0f} s{again}")
         result = collect(folder, staging)
+        staging.provenance["code_sha256"] = code_sha256()
         export(store, staging)
         return result
 

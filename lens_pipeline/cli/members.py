@@ -1,0 +1,92 @@
+"""``lens_pipeline train``: a cross-validation or a seed ensemble, member by member, then the evaluation of their mean."""
+
+import argparse
+import os
+from pathlib import Path
+
+from lens_pipeline.defs.members import (
+    EVALUATION,
+    Group,
+    evaluation_config,
+    materialize,
+    published,
+    refuse_unusable_members,
+    run_config_of,
+)
+from lens_pipeline.defs.sections import RunConfig, load_preset
+from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.scoring.out_of_fold import METRICS_TABLE, POOLED
+from lens_pipeline.storage.home import DEFAULT_MODEL
+from lens_pipeline.storage.publication import Publication
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "train", help="train the models of a cross-validation or an ensemble, and evaluate their mean"
+    )
+    command.add_argument("preset", type=Path)
+    how = command.add_mutually_exclusive_group(required=True)
+    how.add_argument("--folds", type=int, metavar="K", help="a model for each of K folds of regions")
+    how.add_argument("--seeds", type=_seeds, metavar="A,B,...", help="a model for each seed")
+    command.set_defaults(run=lambda parsed: run(load_preset(parsed.preset), folds=parsed.folds, seeds=parsed.seeds))
+
+
+def run(preset: RunConfig, *, folds: int | None, seeds: list[int] | None) -> int:
+    """Train what isn't published yet, score with the mean of all, evaluate, and say where the outcome stands."""
+    workspace = Workspace(**(((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}))
+    base = workspace.model or DEFAULT_MODEL
+    group = Group.of_folds(base, folds) if folds is not None else Group.of_seeds(base, seeds or [])
+    refuse_unusable_members(preset, group)
+    if not os.environ.get("DAGSTER_HOME"):
+        print("DAGSTER_HOME is not set: these runs leave no history for Dagster's page (make sets it to .dagster_home)")
+    for member in group.members:
+        there = published(preset, member)
+        if there is None:
+            print(f"{member.model}: training", flush=True)
+            materialize(["lens_classifier"], run_config_of(preset, member))
+        else:
+            print(f"{member.model}: lens_classifier {there.version} stands, with these settings", flush=True)
+    materialize(EVALUATION, evaluation_config(preset, group))
+    _tell(workspace.of_model(group.model))
+    return 0
+
+
+def _tell(workspace: Workspace) -> None:
+    scores, report = workspace.open("scores"), workspace.open("evaluation_report")
+    print(
+        f"\nmodel {workspace.model} of {workspace.dataset}: scores {scores.version}, evaluation_report {report.version}"
+    )
+    for member in scores.attributes["members"]:
+        print(f"  {member['model']:<32} lens_classifier {member['version']}")
+    if f"{METRICS_TABLE}.parquet" in scores.manifest.files:
+        _tell_out_of_fold(scores)
+    for row in report.read_table().to_pylist():
+        if row["split"] == "test" and row["metric"] in ("auroc", "average_precision", "log_loss"):
+            print(f"  test {row['metric']:<28} {_figure(row)}")
+    print(f"  page    {report.path('report.html')}")
+
+
+def _tell_out_of_fold(scores: Publication) -> None:
+    for row in scores.read_table(METRICS_TABLE).to_pylist():
+        if row["metric"] in ("auroc", "log_loss"):
+            where = "all folds" if row["split"] == POOLED else row["split"]
+            rests = f"n = {row['n_positives']:,} injections and {row['n_negatives']:,} controls"
+            print(
+                f"  {where:<14} {row['metric']:<18} {_figure(row)}  {rests}"
+                + (f"; {row['reason']}" if row["reason"] else "")
+            )
+
+
+def _figure(row: dict[str, float | None]) -> str:
+    value, low, high = (row[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "undefined"
+    return f"{value:.4f}" + (f" [{low:.4f}, {high:.4f}]" if low is not None and high is not None else "")
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, as 1,2,3") from error
