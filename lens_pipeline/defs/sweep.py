@@ -146,7 +146,7 @@ def _search(
     base = TrainingConfig.model_validate(validate_run_config(config.preset)["lens_classifier"].model_dump(mode="json"))
     space = SweepConfig.model_validate(config.model_dump(mode="json", exclude={"preset"}))
     check_corners(space, base)
-    refuse_unresolvable_monitor(base, read_rows(told, store), store)
+    refuse_unresolvable_monitor(base, read_rows(told, store, base), store)
     shelf = workspace.home.shelf(workspace.dataset, "sweep", workspace.model)
     name = study_name(space, base, told, store, code_sha256())
     work = WorkFolder(work_path(shelf, name))

@@ -296,7 +296,7 @@ def test_a_sweeps_splits_do_not_tell_which_rows_are_of_test(tmp_path: Path, surv
     told = withhold(splits, store, tmp_path / "told")
     rows = told.read_table("rows", ["split"])["split"]
     assert set(rows.to_pylist()) == {"train", "val_select", "withheld"}
-    full, shown = read_rows(splits, store), read_rows(told, store)
+    full, shown = read_rows(splits, store, TrainingConfig()), read_rows(told, store, TrainingConfig())
     assert full.train.tolist() == shown.train.tolist()
     assert full.validation.tolist() == shown.validation.tolist()
     assert withhold(splits, store, tmp_path / "told").version == told.version
@@ -315,7 +315,7 @@ def test_real_trainings_are_swept_on_train_and_val_select_alone_and_given_up_whe
     best = made.run()
     assert states(made) == ["complete", "pruned"]
     assert made.table()["epochs"].to_pylist() == [2, 1]
-    full = read_rows(splits, store)
+    full = read_rows(splits, store, TrainingConfig())
     allowed = set(full.train.tolist())
     for trial, folder in made.trained():
         run = RunFolder(folder)
