@@ -406,7 +406,7 @@ def test_a_whole_validation_is_proven_without_a_python_object_for_each_key(tmp_p
         staging.write_table("rows", pa.table(rows))
         splits = staging.commit()
     with home.stage("tried", "lens_classifier") as staging:
-        staging.attributes["epochs"] = 1
+        staging.attributes.update(epochs=1, config=TrainingConfig().model_dump(mode="json"))
         judged = {"epoch": np.zeros(n // 2, np.int64), "logical": numbers[::2], "task_id": keys[::2]}
         staging.write_table("validation_logits", pa.table(judged))
         classifier = staging.commit()
