@@ -13,7 +13,7 @@ from lens_pipeline.defs.workspace import Workspace
 
 
 def run(preset: RunConfig, trials: int | None, out: Path | None) -> int:
-    """Run the job `sweep` here, and say where the best setting stands.
+    """Run the job `hyperparameter_sweep` here, and say where the best setting stands.
 
     Parameters
     ----------

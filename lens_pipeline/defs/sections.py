@@ -61,7 +61,7 @@ class EvaluationReportSection(ReportConfig, dg.Config):
 
 
 class SweepSection(SweepConfig, dg.Config):
-    """Settings of the job sweep: what is searched, and the preset whose lens_classifier it is searched for."""
+    """Settings of the job hyperparameter_sweep: what is searched, and the preset whose lens_classifier it is searched for."""
 
     preset: dict[str, Any] = Field({}, description="the whole preset, as the command lens_pipeline sweep puts it here")
 

@@ -55,10 +55,10 @@ def sweep_op(context: dg.OpExecutionContext, config: SweepSection, workspace: Wo
 
 
 def sweep_job(preset: RunConfig) -> dg.JobDefinition:
-    """Return the job `sweep` for a preset."""
+    """Return the job `hyperparameter_sweep` for a preset."""
 
     @dg.job(
-        name="sweep",
+        name="hyperparameter_sweep",
         config=sweep_run_config(preset),
         hooks={notify},
         description="Search better settings for lens_classifier, on train and val_select alone.",
@@ -103,7 +103,7 @@ def run_in_process(preset: RunConfig, changes: Mapping[str, Any], instance: dg.D
         },
         loggers={"console": console},
     )
-    definitions.resolve_job_def("sweep").execute_in_process(run_config=run_config, instance=instance)
+    definitions.resolve_job_def("hyperparameter_sweep").execute_in_process(run_config=run_config, instance=instance)
 
 
 def best_preset(preset: RunConfig, settings: Mapping[str, Any], path: Path, *, why: str) -> None:

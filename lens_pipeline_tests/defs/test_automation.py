@@ -15,6 +15,8 @@ PRESETS = Path(__file__).parent.parent.parent / "presets"
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_job_can_be_built_from_every_preset(path: Path) -> None:
     definitions = build_definitions(load_preset(path))
+    # As the server loads them, all together: two of one name are refused only there.
+    dg.Definitions.validate_loadable(definitions)
     chain, ingest, retrain = (definitions.resolve_job_def(name) for name in ("full_chain", "ingest", "retrain"))
     assert set(chain.asset_layer.executable_asset_keys) == {dg.AssetKey(name) for name in SECTIONS}
     names = {key.path[-1] for key in retrain.asset_layer.executable_asset_keys}

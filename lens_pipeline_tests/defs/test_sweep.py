@@ -1,4 +1,4 @@
-"""The job sweep publishes the best setting as a preset that loads, and shows every trial in Dagster and MLflow."""
+"""The job hyperparameter_sweep publishes the best setting as a preset that loads, and shows every trial in Dagster and MLflow."""
 
 import json
 from collections.abc import Callable
@@ -139,7 +139,7 @@ def test_a_space_or_a_monitor_that_cannot_work_is_refused_before_any_trial(surve
 
 def test_the_job_is_no_part_of_the_chain_and_takes_its_presets_section() -> None:
     definitions = build_definitions(PRESET)
-    job = definitions.resolve_job_def("sweep")
+    job = definitions.resolve_job_def("hyperparameter_sweep")
     assert job.run_config == sweep_run_config(PRESET)
     assert dg.AssetKey("sweep") not in definitions.resolve_asset_graph().get_all_asset_keys()
 
