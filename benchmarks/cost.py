@@ -73,7 +73,7 @@ def write_page() -> Path:
             hours = [rows * _EPOCHS / rate / 3600 for rows in _ROWS]
             lines.append(
                 f"| `{model}` | {n_gpus} x {gpu} | {precision} | {compute:,.0f} | {reading:,.0f} | {bound} | "
-                f"{rate * row_bytes / 1e9:.2f} | " + " | ".join(f"{h:,.1f} h" for h in hours) + " |"
+                f"{rate * row_bytes / 1e9:.2f} | " + " | ".join(f"{h:,.2f} h" for h in hours) + " |"
             )
     sizes = ", ".join(f"{rows / 1e6:g} M rows are {rows * row_bytes / 1e9:,.0f} GB" for rows in _ROWS)
     PAGE.write_text(

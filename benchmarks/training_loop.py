@@ -51,6 +51,7 @@ def run(quick: bool) -> list[Result]:
                 lambda epoch, step: None,
                 folder,
             )
+            trainer.take_step.begin(1)
             return [_compare(trainer, rounds), _checkpointing(trainer, rounds)]
 
 
