@@ -72,7 +72,7 @@ def _compare(trainer: Trainer, rounds: int) -> Result:
         loop,
         same_batch,
         against="the same step on one resident batch",
-        goal=0.90,
+        goal=0.98,
         n=steps * _BATCH,
         rounds=rounds,
     )

@@ -21,32 +21,32 @@ from lens_pipeline.contracts.errors import TrainingError, first_few
 from lens_pipeline.stamps.ledger import Ledger
 from lens_pipeline.stamps.sampler import GlobalSampler
 from lens_pipeline.stamps.store import StampStore
-from lens_pipeline.training import freezing
 from lens_pipeline.training.checkpoint import (
     Checkpoint,
     Progress,
     checkpoint_name,
     newest_checkpoint,
 )
-from lens_pipeline.training.config import Device, Precision
-from lens_pipeline.training.figures import EpochClock, EpochSums, Owed, StepFigures, memory_mb
-from lens_pipeline.training.flops import flops_per_stamp, peak_flops
+from lens_pipeline.training.config import Device
+from lens_pipeline.training.figures import EpochClock, EpochSums
 from lens_pipeline.training.folder import HistoryWriter, RunFolder
 from lens_pipeline.training.forward import model_input
 from lens_pipeline.training.interruption import InterruptedRunError, Interruption
 from lens_pipeline.training.losses import RowLoss
 from lens_pipeline.training.models import ModelSpec, build_model
 from lens_pipeline.training.optimizer import (
-    assert_all_changed,
     build_optimizer,
     rates,
 )
 from lens_pipeline.training.pretrained import load_pretrained
+from lens_pipeline.training.resuming import agree_on, cut_back_ledgers, earlier_sums
 from lens_pipeline.training.rows import Rows
 from lens_pipeline.training.schedule import Schedule
+from lens_pipeline.training.settling import Settling
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline.training.step import TrainingStep
 from lens_pipeline.training.stopping import Stopping
+from lens_pipeline.training.telling import Telling, parameters_of
 from lens_pipeline.training.validation import validate, write_logits
 from lens_pipeline.training.world import World
 from lens_pipeline.training.writer import CheckpointWriter, Snapshot
@@ -54,8 +54,6 @@ from lens_pipeline.training.writer import CheckpointWriter, Snapshot
 _WEIGHTS, _AUGMENTATION = 1, 4
 # Training rows that batch statistics of averaged weights are taken from: a mean over so many is known to 2 %.
 _STATISTICS_ROWS, _STATISTICS_BATCH = 4096, 128
-# A loss that float16 can't hold even when it is scaled down this far isn't the scale's fault.
-_LEAST_SCALE = 1.0
 
 
 @dataclass
@@ -109,7 +107,7 @@ class Trainer:
         self.loader = Loader(source, threads=config.loader_threads, pin=config.device is Device.cuda)
         self.ledger = Ledger(self.folder.ledger(self.world.rank), n_rows=self.store.n_rows)
         checkpoint, damaged = newest_checkpoint(self.folder.checkpoints, run=self.spec.sha256())
-        self._agree_on(checkpoint)
+        agree_on(checkpoint, self.folder, self.world)
         self.take_step = TrainingStep(
             self.model,
             self.optimizer,
@@ -127,19 +125,24 @@ class Trainer:
             path, sha256 = Path(config.pretrained), config.pretrained_sha256
             self._pretrained = load_pretrained(self.model, self.model_spec, path, sha256=sha256).to_json()
             self.take_step.forget_average()
-        self._cut_back_ledgers()
-        self._owed = Owed()
-        self._peak = peak_flops(self.world.device, config.precision)
-        # Weights before the first step with other parameters to train than before, until that step was taken.
-        self._before: dict[str, torch.Tensor] = {}
+        cut_back_ledgers(self.ledger, self.progress, self.folder, self.world, n_rows=self.store.n_rows)
+        self.settling = Settling(
+            self.model,
+            config,
+            self.world.rank,
+            place=self.place,
+            scale=self.take_step.scaler.get_scale,
+            standing=lambda: self.newest_checkpoint_name,
+        )
+        history = HistoryWriter(self.folder.history, self.attempt.name) if self.world.first else None
+        self._tell = Telling(history, config, self.model_spec, self.world, self.sampler.steps_per_epoch)
         self.writer = CheckpointWriter(
             self.folder,
             run=self.spec.sha256(),
             about=self.about,
             kept=config.checkpoints_kept,
-            on_written=self._tell_written,
+            on_written=self._tell.checkpoint,
         )
-        self.history = HistoryWriter(self.folder.history, self.attempt.name) if self.world.first else None
         self._tell(
             "run_started",
             resumed_from=self.resumed_from,
@@ -150,7 +153,7 @@ class Trainer:
             ranks=self.world.size,
             train_rows=len(self.rows.train),
             validation_rows=len(self.rows.validation),
-            parameters=sum(p.numel() for p in self.model.parameters()),
+            parameters=parameters_of(self.model),
             damaged_checkpoints=damaged,
             reader=self.choice.reader.value,
             reader_why=self.choice.why,
@@ -201,8 +204,10 @@ class Trainer:
     def _epoch(self, epoch: int) -> bool:
         """Train what is left of an epoch and judge it; False if it was asked to stop first."""
         config, steps = self.spec.config, self.sampler.steps_per_epoch
-        self._begin(epoch)
-        sums = self._earlier_sums()
+        self.take_step.begin(epoch)
+        if self.progress.step == 0:
+            self.settling.begin(epoch)
+        sums = earlier_sums(self.progress, self.world)
         clock = EpochClock(sums, self.take_step.own)
         batches = self.loader.training_batches(
             self.sampler,
@@ -218,8 +223,8 @@ class Trainer:
             done = batch.step + 1
             boundary = self.interruption.is_boundary(done, steps)
             saves = done == steps or done % config.checkpoint_every_steps == 0
-            if boundary or saves or self._before or self.world.device.type == "cpu":
-                self._settle(sums)
+            if boundary or saves or self.settling.is_due or self.world.device.type == "cpu":
+                self.settling.settle(sums)
                 clock.read()
             if boundary:
                 self._report(epoch, done, sums, clock)
@@ -231,12 +236,6 @@ class Trainer:
         self._finish_epoch(epoch, sums)
         return True
 
-    def _begin(self, epoch: int) -> None:
-        """Choose what the epoch trains, and keep the weights where its first step must change other ones than before."""
-        self.take_step.begin(epoch)
-        if self.progress.step == 0 and freezing.thaws(self.model, self.spec.config, epoch):
-            self._before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-
     def step(self, epoch: int, batch: Batch) -> None:
         """Take one optimizer step on this rank's part of a global batch; its figures are owed, its rows are recorded.
 
@@ -247,35 +246,10 @@ class Trainer:
         """
         self.place(epoch, batch.step)
         number = epoch * self.sampler.steps_per_epoch + batch.step
-        self._owed.add(self.take_step(epoch, batch, self._rate(epoch, batch.step), number=number))
+        self.settling.add(self.take_step(epoch, batch, self._rate(epoch, batch.step), number=number))
         # Before the ledger, which may write at any time: a rank that was frozen for a while learns here that it was replaced.
         self.folder.beat(self.attempt, self.world.rank)
         self.ledger.append(epoch, batch.step, batch.logical)
-
-    def _settle(self, sums: EpochSums) -> None:
-        """Read the figures that steps owe, and add them up; after the first step, see that it did what it should.
-
-        Raises
-        ------
-        TrainingError
-            If a loss or gradient wasn't finite (that step was not taken), or the first step left a parameter untrained.
-        """
-        config = self.spec.config
-        for figures, loss, norm in self._owed.read():
-            sums.loss += loss
-            sums.rows += len(figures.logical)
-            sums.steps += 1
-            if np.isfinite(norm) and np.isfinite(loss):
-                sums.norm += norm
-                sums.clipped += float(config.clip_norm is not None and norm > config.clip_norm)
-            elif config.precision is Precision.float16 and np.isfinite(loss) and self._scale() > _LEAST_SCALE:
-                sums.skipped += 1
-            else:
-                self.place(figures.epoch, figures.step)
-                self._refuse_not_finite(figures, loss, norm)
-        if self._before and sums.steps > sums.skipped:
-            assert_all_changed(self.model, self._before)
-            self._before = {}
 
     def _rate(self, epoch: int, step: int) -> float:
         monitored = [row[self.spec.config.monitor.value] for row in self.progress.history]
@@ -311,22 +285,13 @@ class Trainer:
         ranks = [EpochSums(*one) for one in self.world.gather(sums.as_list())]
         row = {
             "epoch": epoch,
-            "train_loss": sum(one.loss for one in ranks) / sum(one.rows for one in ranks),
+            **self._tell.of_epoch(sums, ranks),
             **validation.figures(),
             "learning_rate": self._rate(epoch, self.sampler.steps_per_epoch - 1),
-            "gradient_norm": sums.norm / max(sums.steps - sums.skipped, 1.0),
-            "clipped_share": sums.clipped / sums.steps,
-            "skipped_steps": int(sums.skipped),
-            "train_rows": int(sum(one.rows for one in ranks)),
             "validation_rows": len(self.rows.validation),
-            "trained_parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            "trained_parameters": parameters_of(self.model, trained=True),
             "best": stopping.improved,
             "seconds": sums.seconds + time.perf_counter() - started,
-            "stamps_per_second": sum(one.rows for one in ranks) / max(sums.seconds, 1e-9),
-            "data_wait_share": sums.waited / max(sums.seconds, 1e-9),
-            "mfu": self._mfu(sum(one.rows for one in ranks) / max(sums.seconds, 1e-9)),
-            "memory_mb": memory_mb(self.world.device),
-            "slowest_rank_share": max(one.own for one in ranks) / max(sum(one.own for one in ranks) / len(ranks), 1e-9),
         }
         ended = "patience ran out" if stopping.stop else "all epochs were trained"
         name = checkpoint_name((epoch + 1) * self.sampler.steps_per_epoch)
@@ -404,92 +369,21 @@ class Trainer:
         self.sampler.resume(checkpoint.progress.sampler)
         self.progress, self.resumed_from = checkpoint.progress, checkpoint.name
 
-    def _cut_back_ledgers(self) -> None:
-        """Forget in every ledger what came after the checkpoint; rank 0 sees to those of ranks that are no more."""
-        own, n = self.world.rank, self.world.size
-        former = (
-            {*self.folder.ledgers(), *range(len(self.progress.ledgers))} - {*range(n)} if self.world.first else set()
-        )
-        for rank in [own, *sorted(former)]:
-            ledger = self.ledger if rank == own else Ledger(self.folder.ledger(rank), n_rows=self.store.n_rows)
-            ledger.cut_back_to(self.progress.epoch, self.progress.step)
-            counted = dict(enumerate(self.progress.ledgers)).get(rank, 0)
-            if ledger.n_steps != counted:
-                raise TrainingError(
-                    f"{ledger.path} records {ledger.n_steps:,} steps and the checkpoint counts on {counted:,}: which rows "
-                    "reached the model can't be told any more. Remove the run's folder and train again."
-                )
-            if rank != own:
-                ledger.close()
-
-    def _earlier_sums(self) -> EpochSums:
-        """Take up what the epoch had summed before; with another number of ranks, rank 0 takes what was every rank's own."""
-        partial = self.progress.partial
-        if not partial or len(partial) == self.world.size:
-            return EpochSums(*partial[self.world.rank]) if partial else EpochSums()
-        ranks = [EpochSums(*one) for one in partial]
-        return replace(
-            ranks[0],
-            loss=sum(one.loss for one in ranks) if self.world.first else 0.0,
-            rows=sum(one.rows for one in ranks) if self.world.first else 0.0,
-        )
-
-    def _agree_on(self, checkpoint: Checkpoint | None) -> None:
-        step = -1 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
-        found = {int(one[0]) for one in self.world.gather([float(step)])}
-        if len(found) > 1:
-            raise TrainingError(
-                f"the ranks found different newest checkpoints ({sorted(found)}) in {self.folder.path}."
-            )
-
     def _report(self, epoch: int, done: int, sums: EpochSums, clock: EpochClock) -> None:
-        rows_per_step = self.sampler.order.n_places / self.sampler.steps_per_epoch
-        self._tell(
-            "step",
-            epoch=epoch,
-            step=done,
-            steps_per_epoch=self.sampler.steps_per_epoch,
-            epochs=self.spec.config.epochs,
-            loss=sums.loss / max(sums.rows, 1.0),
-            gradient_norm=sums.norm / max(sums.steps - sums.skipped, 1.0),
+        scaler = self.take_step.scaler
+        self._tell.step(
+            epoch,
+            done,
+            sums,
+            clock,
+            rows_per_step=self.sampler.order.n_places / self.sampler.steps_per_epoch,
             learning_rate=self._rate(epoch, done - 1),
             rates=rates(self.optimizer),
-            stamps_per_second=clock.steps * rows_per_step / max(clock.seconds, 1e-9),
-            data_wait_share=clock.waited_share,
-            mfu=self._mfu(clock.steps * rows_per_step / max(clock.seconds, 1e-9)),
-            memory_mb=memory_mb(self.world.device),
-            scale=self._scale() if self.take_step.scaler.is_enabled() else None,
-        )
-
-    def _mfu(self, stamps_per_second: float) -> float | None:
-        """Share of the GPUs' peak that the model's own operations take; None where the peak isn't known."""
-        if self._peak is None:
-            return None
-        return stamps_per_second * flops_per_stamp(self.model_spec) / (self._peak * self.world.size)
-
-    def _scale(self) -> float:
-        return float(self.take_step.scaler.get_scale())
-
-    def _refuse_not_finite(self, figures: StepFigures, loss: float, norm: float) -> None:
-        what = (
-            f"the loss on rank {self.world.rank} is {loss}" if not np.isfinite(loss) else f"the gradient norm is {norm}"
-        )
-        last = f"checkpoint {self.progress_name} stands" if self.progress_name else "there is no checkpoint yet"
-        raise TrainingError(
-            f"{what} in epoch {figures.epoch}, step {figures.step} (learning rate {figures.rate:.3g}; this rank's "
-            f"{len(figures.logical)} rows have the logical numbers {first_few(figures.logical.tolist())}). The step was "
-            f"not taken, and {last}. Lower learning_rate, set clip_norm, or look at these stamps in stamp_store."
+            scale=float(scaler.get_scale()) if scaler.is_enabled() else None,
         )
 
     @property
-    def progress_name(self) -> str | None:
+    def newest_checkpoint_name(self) -> str | None:
         """Name of the newest checkpoint of this run, None before the first."""
         done = self.progress.epoch * self.sampler.steps_per_epoch + self.progress.step
         return checkpoint_name(done) if done else None
-
-    def _tell_written(self, progress: Progress, name: str, seconds: float) -> None:
-        self._tell("checkpoint", epoch=progress.epoch, step=progress.step, name=name, seconds=seconds)
-
-    def _tell(self, event: str, **fields: Any) -> None:
-        if self.history is not None:
-            self.history.write(event, **fields)

@@ -13,9 +13,9 @@ from lens_pipeline.batches.reader import Reader
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.training.config import Monitor, TrainingConfig
-from lens_pipeline.training.loop import Trainer
 from lens_pipeline.training.metrics import Measured
 from lens_pipeline.training.models import build_model, spec_for
+from lens_pipeline.training.resuming import agree_on
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline.training.validation import Validation, validate
 from lens_pipeline.training.world import World
@@ -102,10 +102,8 @@ def test_the_history_names_every_monitor_by_the_name_of_the_setting() -> None:
 
 
 def test_ranks_that_found_different_checkpoints_do_not_start(survey: Survey, run_path: Path) -> None:
-    trainer = Trainer.__new__(Trainer)
-    trainer.world, trainer.folder = DEAF, prepared(run_path, survey)
     with pytest.raises(TrainingError, match="different newest checkpoints"):
-        trainer._agree_on(None)
+        agree_on(None, prepared(run_path, survey), DEAF)
 
 
 def test_inputs_of_another_version_than_the_run_was_made_for_are_refused(survey: Survey, run_path: Path) -> None:
