@@ -1,4 +1,4 @@
-"""What models learn in equal time: ``python -m benchmarks.learning [--seconds 300]``.
+"""What models learn in equal time: ``python -m benchmarks.learning [--seconds 150]``.
 
 Each model is trained on the default survey from three seeds, for as many epochs as fit the same CPU time, and judged on test by
 the pipeline's own report. Runs that stand are not made again, so it can be stopped and goes on. Writes the table in
@@ -12,6 +12,8 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,7 @@ _STEPS = 8
 def main() -> None:
     """Train and judge what isn't there yet, then write the table and the plot."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300.0, help="CPU seconds of training for each run")
+    parser.add_argument("--seconds", type=float, default=150.0, help="CPU seconds of training for each run")
     chosen = parser.parse_args()
     preset = load_preset(_PRESET)
     workspace = _workspace(preset, "default")
@@ -100,8 +102,7 @@ def _epoch_cost(workspace: Workspace, settings: dict[str, Any]) -> float:
         folder = Path(name)
         spec = RunSpec.read(prepare_run(config, store, splits, folder / "run"))
         torch.set_num_threads(1)
-        os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
-        with joined(config, folder) as world:
+        with _a_rank_of_its_own(), joined(config, folder) as world:
             trainer = trainer_for(spec, RunFolder(folder / "run"), world, lambda epoch, step: None, folder)
             trainer.take_step.begin(0)
             batches = trainer.loader.training_batches(trainer.sampler, trainer.augmentation, epoch=0, rank=0, world=1)
@@ -118,6 +119,18 @@ def _epoch_cost(workspace: Workspace, settings: dict[str, Any]) -> float:
                 judged(pixels)
             scored = (time.process_time() - began) / len(pixels)
             return float(trained * len(trainer.rows.train) + scored * len(trainer.rows.validation))
+
+
+@contextmanager
+def _a_rank_of_its_own() -> Iterator[None]:
+    """Be the only rank for a while; the runs that follow are started by torchrun, which tells them who they are."""
+    before = dict(os.environ)
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _run(preset: RunConfig, member: Member) -> dict[str, Any]:
