@@ -8,9 +8,10 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -147,17 +148,23 @@ def run_ranks(
         context.Process(target=_rank, args=(rank, world, folder.specification, attempt, sabotage, everywhere))
         for rank in range(world)
     ]
-    for process in ranks:
-        process.start()
     until = time.monotonic() + _LONGEST_S
-    while (alive := [process for process in ranks if process.is_alive()]) and time.monotonic() < until:
-        wait([process.sentinel for process in alive], until - time.monotonic())
-        if any(process.exitcode for process in ranks):
-            until = min(until, time.monotonic() + _OUTLIVING_S)
-    for process in alive:
-        process.kill()
-        process.join()
-    return [None if process in alive else process.exitcode for process in ranks]
+    try:
+        for process in ranks:
+            process.start()
+        while (alive := _alive(ranks)) and time.monotonic() < until:
+            wait([process.sentinel for process in alive], until - time.monotonic())
+            if any(process.exitcode for process in ranks):
+                until = min(until, time.monotonic() + _OUTLIVING_S)
+    finally:
+        for process in (hung := _alive(ranks)):
+            process.kill()
+            process.join()
+    return [None if process in hung else process.exitcode for process in ranks]
+
+
+def _alive(ranks: Sequence[BaseProcess]) -> list[BaseProcess]:
+    return [process for process in ranks if process.is_alive()]
 
 
 def pid_of(rank: int) -> int:
