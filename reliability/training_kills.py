@@ -2,10 +2,10 @@
 
 The run has what a state could be lost of: batch normalisation, dropout, AdamW's moments, a learning rate that changes in
 every step, a mean of weights, a short last step, checkpoints within epochs that a thread writes, early stopping's counters.
-Cases take turns among three kinds: a moving average, the same in bfloat16, and the mean of the last epochs. Cases 0 to
-1,199 kill once, at (rank, step, phase) of their number; cases from 1,200 on kill a run twice, at two drawn points. The ranks
-are forked from a process that has imported everything, train a network of three layers, and know nothing of torchrun;
-`launcher_kills` has timm's networks under the real one.
+Cases take turns among three kinds: a moving average, the same in bfloat16, and the mean of the last epochs. Of seven cases
+six kill once, at a (rank, step, phase) of their own, and one kills twice, at two drawn points. The ranks are forked from a
+process that has imported everything, train a network of three layers, and know nothing of torchrun; `launcher_kills` has
+timm's networks under the real one.
 """
 
 import atexit
@@ -35,6 +35,9 @@ from reliability.subject import Case, Subject
 _RANKS, _EPOCHS, _STEPS = 2, 6, 10
 _POINTS = _RANKS * _EPOCHS * _STEPS * len(PHASES)
 _DOUBLE = 200
+# One case in so many kills twice. The others go through the points in strides of about the golden section, so that those that
+# were taken are spread over the whole run, however many there are.
+_BLOCK, _STRIDE = 1 + _POINTS // _DOUBLE, 743
 _SETTINGS: dict[str, Any] = {
     "epochs": _EPOCHS,
     "patience": _EPOCHS,
@@ -48,14 +51,14 @@ _KINDS: tuple[dict[str, Any], ...] = (
     {"ema_decay": 0.9, "precision": "bf16"},
     {"swa_epochs": 3},
 )
-# Every rank and phase with steps from the whole run, and some that are killed twice.
-SLICE = (*range(0, _POINTS, 33), *range(_POINTS, _POINTS + 3))
 
 
 def ambushes(number: int) -> list[Ambush]:
     """Where a case kills."""
-    if number < _POINTS:
-        point, phase = divmod(number, len(PHASES))
+    block, within = divmod(number, _BLOCK)
+    if within < _BLOCK - 1:
+        place = _STRIDE * (block * (_BLOCK - 1) + within) % _POINTS
+        point, phase = divmod(place, len(PHASES))
         step, rank = divmod(point, _RANKS)
         return [Ambush(rank, step, PHASES[phase], _STEPS)]
     drawn = random.Random(number)
