@@ -18,7 +18,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export UV_LINK_MODE := copy
 
-.PHONY: help run test check lint types layers bench peers fuzz ui mlflow lock clean install
+.PHONY: help run test check lint types layers bench peers fuzz soak ui mlflow lock clean install
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -79,6 +79,9 @@ fuzz: $(INSTALLED) ## damaged and crafted stamps and parquet for SECONDS each (6
 	$(BIN)/python -m reliability npz_fuzz --seconds $(or $(SECONDS),600)
 	$(BIN)/python -m reliability npz_bombs --seconds $(or $(SECONDS),600)
 	$(BIN)/python -m reliability parquet_fuzz --seconds $(or $(SECONDS),600)
+
+soak: $(INSTALLED) ## every figure of docs/reliability.md that lacks something of its goal, on for MINUTES together (30)
+	$(BIN)/python -m reliability.soak --minutes $(or $(MINUTES),30)
 
 ui: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## Dagster's page on http://127.0.0.1:3000
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000 -w workspace.yaml
