@@ -20,6 +20,7 @@ from lens_pipeline.evaluation.completeness import build_completeness
 from lens_pipeline.evaluation.operating_point import fit_operating_point
 from lens_pipeline.evaluation.report import ReportResult, build_report
 from lens_pipeline.scoring.checks import score_conservation, score_saturation
+from lens_pipeline.scoring.memorisation import MEMORISATION, training_rows_score_like_unseen_ones
 from lens_pipeline.scoring.out_of_fold import CHECK as OUT_OF_FOLD
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE, out_of_fold_is_whole, spread_table
 from lens_pipeline.scoring.run import ScoringResult, score_store
@@ -32,7 +33,7 @@ _KEYS = ("task_id", "logical", "label")
 @dg.asset(
     group_name="evaluation",
     deps=["lens_classifier", "stamp_store", "region_splits"],
-    check_specs=check_specs("scores", "score_conservation", "score_saturation", OUT_OF_FOLD),
+    check_specs=check_specs("scores", "score_conservation", "score_saturation", OUT_OF_FOLD, advisory=[MEMORISATION]),
 )
 def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: Workspace) -> Iterator[Event]:
     """One logit per stored row, all splits, keyed: by one model, or the mean of several."""
@@ -64,6 +65,7 @@ def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: 
             score_conservation(made.read_table(columns=_KEYS), store.read_table(columns=_KEYS)),
             score_saturation(made.read_table(columns=["logit", "label"]), config),
             out_of_fold_is_whole(made, store, splits),
+            training_rows_score_like_unseen_ones(made, classifiers, store, splits),
         ],
         describe=describe,
     )
