@@ -24,6 +24,7 @@ from lens_pipeline.contracts.errors import PipelineError, SplitError, StorageErr
 from lens_pipeline.splits.assignment import WITHHELD
 from lens_pipeline.splits.region_splits import iterate_split_rows
 from lens_pipeline.splits.withholding import TOLD
+from lens_pipeline.stamps.store import DamageWatch
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError, TrainingInterruptedError
@@ -79,9 +80,11 @@ def trainer(store: Publication, told: Publication) -> Train:
             "chosen beside them could not be judged on them. Hand it what splits.withholding.withhold returns."
         )
 
+    watch = DamageWatch()
+
     def train(trial: Trial, on_event: Callable[[Event], None], cancelled: Callable[[], bool]) -> float:
         folder = RunFolder(trial.folder)
-        prepare_run(trial.config, store, told, trial.folder)
+        prepare_run(trial.config, store, told, trial.folder, watch=watch)
         for event in History.of(folder.history).epochs:
             on_event(event)
         try:
