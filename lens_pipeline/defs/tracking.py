@@ -13,7 +13,7 @@ from pydantic import Field
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.defs.mirror import Mirror
-from lens_pipeline.defs.mlflow_runs import MlflowRun, Record, as_text, untold
+from lens_pipeline.defs.mlflow_runs import MlflowRun, Record, as_text, is_at_work, unsettled
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.atomic import write_atomically
 from lens_pipeline.storage.home import Home
@@ -117,7 +117,7 @@ class Tracking(dg.ConfigurableResource):
         record.params = {name: as_text(value) for name, value in config.model_dump(mode="json").items()}
         record.status = "RUNNING"
         record.write(folder)
-        earlier = [other for other in untold(work_folders()) if other != folder]
+        earlier = [other for other in unsettled(work_folders()) if other != folder and not is_at_work(other)]
         mirror = Mirror(folder, earlier=earlier, afterwards=lambda run: _reap(context.instance, run))
         run = TrackedRun(context, mirror)
         record.status = "FAILED"
@@ -222,10 +222,23 @@ class Tracking(dg.ConfigurableResource):
         location = (Home.from_environment().path / "mlflow_artifacts").as_uri() if uri.startswith("sqlite") else None
         return Record(uri, self.experiment, location, name)
 
-    def tell(self, context: dg.AssetExecutionContext | dg.OpExecutionContext, folder: Path, record: Record) -> None:
-        """Write a record into its run's folder and tell MLflow now; what it can't be told is told later."""
+    def tell(
+        self,
+        context: dg.AssetExecutionContext | dg.OpExecutionContext,
+        folder: Path,
+        record: Record,
+        *,
+        earlier: Sequence[Path] = (),
+    ) -> None:
+        """Write a record into its run's folder and tell MLflow now; what it can't be told is told later.
+
+        Parameters
+        ----------
+        earlier : sequence of Path
+            Folders of other runs to settle after that; those that nobody works in and that never ended are ended.
+        """
         record.write(folder)
-        mirror = Mirror(folder)
+        mirror = Mirror(folder, earlier=earlier)
         mirror.close()
         for words in mirror.words():
             context.log.warning(words)

@@ -251,7 +251,7 @@ class DamageWatch:
 
 
 def _trace(path: Path) -> tuple[int, ...] | None:
-    """What no write leaves alone: the kernel sets ctime, which nobody can set back. None where there is no file."""
+    """Return what no write leaves alone: nobody can set ctime back. None where there is no file."""
     try:
         status = path.lstat()
     except FileNotFoundError:

@@ -28,7 +28,7 @@ from lens_pipeline.stamps.store import DamageWatch
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError, TrainingInterruptedError
-from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.folder import TRIALS, RunFolder
 from lens_pipeline.training.history import Event, History
 from lens_pipeline.training.run import launch, prepare_run
 from lens_pipeline.training.search import CHOICES, RANGES, Params, Pruner, SweepConfig, check_corners, setting_of
@@ -285,7 +285,7 @@ class Sweep:
                 raise optuna.TrialPruned(given_up.why or str(error)) from error
 
     def _folder_of(self, setting: str) -> Path:
-        return self._folder / "trials" / setting
+        return self._folder / TRIALS / setting
 
 
 class _FailedTrialError(Exception):
