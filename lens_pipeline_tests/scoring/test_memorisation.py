@@ -45,10 +45,7 @@ def test_a_model_that_is_as_sure_of_rows_that_it_has_not_seen_is_green(
 
 def test_the_scores_of_a_short_training_are_green_and_state_both_losses_with_their_rows(folded: Folded) -> None:
     classifiers: list[Publication] = [*folded.folds]
-    config = ScoringConfig(members=[classifier.model for classifier in classifiers])
-    with folded.home.stage("tried", "scores", model="main.folds-2", inputs=[folded.store, folded.splits]) as staging:
-        score_store(config, classifiers, folded.store, folded.splits, staging)
-        scores = staging.commit()
+    scores = folded.scored("main.probed")
     check = training_rows_score_like_unseen_ones(scores, classifiers, folded.store, folded.splits)
     assert check.passed
     # Of two folds each row of train and val_select was trained on by one: 72 galaxies of 96, each a lens and a control.
