@@ -137,9 +137,7 @@ def _name_a_classifier(command: argparse.ArgumentParser, *, version: bool = True
     command.add_argument("--dataset", help="name of the dataset, instead of a preset")
     command.add_argument("--model", help="name of the model or ensemble, by default the preset's, else default")
     if version:
-        command.add_argument(
-            "--version", help="version of lens_classifier, or of an ensemble's scores; by default the current one"
-        )
+        command.add_argument("--version", help="version of the model, by default the current one")
 
 
 def _which(parsed: argparse.Namespace) -> predict.Which:
