@@ -69,7 +69,7 @@ def score_rows(
                     evaluate_logits(
                         model, classifier.preprocessing, seen, device, channels_last=config.channels_last
                     ).numpy()
-                    for seen in (_turned(batch) if config.tta else [batch])
+                    for seen in (turned(batch) if config.tta else [batch])
                 ]
             )
             seen[batch.logical] += 1
@@ -84,7 +84,7 @@ def score_rows(
     return logits
 
 
-def _turned(batch: Batch) -> Iterator[Batch]:
+def turned(batch: Batch) -> Iterator[Batch]:
     """Yield the batch's stamps under each of the 8 elements of the dihedral group."""
     for element in range(N_ELEMENTS):
         yield replace(batch, elements=torch.full((len(batch.pixels),), element, dtype=torch.int64))

@@ -8,6 +8,7 @@ bytes have the SHA-256 that was published. What is inside is for `stamps/`; whet
 import atexit
 import hashlib
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -199,6 +200,39 @@ class RemoteFile:
 
 
 SourceFile = LocalFile | RemoteFile
+
+
+@contextmanager
+def lent(name: str) -> Iterator[Path]:
+    """Lend whatever stands under a path or an s3:// address now as a local file; an object is read whole and verified.
+
+    Raises
+    ------
+    StorageError
+        If there is no such object, or it can't be read. A file that isn't there is for whoever opens it to find out.
+    """
+    if not is_address(name):
+        yield Path(name)
+        return
+    found = _server().head(Address.parse(name))
+    if found is None:
+        raise StorageError(f"there is no object {name}.")
+    with RemoteFile(found).lend(None) as path:
+        yield path
+
+
+def matching_objects(pattern: str) -> list[str]:
+    """Addresses of the objects that match an s3:// address with ``*`` in its key, which stands for no slash; by key.
+
+    Raises
+    ------
+    StorageError
+        If the server can't be asked, or lists torn pages.
+    """
+    folder = pattern.partition("*")[0].rpartition("/")[0]
+    wanted = re.compile("[^/]*".join(map(re.escape, str(Address.parse(pattern)).split("*"))))
+    names = [str(info.address) for info in _server().list(Address.parse(folder))]
+    return [name for name in names if wanted.fullmatch(name)]
 
 
 def source_file(published: dict[str, Any], name: str) -> SourceFile:
