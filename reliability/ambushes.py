@@ -1,6 +1,7 @@
 """Where a rank of a training is killed: in a phase of a step, by a trap that is laid in it before it trains."""
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from lens_pipeline_tests.training.making import pid_of
 # flush: after ledgers are durable, before a checkpoint; write: before a file of one gets its name; read_back: when it is
 # durable; prune: before a file of an older one goes; evaluate: between batches of validation.
 PHASES = ("fetch", "forward", "backward", "update", "record", "flush", "write", "read_back", "prune", "evaluate")
+# Those that end a step that is known; the others come at some place from a step on.
+OF_A_STEP = ("forward", "backward", "update", "record")
 # While a started run makes ready to go on: its ledgers were cut back.
 RESUME = "resume"
 # Rank 0 alone is in these; where another rank is the victim, rank 0 kills it when it gets there.
@@ -21,6 +24,7 @@ _OF_THE_FIRST = ("write", "read_back", "prune")
 # How many places there are at which to be killed in a phase of which not every step has its own. Files of a checkpoint: model,
 # optimizer, average and JSON, of two checkpoints.
 _PLACES = {"flush": 2, "write": 8, "prune": 4, "evaluate": 2}
+_CHECKPOINT = re.compile(r"step-(\d+)\..*(?:json|safetensors)")
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,11 @@ class Ambush:
             return passed == 1 + self.step % _PLACES.get(self.phase, 1)
 
         def named(source: Any, target: Any, *_: Any) -> bool:
-            return _in_checkpoint(target) and next_place()
+            # The thread that writes may still be at a checkpoint from before the step.
+            return (taken := _checkpoint_of(target)) is not None and taken > self.step and next_place()
 
         def removed(path: Any, *_: Any) -> bool:
-            return _in_checkpoint(path) and next_place()
+            return _checkpoint_of(path) is not None and next_place()
 
         take, loop.Trainer.step = loop.Trainer.step, follow  # type: ignore[method-assign]
         before, after = partial(self._strike, after=False), partial(self._strike, after=True)
@@ -127,5 +132,7 @@ class Ambush:
         os.kill(os.getpid() if self.victim == self.rank else pid_of(self.victim), signal.SIGKILL)
 
 
-def _in_checkpoint(path: Any) -> bool:
-    return Path(path).parent.name == "checkpoints" and Path(path).name.startswith("step-")
+def _checkpoint_of(path: Any) -> int | None:
+    """Give the steps before the checkpoint that a file is of; None for another file."""
+    found = _CHECKPOINT.fullmatch(Path(path).name)
+    return int(found[1]) if found else None

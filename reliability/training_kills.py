@@ -2,7 +2,7 @@
 
 The run has what a state could be lost of: batch normalisation, dropout, AdamW's moments, a learning rate that changes in
 every step, a mean of weights, a short last step, checkpoints within epochs that a thread writes, early stopping's counters.
-Cases take turns among three kinds: a moving average, the same in bfloat16, and the mean of the last epochs. Of seven cases
+Cases take turns among three kinds: the mean of the last epochs, a moving average, and the same in bfloat16. Of seven cases
 six kill once, at a (rank, step, phase) of their own, and one kills twice, at two drawn points. The ranks are forked from a
 process that has imported everything, train a network of three layers, and know nothing of torchrun; `launcher_kills` has
 timm's networks under the real one.
@@ -22,17 +22,17 @@ from torch import nn
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.checkpoint import newest_checkpoint
+from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint
 from lens_pipeline.training.checks import no_duplicated_fragments, validation_is_whole
 from lens_pipeline.training.folder import TIMINGS, RunFolder
 from lens_pipeline.training.models import ModelSpec
 from lens_pipeline.training.run import collect
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline_tests.training.making import prepared, run_ranks, small_survey
-from reliability.ambushes import PHASES, RESUME, Ambush
+from reliability.ambushes import OF_A_STEP, PHASES, RESUME, Ambush
 from reliability.subject import Case, Subject
 
-_RANKS, _EPOCHS, _STEPS = 2, 6, 10
+_RANKS, _EPOCHS, _STEPS, _INTERVAL = 2, 6, 10, 4
 _POINTS = _RANKS * _EPOCHS * _STEPS * len(PHASES)
 _DOUBLE = 200
 # One case in so many kills twice. The others go through the points in strides of about the golden section, so that those that
@@ -42,14 +42,14 @@ _SETTINGS: dict[str, Any] = {
     "epochs": _EPOCHS,
     "patience": _EPOCHS,
     "dropout": 0.2,
-    "checkpoint_every_steps": 4,
+    "checkpoint_every_steps": _INTERVAL,
     "report_every_steps": 3,
     "validation_batch_size": 32,
 }
 _KINDS: tuple[dict[str, Any], ...] = (
+    {"swa_epochs": 3},
     {"ema_decay": 0.9},
     {"ema_decay": 0.9, "precision": "bf16"},
-    {"swa_epochs": 3},
 )
 
 
@@ -74,23 +74,36 @@ def ambushes(number: int) -> list[Ambush]:
 def kill(number: int) -> Case:
     """Kill a run at the points of a case, go on with it, and compare."""
     points = ambushes(number)
-    kind = points[0].step % len(_KINDS)
+    kind = number % len(_KINDS)
     survey, undisturbed = _survey(), _undisturbed(kind)
     with tempfile.TemporaryDirectory() as name:
         folder = prepared(Path(name) / "run", survey, **_SETTINGS, **_KINDS[kind])
-        killed = 0
+        killed, again = 0, []
         for ambush in points:
             codes = run_ranks(folder, sabotage=ambush, everywhere=train_small_network)
-            killed += codes[ambush.victim] == -signal.SIGKILL
             if None in codes:
-                return Case(f"{ambush}: a rank hung", counts={"kills": killed})
+                return Case(f"{ambush}: a rank hung")
+            standing, damaged = newest_checkpoint(folder.checkpoints, run=RunSpec.read(folder.specification).sha256())
+            if damaged:
+                return Case(f"{ambush}: a checkpoint was damaged: {damaged}")
+            if codes[ambush.victim] == -signal.SIGKILL:
+                killed += 1
+                again += [ambush.step + 1 - _steps_of(standing)] if ambush.phase in OF_A_STEP else []
         codes = run_ranks(folder, everywhere=train_small_network)
         if codes != [0] * _RANKS:
             return Case(f"{points}: the run did not go on, its ranks ended with {codes}")
         found = _traits(folder, survey)
     other = [trait for trait in {**undisturbed, **found} if found.get(trait) != undisturbed.get(trait)]
     problem = f"{points}: {', '.join(other)} differ from those of a run that was left alone" if other else None
-    return Case(problem, counts={"kills": killed, "points that a run doesn't reach": len(points) - killed})
+    return Case(
+        problem,
+        largest={"steps taken again": max(again)} if again else {},
+        counts={"kills": killed, "points that a run doesn't reach": len(points) - killed},
+    )
+
+
+def _steps_of(checkpoint: Checkpoint | None) -> int:
+    return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
 
 
 def small_network(spec: ModelSpec) -> nn.Module:
@@ -158,4 +171,6 @@ SUBJECT = Subject(
     goal=_POINTS + _DOUBLE,
     case=kill,
     n_cases=_POINTS + _DOUBLE,
+    # A checkpoint is written while training goes on, and is durable before the next one is taken.
+    bounds={"steps taken again": 2 * _INTERVAL},
 )

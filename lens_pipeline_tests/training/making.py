@@ -42,7 +42,7 @@ QUICK: dict[str, Any] = {
 }
 
 # How long a run may take, and how long a rank may outlive another that died, until it counts as hung.
-_LONGEST_S, _OUTLIVING_S = 240.0, 60.0
+_LONGEST_S, _OUTLIVING_S = 900.0, 120.0
 
 Pixels = npt.NDArray[np.float32]
 

@@ -21,23 +21,24 @@ class Process:
 
     cwd: str = "."
     umask: int = 0o022
+    cores: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
 
 PLAIN = Process(environment={"PYTHONHASHSEED": "0"})
 OTHERS = {
     "another hash seed": Process(environment={"PYTHONHASHSEED": "1"}),
-    # ASCII for files whose encoding nobody named, a quarter of an hour off any whole one, and private files.
+    # One core, ASCII for files whose encoding nobody named, a quarter of an hour off any whole one, and private files.
     "elsewhere": Process(
         cwd="/",
         umask=0o077,
+        cores=1,
         environment={
             "PYTHONHASHSEED": "0",
             "LC_ALL": "C",
             "PYTHONCOERCECLOCALE": "0",
             "PYTHONUTF8": "0",
             "TZ": "Asia/Kathmandu",
-            "OMP_NUM_THREADS": "2",
         },
     ),
 }
@@ -60,6 +61,7 @@ def _started(way: Process, folder: Path) -> "subprocess.Popen[str]":
         [sys.executable, "-m", "lens_pipeline_tests.training.reproducing", str(folder)],
         cwd=folder if way.cwd == "." else way.cwd,
         umask=way.umask,
+        preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: way.cores]),
         env={**os.environ, "PYTHONPATH": str(ROOT), **way.environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
