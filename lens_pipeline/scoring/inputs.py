@@ -22,7 +22,7 @@ from lens_pipeline.stamps.decode import Decoded, decode_batch, judge_pixels
 from lens_pipeline.stamps.inspection import Inspector
 from lens_pipeline.stamps.reasons import Quarantine, Reason
 from lens_pipeline.storage.s3_address import Address, is_address
-from lens_pipeline.storage.sources import LocalFile, lent, matching_objects
+from lens_pipeline.storage.sources import LocalFile, addresses_below, lent
 
 BAND = "{band}"
 _ROWS = 256
@@ -200,11 +200,15 @@ def _refused_whole(name: str, reason: str, detail: str, contract: DatasetContrac
 
 
 def _matches(template: str, band: str) -> list[str]:
-    template = str(Address.parse(template)) if is_address(template) else template
-    named = template.replace(BAND, band)
-    pattern = "([^/]*)".join(re.escape(part) for part in named.split("*"))
+    """Names for each file or object that is there in a band, the band's place left open."""
+    if is_address(template):
+        template = str(Address.parse(template))
+        there = addresses_below(template.partition("*")[0].rpartition("/")[0].replace(BAND, band))
+    else:
+        there = sorted(glob.glob(template.replace(BAND, band)))
+    pattern = "([^/]*)".join(re.escape(part) for part in template.replace(BAND, band).split("*"))
     found = []
-    for path in matching_objects(named) if is_address(template) else sorted(glob.glob(named)):
+    for path in there:
         if stars := re.fullmatch(pattern, path):
             around = template.split("*")
             found.append("".join(before + star for before, star in zip(around, (*stars.groups(), ""), strict=True)))

@@ -8,7 +8,6 @@ bytes have the SHA-256 that was published. What is inside is for `stamps/`; whet
 import atexit
 import hashlib
 import os
-import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -221,18 +220,15 @@ def lent(name: str) -> Iterator[Path]:
         yield path
 
 
-def matching_objects(pattern: str) -> list[str]:
-    """Addresses of the objects that match an s3:// address with ``*`` in its key, which stands for no slash; by key.
+def addresses_below(folder: str) -> list[str]:
+    """Addresses of every object below a prefix, however deep, by key.
 
     Raises
     ------
     StorageError
         If the server can't be asked, or lists torn pages.
     """
-    folder = pattern.partition("*")[0].rpartition("/")[0]
-    wanted = re.compile("[^/]*".join(map(re.escape, str(Address.parse(pattern)).split("*"))))
-    names = [str(info.address) for info in _server().list(Address.parse(folder))]
-    return [name for name in names if wanted.fullmatch(name)]
+    return [str(info.address) for info in _server().list(Address.parse(folder))]
 
 
 def source_file(published: dict[str, Any], name: str) -> SourceFile:
