@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         try:
-            parsed = _parser().parse_args(arguments)
+            parsed = _parsed(arguments)
             return int(parsed.run(parsed))
         except PipelineError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -40,6 +40,17 @@ def main(arguments: list[str] | None = None) -> int:
         # What is still buffered is flushed again at exit, and must find somebody who takes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CUT_SHORT
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse what was typed; inputs may stand on both sides of an option, which argparse by itself gives up on."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(parsed, "inputs") or any(part.startswith("-") for part in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.inputs += rest
+    return parsed
 
 
 def _nobody_reads(stream: TextIO) -> bool:
