@@ -122,7 +122,7 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     predicted.add_argument("--out", type=Path, required=True, help="parquet file that the scores are written to")
     _name_a_classifier(predicted)
-    predicted.add_argument("--alias", type=Alias, choices=list(Alias), default=Alias.candidate)
+    _take_an_alias(predicted)
     predicted.add_argument("--folder", type=Path, help="folder of a version of lens_classifier, wherever it is")
     predicted.add_argument("--flux-unit", help="unit of FITS files that have no BUNIT, e.g. nanomaggy")
     predicted.add_argument("--cut-centre", action="store_true", help="take the central pixels of larger images")
@@ -139,7 +139,7 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     shown_card = commands.add_parser("card", help="print the model card of a version of a model")
     shown_card.add_argument("preset", type=Path, nargs="?")
     _name_a_classifier(shown_card)
-    shown_card.add_argument("--alias", type=Alias, choices=list(Alias), default=Alias.candidate)
+    _take_an_alias(shown_card)
     shown_card.add_argument("--json", action="store_true")
     shown_card.set_defaults(run=lambda parsed: registry.show_card(_which(parsed), is_json=parsed.json))
 
@@ -151,8 +151,14 @@ def _name_a_classifier(command: argparse.ArgumentParser, *, version: bool = True
         command.add_argument("--version", help="version of the model, by default the current one")
 
 
+def _take_an_alias(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--alias", type=Alias, choices=list(Alias), help="instead of --version, by default the candidate"
+    )
+
+
 def _which(parsed: argparse.Namespace) -> predict.Which:
-    alias, version = getattr(parsed, "alias", Alias.candidate), getattr(parsed, "version", None)
+    alias, version = getattr(parsed, "alias", None), getattr(parsed, "version", None)
     return predict.Which(parsed.preset, parsed.dataset, parsed.model, version, alias)
 
 

@@ -64,6 +64,26 @@ def test_what_no_command_knows_is_refused_by_name(typed: str, capsys: pytest.Cap
     assert f"unrecognized arguments: {'--bogus b.npy' if 'bogus' in typed else 'sky'}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (
+            "predict a.npy --out o --dataset sky --version v1 --alias champion",
+            "--version v1 and --alias champion both say",
+        ),
+        ("card --dataset sky --version v1 --alias candidate", "--version v1 and --alias candidate both say"),
+        ("predict a.npy --out o --folder . --model tiny", "--folder names a version by itself"),
+        ("predict a.npy --out o --folder . --alias champion", "--folder names a version by itself"),
+        ("predict a.npy --out o --folder . --version v1", "--folder names a version by itself"),
+    ],
+)
+def test_a_version_that_is_named_in_two_ways_is_refused(
+    typed: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(typed.split()) == 1
+    assert says in capsys.readouterr().err
+
+
 def test_verify_finds_one_flipped_byte(capsys: pytest.CaptureFixture[str]) -> None:
     folder = publish()
     assert main(["verify"]) == 0
