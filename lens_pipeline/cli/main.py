@@ -72,9 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     shown.set_defaults(run=lambda parsed: summary.run(load_preset(parsed.preset) if parsed.preset else {}))
     watched = commands.add_parser("watch", help="a training as it goes, or as the last one went, in the terminal")
     watched.add_argument("preset", type=Path, nargs="?")
+    watched.add_argument("--model", help="name of the model or member, by default the preset's, else default")
     watched.add_argument("--once", action="store_true", help="print how it stands, and end")
     watched.set_defaults(
-        run=lambda parsed: watch.run(load_preset(parsed.preset) if parsed.preset else {}, once=parsed.once)
+        run=lambda parsed: watch.run(
+            load_preset(parsed.preset) if parsed.preset else {}, model=parsed.model, once=parsed.once
+        )
     )
     verified = commands.add_parser("verify", help="re-read every published byte and compare its hash")
     verified.add_argument("--dataset", help="only this dataset")
