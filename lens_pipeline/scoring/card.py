@@ -5,6 +5,7 @@ What no artifact says is null, with the reason; `card_text.py` says the same in 
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -13,8 +14,12 @@ from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.evaluation import statements
 from lens_pipeline.scoring.aliases import is_ensemble, members_of
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE
+from lens_pipeline.splits.assignment import deal
+from lens_pipeline.splits.withholding import TOLD
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.rows import names_of_sides, read_rows
 
 FORMAT = 1
 _FILES = ("model.pt2", "model.safetensors", "model.json")
@@ -52,7 +57,7 @@ def describe_model(home: Home, named: Publication, report: Publication | None) -
     """
     members = members_of(home, named)
     about = members[0].read_json("model.json")
-    data, evaluation = _data(home, members[0]), _evaluation(home, report)
+    data, evaluation = _data(home, members), _evaluation(home, report)
     if data.get("source") == "simulated":
         evaluation["limits"].insert(0, _SIMULATED)
     described = [_member(member) for member in members]
@@ -109,25 +114,47 @@ def _cross_validation(named: Publication) -> list[Card] | None:
     return rows
 
 
-def _data(home: Home, classifier: Publication) -> Card:
-    """Say what it learned from, as far as these versions are still there."""
-    inputs = {name: classifier.inputs[name] for name in ("stamp_store", "region_splits")}
+def _data(home: Home, members: Sequence[Publication]) -> Card:
+    """Say what the model learned from, as far as these versions are still there; members learned from the same ones."""
+    inputs = {name: members[0].inputs[name] for name in ("stamp_store", "region_splits")}
     try:
-        store, splits = (home.open(classifier.dataset, name, version=version) for name, version in inputs.items())
-        stamps = home.open(classifier.dataset, "stamps", version=store.inputs["stamps"])
-        rows = splits.read_table("rows", ["split", "label"]).to_pylist()
-        regions = splits.read_table(None, ["split"])["split"].to_pylist()
+        store, splits = (home.open(members[0].dataset, name, version=version) for name, version in inputs.items())
+        stamps = home.open(members[0].dataset, "stamps", version=store.inputs["stamps"])
+        folds, rows, regions = _sides(members, store, splits)
     except StorageError as error:
         return {**inputs, "why_no_more": str(error)}
-    names = [stamp_class["name"] for stamp_class in store.attributes["dataset_contract"]["classes"]]
-    counted = Counter((row["split"], names[row["label"]]) for row in rows)
     return {
         **inputs,
         "source": stamps.attributes.get("source"),
-        "rows": {split: {name: counted[split, name] for name in names} for split in sorted({s for s, _ in counted})},
-        "regions": dict(sorted(Counter(regions).items())),
+        "folds": folds,
+        "rows": rows,
+        "regions": regions,
         **{name: store.attributes.get(name) for name in ("n_in", "n_stored", "n_quarantined", "n_excluded")},
     }
+
+
+def _sides(members: Sequence[Publication], store: Publication, splits: Publication) -> tuple[str | None, Card, Card]:
+    """Say what folds there were; count rows by class, and regions, of each split, or of a fold and the others."""
+    configs = [TrainingConfig.model_validate(member.read_json("model.json")["config"]) for member in members]
+    names = [stamp_class["name"] for stamp_class in store.attributes["dataset_contract"]["classes"]]
+    table = splits.read_table("rows", ["split", "label"]).group_by(["split", "label"]).aggregate([([], "count_all")])
+    rows: Card = {split: dict.fromkeys(names, 0) for split in sorted(set(table["split"].to_pylist()))}
+    for row in table.to_pylist():
+        rows[row["split"]][names[row["label"]]] = row["count_all"]
+    regions = splits.read_table(None, ["region_id", "split"])
+    side_of = regions["split"].to_pylist()
+    words, alone = None, configs[0]
+    if any((config.folds, config.fold) != (alone.folds, alone.fold) for config in configs):
+        words = "A member of a fold was trained on train and val_select without its fold, and validated on that."
+    elif alone.folds:
+        words = "Train and val_select were dealt to folds anew."
+        sides, used = names_of_sides(alone), read_rows(splits, store, alone)
+        rows = {split: counts for split, counts in rows.items() if split not in TOLD}
+        for side, chosen in zip(sides, (used.train, used.validation), strict=True):
+            rows[side] = dict(zip(names, used.counts(chosen, len(names)), strict=True))
+        dealt = deal(regions["region_id"].to_pylist(), int(splits.attributes["seed"]), alone.folds) == alone.fold
+        side_of = [sides[int(own)] if split in TOLD else split for own, split in zip(dealt, side_of, strict=True)]
+    return words, rows, dict(sorted(Counter(side_of).items()))
 
 
 def _best(classifier: Publication) -> Card | None:

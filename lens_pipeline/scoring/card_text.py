@@ -101,7 +101,8 @@ def _data_text(data: dict[str, Any]) -> str:
     )
     return (
         f"{data['source']} stamps ({versions}): {data['n_in']:,} read, {data['n_stored']:,} stored, "
-        f"{data['n_quarantined']:,} quarantined, {data['n_excluded']:,} excluded by the survey.\n\n{rows}"
+        f"{data['n_quarantined']:,} quarantined, {data['n_excluded']:,} excluded by the survey."
+        f"{' ' + data['folds'] if data['folds'] else ''}\n\n{rows}"
     )
 
 

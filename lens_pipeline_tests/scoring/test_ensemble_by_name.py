@@ -16,6 +16,8 @@ from lens_pipeline.scoring.model import Ensemble, open_classifier, open_model
 from lens_pipeline.scoring.predict import predict
 from lens_pipeline.stamps.decode import decode_pixels
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.rows import read_rows
 from lens_pipeline_tests.scoring.conftest import Folded
 from lens_pipeline_tests.scoring.test_card import publish_report
 from lens_pipeline_tests.training.making import CONTRACT
@@ -100,6 +102,25 @@ def test_the_card_names_the_members_what_differs_between_them_and_what_the_cross
         assert f"`{fold.entry('model.safetensors').sha256}`" in text
         assert f"{fold.model} (fold {number}): 2 epochs" in text
     assert "## Cross-validation" in text
+
+
+def test_the_card_of_a_fold_counts_the_rows_that_it_was_trained_and_validated_on(folded: Folded) -> None:
+    member, whole = (describe_model(folded.home, of, None)["data"] for of in (folded.folds[0], folded.scored(MODEL)))
+    config = TrainingConfig.model_validate(folded.folds[0].attributes["config"])
+    used = read_rows(folded.splits, folded.store, config)
+    names = ("the folds without 0", "fold 0 of 2")
+    for name, rows in zip(names, (used.train, used.validation), strict=True):
+        assert member["rows"][name] == {"control": len(rows) // 2, "lens": len(rows) // 2}
+    assert set(member["rows"]) == {*names, "val_calibrate", "test"}
+    assert set(member["regions"]) <= {*names, "val_calibrate", "test"}
+    assert set(whole["rows"]) == {"train", "val_select", "val_calibrate", "test"}
+    assert sum(sum(whole["rows"][name].values()) for name in ("train", "val_select")) == len(used.train) + len(
+        used.validation
+    )
+    assert "without its fold" in whole["folds"]
+    text = as_markdown(describe_model(folded.home, folded.folds[0], None))
+    assert f"- fold 0 of 2: {len(used.validation) // 2} control, {len(used.validation) // 2} lens" in text
+    assert "dealt to folds" in text
 
 
 def test_a_member_that_is_gone_is_a_clear_refusal(folded: Folded, scores: Publication) -> None:
