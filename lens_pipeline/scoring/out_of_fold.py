@@ -22,7 +22,7 @@ from lens_pipeline.splits.assignment import TRAIN, VAL_SELECT
 from lens_pipeline.splits.region_splits import read_split_rows
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
-from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.config import SUPERVISION, TrainingConfig
 from lens_pipeline.training.metrics import score_of
 from lens_pipeline.training.rows import read_rows
 
@@ -35,12 +35,13 @@ _NO_RATES = ResolutionRule(min_false_positives=1, min_share_of_target=0.0)
 
 
 def cross_validated(classifiers: Sequence[Publication]) -> bool:
-    """Whether these are all folds of one cross-validation, each once."""
+    """Whether these are all folds of one cross-validation, each once, of the same settings but for how they were watched."""
     configs = [_config(classifier) for classifier in classifiers]
+    settings = [config.model_dump(exclude={"fold", *SUPERVISION}) for config in configs]
     n_folds = configs[0].folds
     return (
         n_folds > 0
-        and {config.folds for config in configs} == {n_folds}
+        and all(other == settings[0] for other in settings)
         and sorted(config.fold for config in configs) == list(range(n_folds))
     )
 

@@ -178,3 +178,15 @@ def test_members_that_are_not_all_folds_of_one_partition_are_no_cross_validation
     assert cross_validated([second, first])
     assert not cross_validated([first])
     assert not cross_validated([first, first])
+
+
+def test_folds_of_other_settings_are_no_cross_validation(folded: Folded) -> None:
+    first, second = folded.folds
+
+    def changed(**settings: object) -> Publication:
+        attributes = {**second.attributes, "config": {**second.attributes["config"], **settings}}
+        return replace(second, manifest=replace(second.manifest, attributes=attributes))
+
+    assert cross_validated([first, changed(attempts=7, hang_seconds=50.0)])
+    assert not cross_validated([first, changed(epochs=3)])
+    assert not cross_validated([first, changed(model="resnet10t")])
