@@ -6,6 +6,7 @@ import torch
 
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.training.config import Device, Precision
+from lens_pipeline.training.processes import what_to_set
 
 _BF16_FROM = (8, 0)
 _ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)[af]?")
@@ -36,7 +37,7 @@ def device_for(
     if found <= index:
         raise ConfigError(
             f"device is cuda and {wanted} process(es) want a GPU each; torch {torch.__version__} finds {found} on this "
-            f"machine. Set device: cpu, or at most {found} processes. Where nvidia-smi shows more, its driver is too old for "
+            f"machine. {what_to_set(found)} Where nvidia-smi shows more, its driver is too old for "
             "this torch, or CUDA_VISIBLE_DEVICES hides them."
         )
     name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)

@@ -244,5 +244,10 @@ def refuse_missing_gpus(device: Device, wanted: int) -> str | None:
         return None
     return (
         f"device is cuda and {wanted} process(es) want a GPU each, but this machine offers {found}. "
-        f"Set device: cpu, or at most {found} processes."
+        f"{what_to_set(found)}"
     )
+
+
+def what_to_set(gpus: int) -> str:
+    """Say what goes with the GPUs that there are."""
+    return "Set device: cpu" + (f", or at most {gpus} processes." if gpus else ".")

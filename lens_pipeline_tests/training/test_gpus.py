@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lens_pipeline.contracts.errors import ConfigError, TrainingError
+from lens_pipeline.training import processes
 from lens_pipeline.training.config import Device, Precision
 from lens_pipeline.training.gpus import device_for
 from lens_pipeline.training.loop import Trainer
@@ -62,6 +63,19 @@ def test_a_rank_without_a_gpu_of_its_own_is_refused(gpus: GpusOf) -> None:
     assert device_for(Device.cuda, 1, wanted=2) == torch.device("cuda", 1)
     with pytest.raises(ConfigError, match=r"3 process\(es\) want a GPU each; torch \S+ finds 2 .* at most 2 processes"):
         device_for(Device.cuda, 2, wanted=3)
+
+
+@pytest.mark.parametrize("found", [0, 2])
+def test_where_there_is_no_gpu_only_a_cpu_is_proposed(monkeypatch: pytest.MonkeyPatch, found: int) -> None:
+    monkeypatch.setattr(processes, "count_gpus", lambda: found)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    with pytest.raises(ConfigError) as refused:
+        device_for(Device.cuda, 2, wanted=3)
+    for said in (str(refused.value), processes.refuse_missing_gpus(Device.cuda, 3) or ""):
+        assert "Set device: cpu" in said
+        assert ("at most 2 processes" in said) == (found == 2)
+        assert "at most 0" not in said
 
 
 @pytest.mark.parametrize("precision", [Precision.float16, Precision.float32])
