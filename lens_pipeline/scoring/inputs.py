@@ -92,7 +92,12 @@ def read_stamps(names: Sequence[str], contract: DatasetContract, options: FitsOp
     """
     for name in names:
         try:
-            yield from _reader_of(name)(name, contract, options)
+            rows = 0
+            for offered in _reader_of(name)(name, contract, options):
+                rows += len(offered.rows)
+                yield offered
+            if not rows:
+                raise InputRefusedError("no_stamps", "it holds no row")
         except InputRefusedError as refused:
             yield _refused_whole(name, refused.reason, refused.detail, contract)
         except (ContractError, StorageError) as error:

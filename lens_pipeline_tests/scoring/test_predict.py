@@ -200,6 +200,17 @@ def test_npz_and_npy_files_score_as_their_pixels_and_objects_are_never_unpickled
     assert _why(found[9:]) == ["not_npy", "wrong_size", "not_npy"]
 
 
+def test_an_input_of_no_rows_is_a_refusal_and_not_passed_over(
+    trained: Trained, classifier: Classifier, stamps: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "none.npy", stamps[:0])
+    pq.write_table(pq.read_table(_stamps_file(trained)).slice(0, 0), tmp_path / "none.parquet")
+    found = _rows(classifier, [str(tmp_path / "none.npy"), str(tmp_path / "none.parquet")], tmp_path)
+    assert [(row["row"], row["logit"]) for row in found] == [(None, None)] * 2
+    assert _why(found) == ["no_stamps", "unreadable"]
+    assert found[0]["detail"] == "it holds no row"
+
+
 def _write(path: Path, pixels: np.ndarray, **header: Any) -> str:
     says = {"BUNIT": "nanomaggy", "PIXSCALE": 0.262, **header}
     fits.PrimaryHDU(pixels, fits.Header({k: v for k, v in says.items() if v is not None})).writeto(path)
