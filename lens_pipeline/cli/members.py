@@ -3,6 +3,7 @@
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from lens_pipeline.defs.members import (
     EVALUATION,
@@ -63,7 +64,7 @@ def _tell(workspace: Workspace) -> None:
         _tell_out_of_fold(scores)
     for row in report.read_table().to_pylist():
         if row["split"] == "test" and row["metric"] in ("auroc", "average_precision", "log_loss"):
-            print(f"  test {row['metric']:<28} {_figure(row)}")
+            print(f"  test {row['metric']:<28} {_figure(row)}  {_counts(row)}")
     print(f"  page    {report.path('report.html')}")
     print(
         f"  scores other stamps: lens_pipeline predict --dataset {workspace.dataset} --model {workspace.model} INPUT --out FILE"
@@ -74,14 +75,17 @@ def _tell_out_of_fold(scores: Publication) -> None:
     for row in scores.read_table(METRICS_TABLE).to_pylist():
         if row["metric"] in ("auroc", "log_loss"):
             where = "all folds" if row["split"] == POOLED else row["split"]
-            rests = f"n = {row['n_positives']:,} injections and {row['n_negatives']:,} controls"
             print(
-                f"  {where:<14} {row['metric']:<18} {_figure(row)}  {rests}"
+                f"  {where:<14} {row['metric']:<18} {_figure(row)}  {_counts(row)}"
                 + (f"; {row['reason']}" if row["reason"] else "")
             )
 
 
-def _figure(row: dict[str, float | None]) -> str:
+def _counts(row: dict[str, Any]) -> str:
+    return f"n = {row['n_positives']:,} injections and {row['n_negatives']:,} controls"
+
+
+def _figure(row: dict[str, Any]) -> str:
     value, low, high = (row[name] for name in ("value", "low", "high"))
     if value is None:
         return "undefined"

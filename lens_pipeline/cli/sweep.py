@@ -7,7 +7,7 @@ import dagster as dg
 
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.defs.sections import RunConfig
-from lens_pipeline.defs.sweep import BEST, run_in_process
+from lens_pipeline.defs.sweep import BEST, figure_of, run_in_process
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.atomic import refuse_unless_new, write_atomically
 
@@ -41,9 +41,7 @@ def run(preset: RunConfig, trials: int | None, out: Path | None) -> int:
         raise TrainingError(f"the sweep has stopped. {failure.description}") from failure
     published = Workspace(**settings).open("sweep")
     best = published.attributes["best"]
-    print(
-        f"best of {published.attributes['trials']} trials: {best['monitor']} {best['value']:.5g}, trial {best['trial']}"
-    )
+    print(f"best of {published.attributes['trials']} trials: {figure_of(best)}, trial {best['trial']}")
     for name, value in best["settings"].items():
         print(f"  {name}: {value}")
     where = published.path(BEST)

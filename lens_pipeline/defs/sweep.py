@@ -28,7 +28,7 @@ from lens_pipeline.training.code import code_sha256
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import TrainingInterruptedError
 from lens_pipeline.training.folder import TRIALS
-from lens_pipeline.training.rows import read_rows
+from lens_pipeline.training.rows import names_of_sides, read_rows
 from lens_pipeline.training.search import SweepConfig, check_corners
 from lens_pipeline.training.stopping import refuse_unresolvable_monitor
 
@@ -130,6 +130,13 @@ def best_preset(preset: RunConfig, settings: Mapping[str, Any], path: Path, *, w
     written.replace(path)
 
 
+def figure_of(best: Mapping[str, Any]) -> str:
+    """Say what the best trial reached, and on how many rows, for people; `best` is the attribute of a published sweep."""
+    error = best["standard_error"]
+    spread = f", standard error {error:.2g}," if error is not None else ""
+    return f"{best['monitor']} {best['value']:.5g}{spread} on {best['rows']:,} rows of {best['of']}"
+
+
 def _search(
     context: dg.OpExecutionContext,
     config: SweepSection,
@@ -147,7 +154,8 @@ def _search(
     base = TrainingConfig.model_validate(validate_run_config(config.preset)["lens_classifier"].model_dump(mode="json"))
     space = SweepConfig.model_validate(config.model_dump(mode="json", exclude={"preset"}))
     check_corners(space, base)
-    refuse_unresolvable_monitor(base, read_rows(told, store, base), store)
+    rows = read_rows(told, store, base)
+    refuse_unresolvable_monitor(base, rows, store)
     shelf = workspace.home.shelf(workspace.dataset, "sweep", workspace.model)
     name = study_name(space, base, told, store, code_sha256())
     work = WorkFolder(work_path(shelf, name))
@@ -160,8 +168,17 @@ def _search(
             sweep = Sweep(space, base, trials, work.path, trainer(store, told), around=runs.trial, say=context.log.info)
             best = sweep.run()
             settings = {key: best.params[key] for key in space.searched}
-            about = f"trial {best.number} of sweep {name}: {base.monitor.value} {best.value:.6g} on val_select"
-            best_preset(config.preset, settings, work.path / BEST, why=about)
+            outcome = {
+                "trial": best.number,
+                "monitor": base.monitor.value,
+                "value": best.value,
+                "standard_error": sweep.standard_error(best),
+                "rows": len(rows.validation),
+                "of": names_of_sides(base)[1],
+                "settings": settings,
+            }
+            why = f"trial {best.number} of sweep {name}: {figure_of(outcome)}"
+            best_preset(config.preset, settings, work.path / BEST, why=why)
             pictures, absent = sweep_figures(trials.study, base.monitor.value)
             provenance = {"config": space.model_dump(mode="json"), "dagster_run_id": context.run.run_id, "study": name}
             with workspace.stage("sweep", [store], provenance) as staging:
@@ -173,12 +190,7 @@ def _search(
                 staging.attributes |= {
                     "trials": len(trials.counted()),
                     "corners": {"n": sweep.corners.n, "refused": sweep.corners.refused},
-                    "best": {
-                        "trial": best.number,
-                        "monitor": base.monitor.value,
-                        "value": best.value,
-                        "settings": settings,
-                    },
+                    "best": outcome,
                 }
                 published = staging.commit()
             workspace.home.conclude(published, [])
@@ -301,7 +313,7 @@ def _metadata(published: Publication, absent: Mapping[str, str]) -> dict[str, dg
     shown: dict[str, dg.MetadataValue[Any]] = {
         "version": dg.MetadataValue.text(published.version),
         "folder": dg.MetadataValue.path(str(published.folder)),
-        "best": dg.MetadataValue.text(f"trial {best['trial']}, {best['monitor']} {best['value']:.6g}"),
+        "best": dg.MetadataValue.text(f"trial {best['trial']}, {figure_of(best)}"),
         "best_preset": dg.MetadataValue.md(f"```yaml\n{published.path(BEST).read_text()}```"),
         "trials": markdown_table(table.slice(max(table.num_rows - _TRIALS_SHOWN, 0))),
     }

@@ -159,7 +159,7 @@ def _sides(members: Sequence[Publication], store: Publication, splits: Publicati
 
 def _best(classifier: Publication) -> Card | None:
     history = classifier.read_table().to_pylist()
-    wanted = ("epoch", "train_loss", "val_loss", "val_auroc")
+    wanted = ("epoch", "train_loss", "train_rows", "val_loss", "val_loss_se", "val_auroc", "validation_rows")
     best = [row for row in history if row["epoch"] == classifier.attributes.get("best_epoch")]
     return {name: best[0][name] for name in wanted if name in best[0]} if best else None
 

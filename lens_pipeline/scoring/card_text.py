@@ -78,7 +78,7 @@ def _training_text(card: dict[str, Any]) -> str:
         told.append(
             (f"{one['name']}{f' ({own})' if own else ''}: " if card["members"] else "")
             + f"{training['epochs']} epochs, the best was epoch {training['best_epoch']} by {training['monitor']} "
-            f"({', '.join(f'{name} {_figure(value)}' for name, value in best.items() if name != 'epoch')}). It ended: "
+            f"({_best_text(best)}). It ended: "
             f"{training['ended']}."
         )
     common = ", ".join(f"{name} {value}" for name, value in configs[0].items() if name not in differing)
@@ -104,6 +104,19 @@ def _data_text(data: dict[str, Any]) -> str:
         f"{data['n_quarantined']:,} quarantined, {data['n_excluded']:,} excluded by the survey."
         f"{' ' + data['folds'] if data['folds'] else ''}\n\n{rows}"
     )
+
+
+def _best_text(best: dict[str, Any]) -> str:
+    n_train, n_validation = (_count(best.get(name)) for name in ("train_rows", "validation_rows"))
+    loss, error, area = (_figure(best.get(name)) for name in ("val_loss", "val_loss_se", "val_auroc"))
+    return (
+        f"train_loss {_figure(best.get('train_loss'))} on {n_train}; val_loss {loss}, standard error {error}, and "
+        f"val_auroc {area} on {n_validation}"
+    )
+
+
+def _count(rows: int | None) -> str:
+    return "an unknown number of rows" if rows is None else f"{rows:,} rows"
 
 
 def _figure(value: float | None) -> str:

@@ -195,6 +195,13 @@ class Sweep:
             if SETTING in trial.user_attrs and (folder := self._folder_of(trial.user_attrs[SETTING])).is_dir():
                 yield trial, folder
 
+    def standard_error(self, trial: FrozenTrial) -> float | None:
+        """Return the standard error of a trial's value over rows, where its history tells one: that of val_loss."""
+        monitor = self._base.monitor.value
+        folders = [folder for one, folder in self.trained() if one.number == trial.number]
+        epochs = [epoch for folder in folders for epoch in History.of(RunFolder(folder).history).epochs]
+        return next((epoch.get(f"{monitor}_se") for epoch in epochs if epoch.get(monitor) == trial.value), None)
+
     def _row(self, trial: FrozenTrial) -> dict[str, Any]:
         base = self._base.model_dump(mode="json")
         absent = dict.fromkeys(self._space.searched)

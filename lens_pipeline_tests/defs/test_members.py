@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from lens_pipeline.cli import members as command
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.defs import members
 from lens_pipeline.defs.members import Group, Member, evaluation_config, run_config_of
+from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.code import code_sha256
 from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline_tests.scoring.test_card import publish_report
 from lens_pipeline_tests.training.making import small_survey
 
 PRESET: dict[str, Any] = {
@@ -108,6 +111,20 @@ def test_only_what_is_missing_is_trained_and_then_all_are_evaluated(
         ("default.seed-3", "lens_classifier"),
         ("default.seeds-1-2-3", "scores", "operating_point", "completeness", "evaluation_report"),
     ]
+
+
+def test_what_is_told_at_the_end_has_its_n_and_interval(
+    home: Home, survey: tuple[Publication, Publication], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with home.stage("tried", "scores", model="default.seeds-1-2", inputs=[*survey]) as staging:
+        staging.write_table(None, pa.table({"task_id": ["a"]}))
+        staging.attributes["members"] = [{"model": "default.seed-1", "version": "v1"}]
+        scores = staging.commit()
+    home.conclude(scores, [])
+    publish_report(home, scores)
+    command._tell(Workspace(dataset="tried", model="default.seeds-1-2"))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "test auroc 0.9000 [0.8500, 0.9500] n = 12 injections and 34 controls" in said
 
 
 def test_a_run_that_fails_names_the_model_and_that_the_rest_stands(

@@ -85,7 +85,12 @@ def test_the_best_setting_becomes_a_preset_that_loads_and_all_is_shown(
     table = published.read_table().to_pylist()
     assert [row["state"] for row in table] == ["complete"] * 3
     best = min(table, key=lambda row: row["value"])
-    assert f"best of 3 trials: val_loss {best['value']:.5g}, trial {best['trial']}" in said
+    n = sum(
+        row["split"] == "val_select" for row in surveyed.open("tried", "region_splits").read_table("rows").to_pylist()
+    )
+    figure = f"val_loss {best['value']:.5g}, standard error 0.06, on {n} rows of val_select"
+    assert f"best of 3 trials: {figure}, trial {best['trial']}" in said
+    assert figure in out.read_text().splitlines()[0]
 
     loaded = load_preset(out)
     section = validate_run_config(loaded)["lens_classifier"]

@@ -103,6 +103,19 @@ def test_the_card_says_what_the_model_is_made_of_and_learned_from(trained: Train
     assert card["input"]["preprocessing"]["name"] == "asinh_v1"
 
 
+def test_the_best_epochs_figures_stand_with_their_rows_and_standard_error(trained: Trained) -> None:
+    card = describe_model(trained.home, trained.classifier, None)
+    history = trained.classifier.read_table().to_pylist()
+    (best,) = [row for row in history if row["epoch"] == trained.classifier.attributes["best_epoch"]]
+    assert card["training"]["best"]["val_loss_se"] == best["val_loss_se"] > 0
+    text = as_markdown(card)
+    assert f"train_loss {best['train_loss']:.4g} on {best['train_rows']} rows; " in text
+    assert (
+        f"val_loss {best['val_loss']:.4g}, standard error {best['val_loss_se']:.4g}, and val_auroc {best['val_auroc']:.4g} "
+        f"on {best['validation_rows']} rows)"
+    ) in text
+
+
 def test_a_model_of_simulated_stamps_says_so_among_its_limits(trained: Trained) -> None:
     assert "simulated" in describe_model(trained.home, trained.classifier, None)["limits"][0]
 
