@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import STAMP_STORE
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.stamps.config import StoreConfig
 from lens_pipeline.stamps.decode import DECODER_VERSION
+from lens_pipeline.stamps.ingest import build_store
 from lens_pipeline.stamps.segments import SegmentHeader, segment_name, stats_name
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.home import Home
@@ -56,6 +58,19 @@ def publish(home: Home, n: int, rows_per_file: int = 512) -> Publication:
             listed.append({"file": name, "rows": len(rows), "sha256": sha256_of(staging.folder / name)})
         staging.attributes.update(dataset_contract=CONTRACT.model_dump(mode="json"), fragments=listed)
         return staging.commit()
+
+
+def publish_splits(home: Home, n: int) -> tuple[Publication, Publication]:
+    """Publish a store of n training rows and a quarter as many to validate on, and its splits."""
+    stamps = publish(home, n + n // 4)
+    with home.stage("bench", "stamp_store", inputs=[stamps]) as staging:
+        build_store(StoreConfig.model_validate({}), stamps, staging)
+        store = staging.commit()
+    rows = store.read_table(None, ["task_id", "logical", "label"])
+    split = ["train" if row < n else "val_select" for row in range(rows.num_rows)]
+    with home.stage("bench", "region_splits", inputs=[store]) as staging:
+        staging.write_table("rows", rows.append_column("split", pa.array(split)))
+        return store, staging.commit()
 
 
 def _table(rows: range) -> pa.Table:

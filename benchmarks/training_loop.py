@@ -11,16 +11,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import torch
 
 from benchmarks.harness import Result, compare, summarise
-from benchmarks.synthetic import publish
+from benchmarks.synthetic import publish_splits
 from lens_pipeline.batches.loader import Batch
-from lens_pipeline.stamps.config import StoreConfig
-from lens_pipeline.stamps.ingest import build_store
 from lens_pipeline.storage.home import Home
-from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.figures import EpochSums
 from lens_pipeline.training.folder import RunFolder
@@ -38,7 +34,7 @@ def run(quick: bool) -> list[Result]:
     n, rounds = (512, 2) if quick else (2560, 9)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        store, splits = _published(Home(folder / "home"), n)
+        store, splits = publish_splits(Home(folder / "home"), n)
         config = TrainingConfig.model_validate({"world_size": 1, "batch_size": _BATCH, "threads_per_rank": 1})
         specification = prepare_run(config, store, splits, folder / "run")
         torch.set_num_threads(1)
@@ -120,15 +116,3 @@ def _resident(batch: Batch) -> Batch:
         mad=batch.mad.clone(),
         logical=batch.logical.copy(),
     )
-
-
-def _published(home: Home, n: int) -> tuple[Publication, Publication]:
-    stamps = publish(home, n + n // 4)
-    with home.stage("bench", "stamp_store", inputs=[stamps]) as staging:
-        build_store(StoreConfig.model_validate({}), stamps, staging)
-        store = staging.commit()
-    rows = store.read_table(None, ["task_id", "logical", "label"])
-    split = ["train" if row < n else "val_select" for row in range(rows.num_rows)]
-    with home.stage("bench", "region_splits", inputs=[store]) as staging:
-        staging.write_table("rows", rows.append_column("split", pa.array(split)))
-        return store, staging.commit()

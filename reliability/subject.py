@@ -95,6 +95,11 @@ class Figure:
         """Result file."""
         return RESULTS / f"{self.name}.json"
 
+    @property
+    def is_reached(self) -> bool:
+        """Whether there is no more to do: as many units as are wanted, or as there are."""
+        return self.exhausted or self.n >= self.goal
+
     @classmethod
     def of(cls, subject: Subject) -> "Figure":
         """Go on from the result file, or begin."""

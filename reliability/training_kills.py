@@ -1,162 +1,129 @@
 """SIGKILL at every (rank, step, phase) of a small run in two ranks; gone on with, it must end with the same bits.
 
 The run has what a state could be lost of: batch normalisation, dropout, AdamW's moments, a learning rate that changes in
-every step, a moving average of the weights, a short last step, checkpoints within epochs that a thread writes, early stopping's
-counters. Cases 0 to 1,199 kill once, at (rank, step, phase) of their number; cases from 1,200 on kill a run twice, at two
-drawn points. The ranks are forked from a process that has imported everything, and train without torchrun (`launcher_kills`
-has it).
+every step, a mean of weights, a short last step, checkpoints within epochs that a thread writes, early stopping's counters.
+Cases take turns among three kinds: the mean of the last epochs, a moving average, and the same in bfloat16. Of seven cases
+six kill once, at a (rank, step, phase) of their own, and one kills twice, at two drawn points. The ranks are forked from a
+process that has imported everything, train a network of three layers, and know nothing of torchrun; `launcher_kills` has
+timm's networks under the real one.
 """
 
 import atexit
 import hashlib
-import os
 import random
 import signal
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.checkpoint import newest_checkpoint
+from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint
 from lens_pipeline.training.checks import no_duplicated_fragments, validation_is_whole
 from lens_pipeline.training.folder import TIMINGS, RunFolder
+from lens_pipeline.training.models import ModelSpec
 from lens_pipeline.training.run import collect
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline_tests.training.making import prepared, run_ranks, small_survey
+from reliability.ambushes import OF_A_STEP, PHASES, RESUME, Ambush
 from reliability.subject import Case, Subject
 
-# fetch: while a step's rows are gathered; forward, backward, update: after each of them; record: after the ledger has the rows;
-# flush: after ledgers are durable, before a checkpoint; write: before each file of one gets its name; read_back: when it is
-# durable; prune: before an older one goes; evaluate: between batches of validation.
-PHASES = ("fetch", "forward", "backward", "update", "record", "flush", "write", "read_back", "prune", "evaluate")
-_RANKS, _EPOCHS, _STEPS = 2, 6, 10
+_RANKS, _EPOCHS, _STEPS, _INTERVAL = 2, 6, 10, 4
 _POINTS = _RANKS * _EPOCHS * _STEPS * len(PHASES)
+_DOUBLE = 200
+# One case in so many kills twice. The others go through the points in strides of about the golden section, so that those that
+# were taken are spread over the whole run, however many there are.
+_BLOCK, _STRIDE = 1 + _POINTS // _DOUBLE, 743
 _SETTINGS: dict[str, Any] = {
     "epochs": _EPOCHS,
     "patience": _EPOCHS,
     "dropout": 0.2,
-    "ema_decay": 0.9,
-    "checkpoint_every_steps": 4,
+    "checkpoint_every_steps": _INTERVAL,
     "report_every_steps": 3,
     "validation_batch_size": 32,
 }
-
-
-@dataclass(frozen=True)
-class Ambush:
-    """Kills a rank in a phase of a step; in a phase that not every step has, of the first step after it that does.
-
-    Attributes
-    ----------
-    step : int
-        Over all epochs.
-    """
-
-    rank: int
-    step: int
-    phase: str
-
-    def arm(self) -> None:
-        """Lay it in this process."""
-        from lens_pipeline.batches import loader
-        from lens_pipeline.stamps.ledger import Ledger
-        from lens_pipeline.storage import atomic
-        from lens_pipeline.training import checkpoint, loop, step
-
-        now = -1
-
-        def follow(trainer: Any, epoch: int, batch: Any) -> None:
-            nonlocal now
-            now = epoch * _STEPS + batch.step
-            take(trainer, epoch, batch)
-
-        def strike(after: bool, function: Callable[..., Any], due: Callable[..., bool]) -> Callable[..., Any]:
-            def ambushed(*given: Any, **named: Any) -> Any:
-                if not after and due(*given):
-                    os.kill(os.getpid(), signal.SIGKILL)
-                result = function(*given, **named)
-                if after and due(*given):
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return result
-
-            return ambushed
-
-        def here(*_: Any) -> bool:
-            return now == self.step
-
-        def from_here(*_: Any) -> bool:
-            return now >= self.step
-
-        def gathers(source: Any, job: Any, buffer: Any) -> bool:
-            return job.drawn is not None and (job.drawn[1], job.step) == divmod(self.step, _STEPS)
-
-        def of_a_checkpoint(source: Any, target: Any, *_: Any) -> bool:
-            return from_here() and Path(target).parent.name == "checkpoints"
-
-        take, loop.Trainer.step = loop.Trainer.step, follow  # type: ignore[method-assign]
-        trainer, taken = loop.Trainer, step.TrainingStep
-        match self.phase:
-            case "fetch":
-                loader._fill = strike(True, loader._fill, gathers)
-            case "forward":
-                taken._forward = strike(True, taken._forward, here)  # type: ignore[method-assign]
-            case "backward":
-                taken._update = strike(False, taken._update, here)  # type: ignore[method-assign]
-            case "update":
-                taken._update = strike(True, taken._update, here)  # type: ignore[method-assign]
-            case "record":
-                Ledger.append = strike(True, Ledger.append, here)  # type: ignore[method-assign]
-            case "flush":
-                Ledger.flush = strike(True, Ledger.flush, from_here)  # type: ignore[method-assign]
-            case "write":
-                atomic.os.replace = strike(False, os.replace, of_a_checkpoint)  # type: ignore[attr-defined]
-            case "read_back":
-                checkpoint.read_checkpoint = strike(False, checkpoint.read_checkpoint, from_here)
-            case "prune":
-                checkpoint._remove = strike(False, checkpoint._remove, from_here)
-            case "evaluate":
-                trainer._between_validation_batches = strike(  # type: ignore[method-assign]
-                    True, trainer._between_validation_batches, from_here
-                )
+_KINDS: tuple[dict[str, Any], ...] = (
+    {"swa_epochs": 3},
+    {"ema_decay": 0.9},
+    {"ema_decay": 0.9, "precision": "bf16"},
+)
 
 
 def ambushes(number: int) -> list[Ambush]:
     """Where a case kills."""
-    if number < _POINTS:
-        point, phase = divmod(number, len(PHASES))
+    block, within = divmod(number, _BLOCK)
+    if within < _BLOCK - 1:
+        place = _STRIDE * (block * (_BLOCK - 1) + within) % _POINTS
+        point, phase = divmod(place, len(PHASES))
         step, rank = divmod(point, _RANKS)
-        return [Ambush(rank, step, PHASES[phase])]
+        return [Ambush(rank, step, PHASES[phase], _STEPS)]
     drawn = random.Random(number)
-    return [Ambush(drawn.randrange(_RANKS), drawn.randrange(_EPOCHS * _STEPS), drawn.choice(PHASES)) for _ in range(2)]
+    first = drawn.randrange(_EPOCHS * _STEPS)
+    # The second comes among the steps that are taken again, or later; or before any.
+    second = drawn.randrange(max(0, first - 1), _EPOCHS * _STEPS)
+    return [
+        Ambush(drawn.randrange(_RANKS), first, drawn.choice(PHASES), _STEPS),
+        Ambush(drawn.randrange(_RANKS), second, drawn.choice((*PHASES, RESUME)), _STEPS),
+    ]
 
 
 def kill(number: int) -> Case:
     """Kill a run at the points of a case, go on with it, and compare."""
-    survey, undisturbed = _undisturbed()
+    points = ambushes(number)
+    kind = number % len(_KINDS)
+    survey, undisturbed = _survey(), _undisturbed(kind)
     with tempfile.TemporaryDirectory() as name:
-        folder = prepared(Path(name) / "run", survey, **_SETTINGS)
-        killed = 0
-        for ambush in ambushes(number):
-            codes = run_ranks(folder, sabotage=ambush)
-            killed += codes[ambush.rank] == -signal.SIGKILL
+        folder = prepared(Path(name) / "run", survey, **_SETTINGS, **_KINDS[kind])
+        killed, again = 0, []
+        for ambush in points:
+            codes = run_ranks(folder, sabotage=ambush, everywhere=train_small_network)
             if None in codes:
-                return Case(f"{ambush}: a rank hung", counts={"kills": killed})
-        codes = run_ranks(folder)
+                return Case(f"{ambush}: a rank hung")
+            standing, damaged = newest_checkpoint(folder.checkpoints, run=RunSpec.read(folder.specification).sha256())
+            if damaged:
+                return Case(f"{ambush}: a checkpoint was damaged: {damaged}")
+            if codes[ambush.victim] == -signal.SIGKILL:
+                killed += 1
+                again += [ambush.step + 1 - _steps_of(standing)] if ambush.phase in OF_A_STEP else []
+        codes = run_ranks(folder, everywhere=train_small_network)
         if codes != [0] * _RANKS:
-            return Case(f"{ambushes(number)}: the run did not go on, its ranks ended with {codes}")
+            return Case(f"{points}: the run did not go on, its ranks ended with {codes}")
         found = _traits(folder, survey)
-        other = [trait for trait in undisturbed if found.get(trait) != undisturbed[trait]]
-        problem = (
-            f"{ambushes(number)}: {', '.join(other)} differ from those of a run that was left alone" if other else None
-        )
-        return Case(
-            problem, counts={"kills": killed, "points that a run doesn't reach": len(ambushes(number)) - killed}
-        )
+    other = [trait for trait in {**undisturbed, **found} if found.get(trait) != undisturbed.get(trait)]
+    problem = f"{points}: {', '.join(other)} differ from those of a run that was left alone" if other else None
+    return Case(
+        problem,
+        largest={"steps taken again": max(again)} if again else {},
+        counts={"kills": killed, "points that a run doesn't reach": len(points) - killed},
+    )
+
+
+def _steps_of(checkpoint: Checkpoint | None) -> int:
+    return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
+
+
+def small_network(spec: ModelSpec) -> nn.Module:
+    """Build the least that has batch normalisation and dropout."""
+    side = spec.stamp_size // 4
+    return nn.Sequential(
+        nn.Conv2d(spec.bands, 4, 4, stride=4, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(spec.dropout),
+        nn.Linear(4 * side**2, spec.outputs),
+    )
+
+
+def train_small_network() -> None:
+    """Let this process train a network whose steps take little time."""
+    from lens_pipeline.training import loop
+
+    loop.build_model = small_network
 
 
 def _traits(folder: RunFolder, survey: tuple[Publication, Publication]) -> dict[str, str]:
@@ -178,16 +145,22 @@ def _traits(folder: RunFolder, survey: tuple[Publication, Publication]) -> dict[
 
 
 @cache
-def _undisturbed() -> tuple[tuple[Publication, Publication], dict[str, str]]:
+def _survey() -> tuple[Publication, Publication]:
     kept = tempfile.TemporaryDirectory()
     atexit.register(kept.cleanup)
     # 312 training rows in steps of 32: nine full steps and a short one.
-    survey = small_survey(Home(Path(kept.name) / "home"), n_galaxies=312)
-    folder = prepared(Path(kept.name) / "run", survey, **_SETTINGS)
-    codes = run_ranks(folder)
-    if codes != [0] * _RANKS:
-        raise RuntimeError(f"the run that nobody disturbs ended with {codes}")
-    return survey, _traits(folder, survey)
+    return small_survey(Home(Path(kept.name) / "home"), n_galaxies=312)
+
+
+@cache
+def _undisturbed(kind: int) -> dict[str, str]:
+    """Hash what a run of a kind leaves behind that nobody disturbs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = prepared(Path(name) / "run", _survey(), **_SETTINGS, **_KINDS[kind])
+        codes = run_ranks(folder, everywhere=train_small_network)
+        if codes != [0] * _RANKS:
+            raise RuntimeError(f"the run that nobody disturbs ended with {codes}")
+        return _traits(folder, _survey())
 
 
 SUBJECT = Subject(
@@ -195,7 +168,9 @@ SUBJECT = Subject(
     question="a training killed at any rank, step and phase, once or twice, goes on and ends with the same weights, average, "
     "optimizer, history, validation logits and ledgers, bit for bit; no row is lost or repeated, and nothing hangs",
     unit="killed runs",
-    goal=1_400,
+    goal=_POINTS + _DOUBLE,
     case=kill,
-    n_cases=_POINTS + 200,
+    n_cases=_POINTS + _DOUBLE,
+    # A checkpoint is written while training goes on, and is durable before the next one is taken.
+    bounds={"steps taken again": 2 * _INTERVAL},
 )

@@ -28,6 +28,7 @@ from lens_pipeline.storage.atomic import appearing
 from lens_pipeline.storage.parquet import RowGroups
 from lens_pipeline.training.config import Device
 from lens_pipeline.training.forward import evaluate_logits
+from lens_pipeline.training.gpus import device_for
 from lens_pipeline.training.metrics import score_of
 
 # Rows of one forward pass; they move no bit of any logit on a CPU.
@@ -88,8 +89,10 @@ def predict(
 
     Raises
     ------
+    ConfigError
+        If the device isn't there.
     ScoringError
-        If the array has another shape or type, or the device isn't there.
+        If the array has another shape or type.
     """
     wanted, pixels = classifier.contract.stamp_shape, np.asarray(stamps)
     pixels = pixels[None] if pixels.shape == wanted else pixels
@@ -124,9 +127,7 @@ def predict_files(
     Raises
     ------
     ConfigError
-        If `out` is there already.
-    ScoringError
-        If the device isn't there.
+        If `out` is there already, or the device isn't there.
     """
     if out.exists():
         raise ConfigError(f"{out} is there already: name another file for the scores, or remove it.")
@@ -153,9 +154,7 @@ class _Scorer:
     """Runs forward passes side by side, each by one thread: neither their number nor a stamp's neighbours move a bit."""
 
     def __init__(self, classifier: Classifier | Ensemble, device: Device) -> None:
-        if device is Device.cuda and not torch.cuda.is_available():
-            raise ScoringError("device is cuda, and torch finds no GPU on this machine. Use the cpu.")
-        self._device = torch.device(device.value)
+        self._device = device_for(device)
         self._models = [(one.model.to(self._device), one.preprocessing) for one in classifier.members]
         self._is_turned, self._outputs = classifier.is_turned, classifier.spec.outputs
         threads = len(os.sched_getaffinity(0)) if device is Device.cpu else 1

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.storage.atomic import sha256_of, write_atomically
 
-FORMAT = 3
+FORMAT = 4
 PARTS = ("model", "optimizer", "average")
 _NAME = re.compile(r"step-\d{9}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class Checkpoint:
     ----------
     about : dict
         What the model is: spec, preprocessing, class weights.
-    parts : tuple of str
-        Names of its files: model, optimizer, and average where the run keeps a moving average.
+    sha256 : mapping of str to str
+        Hash of each part: model, optimizer, and average where the run keeps a moving average.
     """
 
     folder: Path
@@ -80,11 +81,16 @@ class Checkpoint:
     run: str
     about: dict[str, Any]
     progress: Progress
-    parts: tuple[str, ...]
+    sha256: Mapping[str, str]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts, sorted."""
+        return tuple(sorted(self.sha256))
 
     def file(self, part: str) -> Path:
         """Return the safetensors of a part: model (weights and buffers), optimizer, or average."""
-        return part_file(self.folder, self.name, part)
+        return part_file(self.folder, self.name, part, self.sha256[part])
 
     @property
     def published_file(self) -> Path:
@@ -97,9 +103,13 @@ def checkpoint_name(global_step: int) -> str:
     return f"step-{global_step:09d}"
 
 
-def part_file(folder: Path, name: str, part: str) -> Path:
-    """Return where a part of a checkpoint lies."""
-    return folder / f"{name}.{part}.safetensors"
+def part_file(folder: Path, name: str, part: str, sha256: str) -> Path:
+    """Return where a part of a checkpoint lies.
+
+    Its hash is in the name: an epoch's last step has a checkpoint before and after it was judged, and the first of them stands
+    until the JSON of the second does.
+    """
+    return folder / f"{name}.{part}-{sha256[:16]}.safetensors"
 
 
 def write_checkpoint(
@@ -126,24 +136,27 @@ def write_checkpoint(
     allowed : callable
         Asked before each file is written, and before any is removed; raises where that may no longer be.
     """
+    sha256 = {part: hashlib.sha256(content).hexdigest() for part, content in parts.items()}
     for part, content in parts.items():
         allowed()
-        write_atomically(part_file(folder, name, part), content)
+        write_atomically(part_file(folder, name, part, sha256[part]), content)
     written = {
         "format": FORMAT,
         "run": run,
         "about": about,
         "progress": asdict(progress),
-        "sha256": {part: hashlib.sha256(content).hexdigest() for part, content in parts.items()},
+        "sha256": sha256,
     }
     allowed()
     write_atomically(folder / f"{name}.json", json.dumps(written, indent=1, allow_nan=False).encode())
-    read_checkpoint(folder, name, run=run)
+    written_back = read_checkpoint(folder, name, run=run)
     allowed()
+    _remove(_files(folder, name) - {written_back.file(part) for part in parts})
     names = sorted((path.stem for path in folder.glob("step-*.json")), reverse=True)
     for old in names[kept:]:
         if old != progress.best_checkpoint:
-            _remove(folder, old)
+            # The JSON goes first: without it there is no checkpoint, so that a kill in between leaves no half of one.
+            _remove([folder / f"{old}.json", *_files(folder, old)])
 
 
 def read_checkpoint(folder: Path, name: str, *, run: str) -> Checkpoint:
@@ -164,7 +177,9 @@ def read_checkpoint(folder: Path, name: str, *, run: str) -> Checkpoint:
         progress = Progress(**{known.name: loaded["progress"][known.name] for known in fields(Progress)})
         if not {*PARTS[:2]} <= {*loaded["sha256"]} <= {*PARTS}:
             raise TrainingError(f"{path} names the parts {sorted(loaded['sha256'])}; known are {', '.join(PARTS)}.")
-        checkpoint = Checkpoint(folder, name, run, loaded["about"], progress, tuple(sorted(loaded["sha256"])))
+        if unfit := [part for part, digest in loaded["sha256"].items() if not _SHA256.fullmatch(digest)]:
+            raise TrainingError(f"{path} states for {', '.join(unfit)} what is not a SHA-256.")
+        checkpoint = Checkpoint(folder, name, run, loaded["about"], progress, loaded["sha256"])
         for part, digest in loaded["sha256"].items():
             if sha256_of(checkpoint.file(part)) != digest:
                 raise TrainingError(
@@ -194,8 +209,12 @@ def newest_checkpoint(folder: Path, *, run: str) -> tuple[Checkpoint | None, lis
     return None, damaged
 
 
-def _remove(folder: Path, name: str) -> None:
-    # The JSON goes first: without it there is no checkpoint, so that a kill in between leaves no half of one.
-    for path in (folder / f"{name}.json", *sorted(folder.glob(f"{name}.*.safetensors"))):
+def _files(folder: Path, name: str) -> set[Path]:
+    """Safetensors of a checkpoint, also of one that was taken at the same step and is no more."""
+    return {*folder.glob(f"{name}.*.safetensors")}
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()

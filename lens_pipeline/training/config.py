@@ -155,7 +155,12 @@ class TrainingConfig(Section):
         True, description="only kernels that give the same bits every time; false: faster on a GPU, no bit-exact resume"
     )
     world_size: int = Field(2, ge=1, le=64, description="ranks that torchrun starts on this machine")
-    threads_per_rank: int = Field(0, ge=0, le=256, description="compute threads of a rank; 0: cores divided by ranks")
+    threads_per_rank: int = Field(
+        1,
+        ge=0,
+        le=256,
+        description="compute threads of a rank, whose number moves last bits on a CPU; 0: this machine's cores divided by ranks",
+    )
     loader_threads: int = Field(1, ge=1, le=64, description="threads of a rank that gather rows ahead of the model")
     reader: Reader = Field(
         Reader.auto,

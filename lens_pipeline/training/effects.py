@@ -2,7 +2,7 @@
 
 NO_NUMERIC_EFFECT = {
     "world_size": "how many ranks share a step: the step is the same up to the rounding of sums, and not in the run's hash",
-    "threads_per_rank": "how many threads compute; moves last bits at most",
+    "threads_per_rank": "how many threads compute; on a CPU another number moves last bits",
     "loader_threads": "how far rows are gathered ahead; not which, nor in which order",
     "reader": "where the same bytes are read from",
     "channels_last": "how pixels lie in memory; moves last bits",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import reliability.page
+import reliability.soak
 import reliability.subject
 from reliability.subject import Case, Subject, take
 
@@ -122,3 +123,46 @@ def test_a_dry_run_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RELIABILITY_DRY", "1")
     monkeypatch.setattr(reliability.subject, "_SAVE_EVERY_S", 0.0)
     assert not take(subject(), cases=3).path.exists()
+
+
+@pytest.fixture
+def families(monkeypatch: pytest.MonkeyPatch) -> dict[str, Subject]:
+    """Four families: one has reached its goal, one has no more cases, and two lack something."""
+    made = {
+        "reached": Subject("reached", "It holds.", "tries", 3, lambda number: Case()),
+        "lacking": Subject("lacking", "It holds.", "tries", 100, lambda number: Case()),
+        "ended": Subject("ended", "It holds.", "tries", 100, lambda number: Case(), n_cases=4),
+        "failing": Subject("failing", "It fails.", "tries", 100, lambda number: Case("it failed")),
+    }
+    monkeypatch.setattr(reliability.soak, "subjects", lambda: list(made))
+    for name, family in made.items():
+        monkeypatch.setitem(sys.modules, f"reliability.{name}", type(sys)(f"reliability.{name}"))
+        monkeypatch.setattr(sys.modules[f"reliability.{name}"], "SUBJECT", family, raising=False)
+    take(made["reached"], cases=5)
+    take(made["ended"])
+    return made
+
+
+def test_a_soak_takes_on_what_lacks_something_and_shares_the_time(families: dict[str, Subject]) -> None:
+    shares: dict[str, float] = {}
+
+    def run(name: str, seconds: float) -> None:
+        shares[name] = round(seconds)
+        take(families[name], cases=2)
+
+    found = {figure.name: figure.n for figure in reliability.soak.soak(100.0, run)}
+    assert found == {"lacking": 2, "failing": 2}
+    # The first ended at once, so that the second has all that is left.
+    assert shares == {"lacking": 50, "failing": 100}
+
+
+def test_a_soak_that_found_a_failure_says_so_with_its_exit_status(
+    families: dict[str, Subject], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["soak"])
+    monkeypatch.setattr(reliability.soak, "in_a_process_of_its_own", lambda name, s: take(families[name], cases=1))
+    assert reliability.soak.main() == 1
+    assert "failing: 1 failures in 1 tries" in capsys.readouterr().out
+    monkeypatch.setattr(reliability.soak, "subjects", lambda: ["reached"])
+    assert reliability.soak.main() == 0
+    assert capsys.readouterr().out == "every figure has reached its goal\n"

@@ -1,20 +1,26 @@
 """A small survey that a small model can learn, published as a real store with real splits; and ranks without torchrun.
 
-The ranks are forked from a server that has imported torch and timm once, so that a run of two ranks starts in a blink.
+The ranks are forked from a server that has everything imported (`warm`), so that a run of two ranks starts in a blink.
 """
 
 import errno
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
+import torch.distributed as dist
 
 from lens_pipeline.contracts.catalogue import REGION_SPLITS, SPLIT_ROWS
 from lens_pipeline.contracts.dataset import DatasetContract
@@ -25,6 +31,7 @@ from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.folder import RunFolder
 from lens_pipeline.training.processes import ATTEMPT
 from lens_pipeline.training.run import prepare_run
+from lens_pipeline.training.world import World
 from lens_pipeline_tests.stamps.making import make_rows, make_store, publish_stamps
 
 CONTRACT = DatasetContract(stamp_size=16)
@@ -37,6 +44,9 @@ QUICK: dict[str, Any] = {
     "checkpoint_every_steps": 3,
     "report_every_steps": 1,
 }
+
+# How long a run may take, and how long a rank may outlive another that died, until it counts as hung.
+_LONGEST_S, _OUTLIVING_S = 900.0, 120.0
 
 Pixels = npt.NDArray[np.float32]
 
@@ -109,44 +119,93 @@ class Sabotage:
         _arm(loop.Trainer, self)
 
 
+@contextmanager
+def only_rank(folder: Path) -> Iterator[World]:
+    """Make this process a world of one rank on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=0, world_size=1)
+    try:
+        yield World(0, 1, torch.device("cpu"))
+    finally:
+        dist.destroy_process_group()
+        torch.set_num_threads(threads)
+
+
 class Trap(Protocol):
     """Something that will happen to one rank."""
 
     @property
     def rank(self) -> int:
-        """The rank."""
+        """The rank in which it is laid."""
 
     def arm(self) -> None:
         """Lay it, in the rank's own process, before it trains."""
 
 
-def run_ranks(folder: RunFolder, world: int = 2, sabotage: Trap | None = None) -> list[int | None]:
-    """Run every rank of a prepared run to its end. Returns the exit codes; a rank that outlives a dead one is killed."""
+def run_ranks(
+    folder: RunFolder, world: int = 2, sabotage: Trap | None = None, everywhere: Callable[[], None] | None = None
+) -> list[int | None]:
+    """Run every rank of a prepared run to its end.
+
+    Parameters
+    ----------
+    everywhere : callable, optional
+        Called in each rank before it trains.
+
+    Returns
+    -------
+    list of int or None
+        Exit codes; None for a rank that had to be killed, because it did not end although another had died, or at all.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lens_pipeline.training.rank"])
+    context.set_forkserver_preload(["lens_pipeline_tests.training.warm"])
     attempt = folder.next_attempt()
     ranks = [
-        context.Process(target=_rank, args=(rank, world, folder.specification, attempt, sabotage))
+        context.Process(target=_rank, args=(rank, world, folder.specification, attempt, sabotage, everywhere))
         for rank in range(world)
     ]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(120)
-        if process.is_alive() or process.exitcode != 0:
-            for other in ranks:
-                other.join(10)
-                other.kill()
-    return [process.exitcode for process in ranks]
+    until = time.monotonic() + _LONGEST_S
+    try:
+        for process in ranks:
+            process.start()
+        while (alive := _alive(ranks)) and time.monotonic() < until:
+            wait([process.sentinel for process in alive], until - time.monotonic())
+            if any(process.exitcode for process in ranks):
+                until = min(until, time.monotonic() + _OUTLIVING_S)
+    finally:
+        for process in (hung := _alive(ranks)):
+            process.kill()
+            process.join()
+    return [None if process in hung else process.exitcode for process in ranks]
 
 
-def _rank(rank: int, world: int, specification: Path, attempt: Path, sabotage: Trap | None) -> None:
+def _alive(ranks: Sequence[BaseProcess]) -> list[BaseProcess]:
+    return [process for process in ranks if process.is_alive()]
+
+
+def pid_of(rank: int) -> int:
+    """Process of another rank of the attempt that this process belongs to."""
+    return int((Path(os.environ[ATTEMPT]) / f"pid-{rank}").read_text())
+
+
+def _rank(
+    rank: int,
+    world: int,
+    specification: Path,
+    attempt: Path,
+    sabotage: Trap | None,
+    everywhere: Callable[[], None] | None,
+) -> None:
     from lens_pipeline.training.rank import main
 
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world), OMP_NUM_THREADS="1"
     )
     os.environ[ATTEMPT] = str(attempt)
+    (attempt / f"pid-{rank}").write_text(str(os.getpid()))
+    if everywhere is not None:
+        everywhere()
     if sabotage is not None and sabotage.rank == rank:
         sabotage.arm()
     with open(attempt / f"rank-{rank}.log", "w") as log:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def test_a_checkpoint_that_names_a_file_of_another_kind_is_refused(tmp_path: Pat
         read_checkpoint(tmp_path, name, run="r")
 
 
+def test_a_checkpoint_whose_hash_would_name_a_file_elsewhere_is_refused(tmp_path: Path) -> None:
+    name = _write(tmp_path, 1)
+    path = tmp_path / f"{name}.json"
+    content = json.loads(path.read_text())
+    content["sha256"]["model"] = "/../../x" + content["sha256"]["model"][8:]
+    path.write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match="not a SHA-256"):
+        read_checkpoint(tmp_path, name, run="r")
+
+
 def test_a_former_best_goes_when_there_is_a_better_one(tmp_path: Path) -> None:
     for step in range(1, 6):
         _write(tmp_path, step, Progress(best_checkpoint=checkpoint_name(1 if step < 5 else 5)))
@@ -74,7 +85,7 @@ def test_a_former_best_goes_when_there_is_a_better_one(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_path: Path, harm: str) -> None:
     _write(tmp_path, 1)
     name = _write(tmp_path, 2)
-    model, text = tmp_path / f"{name}.model.safetensors", tmp_path / f"{name}.json"
+    model, text = read_checkpoint(tmp_path, name, run="r").file("model"), tmp_path / f"{name}.json"
     if harm == "flip":
         model.write_bytes(b"M2")
     elif harm == "truncate":
@@ -103,8 +114,8 @@ def test_a_checkpoint_of_another_run_or_format_is_refused(tmp_path: Path) -> Non
     with pytest.raises(TrainingError, match="belongs to another run"):
         read_checkpoint(tmp_path, name, run="other")
     path = tmp_path / f"{name}.json"
-    path.write_text(path.read_text().replace('"format": 3', '"format": 4'))
-    with pytest.raises(TrainingError, match="has format 4"):
+    path.write_text(path.read_text().replace('"format": 4', '"format": 5'))
+    with pytest.raises(TrainingError, match="has format 5"):
         read_checkpoint(tmp_path, name, run="r")
 
 
@@ -121,6 +132,31 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     found, _ = newest_checkpoint(tmp_path, run="r")
     assert found is not None
     assert found.name == checkpoint_name(1)
+
+
+def test_a_checkpoint_that_is_taken_again_at_the_same_step_stands_until_the_new_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lens_pipeline.training import checkpoint
+
+    name, other = _write(tmp_path, 1), {"model": b"m1", "optimizer": b"judged"}
+    write = checkpoint.write_atomically
+
+    def full(path: Path, content: bytes) -> None:
+        if path.suffix == ".json":
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    with pytest.raises(OSError, match="No space"):
+        _write(tmp_path, 1, parts=other)
+    found, damaged = newest_checkpoint(tmp_path, run="r")
+    assert found is not None
+    assert (found.name, found.file("optimizer").read_bytes(), damaged) == (name, b"o1", [])
+    monkeypatch.setattr(checkpoint, "write_atomically", write)
+    _write(tmp_path, 1, parts=other)
+    assert read_checkpoint(tmp_path, name, run="r").file("optimizer").read_bytes() == b"judged"
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("permitted", range(4))
@@ -156,5 +192,5 @@ def test_nothing_in_a_checkpoint_is_pickled(tmp_path: Path) -> None:
     name = _write(
         tmp_path, 1, replace(Progress(), epoch=1), parts={"model": serialize({"w": torch.ones(2)}), "optimizer": b""}
     )
-    assert load_file(tmp_path / f"{name}.model.safetensors")["w"].tolist() == [1, 1]
+    assert load_file(read_checkpoint(tmp_path, name, run="r").file("model"))["w"].tolist() == [1, 1]
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 from lens_pipeline.contracts.errors import TrainingError
-from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint
+from lens_pipeline.training.checkpoint import Checkpoint, checkpoint_name, newest_checkpoint, read_checkpoint
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.folder import TIMINGS, RunFolder, read_events
 from lens_pipeline.training.losses import RowLoss, build_loss
@@ -53,7 +53,10 @@ def thawed(survey: Survey, tmp_path_factory: pytest.TempPathFactory) -> RunFolde
 
 
 def _moved(folder: RunFolder, step: int, later: int) -> set[str]:
-    one, other = (load_file(folder.checkpoints / f"step-{n:09d}.model.safetensors") for n in (step, later))
+    run = RunSpec.read(folder.specification).sha256()
+    one, other = (
+        load_file(read_checkpoint(folder.checkpoints, checkpoint_name(n), run=run).file("model")) for n in (step, later)
+    )
     return {name.split(".")[0] for name in one if not np.array_equal(one[name], other[name])}
 
 
