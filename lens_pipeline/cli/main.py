@@ -62,8 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     watched = commands.add_parser("watch", help="a training as it goes, or as the last one went, in the terminal")
     watched.add_argument("preset", type=Path, nargs="?")
     watched.add_argument("--once", action="store_true", help="print how it stands, and end")
+    watched.add_argument("--model", help="name of the model, e.g. of an ensemble's member; by default the preset's")
     watched.set_defaults(
-        run=lambda parsed: watch.run(load_preset(parsed.preset) if parsed.preset else {}, once=parsed.once)
+        run=lambda parsed: watch.run(
+            load_preset(parsed.preset) if parsed.preset else {}, model=parsed.model, once=parsed.once
+        )
     )
     verified = commands.add_parser("verify", help="re-read every published byte and compare its hash")
     verified.add_argument("--dataset", help="only this dataset")

@@ -28,11 +28,13 @@ _EPOCHS_SHOWN = 12
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def run(preset: RunConfig, *, once: bool = False, out: TextIO | None = None) -> int:
+def run(preset: RunConfig, *, model: str | None = None, once: bool = False, out: TextIO | None = None) -> int:
     """Show the newest training of a preset's dataset and model until it is over.
 
     Parameters
     ----------
+    model : str, optional
+        Another model than the preset's, e.g. a member of an ensemble.
     once : bool
         Show how it stands and return.
     out : text stream, optional
@@ -45,7 +47,8 @@ def run(preset: RunConfig, *, once: bool = False, out: TextIO | None = None) -> 
     """
     out = out or sys.stdout
     settings = ((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}
-    watched = Watched(find_run(Workspace(**settings)))
+    workspace = Workspace(**settings)
+    watched = Watched(find_run(workspace.of_model(model) if model else workspace))
     try:
         if not out.isatty():
             _plainly(watched, out, once=once)

@@ -22,8 +22,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def begun(name: str, *events: dict[str, Any]) -> RunFolder:
-    folder = RunFolder(Home.from_environment().work_folder("simulated", "lens_classifier", name))
+def begun(name: str, *events: dict[str, Any], model: str | None = None) -> RunFolder:
+    folder = RunFolder(Home.from_environment().work_folder("simulated", "lens_classifier", name, model=model))
     folder.specification.write_text("{}")
     write(folder, *events)
     return folder
@@ -102,6 +102,17 @@ def test_of_several_trainings_the_one_at_work_is_shown() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "training 111 stamps" in watched(io.StringIO(), once=True)
     assert "training 222 stamps" in watched(io.StringIO(), once=True)
+
+
+def test_a_member_of_an_ensemble_is_watched_by_its_models_name(capsys: pytest.CaptureFixture[str]) -> None:
+    begun("alone", run_started(), epoch(0), finished())
+    begun("member", run_started(), epoch(0), epoch(1), epoch(2), finished(), model="default.seed-2")
+    assert main(["watch", "--once", "--model", "default.seed-2"]) == 0
+    of_member = capsys.readouterr().out
+    assert main(["watch", "--once"]) == 0
+    assert len(of_member.splitlines()) > len(capsys.readouterr().out.splitlines())
+    assert main(["watch", "--once", "--model", "default.seed-3"]) == 1
+    assert "model 'default.seed-3'" in capsys.readouterr().err
 
 
 def test_without_any_training_the_next_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
