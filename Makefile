@@ -6,7 +6,11 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+# The lock that .venv was made from; each `make` goes on with it, until another is named: make install LOCK=requirements-cuda12.lock
+INSTALLED_LOCKS := $(patsubst $(VENV)/.installed-%,%,$(wildcard $(VENV)/.installed-*))
+LOCK ?= $(or $(firstword $(INSTALLED_LOCKS)),requirements.lock)
+OTHER_LOCKS := $(wildcard $(filter-out $(LOCK),$(INSTALLED_LOCKS)))
+INSTALLED := $(VENV)/.installed-$(LOCK)
 PRESET ?= presets/simulated.yaml
 export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 export LENS_PIPELINE_HOME ?= $(CURDIR)/.lens_pipeline
@@ -29,16 +33,24 @@ $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 
-$(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/uv
-	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
+# What another lock brought goes first: libraries for CUDA 12 and 13 lie in the same folders.
+$(INSTALLED): $(LOCK) pyproject.toml | $(VENV)/bin/uv
+	$(if $(OTHER_LOCKS),$(BIN)/uv pip uninstall --quiet --python $(BIN)/python $(addprefix --requirements ,$(OTHER_LOCKS)))
+	@rm -f $(VENV)/.installed* && touch -t 200001010000 $@  # chosen, not yet done
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r $(LOCK)
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@touch $(INSTALLED)
+	@touch $@
 
-install: $(INSTALLED) ## make .venv from requirements.lock
+.PRECIOUS: $(INSTALLED)
+install: $(INSTALLED) ## make .venv from requirements.lock; LOCK=requirements-cuda12.lock for GPUs as old as the V100
 
-lock: | $(VENV)/bin/uv ## resolve requirements.lock again from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
-	  --extra dev --no-header --upgrade --output-file requirements.lock pyproject.toml
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header
+
+# The second lock begins as a copy of the first, so that it differs in torch and what that brings along alone.
+lock: | $(VENV)/bin/uv ## resolve both locks again from pyproject.toml
+	$(BIN)/$(COMPILE) --upgrade --extra dev --output-file requirements.lock pyproject.toml
+	cp requirements.lock requirements-cuda12.lock
+	$(BIN)/$(COMPILE) --extra dev --extra cuda12 --output-file requirements-cuda12.lock pyproject.toml
 
 $(DAGSTER_HOME)/dagster.yaml: infra/dagster.yaml
 	@mkdir -p $(DAGSTER_HOME)

@@ -7,7 +7,7 @@ import pkgutil
 import benchmarks
 from benchmarks.page import write_page
 
-_NOT_A_SUBJECT = frozenset({"__main__", "harness", "synthetic", "page", "peers", "our_reader", "plot"})
+_NOT_A_SUBJECT = frozenset({"__main__", "harness", "synthetic", "page", "peers", "our_reader", "plot", "learning"})
 
 
 def main() -> None:

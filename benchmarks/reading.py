@@ -1,10 +1,12 @@
 """Rows from the store into batches: gathering against copying, epochs against other ways to read them, a cold cache."""
 
 import io
+import itertools
 import os
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from lens_pipeline.storage.publication import Publication
 
 FULL_SIZE = 10_600_000
 _BATCH = 256
+_THREADS = 2
 _AUGMENTATION = DihedralAugmentation(1)
 
 
@@ -44,6 +47,7 @@ def run(quick: bool) -> list[Result]:
             _gather("gather", one, rounds),
             _gather("gather_65_segments", many, rounds),
             _epoch_two_threads(one, 3 if quick else 9),
+            _epoch_of_copying(one, 3 if quick else 15),
             _cached_epoch(one, publish(home, 64 if quick else 256), 3 if quick else 9),
             *_sampler(quick),
         ]
@@ -140,6 +144,32 @@ def _epoch_two_threads(publication: Publication, rounds: int) -> Result:
         "epoch_two_threads", ours, worker_processes, against="DataLoader(num_workers=2) on the same map, wall time",
         goal=5, n=n, rounds=rounds, clock=time.perf_counter,
     )  # fmt: skip
+
+
+def _epoch_of_copying(publication: Publication, rounds: int) -> Result:
+    """Hold a shuffled epoch against two threads that copy the same pixels in order: what no reader into batches can pass."""
+    store = StampStore.open(publication)
+    n = store.n_rows
+    sampler = GlobalSampler(np.arange(n), seed=0, global_batch=_BATCH)
+    loader, pixels = Loader(store, threads=_THREADS), store.pixels.arrays[0]
+    # As many buffers as the loader turns over: three more than threads.
+    room = [store.empty(_BATCH).pixels for _ in range(_THREADS + 3)]
+
+    def ours() -> None:
+        for _ in loader.training_batches(sampler, _AUGMENTATION, epoch=0, rank=0, world=1):
+            pass
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+
+        def copy() -> None:
+            blocks = [pixels[start : start + _BATCH] for start in range(0, n, _BATCH)]
+            for _ in pool.map(np.copyto, itertools.cycle(room), blocks):
+                pass
+
+        return compare(
+            "epoch_of_copying", ours, copy, against="two threads that copy as many bytes in order: what no reader can pass",
+            goal=None, n=n, rounds=rounds, clock=time.perf_counter,
+        )  # fmt: skip
 
 
 def _cached_epoch(publication: Publication, stamps: Publication, rounds: int) -> Result:

@@ -1,6 +1,7 @@
 """The rules that keep the tree readable and safe, as tests."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,18 @@ def test_nothing_in_the_tree_names_a_package_registry_or_a_path_of_one_machine()
             text = path.read_text(errors="replace")
             found += [f"{name}: {word}" for word in banned if word in text]
     assert found == []
+
+
+def test_the_lock_for_cuda_12_differs_in_torch_and_what_that_brings_along_alone() -> None:
+    pinned = {name: set(_pins(ROOT / name)) for name in ("requirements.lock", "requirements-cuda12.lock")}
+    differing = {pin.split("==")[0].split("[")[0] for pin in set.symmetric_difference(*pinned.values())}
+    assert {name for name in differing if not name.startswith(("nvidia-", "cuda-"))} == {
+        "torch",
+        "torchvision",
+        "triton",
+    }
+    assert "torch==2.10.0" in pinned["requirements-cuda12.lock"]
+
+
+def _pins(lock: Path) -> list[str]:
+    return re.findall(r"^(\S+==\S+)", lock.read_text(), re.MULTILINE)

@@ -118,14 +118,14 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     predicted.add_argument("--device", type=Device, choices=list(Device), default=Device.cpu)
     predicted.set_defaults(run=_predict)
     for name, run, what in (
-        ("registry", registry.list_versions, "list the versions of lens_classifier, and tell MLflow of them"),
-        ("champion", registry.choose, "make an evaluated version of lens_classifier the champion"),
+        ("registry", registry.list_versions, "list the versions of a model, and tell MLflow of them"),
+        ("champion", registry.choose, "make an evaluated version of a model the champion"),
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("preset", type=Path, nargs="?")
         _name_a_classifier(command, version=name == "champion")
         command.set_defaults(run=lambda parsed, run=run: run(_which(parsed)))
-    shown_card = commands.add_parser("card", help="print the model card of a version of lens_classifier")
+    shown_card = commands.add_parser("card", help="print the model card of a version of a model")
     shown_card.add_argument("preset", type=Path, nargs="?")
     _name_a_classifier(shown_card)
     shown_card.add_argument("--alias", type=Alias, choices=list(Alias), default=Alias.candidate)
@@ -135,9 +135,9 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def _name_a_classifier(command: argparse.ArgumentParser, *, version: bool = True) -> None:
     command.add_argument("--dataset", help="name of the dataset, instead of a preset")
-    command.add_argument("--model", help="name of the model, by default the preset's, else default")
+    command.add_argument("--model", help="name of the model or ensemble, by default the preset's, else default")
     if version:
-        command.add_argument("--version", help="version of lens_classifier, by default the current one")
+        command.add_argument("--version", help="version of the model, by default the current one")
 
 
 def _which(parsed: argparse.Namespace) -> predict.Which:

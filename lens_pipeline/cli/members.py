@@ -65,6 +65,9 @@ def _tell(workspace: Workspace) -> None:
         if row["split"] == "test" and row["metric"] in ("auroc", "average_precision", "log_loss"):
             print(f"  test {row['metric']:<28} {_figure(row)}")
     print(f"  page    {report.path('report.html')}")
+    print(
+        f"  scores other stamps: lens_pipeline predict --dataset {workspace.dataset} --model {workspace.model} INPUT --out FILE"
+    )
 
 
 def _tell_out_of_fold(scores: Publication) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.defs.sections import load_preset
-from lens_pipeline.scoring.aliases import Alias, open_alias
+from lens_pipeline.scoring.aliases import Alias, asset_of, open_alias
 from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.scoring.inputs import expand
 from lens_pipeline.storage.home import DEFAULT_MODEL, Home
@@ -18,7 +18,7 @@ _PRESETS = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Which:
-    """How a version of lens_classifier is named on the command line.
+    """How a version of a model, a lens_classifier or an ensemble, is named on the command line.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Which:
         dataset, model = self.dataset_and_model()
         home = Home.from_environment()
         if self.version is not None:
-            return home.open(dataset, "lens_classifier", model=model, version=self.version)
+            return home.open(dataset, asset_of(home, dataset, model), model=model, version=self.version)
         return open_alias(home, dataset, model, self.alias)
 
 
@@ -78,14 +78,18 @@ def split_preset(names: Sequence[str]) -> tuple[Path | None, list[str]]:
 def run(which: Which, names: Sequence[str], out: Path, options: FitsOptions, device: Device) -> int:
     """Score every input into a parquet file; return 1 if no stamp could be scored."""
     # Torch takes seconds to import, which the other commands shouldn't pay.
-    from lens_pipeline.scoring.model import open_classifier
+    from lens_pipeline.scoring.model import open_model
     from lens_pipeline.scoring.predict import predict_files
 
     if not names:
         raise ConfigError("name at least one input: *.fits, a name with {band} in it, *.npy, *.npz or *.parquet.")
     publication = which.open()
-    classifier = open_classifier(publication)
-    print(f"lens_classifier {publication.version} of {publication.dataset}, {classifier.spec.architecture}")
+    classifier = open_model(Home.from_environment(), publication)
+    members = publication.attributes.get("members", [])
+    what = (
+        f"the mean of {', '.join(member['model'] for member in members)}" if members else classifier.spec.architecture
+    )
+    print(f"{publication.asset} {publication.version} of {publication.dataset}, {what}")
     tally = predict_files(classifier, expand(names, classifier.contract.bands), out, options=options, device=device)
     print(f"{tally.inputs:,} inputs, {tally.rows:,} rows: {tally.scored:,} scored, {tally.refused.total():,} refused")
     for reason, count in tally.refused.most_common():

@@ -1,50 +1,52 @@
-"""``lens_pipeline registry``, ``champion`` and ``card``: which versions of lens_classifier there are, and what they are."""
+"""``lens_pipeline registry``, ``champion`` and ``card``: which versions of a model there are, and what they are."""
 
 from lens_pipeline.cli.predict import Which
 from lens_pipeline.defs.registry import Registered, own_tracking, register, registered_name
 from lens_pipeline.scoring.aliases import (
-    CLASSIFIER,
     REPORT,
     Alias,
+    asset_of,
     champion_version,
     choose_champion,
     green_versions,
+    open_alias,
     report_of,
 )
-from lens_pipeline.scoring.card import as_json, as_markdown, describe_model
+from lens_pipeline.scoring.card import as_json, describe_model
+from lens_pipeline.scoring.card_text import as_markdown
 from lens_pipeline.storage.home import Home
 
 
 def list_versions(which: Which) -> int:
     """Bring MLflow's registry to what is published, and list every green version with its aliases and number there."""
     home, (dataset, model) = Home.from_environment(), which.dataset_and_model()
-    candidate = home.open(dataset, CLASSIFIER, model=model).version
+    candidate = open_alias(home, dataset, model, Alias.candidate).version
     bearers = {Alias.candidate: candidate, Alias.champion: champion_version(home, dataset, model)}
     reports = green_versions(home, dataset, REPORT, model)
     found = _tell(home, dataset, model)
     print(f"{'version':<18}{'report':<18}{'MLflow':<10}alias")
-    for classifier in green_versions(home, dataset, CLASSIFIER, model):
-        report = report_of(reports, classifier)
-        aliases = ", ".join(alias for alias, version in bearers.items() if version == classifier.version)
-        number = found.numbers.get(classifier.version, "-") if found else "?"
-        print(f"{classifier.version:<18}{report.version if report else '-':<18}{number:<10}{aliases}".rstrip())
+    for named in green_versions(home, dataset, asset_of(home, dataset, model), model):
+        report = report_of(reports, named)
+        aliases = ", ".join(alias for alias, version in bearers.items() if version == named.version)
+        number = found.numbers.get(named.version, "-") if found else "?"
+        print(f"{named.version:<18}{report.version if report else '-':<18}{number:<10}{aliases}".rstrip())
     return 0
 
 
 def choose(which: Which) -> int:
     """Make a version the champion, and tell MLflow."""
     home, (dataset, model) = Home.from_environment(), which.dataset_and_model()
-    classifier = choose_champion(home, dataset, model, which.version)
-    print(f"lens_classifier {classifier.version} of {dataset} is the champion.")
+    named = choose_champion(home, dataset, model, which.version)
+    print(f"{named.asset} {named.version} of {dataset} is the champion.")
     _tell(home, dataset, model)
     return 0
 
 
 def show_card(which: Which, *, is_json: bool) -> int:
     """Print the model card of a version."""
-    home, classifier = Home.from_environment(), which.open()
-    reports = green_versions(home, classifier.dataset, REPORT, classifier.model)
-    card = describe_model(home, classifier, report_of(reports, classifier))
+    home, named = Home.from_environment(), which.open()
+    reports = green_versions(home, named.dataset, REPORT, named.model)
+    card = describe_model(home, named, report_of(reports, named))
     print(as_json(card).decode() if is_json else as_markdown(card))
     return 0
 

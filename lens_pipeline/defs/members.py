@@ -37,7 +37,7 @@ class Member:
     """
 
     model: str
-    settings: dict[str, int]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)

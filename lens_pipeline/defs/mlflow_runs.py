@@ -9,13 +9,13 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lens_pipeline.storage.atomic import sha256_of, write_atomically
-from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.folder import TRIALS, RunFolder
 from lens_pipeline.training.history import Event, History, is_held, read_from
 
 if TYPE_CHECKING:
@@ -252,13 +252,19 @@ class MlflowRun:
                 client.set_tag(self.run_id, _FILES_TAG, json.dumps(there))
 
 
-def untold(work_folders: Iterator[Path]) -> list[Path]:
-    """Run folders that MLflow lacks something of, without those that a launcher is at work in."""
+def unsettled(folders: Iterable[Path]) -> list[Path]:
+    """Run folders that MLflow lacks something of, or that it was told are being worked in."""
     return [
         folder
-        for folder in sorted(work_folders)
-        if (folder / RECORD).exists() and not MlflowRun(folder).is_told and not is_held(RunFolder(folder).lock)
+        for folder in sorted(folders)
+        if (record := Record.read(folder)) is not None and (record.status == "RUNNING" or not MlflowRun(folder).is_told)
     ]
+
+
+def is_at_work(folder: Path) -> bool:
+    """Whether a launcher or sweep is at work in a run's folder, or the sweep that a trial's folder belongs to."""
+    of_sweep = [folder.parent.parent] if folder.parent.name == TRIALS else []
+    return any(is_held(RunFolder(place).lock) for place in (folder, *of_sweep))
 
 
 def as_text(value: Any) -> str:

@@ -1,11 +1,11 @@
 """MLflow's model registry: every green lens_classifier as a registered version that loads without this package.
 
-What stands there follows from what is published, and from nothing else: telling it again changes nothing, and a server that
-was down is told all of it the next time. Nothing here imports torch: the program is one of the version's own files.
+Of an ensemble every green version of its scores is one, which names its members' registered versions. What stands there follows
+from what is published, and from nothing else: telling it again changes nothing, and a server that was down is told all of it the
+next time. Nothing here imports torch: the program is one of the version's own files.
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,22 +14,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import numpy as np
 
-from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.defs.registered_files import lay_out_program, name_members, write_card
 from lens_pipeline.defs.tracking import EXPERIMENT, Tracking
-from lens_pipeline.scoring.aliases import CLASSIFIER, REPORT, Alias, champion_version, green_versions, report_of
-from lens_pipeline.scoring.card import as_json, as_markdown, describe_model
+from lens_pipeline.scoring.aliases import (
+    CLASSIFIER,
+    REPORT,
+    Alias,
+    asset_of,
+    champion_version,
+    green_versions,
+    is_ensemble,
+    report_of,
+)
+from lens_pipeline.scoring.card import describe_model
+from lens_pipeline.scoring.card_text import as_markdown
 from lens_pipeline.scoring.export import PROGRAM
-from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.home import DEFAULT_MODEL, Home
 from lens_pipeline.storage.publication import Publication
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-_VERSION_TAG, _REPORT_TAG, _MODEL_TAG = (
-    f"lens_pipeline.{name}" for name in ("lens_classifier", "evaluation_report", "logged_model")
-)
+_REPORT_TAG, _MODEL_TAG = "lens_pipeline.evaluation_report", "lens_pipeline.logged_model"
 _URI = "MLFLOW_TRACKING_URI"
 # Longest description that a registry in any database takes.
 _DESCRIPTION = 5000
@@ -44,11 +51,11 @@ class Registered:
     name : str
         Of the registered model.
     numbers : dict
-        Version of lens_classifier to MLflow's number of it.
+        Version of the model to MLflow's number of it.
     new : int
         How many were registered now.
     aliases : dict
-        Alias to version of lens_classifier.
+        Alias to version of the model.
     without_program : list of str
         Green versions that hold no program, which can't be registered.
     """
@@ -80,18 +87,24 @@ def registered_name(dataset: str, model: str) -> str:
 
 
 def describe(
-    home: Home, tracking: Tracking, classifier: Publication, report: Publication | None = None
+    home: Home, tracking: Tracking, named: Publication, report: Publication | None = None
 ) -> dict[str, dg.MetadataValue[Any]]:
     """Register a version that is about to become current, or one that a new report is about; return what Dagster shows.
 
     MLflow that can't be reached fails nothing; `lens_pipeline registry` tells it later.
+
+    Parameters
+    ----------
+    named : Publication
+        A lens_classifier, or the scores of an ensemble.
     """
-    card = describe_model(home, classifier, report)
+    card = describe_model(home, named, report)
     try:
-        found = register(home, tracking, classifier.dataset, classifier.model, becoming=[classifier, report])
-        words = found.words(classifier.version)
+        found = register(home, tracking, named.dataset, named.model, becoming=[named, report])
+        words = found.words(named.version)
     except Exception as error:  # Whatever a server or its client throws must not cost a model that was trained.
-        words = f"not told: {_first_line(error)}. Next: lens_pipeline registry --dataset {classifier.dataset}"
+        words = f"not told: {_first_line(error)}. Next: lens_pipeline registry --dataset {named.dataset}"
+        words += "" if named.model == DEFAULT_MODEL else f" --model {named.model}"
     return {"model_card": dg.MetadataValue.md(as_markdown(card)), "registry": dg.MetadataValue.text(words)}
 
 
@@ -112,23 +125,25 @@ def register(
     """
     from mlflow.tracking import MlflowClient
 
-    classifiers, reports = (_green(home, dataset, model, asset, becoming) for asset in (CLASSIFIER, REPORT))
+    asset = asset_of(home, dataset, model)
+    versions, reports = (_green(home, dataset, model, one, becoming) for one in (asset, REPORT))
     name = registered_name(dataset, model)
     with _default_server(tracking.tracking_uri):
         client = MlflowClient(tracking.tracking_uri)
-        there = _versions(client, name)
-        able = [classifier for classifier in classifiers if PROGRAM in classifier.manifest.files]
+        _make(client, name)
+        there = _versions(client, name, asset)
+        able = [one for one in versions if is_ensemble(one) or PROGRAM in one.manifest.files]
         new = 0
-        for classifier in able:
-            report = report_of(reports, classifier)
-            if classifier.version not in there:
-                there[classifier.version] = _add(client, tracking.experiment, name, home, classifier, report)
+        for named in able:
+            report = report_of(reports, named)
+            if named.version not in there:
+                there[named.version] = _add(client, tracking.experiment, name, home, named, report)
                 new += 1
-            elif there[classifier.version].tags.get(_REPORT_TAG, "") != (report.version if report else ""):
-                _refresh(client, name, there[classifier.version], home, classifier, report)
+            elif there[named.version].tags.get(_REPORT_TAG, "") != (report.version if report else ""):
+                _refresh(client, name, there[named.version], home, named, report)
         numbers = {version: str(found.version) for version, found in there.items()}
         aliases = _set_aliases(client, name, numbers, _bearers(home, dataset, model, becoming))
-    without = [classifier.version for classifier in classifiers if classifier not in able]
+    without = [one.version for one in versions if one not in able]
     return Registered(name, numbers, new, aliases, without)
 
 
@@ -144,10 +159,10 @@ def _green(
 
 
 def _bearers(home: Home, dataset: str, model: str, becoming: Sequence[Publication | None]) -> dict[str, str]:
-    """Alias to version of lens_classifier, of the aliases that are borne."""
-    found = {}
-    if home.has_current(dataset, CLASSIFIER, model=model):
-        found[Alias.candidate.value] = home.open(dataset, CLASSIFIER, model=model).version
+    """Alias to version of the model, of the aliases that are borne."""
+    found, asset = {}, asset_of(home, dataset, model)
+    if home.has_current(dataset, asset, model=model):
+        found[Alias.candidate.value] = home.open(dataset, asset, model=model).version
     # A report that becomes current is about a classifier that may have been replaced since: only a classifier alone moves it.
     if [version.asset for version in becoming if version is not None] == [CLASSIFIER]:
         found[Alias.candidate.value] = next(version.version for version in becoming if version is not None)
@@ -155,8 +170,8 @@ def _bearers(home: Home, dataset: str, model: str, becoming: Sequence[Publicatio
     return found | ({Alias.champion.value: champion} if champion else {})
 
 
-def _versions(client: "MlflowClient", name: str) -> dict[str, Any]:
-    """Version of lens_classifier to what MLflow holds of it; the registered model is made if it isn't there."""
+def _make(client: "MlflowClient", name: str) -> None:
+    """Make the registered model if it isn't there."""
     from mlflow.exceptions import MlflowException
 
     if not client.search_registered_models(f"name = '{name}'"):
@@ -166,14 +181,22 @@ def _versions(client: "MlflowClient", name: str) -> dict[str, Any]:
             # Another step was first.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+def _versions(client: "MlflowClient", name: str, asset: str) -> dict[str, Any]:
+    """Version of the model to what MLflow holds of it."""
     found: dict[str, Any] = {}
-    token = None
+    token, tag = None, _version_tag(asset)
     while True:
         page = client.search_model_versions(f"name = '{name}'", page_token=token)
-        found |= {version.tags[_VERSION_TAG]: version for version in page if _VERSION_TAG in version.tags}
+        found |= {version.tags[tag]: version for version in page if tag in version.tags}
         token = page.token
         if not token:
             return found
+
+
+def _version_tag(asset: str) -> str:
+    return f"lens_pipeline.{asset}"
 
 
 def _add(
@@ -181,19 +204,20 @@ def _add(
     experiment: str,
     name: str,
     home: Home,
-    classifier: Publication,
+    named: Publication,
     report: Publication | None,
 ) -> Any:
-    experiment_id = _experiment(client, experiment)
-    runs = client.search_runs([experiment_id], f"tags.`{_VERSION_TAG}` = '{classifier.version}'", max_results=1)
+    experiment_id, tag = _experiment(client, experiment), _version_tag(named.asset)
+    runs = client.search_runs([experiment_id], f"tags.`{tag}` = '{named.version}'", max_results=1)
     run_id = runs[0].info.run_id if runs else None
-    logged = client.create_logged_model(
-        experiment_id, name=CLASSIFIER, source_run_id=run_id, tags={_VERSION_TAG: classifier.version}
-    )
-    card = describe_model(home, classifier, report)
+    logged = client.create_logged_model(experiment_id, name=CLASSIFIER, source_run_id=run_id, tags={tag: named.version})
+    card = describe_model(home, named, report)
     with tempfile.TemporaryDirectory(prefix="lens_pipeline-registry-") as folder:
-        _lay_out(Path(folder), logged.model_id, classifier)
-        _write_card(Path(folder), card)
+        if is_ensemble(named):
+            name_members(Path(folder), named, lambda member: _uri_of(client, named.dataset, member))
+        else:
+            lay_out_program(Path(folder), logged.model_id, named)
+        write_card(Path(folder), card)
         client.log_model_artifacts(logged.model_id, folder)
     client.finalize_logged_model(logged.model_id, "READY")
     return client.create_model_version(
@@ -203,11 +227,18 @@ def _add(
         model_id=logged.model_id,
         description=as_markdown(card)[:_DESCRIPTION],
         tags={
-            _VERSION_TAG: classifier.version,
+            tag: named.version,
             _REPORT_TAG: report.version if report else "",
             _MODEL_TAG: logged.model_id,
         },
     )
+
+
+def _uri_of(client: "MlflowClient", dataset: str, member: dict[str, str]) -> str | None:
+    """Address of a member's registered version; None where it isn't registered."""
+    name = registered_name(dataset, member["model"])
+    there = _versions(client, name, CLASSIFIER).get(member["version"])
+    return f"models:/{name}/{there.version}" if there is not None else None
 
 
 def _refresh(
@@ -215,50 +246,20 @@ def _refresh(
     name: str,
     there: Any,
     home: Home,
-    classifier: Publication,
+    named: Publication,
     report: Publication | None,
 ) -> None:
     """Replace the card of a version that another report is about now."""
-    card = describe_model(home, classifier, report)
+    card = describe_model(home, named, report)
     with tempfile.TemporaryDirectory(prefix="lens_pipeline-registry-") as folder:
-        _write_card(Path(folder), card)
+        write_card(Path(folder), card)
         client.log_model_artifacts(there.tags[_MODEL_TAG], folder)
     client.update_model_version(name, str(there.version), as_markdown(card)[:_DESCRIPTION])
     client.set_model_version_tag(name, str(there.version), _REPORT_TAG, report.version if report else "")
 
 
-def _lay_out(folder: Path, model_id: str, classifier: Publication) -> None:
-    """Write the folder that MLflow's pytorch flavour reads, with our own files beside."""
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
-
-    contract = DatasetContract.model_validate(classifier.attributes["dataset_contract"])
-    bands = len(contract.bands)
-    half, single = np.dtype("float16"), np.dtype("float32")
-    inputs: list[ColSpec | TensorSpec] = [
-        TensorSpec(half, (-1, *contract.stamp_shape), "pixels"),
-        TensorSpec(single, (-1, bands), "median"),
-        TensorSpec(single, (-1, bands), "mad"),
-    ]
-    torch_version = str(classifier.manifest.provenance["program"]["torch_version"]).partition("+")[0]
-    model = Model(model_id=model_id)
-    model.add_flavor("pytorch", model_data="data", pytorch_version=torch_version, code=None)
-    model.signature = ModelSignature(Schema(inputs), Schema([TensorSpec(single, (-1, contract.n_outputs), "logits")]))
-    for sub, names in {"data": [PROGRAM], CLASSIFIER: ["model.json", "model.safetensors"]}.items():
-        (folder / sub).mkdir()
-        for name in names:
-            shutil.copyfile(classifier.path(name), folder / sub / name)
-    (folder / "requirements.txt").write_text(f"torch=={torch_version}\n")
-    model.save(str(folder / "MLmodel"))
-
-
-def _write_card(folder: Path, card: dict[str, Any]) -> None:
-    (folder / "model_card.md").write_text(as_markdown(card))
-    (folder / "model_card.json").write_bytes(as_json(card))
-
-
 def _set_aliases(client: "MlflowClient", name: str, numbers: dict[str, str], bearers: dict[str, str]) -> dict[str, str]:
-    """Set aliases that stand elsewhere, and take away those that nobody bears; return alias to version of lens_classifier."""
+    """Set aliases that stand elsewhere, and take away those that nobody bears; return alias to version of the model."""
     now = {alias: str(number) for alias, number in client.get_registered_model(name).aliases.items()}
     borne = {alias: version for alias, version in bearers.items() if version in numbers}
     for alias in Alias:

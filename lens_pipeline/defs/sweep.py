@@ -14,11 +14,11 @@ from lens_pipeline.contracts.catalogue import SWEEP
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.defs.console import console
 from lens_pipeline.defs.mirror import Mirror
-from lens_pipeline.defs.mlflow_runs import MlflowRun, Record, as_text
+from lens_pipeline.defs.mlflow_runs import MlflowRun, Record, as_text, is_at_work, unsettled
 from lens_pipeline.defs.notifications import Notifications, notify
 from lens_pipeline.defs.publishing import markdown_table, picture
 from lens_pipeline.defs.sections import RunConfig, SweepSection, load_preset, validate_run_config
-from lens_pipeline.defs.tracking import RUN_TAG, Tracking
+from lens_pipeline.defs.tracking import RUN_TAG, Tracking, work_folders
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.splits.withholding import withhold
 from lens_pipeline.storage.atomic import write_atomically
@@ -27,6 +27,7 @@ from lens_pipeline.storage.work_folder import WorkFolder, work_path
 from lens_pipeline.training.code import code_sha256
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import TrainingInterruptedError
+from lens_pipeline.training.folder import TRIALS
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.search import SweepConfig, check_corners
 from lens_pipeline.training.stopping import refuse_unresolvable_monitor
@@ -218,7 +219,7 @@ class _Runs:
         record.params = self._params
         try:
             with self._ending(record, self._folder):
-                self._tracking.tell(self._context, self._folder, record)
+                self._tracking.tell(self._context, self._folder, record, earlier=self._left_behind())
                 yield
         finally:
             self._tracking.tell(self._context, self._folder, Record.read(self._folder) or record)
@@ -257,6 +258,18 @@ class _Runs:
         record.tags["lens_pipeline.best_trial"] = str(published.attributes["best"]["trial"])
         record.artifacts = [str(published.path(name)) for name in published.manifest.files]
         record.write(self._folder)
+
+    def _left_behind(self) -> list[Path]:
+        """Folders of runs that MLflow doesn't know the end of; this sweep's trials whose process was killed are ended here."""
+        own = self._folder / TRIALS
+        found = [folder for folder in unsettled(work_folders()) if folder.parent == own or not is_at_work(folder)]
+        for folder in found:
+            record = Record.read(folder)
+            # Now, and not when MLflow answers: the trial may be at work again by then.
+            if folder.parent == own and record is not None and record.status == "RUNNING":
+                record.status = "KILLED"
+                record.write(folder)
+        return [folder for folder in found if folder != self._folder]
 
     @contextmanager
     def _ending(self, record: Record, folder: Path) -> Iterator[None]:

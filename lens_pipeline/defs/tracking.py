@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pyarrow as pa
 from pydantic import Field
 
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.defs.mirror import Mirror
-from lens_pipeline.defs.mlflow_runs import MlflowRun, Record, as_text, untold
+from lens_pipeline.defs.mlflow_runs import MlflowRun, Record, as_text, is_at_work, unsettled
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.atomic import write_atomically
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.failures import TrainingCancelledError, TrainingInterruptedError
+from lens_pipeline.training.folder import TRIALS
 from lens_pipeline.training.history import Event, History
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "lens_pipeline"
 RUN_TAG, ASSET_TAG, VERSION_TAG = "dagster.run_id", "dagster.asset_key", "lens_pipeline.lens_classifier"
-_REPORT_TAG, _READER_TAG = "lens_pipeline.evaluation_report", "lens_pipeline.reader"
+REPORT_TAG, _READER_TAG = "lens_pipeline.evaluation_report", "lens_pipeline.reader"
 # A dead server must be given up on in seconds: the end of a step waits for it once.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _QUIET = {
@@ -117,7 +119,7 @@ class Tracking(dg.ConfigurableResource):
         record.params = {name: as_text(value) for name, value in config.model_dump(mode="json").items()}
         record.status = "RUNNING"
         record.write(folder)
-        earlier = [other for other in untold(work_folders()) if other != folder]
+        earlier = [other for other in unsettled(work_folders()) if other != folder and not is_at_work(other)]
         mirror = Mirror(folder, earlier=earlier, afterwards=lambda run: _reap(context.instance, run))
         run = TrackedRun(context, mirror)
         record.status = "FAILED"
@@ -189,19 +191,14 @@ class Tracking(dg.ConfigurableResource):
 
     def log_report(self, context: dg.AssetExecutionContext, classifier: Publication, report: Publication) -> None:
         """Add the report and its headline numbers to the MLflow run of the classifier that it is about."""
-        numbers = {
-            f"{row['split']}_{row['metric']}{suffix}": float(row[column])
-            for row in report.read_table().to_pylist()
-            for suffix, column in (("", "value"), ("_low", "low"), ("_high", "high"))
-            if row[column] is not None
-        }
+        numbers = figures_of(report.read_table())
         page = str(report.path("report.html"))
         for folder in work_folders():
             record = Record.read(folder)
             if record is not None and record.tags.get(VERSION_TAG) == classifier.version:
                 record.metrics |= numbers
                 record.artifacts = [path for path in record.artifacts if Path(path).name != "report.html"] + [page]
-                record.tags[_REPORT_TAG] = report.version
+                record.tags[REPORT_TAG] = report.version
                 self.tell(context, folder, record)
                 return
         self._tell_of_elsewhere(context, classifier, report, numbers, page)
@@ -222,10 +219,23 @@ class Tracking(dg.ConfigurableResource):
         location = (Home.from_environment().path / "mlflow_artifacts").as_uri() if uri.startswith("sqlite") else None
         return Record(uri, self.experiment, location, name)
 
-    def tell(self, context: dg.AssetExecutionContext | dg.OpExecutionContext, folder: Path, record: Record) -> None:
-        """Write a record into its run's folder and tell MLflow now; what it can't be told is told later."""
+    def tell(
+        self,
+        context: dg.AssetExecutionContext | dg.OpExecutionContext,
+        folder: Path,
+        record: Record,
+        *,
+        earlier: Sequence[Path] = (),
+    ) -> None:
+        """Write a record into its run's folder and tell MLflow now; what it can't be told is told later.
+
+        Parameters
+        ----------
+        earlier : sequence of Path
+            Folders of other runs to settle after that; those that nobody works in and that never ended are ended.
+        """
         record.write(folder)
-        mirror = Mirror(folder)
+        mirror = Mirror(folder, earlier=earlier)
         mirror.close()
         for words in mirror.words():
             context.log.warning(words)
@@ -254,7 +264,7 @@ class Tracking(dg.ConfigurableResource):
                 return
             now, run_id = int(time.time() * 1000), found[0].info.run_id
             metrics = [Metric(name, value, now, 0) for name, value in numbers.items()]
-            client.log_batch(run_id, metrics=metrics, tags=[RunTag(_REPORT_TAG, report.version)])
+            client.log_batch(run_id, metrics=metrics, tags=[RunTag(REPORT_TAG, report.version)])
             client.log_artifact(run_id, page)
         except (MlflowException, OSError) as error:
             context.log.warning(f"MLflow can't be reached, the report isn't there: {error}")
@@ -266,10 +276,21 @@ def default_tracking_uri(home: Home) -> str:
     return f"sqlite:///{home.path / 'mlflow.db'}"
 
 
+def figures_of(metrics: pa.Table) -> dict[str, float]:
+    """Name each value of METRICS and the ends of its interval as MLflow shows them; what is null has no figure."""
+    return {
+        f"{row['split']}_{row['metric']}{suffix}".replace(" ", "_"): float(row[column])
+        for row in metrics.to_pylist()
+        for suffix, column in (("", "value"), ("_low", "low"), ("_high", "high"))
+        if row[column] is not None
+    }
+
+
 def work_folders() -> Iterator[Path]:
-    """Folders of the trainings and sweeps that were begun on this machine, of every dataset and model."""
+    """Folders of the trainings, sweeps and ensembles that were begun on this machine, of every dataset and model."""
     home = Home.from_environment().path
-    for pattern in ("*/lens_classifier/*/.work/*", "*/sweep/*/.work/*", "*/sweep/*/.work/*/trials/*"):
+    models = ("lens_classifier", "sweep", "scores")
+    for pattern in (*(f"*/{asset}/*/.work/*" for asset in models), f"*/sweep/*/.work/*/{TRIALS}/*"):
         yield from home.glob(pattern)
 
 

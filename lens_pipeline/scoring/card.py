@@ -1,6 +1,6 @@
-"""The model card: what a version of lens_classifier is, learned from, scores like, and can't be asked; from artifacts only.
+"""The model card: what a version of a model is, learned from, scores like, and can't be asked; from artifacts only.
 
-As JSON and as Markdown, which says the same. What no artifact says is null, with the reason.
+What no artifact says is null, with the reason; `card_text.py` says the same in Markdown.
 """
 
 import json
@@ -11,8 +11,8 @@ import polars as pl
 
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.evaluation import statements
-from lens_pipeline.evaluation.scored_rows import TEST
-from lens_pipeline.evaluation.wording import metric_words, number
+from lens_pipeline.scoring.aliases import is_ensemble, members_of
+from lens_pipeline.scoring.out_of_fold import METRICS_TABLE
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 
@@ -29,44 +29,55 @@ _ALWAYS = (
 Card = dict[str, Any]
 
 
-def describe_model(home: Home, classifier: Publication, report: Publication | None) -> Card:
+def describe_model(home: Home, named: Publication, report: Publication | None) -> Card:
     """Make the card of a version.
 
     Parameters
     ----------
+    named : Publication
+        A lens_classifier, or the scores of an ensemble.
     report : Publication or None
         The evaluation_report about it, where there is one.
 
     Returns
     -------
     dict
-        JSON-able: model, input, data, training, metrics (each with n, interval, or the reason why there is none), limits.
+        JSON-able: model, members, input, data, training, metrics (each with n, interval, or the reason why there is none),
+        limits; of an ensemble also cross_validation.
+
+    Raises
+    ------
+    StorageError
+        If an ensemble's member is gone.
     """
-    about = classifier.read_json("model.json")
-    data, evaluation = _data(home, classifier), _evaluation(home, report)
+    members = members_of(home, named)
+    about = members[0].read_json("model.json")
+    data, evaluation = _data(home, members[0]), _evaluation(home, report)
     if data.get("source") == "simulated":
         evaluation["limits"].insert(0, _SIMULATED)
+    described = [_member(member) for member in members]
+    alone = described[0]
+    is_mean = is_ensemble(named)
     return {
         "format": FORMAT,
         "model": {
-            "dataset": classifier.dataset,
-            "name": classifier.model,
-            "version": classifier.version,
-            **about["model"],
-            "files": {name: e.sha256 for name, e in classifier.manifest.files.items() if name in _FILES},
-            "program": classifier.manifest.provenance.get("program"),
+            "dataset": named.dataset,
+            "name": named.model,
+            "asset": named.asset,
+            "version": named.version,
+            **(about["model"] if not is_mean else {"mean_over_turns": named.attributes.get("tta", False)}),
+            "files": {} if is_mean else alone["files"],
+            "program": None if is_mean else named.manifest.provenance.get("program"),
         },
+        "members": described if is_mean else None,
         "input": {
             **{name: about["contract"][name] for name in ("bands", "stamp_size", "pixel_scale_arcsec", "flux_unit")},
             "classes": [stamp_class["name"] for stamp_class in about["contract"]["classes"]],
             "preprocessing": about["preprocessing"],
         },
         "data": data,
-        "training": {
-            **{name: classifier.attributes.get(name) for name in ("epochs", "best_epoch", "ended", "monitor")},
-            "best": _best(classifier),
-            "config": about["config"],
-        },
+        "training": None if is_mean else alone["training"],
+        "cross_validation": _cross_validation(named),
         **evaluation,
     }
 
@@ -76,26 +87,26 @@ def as_json(card: Card) -> bytes:
     return json.dumps(card, indent=1, sort_keys=True, allow_nan=False).encode()
 
 
-def as_markdown(card: Card) -> str:
-    """Return the card for people."""
-    model, seen, training = card["model"], card["input"], card["training"]
-    config = ", ".join(f"{name} {value}" for name, value in training["config"].items())
-    best = training["best"] or {}
-    parts = [
-        f"# {model['dataset']}, {model['name']}: lens_classifier {model['version']}",
-        f"{model['architecture']} for stamps of {seen['stamp_size']} x {seen['stamp_size']} pixels in "
-        f"{', '.join(seen['bands'])}: {seen['flux_unit']}, {seen['pixel_scale_arcsec']:g} arcsec per pixel. Classes: "
-        f"{', '.join(seen['classes'])}; its score is the log-odds of not being {seen['classes'][0]}. Preprocessing: "
-        f"{seen['preprocessing']['name']}, part of the program.",
-        "## Metrics\n\n" + _metrics_text(card),
-        "## Limits\n\n" + "\n".join(f"- {limit}" for limit in card["limits"]),
-        "## Data\n\n" + _data_text(card["data"]),
-        f"## Training\n\n{training['epochs']} epochs, the best was epoch {training['best_epoch']} by {training['monitor']} "
-        f"({', '.join(f'{name} {_figure(value)}' for name, value in best.items() if name != 'epoch')}). It ended: "
-        f"{training['ended']}.\n\nSettings: {config}.",
-        "## Files\n\n" + "\n".join(f"- `{name}` SHA-256 `{sha256}`" for name, sha256 in model["files"].items()),
-    ]
-    return "\n\n".join(parts) + "\n"
+def _member(classifier: Publication) -> Card:
+    about = classifier.read_json("model.json")
+    return {
+        "name": classifier.model,
+        "version": classifier.version,
+        "architecture": about["model"]["architecture"],
+        "files": {name: e.sha256 for name, e in classifier.manifest.files.items() if name in _FILES},
+        "training": {
+            **{name: classifier.attributes.get(name) for name in ("epochs", "best_epoch", "ended", "monitor")},
+            "best": _best(classifier),
+            "config": about["config"],
+        },
+    }
+
+
+def _cross_validation(named: Publication) -> list[Card] | None:
+    if f"{METRICS_TABLE}.parquet" not in named.manifest.files:
+        return None
+    rows: list[Card] = named.read_table(METRICS_TABLE).to_pylist()
+    return rows
 
 
 def _data(home: Home, classifier: Publication) -> Card:
@@ -144,40 +155,3 @@ def _evaluation(home: Home, report: Publication | None) -> Card:
         "why_no_metrics": None,
         "limits": [*_ALWAYS, *statements.limits(*tables)],
     }
-
-
-def _metrics_text(card: Card) -> str:
-    if card["metrics"] is None:
-        return f"None: {card['why_no_metrics']}."
-    lines = [f"On {TEST}, evaluation_report {card['evaluation_report']}; 95 % intervals.", ""]
-    lines += ["| metric | value | lenses | controls | galaxies |", "|---|---|---|---|---|"]
-    for row in card["metrics"]:
-        if row["split"] == TEST:
-            value = _value(row)
-            counts = " | ".join(f"{row[name]:,}" for name in ("n_positives", "n_negatives", "n_clusters"))
-            lines.append(f"| {metric_words(row['metric'])} | {value} | {counts} |")
-    return "\n".join(lines)
-
-
-def _value(row: Card) -> str:
-    if row["value"] is None:
-        return f"{row['status']}: {row['reason']}"
-    return number(row["value"], row["low"], row["high"]) + (f" ({row['reason']})" if row["reason"] else "")
-
-
-def _data_text(data: Card) -> str:
-    versions = f"stamp_store {data['stamp_store']}, region_splits {data['region_splits']}"
-    if "why_no_more" in data:
-        return f"{versions}; no more can be told: {data['why_no_more']}"
-    rows = "\n".join(
-        f"- {split}: {', '.join(f'{n:,} {name}' for name, n in classes.items())}, in {data['regions'].get(split, 0):,} regions"
-        for split, classes in data["rows"].items()
-    )
-    return (
-        f"{data['source']} stamps ({versions}): {data['n_in']:,} read, {data['n_stored']:,} stored, "
-        f"{data['n_quarantined']:,} quarantined, {data['n_excluded']:,} excluded by the survey.\n\n{rows}"
-    )
-
-
-def _figure(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"

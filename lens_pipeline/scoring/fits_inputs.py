@@ -18,6 +18,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.storage.sources import lent
 
 _ROWS = 256
 # 0.263 arcsec (DES) passes for 0.262 (Legacy Surveys); the survey stage takes cutouts under the same tolerance.
@@ -55,14 +56,14 @@ class FitsOptions:
 class _Image:
     """The first image of a file; `section` reads only what is sliced."""
 
-    path: Path
+    name: str
     header: fits.Header
     shape: tuple[int, ...]
     section: Any
 
 
-def read_planes(path: Path, contract: DatasetContract, options: FitsOptions) -> Iterator[Chunk]:
-    """Read a file of shape (band, y, x) or (row, band, y, x), as (first row, pixels (n, band, y, x)).
+def read_planes(name: str, contract: DatasetContract, options: FitsOptions) -> Iterator[Chunk]:
+    """Read a file or object of shape (band, y, x) or (row, band, y, x), as (first row, pixels (n, band, y, x)).
 
     Planes are found by name where the header says ``BANDS`` (as cutout services do), and are else in the contract's order.
 
@@ -71,7 +72,7 @@ def read_planes(path: Path, contract: DatasetContract, options: FitsOptions) -> 
     InputRefusedError
         With the reason.
     """
-    with _opened(path) as image:
+    with _opened(name) as image:
         if len(image.shape) not in (3, 4):
             raise InputRefusedError(
                 "wrong_shape", f"an image of shape {image.shape}, wanted (band, y, x) or (row, band, y, x)"
@@ -87,7 +88,7 @@ def read_bands(template: str, contract: DatasetContract, options: FitsOptions) -
     Parameters
     ----------
     template : str
-        Path in which ``{band}`` stands for the name of a band.
+        Path or s3:// address in which ``{band}`` stands for the name of a band.
 
     Raises
     ------
@@ -97,19 +98,19 @@ def read_bands(template: str, contract: DatasetContract, options: FitsOptions) -
     with ExitStack() as stack:
         images = []
         for band in contract.bands:
-            image = stack.enter_context(_opened(Path(template.replace("{band}", band))))
+            image = stack.enter_context(_opened(template.replace("{band}", band)))
             says = str(image.header.get("BAND", band)).strip()
             if says != band:
-                raise InputRefusedError("wrong_band", f"{image.path.name} says it is {says!r}, wanted {band!r}")
+                raise InputRefusedError("wrong_band", f"{image.name} says it is {says!r}, wanted {band!r}")
             if len(image.shape) not in (2, 3):
                 raise InputRefusedError(
-                    "wrong_shape", f"{image.path.name} has shape {image.shape}, wanted (y, x) or (row, y, x)"
+                    "wrong_shape", f"{image.name} has shape {image.shape}, wanted (y, x) or (row, y, x)"
                 )
             _must_fit(image, contract, options)
             images.append(image)
         shapes = {image.shape for image in images}
         if len(shapes) > 1:
-            said = ", ".join(f"{image.path.name} {image.shape}" for image in images)
+            said = ", ".join(f"{image.name} {image.shape}" for image in images)
             raise InputRefusedError("wrong_shape", f"the bands differ: {said}")
         (shape,) = shapes
         n = 1 if len(shape) == 2 else shape[0]
@@ -139,47 +140,50 @@ def cube_chunks(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Image]:
+def _opened(name: str) -> Iterator[_Image]:
+    with lent(name) as path, _opened_here(path, Path(name).name) as image:
+        yield image
+
+
+@contextmanager
+def _opened_here(path: Path, name: str) -> Iterator[_Image]:
+    """Open a file on this machine; `name` is what it is called in words."""
     try:
         with open(path, "rb") as file:
             start = file.read(9)
     except OSError as error:
-        raise InputRefusedError("unreadable", f"{path.name}: {error.strerror}") from error
+        raise InputRefusedError("unreadable", f"{name}: {error.strerror}") from error
     if start != b"SIMPLE  =":
-        raise InputRefusedError(
-            "not_fits", f"{path.name} starts with {start!r}; a compressed file must be unpacked first"
-        )
+        raise InputRefusedError("not_fits", f"{name} starts with {start!r}; a compressed file must be unpacked first")
     try:
         with ExitStack() as stack:
             with warnings.catch_warnings():
                 # Astropy warns of what is refused here.
                 warnings.simplefilter("ignore")
-                image = _first_image(path, stack.enter_context(fits.open(path, memmap=False)))
+                image = _first_image(path, name, stack.enter_context(fits.open(path, memmap=False)))
             yield image
     except InputRefusedError:
         raise
     except Exception as error:  # Whatever astropy meets in a file that somebody else wrote.
-        raise InputRefusedError("not_fits", f"{path.name}: {error}") from error
+        raise InputRefusedError("not_fits", f"{name}: {error}") from error
 
 
-def _first_image(path: Path, hdus: fits.HDUList) -> _Image:
+def _first_image(path: Path, name: str, hdus: fits.HDUList) -> _Image:
     for hdu in hdus:
         if isinstance(hdu, fits.CompImageHDU):
-            raise InputRefusedError("not_fits", f"{path.name} is tile-compressed: unpack it first (funpack)")
+            raise InputRefusedError("not_fits", f"{name} is tile-compressed: unpack it first (funpack)")
         if isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU) and len(hdu.shape) > 0:
             claimed = abs(int(hdu.header["BITPIX"])) // 8 * int(np.prod(hdu.shape, dtype=object))
             there = path.stat().st_size - hdu.fileinfo()["datLoc"]
             if claimed > there:
-                raise InputRefusedError(
-                    "truncated", f"{path.name} claims {claimed:,} bytes of pixels, {there:,} are there"
-                )
-            return _Image(path, hdu.header, tuple(hdu.shape), hdu.section)
-    raise InputRefusedError("no_image", f"{path.name} has no image")
+                raise InputRefusedError("truncated", f"{name} claims {claimed:,} bytes of pixels, {there:,} are there")
+            return _Image(name, hdu.header, tuple(hdu.shape), hdu.section)
+    raise InputRefusedError("no_image", f"{name} has no image")
 
 
 def _must_fit(image: _Image, contract: DatasetContract, options: FitsOptions) -> None:
     """Refuse another unit or pixel scale than the contract's, or none."""
-    name = image.path.name
+    name = image.name
     unit = str(image.header.get("BUNIT") or options.flux_unit or "").strip().lower()
     if not unit:
         raise InputRefusedError(
@@ -207,7 +211,7 @@ def _scales(image: _Image) -> list[float]:
         return [float(degrees) * 3600 for degrees in proj_plane_pixel_scales(wcs.celestial)]
     scale = image.header.get("PIXSCALE")
     if not isinstance(scale, int | float):
-        raise InputRefusedError("no_scale", f"{image.path.name} has neither a celestial WCS nor PIXSCALE")
+        raise InputRefusedError("no_scale", f"{image.name} has neither a celestial WCS nor PIXSCALE")
     return [float(scale)]
 
 
@@ -219,7 +223,7 @@ def _planes(image: _Image, contract: DatasetContract) -> list[int]:
         if n != len(contract.bands):
             raise InputRefusedError(
                 "wrong_band",
-                f"{image.path.name} has {n} planes and doesn't name them (BANDS); the model takes {', '.join(contract.bands)}",
+                f"{image.name} has {n} planes and doesn't name them (BANDS); the model takes {', '.join(contract.bands)}",
             )
         return list(range(n))
     bands = str(named).replace(",", " ").split() if set(str(named)) & set(" ,") else list(str(named).strip())
@@ -227,7 +231,7 @@ def _planes(image: _Image, contract: DatasetContract) -> list[int]:
     if missing or len(bands) != n:
         raise InputRefusedError(
             "wrong_band",
-            f"{image.path.name} names {bands} for {n} planes; the model takes each of {list(contract.bands)} once",
+            f"{image.name} names {bands} for {n} planes; the model takes each of {list(contract.bands)} once",
         )
     return [bands.index(band) for band in contract.bands]
 

@@ -1,4 +1,4 @@
-"""Stamps that somebody wants scored, out of files of several kinds: each as pixels to score, or as a refusal with its reason.
+"""Stamps that somebody wants scored, out of files and objects of several kinds: each as pixels, or as a refusal with its reason.
 
 Belongs here: which files there are, arrays, npz and parquet; FITS is in `fits_inputs.py`. No input and no row is left out:
 one that can't be read whole is one row with a reason. Nothing here is believed of a file before it was looked at.
@@ -21,7 +21,8 @@ from lens_pipeline.scoring.fits_inputs import FitsOptions, InputRefusedError, cu
 from lens_pipeline.stamps.decode import Decoded, decode_batch, judge_pixels
 from lens_pipeline.stamps.inspection import Inspector
 from lens_pipeline.stamps.reasons import Quarantine, Reason
-from lens_pipeline.storage.sources import LocalFile
+from lens_pipeline.storage.s3_address import Address, is_address
+from lens_pipeline.storage.sources import LocalFile, addresses_below, lent
 
 BAND = "{band}"
 _ROWS = 256
@@ -62,10 +63,18 @@ class Offered:
 
 
 def expand(names: Sequence[str], bands: Sequence[str]) -> list[str]:
-    """Replace each name that holds ``{band}`` and ``*`` by those that have a file in the first band; others stay."""
+    """Replace each name that holds ``*`` and ``{band}`` by those that have a file in the first band; others stay.
+
+    At s3://, where no shell does it, ``*`` is expanded without ``{band}`` too.
+
+    Raises
+    ------
+    ConfigError, StorageError
+        If objects can't be listed.
+    """
     found: list[str] = []
     for name in names:
-        matches = _matches(name, bands[0]) if BAND in name and "*" in name else []
+        matches = _matches(name, bands[0]) if "*" in name and (BAND in name or is_address(name)) else []
         found += matches or [name]
     return found
 
@@ -76,8 +85,8 @@ def read_stamps(names: Sequence[str], contract: DatasetContract, options: FitsOp
     Parameters
     ----------
     names : sequence of str
-        ``*.fits`` (planes of one stamp, or of many), names with ``{band}`` in them (a FITS file a band), ``*.npy``
-        (band, y, x) or (row, band, y, x), ``*.npz`` (one stamp blob), ``*.parquet`` (blobs in rows).
+        Paths or s3:// addresses: ``*.fits`` (planes of one stamp, or of many), names with ``{band}`` in them (a FITS file a
+        band), ``*.npy`` (band, y, x) or (row, band, y, x), ``*.npz`` (one stamp blob), ``*.parquet`` (blobs in rows).
     contract : DatasetContract
         What the model was trained on: bands and their order, stamp size, pixel scale, unit, columns.
     """
@@ -111,52 +120,60 @@ def _reader_of(name: str) -> Callable[[str, DatasetContract, FitsOptions], Itera
 
 
 def _read_fits(name: str, contract: DatasetContract, options: FitsOptions) -> Iterator[Offered]:
-    chunks = read_bands(name, contract, options) if BAND in name else read_planes(Path(name), contract, options)
+    chunks = read_bands(name, contract, options) if BAND in name else read_planes(name, contract, options)
     for first_row, pixels in chunks:
         yield judged(name, first_row, pixels, contract)
 
 
 def _read_npy(name: str, contract: DatasetContract, options: FitsOptions) -> Iterator[Offered]:
-    try:
-        # Mapped, never unpickled: an array of objects is refused.
-        array = np.lib.format.open_memmap(name, mode="r")
-    except (ValueError, EOFError) as error:
-        raise InputRefusedError("not_npy", str(error)) from error
-    if array.dtype.kind != "f":
-        raise InputRefusedError("wrong_dtype", f"an array of {array.dtype}, wanted a float type")
-    stamps = array[None] if array.ndim == 3 else array
-    if stamps.ndim != 4 or stamps.shape[1] != len(contract.bands):
-        wanted = f"(row, {len(contract.bands)}, y, x) or ({len(contract.bands)}, y, x)"
-        raise InputRefusedError("wrong_shape", f"an array of shape {array.shape}, wanted {wanted}")
-    for first_row, pixels in cube_chunks(stamps, stamps.shape, list(range(len(contract.bands))), contract, options):
-        yield judged(name, first_row, pixels, contract)
+    with lent(name) as path:
+        try:
+            # Mapped, never unpickled: an array of objects is refused.
+            array = np.lib.format.open_memmap(path, mode="r")
+        except (ValueError, EOFError) as error:
+            raise InputRefusedError("not_npy", str(error)) from error
+        if array.dtype.kind != "f":
+            raise InputRefusedError("wrong_dtype", f"an array of {array.dtype}, wanted a float type")
+        stamps = array[None] if array.ndim == 3 else array
+        if stamps.ndim != 4 or stamps.shape[1] != len(contract.bands):
+            wanted = f"(row, {len(contract.bands)}, y, x) or ({len(contract.bands)}, y, x)"
+            raise InputRefusedError("wrong_shape", f"an array of shape {array.shape}, wanted {wanted}")
+        planes = list(range(len(contract.bands)))
+        for first_row, pixels in cube_chunks(stamps, stamps.shape, planes, contract, options):
+            yield judged(name, first_row, pixels, contract)
 
 
 def _read_npz(name: str, contract: DatasetContract, options: FitsOptions) -> Iterator[Offered]:
-    size = Path(name).stat().st_size
-    if size > _LARGEST_NPZ:
-        raise InputRefusedError("too_large", f"{size:,} bytes, {_LARGEST_NPZ:,} is the cap")
+    with lent(name) as path:
+        size = path.stat().st_size
+        if size > _LARGEST_NPZ:
+            raise InputRefusedError("too_large", f"{size:,} bytes, {_LARGEST_NPZ:,} is the cap")
+        blob = path.read_bytes()
     room = Decoded.room_for(1, contract)
-    yield _offered(name, 0, [None], decode_batch([Path(name).read_bytes()], contract, room), room)
+    yield _offered(name, 0, [None], decode_batch([blob], contract, room), room)
 
 
 def _read_parquet(name: str, contract: DatasetContract, options: FitsOptions) -> Iterator[Offered]:
-    source = LocalFile(Path(name).absolute())
-    with Inspector() as inspector:
-        found = inspector.inspect(source.path, blob=contract.blob_column, name=name)
-    schema = found.schema
-    if contract.blob_column not in schema.names:
-        there = f"it has {first_few(schema.names, 12)}"
-        raise InputRefusedError("no_stamps", f"there is no column {contract.blob_column!r}; {there}")
-    source.must_still_be(found.identity)
-    wanted = (contract.key, contract.quality_column, contract.blob_column)
-    start = 0
-    with pq.ParquetFile(source.path, pre_buffer=False) as file:
-        columns = [column for column in wanted if column in schema.names]
-        for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
-            yield _decoded(name, start, batch, contract)
-            start += batch.num_rows
-    source.must_still_be(found.identity)
+    with lent(name) as path:
+        # An object's copy is guarded by the cache, which may give it other links.
+        source = None if is_address(name) else LocalFile(path.absolute())
+        with Inspector() as inspector:
+            found = inspector.inspect(path.absolute(), blob=contract.blob_column, name=name, is_leased=source is None)
+        schema = found.schema
+        if contract.blob_column not in schema.names:
+            there = f"it has {first_few(schema.names, 12)}"
+            raise InputRefusedError("no_stamps", f"there is no column {contract.blob_column!r}; {there}")
+        if source is not None:
+            source.must_still_be(found.identity)
+        wanted = (contract.key, contract.quality_column, contract.blob_column)
+        start = 0
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            columns = [column for column in wanted if column in schema.names]
+            for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
+                yield _decoded(name, start, batch, contract)
+                start += batch.num_rows
+        if source is not None:
+            source.must_still_be(found.identity)
 
 
 def _decoded(name: str, start: int, batch: pa.RecordBatch, contract: DatasetContract) -> Offered:
@@ -183,9 +200,15 @@ def _refused_whole(name: str, reason: str, detail: str, contract: DatasetContrac
 
 
 def _matches(template: str, band: str) -> list[str]:
+    """Names for each file or object that is there in a band, the band's place left open."""
+    if is_address(template):
+        template = str(Address.parse(template))
+        there = addresses_below(template.partition("*")[0].rpartition("/")[0].replace(BAND, band))
+    else:
+        there = sorted(glob.glob(template.replace(BAND, band)))
     pattern = "([^/]*)".join(re.escape(part) for part in template.replace(BAND, band).split("*"))
     found = []
-    for path in sorted(glob.glob(template.replace(BAND, band))):
+    for path in there:
         if stars := re.fullmatch(pattern, path):
             around = template.split("*")
             found.append("".join(before + star for before, star in zip(around, (*stars.groups(), ""), strict=True)))

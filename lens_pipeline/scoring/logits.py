@@ -20,6 +20,7 @@ from lens_pipeline.scoring.model import Classifier
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.training.config import Device
 from lens_pipeline.training.forward import evaluate_logits
+from lens_pipeline.training.gpus import device_for
 
 
 def score_rows(
@@ -42,12 +43,11 @@ def score_rows(
     Raises
     ------
     ConfigError
-        If a reader was asked for that can't be had.
+        If a reader or a device was asked for that can't be had.
     ScoringError
-        If the device isn't there, a row was not scored exactly once, a logit isn't
-        finite, or scoring changed the model.
+        If a row was not scored exactly once, a logit isn't finite, or scoring changed the model.
     """
-    device = _device(config)
+    device = device_for(config.device)
     threads = 1 if config.device is Device.cuda else config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(1)
     model = classifier.model.to(device)
@@ -69,7 +69,7 @@ def score_rows(
                     evaluate_logits(
                         model, classifier.preprocessing, seen, device, channels_last=config.channels_last
                     ).numpy()
-                    for seen in (_turned(batch) if config.tta else [batch])
+                    for seen in (turned(batch) if config.tta else [batch])
                 ]
             )
             seen[batch.logical] += 1
@@ -84,18 +84,10 @@ def score_rows(
     return logits
 
 
-def _turned(batch: Batch) -> Iterator[Batch]:
+def turned(batch: Batch) -> Iterator[Batch]:
     """Yield the batch's stamps under each of the 8 elements of the dihedral group."""
     for element in range(N_ELEMENTS):
         yield replace(batch, elements=torch.full((len(batch.pixels),), element, dtype=torch.int64))
-
-
-def _device(config: ScoringConfig) -> torch.device:
-    if config.device is Device.cpu:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ScoringError("device is cuda, and torch finds no GPU on this machine. Set device: cpu for scores.")
-    return torch.device("cuda")
 
 
 def _refuse_unsound(logits: npt.NDArray[np.float32], seen: npt.NDArray[np.int64]) -> None:

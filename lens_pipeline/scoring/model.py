@@ -11,6 +11,8 @@ from torch import nn
 from lens_pipeline.batches.preprocessing import Preprocessing
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ScoringError
+from lens_pipeline.scoring.aliases import is_ensemble, members_of
+from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.models import ModelSpec, build_model
 
@@ -31,6 +33,54 @@ class Classifier:
     spec: ModelSpec
     preprocessing: Preprocessing
     contract: DatasetContract
+
+    @property
+    def members(self) -> "tuple[Classifier, ...]":
+        """Itself: of one model the mean is that one."""
+        return (self,)
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether a score is the mean over a stamp's turns and flips."""
+        return False
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several models whose mean logit is the score.
+
+    Attributes
+    ----------
+    members : tuple of Classifier
+        Of one dataset contract.
+    is_turned : bool
+        Whether each scores a stamp as the mean over its 8 turns and flips.
+    """
+
+    members: tuple[Classifier, ...]
+    is_turned: bool
+
+    @property
+    def contract(self) -> DatasetContract:
+        """What the stamps that all were trained on say of themselves."""
+        return self.members[0].contract
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The first member's; the others' may be other architectures with as many outputs."""
+        return self.members[0].spec
+
+
+def open_model(home: Home, named: Publication) -> Classifier | Ensemble:
+    """Open a version of a model: a lens_classifier, or the scores of an ensemble with all of its members.
+
+    Raises
+    ------
+    ScoringError, StorageError
+        If a member is damaged or gone.
+    """
+    members = tuple(open_classifier(member) for member in members_of(home, named))
+    return Ensemble(members, named.attributes.get("tta", False)) if is_ensemble(named) else members[0]
 
 
 def open_classifier(publication: Publication) -> Classifier:

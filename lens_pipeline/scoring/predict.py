@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from lens_pipeline.batches.loader import FORWARD_MULTIPLE, Batch
 from lens_pipeline.contracts.catalogue import PREDICTIONS
 from lens_pipeline.contracts.errors import ConfigError, ScoringError
+from lens_pipeline.scoring.ensemble import mean_logits
 from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.scoring.inputs import Offered, Refusal, judged, read_stamps
-from lens_pipeline.scoring.model import Classifier
+from lens_pipeline.scoring.logits import turned
+from lens_pipeline.scoring.model import Classifier, Ensemble
 from lens_pipeline.storage.atomic import appearing
 from lens_pipeline.storage.parquet import RowGroups
 from lens_pipeline.training.config import Device
 from lens_pipeline.training.forward import evaluate_logits
+from lens_pipeline.training.gpus import device_for
 from lens_pipeline.training.metrics import score_of
 
 # Rows of one forward pass; they move no bit of any logit on a CPU.
@@ -74,7 +77,9 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def predict(classifier: Classifier, stamps: NDArray[np.floating], *, device: Device = Device.cpu) -> Predictions:
+def predict(
+    classifier: Classifier | Ensemble, stamps: NDArray[np.floating], *, device: Device = Device.cpu
+) -> Predictions:
     """Score stamps out of an array.
 
     Parameters
@@ -84,8 +89,10 @@ def predict(classifier: Classifier, stamps: NDArray[np.floating], *, device: Dev
 
     Raises
     ------
+    ConfigError
+        If the device isn't there.
     ScoringError
-        If the array has another shape or type, or the device isn't there.
+        If the array has another shape or type.
     """
     wanted, pixels = classifier.contract.stamp_shape, np.asarray(stamps)
     pixels = pixels[None] if pixels.shape == wanted else pixels
@@ -101,7 +108,7 @@ def predict(classifier: Classifier, stamps: NDArray[np.floating], *, device: Dev
 
 
 def predict_files(
-    classifier: Classifier,
+    classifier: Classifier | Ensemble,
     names: Sequence[str],
     out: Path,
     *,
@@ -120,9 +127,7 @@ def predict_files(
     Raises
     ------
     ConfigError
-        If `out` is there already.
-    ScoringError
-        If the device isn't there.
+        If `out` is there already, or the device isn't there.
     """
     if out.exists():
         raise ConfigError(f"{out} is there already: name another file for the scores, or remove it.")
@@ -148,12 +153,10 @@ def predict_files(
 class _Scorer:
     """Runs forward passes side by side, each by one thread: neither their number nor a stamp's neighbours move a bit."""
 
-    def __init__(self, classifier: Classifier, device: Device) -> None:
-        if device is Device.cuda and not torch.cuda.is_available():
-            raise ScoringError("device is cuda, and torch finds no GPU on this machine. Use the cpu.")
-        self._device = torch.device(device.value)
-        self._model = classifier.model.to(self._device)
-        self._classifier = classifier
+    def __init__(self, classifier: Classifier | Ensemble, device: Device) -> None:
+        self._device = device_for(device)
+        self._models = [(one.model.to(self._device), one.preprocessing) for one in classifier.members]
+        self._is_turned, self._outputs = classifier.is_turned, classifier.spec.outputs
         threads = len(os.sched_getaffinity(0)) if device is Device.cpu else 1
         self._pool = ThreadPoolExecutor(threads, "predict", lambda: torch.set_num_threads(1))
 
@@ -168,7 +171,7 @@ class _Scorer:
         good = np.array([refusal is None for part in offered for refusal in part.refusals], dtype=bool)
         half = np.concatenate([part.stamps.half for part in offered])[good]
         stats = np.concatenate([part.stamps.stats for part in offered])[good]
-        found = np.full((len(good), self._classifier.spec.outputs), np.nan, np.float32)
+        found = np.full((len(good), self._outputs), np.nan, np.float32)
         starts = range(0, len(half), _BATCH)
         parts = self._pool.map(
             lambda start: self._forward(half[start : start + _BATCH], stats[start : start + _BATCH]), starts
@@ -190,7 +193,18 @@ class _Scorer:
             step=0,
             n_global=n,
         )
-        logits_BO: Logits = evaluate_logits(self._model, self._classifier.preprocessing, batch, self._device).numpy()
+        # As scores are made: each model's mean over turns, then the mean of models.
+        logits_BO = mean_logits(
+            [
+                mean_logits(
+                    [
+                        evaluate_logits(model, preprocessing, seen, self._device).numpy()
+                        for seen in (turned(batch) if self._is_turned else [batch])
+                    ]
+                )
+                for model, preprocessing in self._models
+            ]
+        )
         if not np.isfinite(logits_BO).all():
             raise ScoringError(
                 "the model gives a logit that isn't finite for a sound stamp: it diverged in training. Train it again with a "

@@ -6,6 +6,7 @@ Belongs here: reading a committed store. Making one is in `ingest.py`, the file 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -222,3 +223,37 @@ def refuse_damaged(publication: Publication) -> None:
             f"stamp_store {publication.version} is not what was published, in {len(problems):,} places: "
             f"{first_few(problems, 3)} Nothing was trained or scored."
         )
+
+
+class DamageWatch:
+    """Refuses a damaged store like `refuse_damaged`, for a process that asks again and again.
+
+    Every byte is read at the first asking, and again only after a file was touched: written, replaced or given another time.
+    """
+
+    def __init__(self) -> None:
+        self._sound: list[tuple[int, ...] | None] = []
+
+    def refuse_damaged(self, publication: Publication) -> None:
+        """Refuse a store whose bytes aren't as published.
+
+        Raises
+        ------
+        StorageError
+            Naming the damaged files.
+        """
+        publication.fetch()
+        # Taken before the reading: what is written meanwhile is noticed at the next asking.
+        found = [_trace(publication.folder / name) for name in publication.manifest.files]
+        if not self._sound or found != self._sound:
+            refuse_damaged(publication)
+            self._sound = found
+
+
+def _trace(path: Path) -> tuple[int, ...] | None:
+    """Return what no write leaves alone: nobody can set ctime back. None where there is no file."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

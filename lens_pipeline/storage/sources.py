@@ -201,6 +201,36 @@ class RemoteFile:
 SourceFile = LocalFile | RemoteFile
 
 
+@contextmanager
+def lent(name: str) -> Iterator[Path]:
+    """Lend whatever stands under a path or an s3:// address now as a local file; an object is read whole and verified.
+
+    Raises
+    ------
+    StorageError
+        If there is no such object, or it can't be read. A file that isn't there is for whoever opens it to find out.
+    """
+    if not is_address(name):
+        yield Path(name)
+        return
+    found = _server().head(Address.parse(name))
+    if found is None:
+        raise StorageError(f"there is no object {name}.")
+    with RemoteFile(found).lend(None) as path:
+        yield path
+
+
+def addresses_below(folder: str) -> list[str]:
+    """Addresses of every object below a prefix, however deep, by key.
+
+    Raises
+    ------
+    StorageError
+        If the server can't be asked, or lists torn pages.
+    """
+    return [str(info.address) for info in _server().list(Address.parse(folder))]
+
+
 def source_file(published: dict[str, Any], name: str) -> SourceFile:
     """Return the file that a publication lists under a name, with what it says of it."""
     if is_address(name):

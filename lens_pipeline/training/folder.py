@@ -18,6 +18,8 @@ from lens_pipeline.storage.atomic import write_atomically
 TOKEN = "LENS_PIPELINE_TRAINING_TOKEN"
 # Exit code of a rank that was asked to stop, wrote a checkpoint and left (EX_TEMPFAIL of sysexits.h).
 STOPPED_STATUS = 75
+# Where a sweep keeps the run folders of its trials.
+TRIALS = "trials"
 # Columns of an epoch that tell of the machine, not of the training: no published table has them, so that the same
 # training is the same version on any machine.
 TIMINGS = ("seconds", "stamps_per_second", "data_wait_share", "mfu", "memory_mb", "slowest_rank_share")

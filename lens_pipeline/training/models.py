@@ -141,7 +141,7 @@ def _assert_shapes(model: nn.Module, spec: ModelSpec) -> None:
                 1, spec.bands, spec.stamp_size, spec.stamp_size, device=next(model.parameters()).device
             )
             features = model.forward_features(blank_BCHW)  # type: ignore[operator]
-            logits_BO = model(blank_BCHW)
+            logits_BO = model.forward_head(features)  # type: ignore[operator]
     finally:
         model.train(was_training)
     # Tokens are (row, token, channel), feature maps (row, channel, y, x).

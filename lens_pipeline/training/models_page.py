@@ -1,13 +1,12 @@
 """docs/models.md: the architectures side by side, every number from the code."""
 
-import torch
 from torch import nn
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.training.config import Architecture, TrainingConfig
 from lens_pipeline.training.flops import flops_per_stamp, forward_flops_per_stamp
 from lens_pipeline.training.kernels import BANDS_FORMULA, ONE_BAND_FORMULA, SIDE_FORMULA
-from lens_pipeline.training.models import ModelSpec, build_model, spec_for
+from lens_pipeline.training.models import build_model, spec_for
 from lens_pipeline.training.stems import FAMILIES, MIN_FEATURE_SIDE, first_convolution, stock_model
 
 _SIZES = (64, 48)
@@ -74,29 +73,24 @@ def models_page() -> str:
 
 def _line(architecture: Architecture) -> str:
     config = TrainingConfig.model_validate({"model": architecture})
+    specs = [spec_for(config, DatasetContract(stamp_size=size)) for size in _SIZES]
+    models = [build_model(spec) for spec in specs]
     stems = []
-    for size in _SIZES:
-        spec = spec_for(config, DatasetContract(stamp_size=size))
-        stems += [_stem(_shapes_of(spec)), f"{spec.feature_side}x{spec.feature_side}"]
-    spec = spec_for(config, DatasetContract())
+    for spec, model in zip(specs, models, strict=True):
+        stems += [_stem(model), f"{spec.feature_side}x{spec.feature_side}"]
     side = FAMILIES[architecture].wanted_side
     cells = [
         f"`{architecture.value}`",
         FAMILIES[architecture].timm_name,
         _stem(stock_model(architecture)),
         *stems,
-        f"{sum(parameter.numel() for parameter in _shapes_of(spec).parameters()):,}",
-        f"{forward_flops_per_stamp(spec) / 1e9:.3f}",
-        f"{flops_per_stamp(spec) / 1e9:.3f}",
+        f"{sum(parameter.numel() for parameter in models[0].parameters()):,}",
+        f"{forward_flops_per_stamp(specs[0]) / 1e9:.3f}",
+        f"{flops_per_stamp(specs[0]) / 1e9:.3f}",
         "yes" if architecture.has_batchnorm else "no",
         f"{side}x{side}",
     ]
     return f"| {' | '.join(cells)} |\n"
-
-
-def _shapes_of(spec: ModelSpec) -> nn.Module:
-    with torch.device("meta"):
-        return build_model(spec)
 
 
 def _stem(model: nn.Module) -> str:

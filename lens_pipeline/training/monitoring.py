@@ -87,17 +87,21 @@ def training_learned(epochs: Sequence[Event], constant_loss: float | None) -> Ch
 
 
 def training_converged(epochs: Sequence[Event], ended: str | None) -> Check:
-    """Check that the run did not run out of epochs while its loss on val_select still fell by more than its noise."""
+    """Check that the run did not run out of epochs while its loss on val_select still fell by more than its noise.
+
+    The last epoch is held against the lowest loss of all before it: with a high learning rate the loss goes up and down from
+    epoch to epoch by more than its standard error, and coming down again isn't learning.
+    """
     if ended is None or len(epochs) < 2:
         return _not_judged(CONVERGED, "the run goes on" if ended is None else "one epoch has no trend")
-    best, last, before = _best(epochs), epochs[-1], epochs[-2]
-    gain, error = before["val_loss"] - last["val_loss"], last.get("val_loss_se")
+    last, lowest = epochs[-1], min(float(epoch["val_loss"]) for epoch in epochs[:-1])
+    gain, error = lowest - last["val_loss"], last.get("val_loss_se")
     figures = {"last_gain": gain, "val_loss_se": error, "epochs": len(epochs)}
-    if best is last and error is not None and gain > error:
+    if error is not None and gain > error:
         return red(
             CONVERGED,
-            f"the last of {len(epochs)} epochs was the best and still lowered the loss on val_select by {gain:.4f}, more than "
-            f"its standard error {error:.4f}",
+            f"the last of {len(epochs)} epochs still lowered the loss on val_select by {gain:.4f}, from {lowest:.4f}, the lowest "
+            f"before, which is more than its standard error {error:.4f}",
             wrong=[f"epoch {last['epoch']}"],
             why=f"training ended because {ended}, not because it had nothing left to learn",
             next_step=f"raise epochs in the section of lens_classifier, then {_AGAIN}",
@@ -106,7 +110,7 @@ def training_converged(epochs: Sequence[Event], ended: str | None) -> Check:
         )
     return green(
         CONVERGED,
-        f"the last of {len(epochs)} epochs changed the loss on val_select by {-gain:+.4f}"
+        f"the last of {len(epochs)} epochs has a loss on val_select {-gain:+.4f} from the lowest before"
         + (f" (standard error {error:.4f})" if error is not None else " (its standard error was not recorded)"),
         blocking=False,
         **figures,

@@ -17,8 +17,9 @@ from lens_pipeline.training.config import Device, TrainingConfig
 from lens_pipeline.training.folder import TOKEN
 
 ATTEMPT = "LENS_PIPELINE_TRAINING_ATTEMPT"
-# torchrun waits so long for ranks that were asked to stop, before it kills them.
-SHUTDOWN_SECONDS = 24
+# torchrun waits so long for ranks that were asked to stop, before it kills them; torch 2.10 doesn't know of it and waits 30,
+# unless the supervisor ends it before.
+_SHUTDOWN_SECONDS = 24
 _AGENT = "LENS_PIPELINE_TRAINING_AGENT"
 _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 4.0
@@ -55,7 +56,6 @@ def torchrun_command(config: TrainingConfig, specification: Path, attempt: Path)
         "--nnodes=1",
         f"--nproc-per-node={config.world_size}",
         "--max-restarts=0",
-        f"--shutdown-timeout={SHUTDOWN_SECONDS}",
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={attempt / 'rendezvous'}",
         "--rdzv-conf=store_type=file",
@@ -78,6 +78,7 @@ def torchrun_environment(config: TrainingConfig, attempt: Path, token: str) -> d
         "GLOO_SOCKET_IFNAME": "lo",
         "NCCL_SOCKET_IFNAME": "lo",
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_SECONDS),
     }
 
 

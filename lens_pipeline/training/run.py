@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from lens_pipeline.contracts.catalogue import HISTORY
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, TrainingError
-from lens_pipeline.stamps.store import refuse_damaged
+from lens_pipeline.stamps.store import DamageWatch
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -82,8 +82,20 @@ class TrainingResult:
     reader: str
 
 
-def prepare_run(config: TrainingConfig, store: Publication, splits: Publication, run_folder: Path) -> Path:
+def prepare_run(
+    config: TrainingConfig,
+    store: Publication,
+    splits: Publication,
+    run_folder: Path,
+    *,
+    watch: DamageWatch | None = None,
+) -> Path:
     """Check everything that can be checked before the ranks start, and write run.json.
+
+    Parameters
+    ----------
+    watch : DamageWatch, optional
+        What knows whether the store was touched since it was last found sound; by default every byte is read.
 
     Returns
     -------
@@ -110,7 +122,7 @@ def prepare_run(config: TrainingConfig, store: Publication, splits: Publication,
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     # Before the store is re-read: that takes as long as its disk takes.
     refuse_unknown_weights(config, contract, store)
-    refuse_damaged(store)
+    (watch or DamageWatch()).refuse_damaged(store)
     rows = read_rows(splits, store, config)
     refuse_unusable(rows, contract, config)
     folds = folds_are_disjoint(config.folds, rows.train, rows.validation, splits, store)

@@ -130,7 +130,7 @@ class TrainingStep:
                 loss += self._backward(epoch, batch, part, shared=part is parts[-1])
             norm = self._update(number)
         except torch.OutOfMemoryError as error:
-            raise TrainingError(self._too_little_memory(parts[0], error)) from error
+            raise TrainingError(self._too_little_memory(error)) from error
         return StepFigures(epoch, batch.step, batch.logical, rate, loss, norm)
 
     def _warm_up(self) -> None:
@@ -147,16 +147,16 @@ class TrainingStep:
         """
         config, device = self._config, self._world.device
         kept = [buffer.clone() for buffer in self.model.buffers()]
-        per_rank = -(-config.batch_size // self._world.size)
-        rows = -(-per_rank // -(-per_rank // (config.micro_batch_size or per_rank)))
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model.train()
         try:
-            blank_BCHW = torch.zeros(rows, *self._stamp_shape, device=device).contiguous(memory_format=layout)
+            blank_BCHW = torch.zeros(self._rows_at_once, *self._stamp_shape, device=device).contiguous(
+                memory_format=layout
+            )
             torch.autograd.backward(self._forward(blank_BCHW).sum())
             self.optimizer.zero_grad(set_to_none=True)
         except torch.OutOfMemoryError as error:
-            raise TrainingError(self._too_little_memory(range(rows), error)) from error
+            raise TrainingError(self._too_little_memory(error)) from error
         for buffer, value in zip(self.model.buffers(), kept, strict=True):
             buffer.copy_(value)
 
@@ -287,20 +287,30 @@ class TrainingStep:
             self.average.update(self.model, step=number)
         return norm
 
-    def _too_little_memory(self, part: range, error: torch.OutOfMemoryError) -> str:
-        had = len(part)
-        said = str(error).split(". ")[0]
-        if had < 2:
-            return f"{self._world.device} has too little memory for one row: {said}. Take a smaller model."
-        least = MIN_BATCHNORM_ROWS if self._normalises else 1
-        half = max(had // 2, least)
-        advice = (
-            f"Set micro_batch_size: {half} (now {had} rows at once): the gradients of a step are then summed over "
-            f"micro-batches, and batch_size {self._config.batch_size} stays what it is."
-            if half < had
-            else f"{had} rows at once are the fewest that batch normalisation takes: take a smaller model."
-        )
-        return f"{self._world.device} has too little memory: {said}. {advice}"
+    @property
+    def _rows_at_once(self) -> int:
+        """Most rows that this rank takes through the model at once in a full step."""
+        per_rank = self._config.batch_size // self._world.size
+        return -(-per_rank // -(-per_rank // (self._config.micro_batch_size or per_rank)))
+
+    def _too_little_memory(self, error: torch.OutOfMemoryError) -> str:
+        """Say what to set: half as many rows at once, or as few as normalisation over them takes."""
+        config, had = self._config, self._rows_at_once
+        per_rank, least = config.batch_size // self._world.size, MIN_BATCHNORM_ROWS if self._normalises else 1
+        smaller = {
+            -(-per_rank // parts)
+            for parts in range(-(-per_rank // had) + 1, 2 * -(-per_rank // had) + 1)
+            if per_rank // parts * self._normalised_ranks >= least
+        } - {had}
+        said = f"{self._world.device} has too little memory: {str(error).split('. ')[0]}."
+        if smaller:
+            return (
+                f"{said} Set micro_batch_size: {min(smaller)} (now {had} rows at once): the gradients of a step are then "
+                f"summed over micro-batches, and batch_size {config.batch_size} stays what it is."
+            )
+        if least > 1:
+            return f"{said} Batch normalisation takes no fewer than these {had} rows at once: set normalization: group."
+        return f"{said} That is for one row: take a smaller model."
 
 
 def _average_of(model: nn.Module, config: TrainingConfig) -> ModelEmaV3 | AveragedModel | None:

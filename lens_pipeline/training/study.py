@@ -24,7 +24,7 @@ VARIABLE = "LENS_PIPELINE_SWEEP_STORAGE"
 # is the second go; where its process is; how long it took; and which settings it had.
 REASON, LOST, AGAIN, PLACE, SECONDS, SETTING = "reason", "lost", "again", "place", "seconds", "setting"
 _KILLED = "its process was killed"
-# SQLite's own wait for another process's write; a sweep's writes take milliseconds.
+# Longest wait for another process's write; a sweep's own take milliseconds.
 LOCK_SECONDS = 20.0
 _HEARTBEAT_SECONDS, _GRACE_SECONDS = 60, 180
 _STORAGE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error)
@@ -113,7 +113,7 @@ class TrialStore:
             if not isinstance(found, _STORAGE_ERRORS):
                 raise
             said = self._without_secrets(found)
-            if "locked" in said:
+            if "locked" in said or "lock timeout" in said:
                 said = f"another process has locked it for {LOCK_SECONDS:g} s ({said})"
             # The cause isn't chained: its own words may hold the address.
             raise StorageError(
@@ -127,7 +127,7 @@ class TrialStore:
         try:
             return RDBStorage(
                 self._url.render_as_string(hide_password=False),
-                engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}} if is_file else None,
+                engine_kwargs={"connect_args": self._patience()},
                 # A file's own sweep knows by its lock what was lost; other machines have to be told apart by signs of life.
                 heartbeat_interval=None if is_file else _HEARTBEAT_SECONDS,
                 grace_period=None if is_file else _GRACE_SECONDS,
@@ -137,6 +137,14 @@ class TrialStore:
             raise StorageError(
                 f"the sweep's storage {self.where} was written by another Optuna: {self._without_secrets(error)}"
             ) from None
+
+    def _patience(self) -> dict[str, Any]:
+        """Say in a driver's own words how long to wait for a lock; PostgreSQL's default is for ever."""
+        if self._url.drivername.startswith("sqlite"):
+            return {"timeout": LOCK_SECONDS}
+        if self._url.drivername.startswith("postgresql") and "options" not in self._url.query:
+            return {"options": f"-c lock_timeout={LOCK_SECONDS * 1000:.0f}"}
+        return {}
 
     def _refuse_missing_driver(self) -> None:
         try:

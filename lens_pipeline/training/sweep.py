@@ -24,10 +24,11 @@ from lens_pipeline.contracts.errors import PipelineError, SplitError, StorageErr
 from lens_pipeline.splits.assignment import WITHHELD
 from lens_pipeline.splits.region_splits import iterate_split_rows
 from lens_pipeline.splits.withholding import TOLD
+from lens_pipeline.stamps.store import DamageWatch
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError, TrainingInterruptedError
-from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.folder import TRIALS, RunFolder
 from lens_pipeline.training.history import Event, History
 from lens_pipeline.training.run import launch, prepare_run
 from lens_pipeline.training.search import CHOICES, RANGES, Params, Pruner, SweepConfig, check_corners, setting_of
@@ -79,9 +80,11 @@ def trainer(store: Publication, told: Publication) -> Train:
             "chosen beside them could not be judged on them. Hand it what splits.withholding.withhold returns."
         )
 
+    watch = DamageWatch()
+
     def train(trial: Trial, on_event: Callable[[Event], None], cancelled: Callable[[], bool]) -> float:
         folder = RunFolder(trial.folder)
-        prepare_run(trial.config, store, told, trial.folder)
+        prepare_run(trial.config, store, told, trial.folder, watch=watch)
         for event in History.of(folder.history).epochs:
             on_event(event)
         try:
@@ -282,7 +285,7 @@ class Sweep:
                 raise optuna.TrialPruned(given_up.why or str(error)) from error
 
     def _folder_of(self, setting: str) -> Path:
-        return self._folder / "trials" / setting
+        return self._folder / TRIALS / setting
 
 
 class _FailedTrialError(Exception):

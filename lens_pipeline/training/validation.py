@@ -146,7 +146,7 @@ def validate(
     Raises
     ------
     TrainingError
-        If a row was not evaluated exactly once.
+        If a row was not evaluated exactly once, or the device has too little memory.
     """
     model.eval()
     table = torch.zeros(len(rows), outputs, dtype=torch.float64)
@@ -154,7 +154,13 @@ def validate(
     for batch in loader.evaluation_batches(rows, batch_size=batch_size, rank=world.rank, world=world.size):
         on_batch()
         places = torch.from_numpy(np.searchsorted(rows, batch.logical))
-        logits_BO = evaluate_logits(model, preprocessing, batch, world.device, channels_last=channels_last)
+        try:
+            logits_BO = evaluate_logits(model, preprocessing, batch, world.device, channels_last=channels_last)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"{world.device} has too little memory to validate {len(batch.pixels)} rows at once: "
+                f"{str(error).split('. ')[0]}. Set validation_batch_size: {max(len(batch.pixels) // 2, 1)}; it moves no result."
+            ) from error
         table[places] = logits_BO.double()
         seen[places] += 1
     table, seen = world.sum(table), world.sum(seen)

@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 
 from lens_pipeline.contracts.errors import TrainingError
-from lens_pipeline.training.config import Device, TrainingConfig
+from lens_pipeline.training.config import TrainingConfig
+from lens_pipeline.training.gpus import device_for
 
 _TIMEOUT = timedelta(minutes=10)
 
@@ -59,14 +60,19 @@ def joined(config: TrainingConfig, meeting_folder: Path) -> Iterator[World]:
     Raises
     ------
     TrainingError
-        If torchrun started another number of ranks than the configuration says, or the device isn't there.
+        If torchrun started another number of ranks than the configuration says.
+    ConfigError
+        If the device isn't there, or can't do what is asked of it.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if size != config.world_size:
         raise TrainingError(
             f"{size} ranks were started, world_size is {config.world_size}: use --nproc-per-node={config.world_size}."
         )
-    device = _device(config, int(os.environ.get("LOCAL_RANK", "0")))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    device = device_for(config.device, local, wanted=config.world_size, precision=config.precision)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if size != int(os.environ.get("LOCAL_WORLD_SIZE", "1")):
         where = "env://"
     else:
@@ -80,19 +86,6 @@ def joined(config: TrainingConfig, meeting_folder: Path) -> Iterator[World]:
         yield World(rank, size, device)
     finally:
         dist.destroy_process_group()
-
-
-def _device(config: TrainingConfig, local_rank: int) -> torch.device:
-    if config.device is Device.cpu:
-        return torch.device("cpu")
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if found <= local_rank:
-        raise TrainingError(
-            f"device is cuda and {config.world_size} ranks want a GPU each; torch finds {found} on this machine. "
-            "Set device: cpu, or a world_size of at most that number."
-        )
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
 
 
 def _meeting_file(folder: Path) -> Path:

@@ -61,7 +61,12 @@ def home() -> Home:
 
 
 def publish(
-    home: Home, survey: tuple[Publication, Publication], seed: int, *checks: Check, program: str = "bytes"
+    home: Home,
+    survey: tuple[Publication, Publication],
+    seed: int,
+    *checks: Check,
+    program: str = "bytes",
+    model: str | None = None,
 ) -> Publication:
     """Publish a classifier that never learned anything, with its program, bytes that only look like one, or none."""
     store, _ = survey
@@ -81,7 +86,7 @@ def publish(
         "config": config.model_dump(mode="json"),
     }
     history = {"epoch": 0, "train_loss": 0.5, "val_loss": 0.5, "val_auroc": 0.7, "learning_rate": 0.001}
-    with home.stage("tried", "lens_classifier", inputs=list(survey)) as staging:
+    with home.stage("tried", "lens_classifier", model=model, inputs=list(survey)) as staging:
         staging.write_bytes("model.safetensors", serialize(build_model(spec).state_dict()))
         staging.write_json("model.json", about)
         staging.write_table(None, pa.table({n: pa.array([v], HISTORY.column(n).dtype) for n, v in history.items()}))

@@ -1,6 +1,9 @@
 """The job hyperparameter_sweep publishes the best setting as a preset that loads, and shows every trial in Dagster and MLflow."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import yaml
 from lens_pipeline.cli.main import main
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.definitions import build_definitions
+from lens_pipeline.defs.mlflow_runs import MlflowRun, Record
 from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.defs.sweep import BEST, best_preset, run_in_process, sweep_run_config
 from lens_pipeline.defs.tracking import EXPERIMENT, Tracking
@@ -94,11 +98,7 @@ def test_the_best_setting_becomes_a_preset_that_loads_and_all_is_shown(
         published.manifest.files
     )
 
-    tracking = Tracking(uri="", experiment=EXPERIMENT)
-    client = tracking.client()
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    runs = tracked()
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     trials = [run for run in runs if run is not parent]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
@@ -106,6 +106,7 @@ def test_the_best_setting_becomes_a_preset_that_loads_and_all_is_shown(
         sorted(row["value"] for row in table)
     )
     assert {run.info.status for run in runs} == {"FINISHED"}
+    client = Tracking(uri="", experiment=EXPERIMENT).client()
     assert {"best.yaml", "history.png", "importances.png", "parallel_coordinates.png", "sweep.parquet"} <= {
         file.path for file in client.list_artifacts(parent.info.run_id)
     }
@@ -124,6 +125,53 @@ def test_dagster_shows_the_pictures_and_a_second_start_goes_on(surveyed: Home) -
     for name in ("history", "importances", "parallel_coordinates"):
         assert "data:image/png;base64," in str(metadata[name].value)
     assert "lens_classifier:" in str(metadata["best_preset"].value)
+
+
+KILLED = """
+import os, signal, time
+import dagster as dg
+from lens_pipeline.defs.mlflow_runs import MlflowRun
+from lens_pipeline.defs.sweep import run_in_process
+from lens_pipeline.training import sweep as engine
+from lens_pipeline_tests.defs.test_sweep import PRESET, pretend
+def trainer(store, told):
+    train = pretend(store, told)
+    def killed(trial, on_event, cancelled):
+        if trial.number:
+            while not MlflowRun(trial.folder).is_told:
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train(trial, on_event, cancelled)
+    return killed
+engine.trainer = trainer
+run_in_process(PRESET, {"trials": 3}, dg.DagsterInstance.ephemeral())
+"""
+
+
+def test_runs_that_a_killed_sweep_left_behind_are_ended_at_its_next_start(surveyed: Home) -> None:
+    # The lost trial is tried once more and lost again, so that nobody goes on with its run.
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    stray = surveyed.work_folder("elsewhere", "lens_classifier", "killed")
+    Record(Tracking().tracking_uri, EXPERIMENT, None, "a training whose process was killed").write(stray)
+    MlflowRun(stray).sync()
+    assert sorted(run.info.status for run in tracked()) == ["FINISHED", "RUNNING", "RUNNING", "RUNNING"]
+    run_in_process(PRESET, {"trials": 3}, dg.DagsterInstance.ephemeral())
+    runs = tracked()
+    ended = {run.info.run_name: run.info.status for run in runs}
+    assert ended["a training whose process was killed"] == "KILLED"
+    (lost,) = [run for run in runs if run.data.tags.get("lens_pipeline.trial_reason") == "its process was killed"]
+    assert (lost.info.status, lost.data.tags["lens_pipeline.trial_state"]) == ("KILLED", "fail")
+    others = [run.info.status for run in runs if run.info.run_id != lost.info.run_id]
+    assert sorted(others) == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
+
+
+def tracked() -> list[Any]:
+    client = Tracking(uri="", experiment=EXPERIMENT).client()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
 
 
 def test_a_space_or_a_monitor_that_cannot_work_is_refused_before_any_trial(surveyed: Home) -> None:

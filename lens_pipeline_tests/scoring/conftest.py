@@ -7,8 +7,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.export import export
 from lens_pipeline.scoring.model import Classifier, open_classifier
+from lens_pipeline.scoring.run import score_store
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
@@ -55,6 +57,16 @@ class Folded:
     store: Publication
     splits: Publication
     folds: tuple[Publication, Publication]
+
+    def scored(self, model: str = "main.folds-2", *, tta: bool = False) -> Publication:
+        """Publish scores of the mean, green."""
+        config = ScoringConfig(members=[fold.model for fold in self.folds], tta=tta)
+        inputs = [*self.folds, self.store, self.splits]
+        with self.home.stage("tried", "scores", model=model, inputs=inputs) as staging:
+            score_store(config, self.folds, self.store, self.splits, staging)
+            made = staging.commit()
+        self.home.conclude(made, [])
+        return made
 
 
 @pytest.fixture(scope="session")

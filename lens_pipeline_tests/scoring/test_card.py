@@ -7,7 +7,8 @@ import pytest
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS, OPERATING_POINT
 from lens_pipeline.evaluation.metrics import NULL_TEST
-from lens_pipeline.scoring.card import as_json, as_markdown, describe_model
+from lens_pipeline.scoring.card import as_json, describe_model
+from lens_pipeline.scoring.card_text import as_markdown
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.scoring.conftest import Trained
@@ -18,8 +19,8 @@ def _row(contract: pa.Schema, **values: object) -> dict[str, object]:
     return {field.name: zero[str(field.type)] for field in contract} | values
 
 
-def publish_report(home: Home, classifier: Publication, auroc: float = 0.9) -> Publication:
-    """Publish a report about a classifier, with the tables that it was made from."""
+def publish_report(home: Home, named: Publication, auroc: float = 0.9) -> Publication:
+    """Publish a report about a classifier or an ensemble's scores, with the tables that it was made from."""
     made: list[Publication] = []
     counts = {"n_positives": 12, "n_negatives": 34, "n_clusters": 23, "split": "test"}
     unresolved = {"status": "unresolved", "reason": "34 controls are too few"}
@@ -50,9 +51,11 @@ def publish_report(home: Home, classifier: Publication, auroc: float = 0.9) -> P
         ),
     }
     for asset, (contract, rows) in tables.items():
-        with home.stage(classifier.dataset, asset, inputs=[classifier, *made]) as staging:
+        with home.stage(named.dataset, asset, model=named.model, inputs=[named, *made]) as staging:
             staging.write_table(None, pa.Table.from_pylist(rows, schema=contract.schema), contract)
             staging.attributes["auroc"] = auroc
+            if asset == "evaluation_report":
+                staging.write_bytes("report.html", b"<html></html>")
             made.append(staging.commit())
             home.conclude(made[-1], [])
     return made[-1]

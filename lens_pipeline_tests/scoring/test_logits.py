@@ -53,7 +53,7 @@ def turned(trained: Trained) -> np.ndarray:
     return _score(trained, tta=True)
 
 
-@pytest.mark.parametrize(("batch_size", "threads"), [(1, 2), (33, 1)])
+@pytest.mark.parametrize(("batch_size", "threads"), [(7, 2), (33, 1)])
 def test_neither_batch_size_nor_threads_move_a_bit_of_a_mean_over_turns(
     trained: Trained, turned: np.ndarray, batch_size: int, threads: int
 ) -> None:

@@ -8,7 +8,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -18,6 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
+import torch.distributed as dist
 
 from lens_pipeline.contracts.catalogue import REGION_SPLITS, SPLIT_ROWS
 from lens_pipeline.contracts.dataset import DatasetContract
@@ -28,6 +31,7 @@ from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.folder import RunFolder
 from lens_pipeline.training.processes import ATTEMPT
 from lens_pipeline.training.run import prepare_run
+from lens_pipeline.training.world import World
 from lens_pipeline_tests.stamps.making import make_rows, make_store, publish_stamps
 
 CONTRACT = DatasetContract(stamp_size=16)
@@ -113,6 +117,19 @@ class Sabotage:
         from lens_pipeline.training import loop
 
         _arm(loop.Trainer, self)
+
+
+@contextmanager
+def only_rank(folder: Path) -> Iterator[World]:
+    """Make this process a world of one rank on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=0, world_size=1)
+    try:
+        yield World(0, 1, torch.device("cpu"))
+    finally:
+        dist.destroy_process_group()
+        torch.set_num_threads(threads)
 
 
 class Trap(Protocol):

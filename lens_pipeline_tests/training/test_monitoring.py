@@ -114,6 +114,11 @@ def test_a_run_that_goes_on_is_not_blamed_for_improving() -> None:
     assert red_in([*GOOD[:3], epoch(3, val_loss=0.2, val_loss_se=0.01)], ended=None) == set()
 
 
+def test_a_loss_that_comes_down_again_after_a_bad_epoch_is_no_sign_of_too_few_epochs() -> None:
+    bounced = [*GOOD[:2], epoch(2, val_loss=0.6), epoch(3, val_loss=GOOD[1]["val_loss"] - 0.001, val_loss_se=0.01)]
+    assert checked(bounced)["training_converged"].passed
+
+
 def test_a_run_of_one_epoch_is_judged_on_what_one_epoch_can_show() -> None:
     checks = checked(GOOD[:1])
     assert all(check.passed for check in checks.values())

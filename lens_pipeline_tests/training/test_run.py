@@ -296,7 +296,7 @@ def test_an_order_that_these_rows_cannot_have_is_refused_before_any_work(
 def test_a_weight_of_nobody_is_refused_before_the_store_is_re_read(
     survey: Survey, run_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, float]
 ) -> None:
-    monkeypatch.delattr("lens_pipeline.training.run.refuse_damaged")
+    monkeypatch.delattr("lens_pipeline.stamps.store.refuse_damaged")
     with pytest.raises(TrainingError, match="which no row belongs to"):
         prepared(run_path, survey, order="repeated", order_weights=weights)
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-import torch.distributed as dist
 
 from lens_pipeline.training import freezing
 from lens_pipeline.training.config import TrainingConfig
@@ -19,9 +18,8 @@ from lens_pipeline.training.schedule import Schedule
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline.training.stopping import Stopping
 from lens_pipeline.training.validation import Validation
-from lens_pipeline.training.world import World
 from lens_pipeline_tests.training.conftest import Survey
-from lens_pipeline_tests.training.making import prepared
+from lens_pipeline_tests.training.making import only_rank, prepared
 
 Change = dict[str, Any]
 FOCAL: Change = {"loss": "focal", "focal_gamma": 0.0}
@@ -113,10 +111,6 @@ FirstStepsOf = Callable[[Change], FirstSteps]
 @pytest.fixture(scope="module")
 def first_steps(uneven_survey: Survey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstStepsOf]:
     """Train in this process, with one rank; the same settings are trained with once."""
-    meeting = tmp_path_factory.mktemp("meeting") / "file"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=0, world_size=1)
     found: dict[str, FirstSteps] = {}
 
     def train(change: Change) -> FirstSteps:
@@ -129,7 +123,7 @@ def first_steps(uneven_survey: Survey, tmp_path_factory: pytest.TempPathFactory)
 
     def _first_steps(folder: Any) -> FirstSteps:
         spec, attempt = RunSpec.read(folder.specification), folder.next_attempt()
-        trainer = trainer_for(spec, folder, World(0, 1, torch.device("cpu")), lambda epoch, step: None, attempt)
+        trainer = trainer_for(spec, folder, world, lambda epoch, step: None, attempt)
         losses = []
         trainer.take_step.begin(0)
         batches = trainer.loader.training_batches(
@@ -140,9 +134,8 @@ def first_steps(uneven_survey: Survey, tmp_path_factory: pytest.TempPathFactory)
         weights = {name: tensor.clone() for name, tensor in trainer.take_step.judged.state_dict().items()}
         return FirstSteps(losses, weights)
 
-    yield train
-    dist.destroy_process_group()
-    torch.set_num_threads(threads)
+    with only_rank(tmp_path_factory.mktemp("meeting")) as world:
+        yield train
 
 
 @pytest.mark.parametrize("setting", IN_THE_FIRST_STEPS)

@@ -1,5 +1,6 @@
 """A sweep remembers its trials whatever kills it, gives up hopeless ones, and never sees which rows are of test."""
 
+import os
 import re
 import signal
 import sqlite3
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -17,6 +19,9 @@ from optuna.trial import TrialState
 from lens_pipeline.contracts.errors import ConfigError, SplitError, StorageError, TrainingError
 from lens_pipeline.splits.withholding import withhold
 from lens_pipeline.stamps.ledger import LedgerReader
+from lens_pipeline.stamps.store import verify
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training import study as study_module
 from lens_pipeline.training.config import Monitor, TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError, TrainingInterruptedError
@@ -29,7 +34,7 @@ from lens_pipeline.training.study import TrialStore
 from lens_pipeline.training.sweep import Sweep, Trial, trainer
 from lens_pipeline.training.sweep_figures import sweep_figures
 from lens_pipeline_tests.training.conftest import Survey
-from lens_pipeline_tests.training.making import QUICK
+from lens_pipeline_tests.training.making import QUICK, small_survey
 from lens_pipeline_tests.training.test_search import NOTHING
 
 BASE = TrainingConfig(epochs=4)
@@ -302,6 +307,41 @@ def test_a_sweeps_splits_do_not_tell_which_rows_are_of_test(tmp_path: Path, surv
     assert withhold(splits, store, tmp_path / "told").version == told.version
     with pytest.raises(SplitError, match="tell which rows are of test, val_calibrate"):
         trainer(store, splits)
+
+
+def test_a_sweep_reads_the_store_through_once_and_still_refuses_one_that_was_changed_between_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, splits = small_survey(Home(tmp_path / "home"), n_galaxies=60)
+    readings: list[str] = []
+
+    def counted(publication: Publication) -> list[str]:
+        readings.append(publication.version)
+        return verify(publication)
+
+    monkeypatch.setattr("lens_pipeline.stamps.store.verify", counted)
+    monkeypatch.setattr("lens_pipeline.training.sweep.launch", lambda *_: SimpleNamespace(best_value=0.5))
+    train = trainer(store, withhold(splits, store, tmp_path / "told"))
+
+    def try_once(number: int) -> float:
+        config = TrainingConfig.model_validate(QUICK | {"epochs": number + 1})
+        return train(Trial(number, {}, config, tmp_path / f"trial-{number}"), lambda event: None, lambda: False)
+
+    assert [try_once(number) for number in range(3)] == [0.5] * 3
+    assert len(readings) == 1
+    segment = next(store.folder.glob("*.f16"))
+    before, sound = segment.stat(), segment.read_bytes()
+    with open(segment, "r+b") as file:
+        file.seek(-7, 2)
+        file.write(bytes([sound[-7] ^ 1]))
+    # As long and as old as it was.
+    os.utime(segment, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for number in (3, 4):
+        with pytest.raises(StorageError, match=r"(?s)not what was published.*segment-00000\.f16"):
+            try_once(number)
+    segment.write_bytes(sound)
+    assert try_once(5) == 0.5
+    assert len(readings) == 4
 
 
 def test_real_trainings_are_swept_on_train_and_val_select_alone_and_given_up_when_the_pruner_says_so(

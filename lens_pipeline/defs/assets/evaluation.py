@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from lens_pipeline.defs import registry
+from lens_pipeline.defs.ensemble_run import log_ensemble
 from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
 from lens_pipeline.defs.sections import (
     CompletenessSection,
@@ -19,7 +20,9 @@ from lens_pipeline.evaluation import checks, plots
 from lens_pipeline.evaluation.completeness import build_completeness
 from lens_pipeline.evaluation.operating_point import fit_operating_point
 from lens_pipeline.evaluation.report import ReportResult, build_report
+from lens_pipeline.scoring.aliases import is_ensemble
 from lens_pipeline.scoring.checks import score_conservation, score_saturation
+from lens_pipeline.scoring.memorisation import MEMORISATION, training_rows_score_like_unseen_ones
 from lens_pipeline.scoring.out_of_fold import CHECK as OUT_OF_FOLD
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE, out_of_fold_is_whole, spread_table
 from lens_pipeline.scoring.run import ScoringResult, score_store
@@ -32,7 +35,7 @@ _KEYS = ("task_id", "logical", "label")
 @dg.asset(
     group_name="evaluation",
     deps=["lens_classifier", "stamp_store", "region_splits"],
-    check_specs=check_specs("scores", "score_conservation", "score_saturation", OUT_OF_FOLD),
+    check_specs=check_specs("scores", "score_conservation", "score_saturation", OUT_OF_FOLD, advisory=[MEMORISATION]),
 )
 def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: Workspace) -> Iterator[Event]:
     """One logit per stored row, all splits, keyed: by one model, or the mean of several."""
@@ -64,6 +67,7 @@ def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: 
             score_conservation(made.read_table(columns=_KEYS), store.read_table(columns=_KEYS)),
             score_saturation(made.read_table(columns=["logit", "label"]), config),
             out_of_fold_is_whole(made, store, splits),
+            training_rows_score_like_unseen_ones(made, classifiers, store, splits),
         ],
         describe=describe,
     )
@@ -151,11 +155,13 @@ def evaluation_report(
     classifiers = workspace.open_scored(scores)
 
     def describe(report: Publication, result: ReportResult) -> Metadata:
-        seen: Metadata = {"members": dg.MetadataValue.json({one.model: one.version for one in classifiers})}
-        if classifiers[0].model == workspace.model:
-            # The MLflow run and the registered version are of one model; a report on several is about none of them.
+        seen: Metadata = {}
+        if is_ensemble(scores):
+            seen = {"members": dg.MetadataValue.json({one.model: one.version for one in classifiers})}
+            log_ensemble(context, workspace.home, tracking, scores, classifiers, report, result.images)
+        else:
             tracking.log_report(context, classifiers[0], report)
-            seen = registry.describe(workspace.home, tracking, classifiers[0], report)
+        seen |= registry.describe(workspace.home, tracking, scores if is_ensemble(scores) else classifiers[0], report)
         return {
             "page": dg.MetadataValue.path(str(report.path("report.html"))),
             "headline": markdown_table(result.table),
