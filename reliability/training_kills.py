@@ -47,7 +47,7 @@ _SETTINGS: dict[str, Any] = {
     "validation_batch_size": 32,
 }
 _KINDS: tuple[dict[str, Any], ...] = (
-    {"swa_epochs": 3},
+    {"swa_epochs": 3, "checkpoints_kept": 1},
     {"ema_decay": 0.9},
     {"ema_decay": 0.9, "precision": "bf16"},
 )

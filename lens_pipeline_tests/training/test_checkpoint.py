@@ -101,6 +101,19 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_pa
     assert name in damaged[0]
 
 
+def test_a_checkpoint_whose_best_is_damaged_is_none_to_go_on_from(tmp_path: Path) -> None:
+    best = checkpoint_name(2)
+    _write(tmp_path, 1, kept=9)
+    for step in (2, 3, 4):
+        _write(tmp_path, step, Progress(best_checkpoint=best), kept=9)
+    read_checkpoint(tmp_path, best, run="r").file("model").write_bytes(b"M2")
+    found, damaged = newest_checkpoint(tmp_path, run="r")
+    assert found is not None
+    assert found.name == checkpoint_name(1)
+    assert len(damaged) == 3
+    assert all(best in one for one in damaged)
+
+
 def test_tensors_whose_json_was_never_written_are_no_checkpoint(tmp_path: Path) -> None:
     _write(tmp_path, 1)
     (tmp_path / f"{checkpoint_name(2)}.model.safetensors").write_bytes(b"half")
