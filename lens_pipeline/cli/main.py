@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         try:
-            parsed = _parser().parse_args(arguments)
+            parsed = _parsed(arguments)
             return int(parsed.run(parsed))
         except PipelineError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -40,6 +40,17 @@ def main(arguments: list[str] | None = None) -> int:
         # What is still buffered is flushed again at exit, and must find somebody who takes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CUT_SHORT
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse what was typed; inputs may stand on both sides of an option, which argparse by itself gives up on."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(parsed, "inputs") or any(part.startswith("-") for part in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.inputs += rest
+    return parsed
 
 
 def _nobody_reads(stream: TextIO) -> bool:
@@ -61,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     shown.set_defaults(run=lambda parsed: summary.run(load_preset(parsed.preset) if parsed.preset else {}))
     watched = commands.add_parser("watch", help="a training as it goes, or as the last one went, in the terminal")
     watched.add_argument("preset", type=Path, nargs="?")
+    watched.add_argument("--model", help="name of the model or member, by default the preset's, else default")
     watched.add_argument("--once", action="store_true", help="print how it stands, and end")
-    watched.add_argument("--model", help="name of the model, e.g. of an ensemble's member; by default the preset's")
     watched.set_defaults(
         run=lambda parsed: watch.run(
             load_preset(parsed.preset) if parsed.preset else {}, model=parsed.model, once=parsed.once
@@ -114,7 +125,7 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     predicted.add_argument("--out", type=Path, required=True, help="parquet file that the scores are written to")
     _name_a_classifier(predicted)
-    predicted.add_argument("--alias", type=Alias, choices=list(Alias), default=Alias.candidate)
+    _take_an_alias(predicted)
     predicted.add_argument("--folder", type=Path, help="folder of a version of lens_classifier, wherever it is")
     predicted.add_argument("--flux-unit", help="unit of FITS files that have no BUNIT, e.g. nanomaggy")
     predicted.add_argument("--cut-centre", action="store_true", help="take the central pixels of larger images")
@@ -131,7 +142,7 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     shown_card = commands.add_parser("card", help="print the model card of a version of a model")
     shown_card.add_argument("preset", type=Path, nargs="?")
     _name_a_classifier(shown_card)
-    shown_card.add_argument("--alias", type=Alias, choices=list(Alias), default=Alias.candidate)
+    _take_an_alias(shown_card)
     shown_card.add_argument("--json", action="store_true")
     shown_card.set_defaults(run=lambda parsed: registry.show_card(_which(parsed), is_json=parsed.json))
 
@@ -143,8 +154,14 @@ def _name_a_classifier(command: argparse.ArgumentParser, *, version: bool = True
         command.add_argument("--version", help="version of the model, by default the current one")
 
 
+def _take_an_alias(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--alias", type=Alias, choices=list(Alias), help="instead of --version, by default the candidate"
+    )
+
+
 def _which(parsed: argparse.Namespace) -> predict.Which:
-    alias, version = getattr(parsed, "alias", Alias.candidate), getattr(parsed, "version", None)
+    alias, version = getattr(parsed, "alias", None), getattr(parsed, "version", None)
     return predict.Which(parsed.preset, parsed.dataset, parsed.model, version, alias)
 
 

@@ -18,10 +18,12 @@ _PRESETS = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Which:
-    """How a version of a model, a lens_classifier or an ensemble, is named on the command line.
+    """How a version of a model, a lens_classifier or an ensemble, is named on the command line: in one way.
 
     Attributes
     ----------
+    version, alias : str, Alias or None
+        Which of the model's; neither means the candidate.
     folder : Path or None
         Folder of a version, wherever it was copied to; then nothing else is given.
     """
@@ -30,7 +32,7 @@ class Which:
     dataset: str | None = None
     model: str | None = None
     version: str | None = None
-    alias: Alias = Alias.candidate
+    alias: Alias | None = None
     folder: Path | None = None
 
     def dataset_and_model(self) -> tuple[str, str]:
@@ -58,14 +60,21 @@ class Which:
             If it is named in more ways than one.
         """
         if self.folder is not None:
-            if self.preset or self.dataset or self.version:
-                raise ConfigError("--folder names a version by itself: leave out the preset, --dataset and --version.")
+            others = [self.preset, self.dataset, self.model, self.version, self.alias]
+            if any(other is not None for other in others):
+                raise ConfigError(
+                    "--folder names a version by itself: leave out the preset, --dataset, --model, --version and --alias."
+                )
             return Publication.open(self.folder)
+        if self.version is not None and self.alias is not None:
+            raise ConfigError(
+                f"--version {self.version} and --alias {self.alias} both say which version: leave out one of them."
+            )
         dataset, model = self.dataset_and_model()
         home = Home.from_environment()
         if self.version is not None:
             return home.open(dataset, asset_of(home, dataset, model), model=model, version=self.version)
-        return open_alias(home, dataset, model, self.alias)
+        return open_alias(home, dataset, model, self.alias or Alias.candidate)
 
 
 def split_preset(names: Sequence[str]) -> tuple[Path | None, list[str]]:

@@ -1,7 +1,6 @@
 """``lens_pipeline sweep``: search better settings for lens_classifier; the same command again goes on after any kill."""
 
 import os
-import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -10,6 +9,7 @@ from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.defs.sections import RunConfig
 from lens_pipeline.defs.sweep import BEST, run_in_process
 from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.storage.atomic import refuse_unless_new, write_atomically
 
 
 def run(preset: RunConfig, trials: int | None, out: Path | None) -> int:
@@ -20,13 +20,17 @@ def run(preset: RunConfig, trials: int | None, out: Path | None) -> int:
     trials : int, optional
         Trials in all; by default the preset's.
     out : Path, optional
-        Preset file to write beside the published one.
+        Preset file to write beside the published one; new, in a folder that is there.
 
     Raises
     ------
+    ConfigError
+        If `out` can't be written, before the first trial.
     TrainingError
         If the job failed, with its reason.
     """
+    if out is not None:
+        refuse_unless_new(out, what="the best setting")
     settings = ((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}
     if not os.environ.get("DAGSTER_HOME"):
         print("DAGSTER_HOME is not set: Dagster's page won't show this run")
@@ -44,7 +48,7 @@ def run(preset: RunConfig, trials: int | None, out: Path | None) -> int:
         print(f"  {name}: {value}")
     where = published.path(BEST)
     if out is not None:
-        shutil.copyfile(where, out)
+        write_atomically(out, where.read_bytes())
         where = out
     print(f"{where}: train with it by  make run PRESET={where}")
     return 0

@@ -1,5 +1,6 @@
 """``lens_pipeline watch``: a training as it goes, or as it went, read from its folder; the training itself is never touched."""
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.defs.sections import RunConfig
 from lens_pipeline.defs.workspace import Workspace
-from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.storage.home import DEFAULT_MODEL
+from lens_pipeline.training.folder import TRIALS, RunFolder
 from lens_pipeline.training.history import Event, History, is_held, read_from
 from lens_pipeline.training.monitoring import training_checks
 from lens_pipeline.training.progress import in_words, plain_line
@@ -25,16 +27,18 @@ from lens_pipeline.training.spec import RunSpec
 
 _EVERY_SECONDS = 0.5
 _EPOCHS_SHOWN = 12
+# As defs.members names them.
+_MEMBER = re.compile(r".+\.(fold-\d+-of-\d+|seed-\d+)")
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def run(preset: RunConfig, *, model: str | None = None, once: bool = False, out: TextIO | None = None) -> int:
-    """Show the newest training of a preset's dataset and model until it is over.
+    """Show the newest training of a preset's dataset and model, of a member or a trial of it too, until it is over.
 
     Parameters
     ----------
     model : str, optional
-        Another model than the preset's, e.g. a member of an ensemble.
+        Name of the model, by default the preset's; a member's own name shows that member alone.
     once : bool
         Show how it stands and return.
     out : text stream, optional
@@ -48,7 +52,7 @@ def run(preset: RunConfig, *, model: str | None = None, once: bool = False, out:
     out = out or sys.stdout
     settings = ((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}
     workspace = Workspace(**settings)
-    watched = Watched(find_run(workspace.of_model(model) if model else workspace))
+    watched = Watched(find_run(workspace if model is None else workspace.of_model(model)))
     try:
         if not out.isatty():
             _plainly(watched, out, once=once)
@@ -93,7 +97,7 @@ class Watched:
         if is_held(self.folder.lock):
             return "running" if self.history.started else "starting"
         why = "stopped on request" if self._has("stopped") else "broken off"
-        return f"{why}; materialize lens_classifier to go on from its last checkpoint"
+        return f"{why}; {self._how_to_go_on}"
 
     @property
     def silent_seconds(self) -> float | None:
@@ -113,20 +117,36 @@ class Watched:
         checks = training_checks(self.history.epochs, self.history, config, constant_loss=None, ended=ended)
         return [check for check in checks if not check.passed]
 
+    @property
+    def _how_to_go_on(self) -> str:
+        if self.folder.path.parent.name == TRIALS:
+            return "the same sweep again goes on, with this trial if it isn't over"
+        model = self.folder.path.parent.parent.name
+        again = "type the same lens_pipeline train again" if _MEMBER.fullmatch(model) else "materialize lens_classifier"
+        return f"{again} to go on from its last checkpoint"
+
     def _has(self, ending: str) -> bool:
         return self.history.ending is not None and self.history.ending["event"] == ending
 
 
 def find_run(workspace: Workspace) -> RunFolder:
-    """Find the training that a launcher is at work in, else the one that was written to last."""
-    shelf = workspace.home.shelf(workspace.dataset, "lens_classifier", workspace.model)
-    found = [RunFolder(path.parent) for path in shelf.glob(".work/*/run.json")]
+    """Find the training that a launcher is at work in, else the one that was written to last.
+
+    Those of the model are looked at, of models whose names begin with its name and a dot (members of a cross-validation or
+    an ensemble), and of the trials of its sweeps.
+    """
+    home, dataset, model = workspace.home, workspace.dataset, workspace.model or DEFAULT_MODEL
+    shelf = home.shelf(dataset, "lens_classifier", model)
+    places = [shelf, *shelf.parent.glob(f"{model}.*")]
+    found = [path for place in places for path in place.glob(".work/*/run.json")]
+    found += home.shelf(dataset, "sweep", model).glob(f".work/*/{TRIALS}/*/run.json")
     if not found:
         raise TrainingError(
-            f"no training of dataset {workspace.dataset!r}, model {workspace.model!r} was begun in {workspace.home} on this "
+            f"no training of dataset {dataset!r}, model {model!r} was begun in {home} on this "
             "machine. Next: dagster asset materialize --select lens_classifier -m lens_pipeline.definitions -c PRESET"
         )
-    return max(found, key=lambda folder: (is_held(folder.lock), _written(folder)))
+    folders = [RunFolder(path.parent) for path in found]
+    return max(folders, key=lambda folder: (is_held(folder.lock), _written(folder)))
 
 
 def view(watched: Watched) -> RenderableType:
@@ -143,7 +163,7 @@ def view(watched: Watched) -> RenderableType:
         head.add_row("rows", f"{history.started['train_rows']:,} to train on, {history.started['ranks']} ranks")
     parts: list[RenderableType] = [head]
     if standing is not None:
-        head.add_row("done", _done(history))
+        head.add_row("done", _done(watched))
         head.add_row("", ProgressBar(total=max(standing.total, 1), completed=standing.done, width=50))
     if history.epochs:
         head.add_row("loss", "val_select " + _spark([epoch["val_loss"] for epoch in history.epochs]))
@@ -175,7 +195,7 @@ def _plainly(watched: Watched, out: TextIO, *, once: bool) -> None:
             break
         time.sleep(_EVERY_SECONDS)
     if watched.history.standing is not None and not watched.history.ending:
-        print(_done(watched.history), file=out)
+        print(_done(watched), file=out)
     if not watched.history.ending or watched.history.ending["event"] != "finished":
         print(watched.state, file=out)
     for check in watched.red():
@@ -184,14 +204,16 @@ def _plainly(watched: Watched, out: TextIO, *, once: bool) -> None:
         print(f"{watched.history.unreadable:,} lines of {watched.folder.history} can't be read", file=out)
 
 
-def _done(history: History) -> str:
+def _done(watched: Watched) -> str:
+    history = watched.history
     standing, last = history.standing, next(iter(history.steps[-1:]), None)
     if standing is None:
         return ""
     words = f"{standing.done:,} of at most {standing.total:,} steps ({standing.share:.0%})"
     if last is not None and history.ending is None:
         words += f", epoch {last['epoch']}, loss {last['loss']:.4f}, {last['stamps_per_second']:,.0f} stamps/s"
-    if standing.seconds_left:
+    # Of what nobody is at work on, nobody knows when it ends.
+    if standing.seconds_left and not watched.is_over:
         until = datetime.fromtimestamp(time.time() + standing.seconds_left).strftime("%H:%M")
         words += f", at most {in_words(standing.seconds_left)} left (until {until})"
     return words

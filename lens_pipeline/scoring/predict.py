@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from lens_pipeline.batches.loader import FORWARD_MULTIPLE, Batch
 from lens_pipeline.contracts.catalogue import PREDICTIONS
-from lens_pipeline.contracts.errors import ConfigError, ScoringError
+from lens_pipeline.contracts.errors import ScoringError
 from lens_pipeline.scoring.ensemble import mean_logits
 from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.scoring.inputs import Offered, Refusal, judged, read_stamps
 from lens_pipeline.scoring.logits import turned
 from lens_pipeline.scoring.model import Classifier, Ensemble
-from lens_pipeline.storage.atomic import appearing
+from lens_pipeline.storage.atomic import appearing, refuse_unless_new
 from lens_pipeline.storage.parquet import RowGroups
 from lens_pipeline.training.config import Device
 from lens_pipeline.training.forward import evaluate_logits
@@ -127,12 +127,9 @@ def predict_files(
     Raises
     ------
     ConfigError
-        If `out` is there already, or the device isn't there.
+        If `out` is there already or has no folder, or the device isn't there.
     """
-    if out.exists():
-        raise ConfigError(f"{out} is there already: name another file for the scores, or remove it.")
-    if not out.absolute().parent.is_dir():
-        raise ConfigError(f"there is no folder {out.absolute().parent} to write {out.name} into.")
+    refuse_unless_new(out, what="the scores")
     tally = Tally(len(names))
     contract = classifier.contract
     schema = PREDICTIONS.schema

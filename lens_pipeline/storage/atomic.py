@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.contracts.errors import ConfigError, StorageError
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HASH_CHUNK = 1 << 20
@@ -60,6 +60,25 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part in missing:
         fsync_folder(part.parent)
+
+
+def refuse_unless_new(path: Path, *, what: str) -> None:
+    """Refuse a file that a person named for an outcome where it can't be made, before any work is spent on it.
+
+    Parameters
+    ----------
+    what : str
+        What is to be written.
+
+    Raises
+    ------
+    ConfigError
+        If something has that name already, or there is no folder for it.
+    """
+    if os.path.lexists(path):
+        raise ConfigError(f"{path} is there already: name another file for {what}, or remove it.")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {path.absolute().parent} to write {path.name} into.")
 
 
 @contextmanager

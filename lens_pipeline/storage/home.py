@@ -167,24 +167,19 @@ class Home:
 
     def datasets_with(self, asset: str, version: str | None = None) -> list[str]:
         """Names of the datasets that have a current version of an asset, or that have the version asked for."""
-        if self.remote is not None:
-            if version:
-                # Not from the log: a version may stand without a verdict.
-                shelves = [path.relative_to(self.path).parts for path in self.remote.folders() if path.name == version]
-            else:
-                shelves = [shelf for shelf, events in self.remote.log.all_events().items() if current_version(events)]
-            return sorted({shelf[0] for shelf in shelves if shelf[1] == asset})
-        wanted = safe_name(version, what="a version") if version else _CURRENT
-        found = self.path.glob(f"*/{safe_name(asset, what='the name of an asset')}/*/{wanted}")
-        return sorted({path.parts[-4] for path in found})
+        if version is None:
+            shelves = self._current_shelves()
+        elif self.remote is not None:
+            # Not from the log: a version may stand without a verdict.
+            shelves = [path.relative_to(self.path).parts for path in self.remote.folders() if path.name == version]
+        else:
+            found = self.path.glob(f"*/*/*/{safe_name(version, what='a version')}")
+            shelves = [path.relative_to(self.path).parts for path in found]
+        return sorted({shelf[0] for shelf in shelves if shelf[1] == asset})
 
     def assets(self) -> list[str]:
         """Names of the assets that have a current version in any dataset."""
-        if self.remote is not None:
-            return sorted(
-                {shelf[1] for shelf, events in self.remote.log.all_events().items() if current_version(events)}
-            )
-        return sorted({path.parts[-3] for path in self.path.glob(f"*/*/*/{_CURRENT}")})
+        return sorted({shelf[1] for shelf in self._current_shelves()})
 
     def conclude(self, publication: Publication, checks: Sequence[Check]) -> bool:
         """Record a committed version's checks, and make it the current one if all that block are green.
@@ -245,13 +240,21 @@ class Home:
                 f"{path} is damaged: {error}. The versions beside it are untouched: read one by its id, or materialize {asset}."
             ) from error
 
+    def _current_shelves(self) -> list[tuple[str, ...]]:
+        """Dataset, asset and model of whatever has a current version."""
+        if self.remote is not None:
+            return [shelf for shelf, events in self.remote.log.all_events().items() if current_version(events)]
+        return [path.parts[-4:-1] for path in self.path.glob(f"*/*/*/{_CURRENT}")]
+
     def _never_published(self, shelf: Path, dataset: str, asset: str) -> StorageError:
         red = [folder.name for folder in self._versions(shelf)]
         why = f" Versions that did not pass their checks: {first_few(red)}." if red else ""
-        elsewhere = self.datasets_with(asset)
-        there = f" It was published for: {first_few(elsewhere)}." if elsewhere else ""
+        named = "" if shelf.name == SHARED else f", model {shelf.name!r},"
+        models = sorted(model for *of, model in self._current_shelves() if named and of == [dataset, asset])
+        known = f"model: {first_few(models)}" if models else first_few(self.datasets_with(asset))
+        there = f" It was published for {known}." if known else ""
         return StorageError(
-            f"{asset} of dataset {dataset!r} was never published in {self}.{why}{there} "
+            f"{asset} of dataset {dataset!r}{named} was never published in {self}.{why}{there} "
             f"Next: dagster asset materialize --select {asset} -m lens_pipeline.definitions -c PRESET"
         )
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -37,6 +38,50 @@ def test_check_refuses_a_bad_preset_with_what_is_allowed(tmp_path: Path, capsys:
     path.write_text("ops: {lens_classifier: {config: {epochs: 0}}}")
     assert main(["check", str(path)]) == 1
     assert "epochs: Input should be greater than or equal to 1, 0 was given (allowed: >= 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "p.yaml a.npy b.npy --model m --out o.parquet",
+        "p.yaml --model m a.npy --out o.parquet b.npy",
+        "--out o.parquet p.yaml a.npy --model m b.npy",
+    ],
+)
+def test_options_may_stand_anywhere_between_a_preset_and_inputs(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(cli_main.predict, "run", lambda *given: asked.append(given) or 0)
+    assert main(["predict", *typed.split()]) == 0
+    ((which, inputs, out, *_),) = asked
+    assert (which.preset, which.model, inputs, out) == (Path("p.yaml"), "m", ["a.npy", "b.npy"], Path("o.parquet"))
+
+
+@pytest.mark.parametrize("typed", ["predict a.npy --out o.parquet --bogus b.npy", "verify --remote sky"])
+def test_what_no_command_knows_is_refused_by_name(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(typed.split())
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {'--bogus b.npy' if 'bogus' in typed else 'sky'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (
+            "predict a.npy --out o --dataset sky --version v1 --alias champion",
+            "--version v1 and --alias champion both say",
+        ),
+        ("card --dataset sky --version v1 --alias candidate", "--version v1 and --alias candidate both say"),
+        ("predict a.npy --out o --folder . --model tiny", "--folder names a version by itself"),
+        ("predict a.npy --out o --folder . --alias champion", "--folder names a version by itself"),
+        ("predict a.npy --out o --folder . --version v1", "--folder names a version by itself"),
+    ],
+)
+def test_a_version_that_is_named_in_two_ways_is_refused(
+    typed: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(typed.split()) == 1
+    assert says in capsys.readouterr().err
 
 
 def test_verify_finds_one_flipped_byte(capsys: pytest.CaptureFixture[str]) -> None:

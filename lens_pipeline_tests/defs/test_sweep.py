@@ -113,6 +113,21 @@ def test_the_best_setting_becomes_a_preset_that_loads_and_all_is_shown(
     assert len(client.get_metric_history(trials[0].info.run_id, "val_loss")) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "why"), [("there.yaml", "is there already"), ("no/such/best.yaml", "there is no folder")]
+)
+def test_a_file_that_the_best_setting_cant_be_written_to_is_refused_before_the_first_trial(
+    surveyed: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, why: str
+) -> None:
+    path, there = tmp_path / "preset.yaml", tmp_path / "there.yaml"
+    path.write_text(yaml.safe_dump(PRESET))
+    there.write_text("mine")
+    assert main(["sweep", str(path), "--trials", "1", "--out", str(tmp_path / name)]) == 1
+    assert why in capsys.readouterr().err
+    assert there.read_text() == "mine"
+    assert not surveyed.has_current("tried", "sweep")
+
+
 def test_dagster_shows_the_pictures_and_a_second_start_goes_on(surveyed: Home) -> None:
     instance = dg.DagsterInstance.ephemeral()
     run_in_process(PRESET, {"trials": 1}, instance)

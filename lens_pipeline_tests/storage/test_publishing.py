@@ -28,8 +28,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home.from_environment()
 
 
-def publish(home: Home, table: pa.Table = TABLE, *, dataset: str = "sky", passed: bool = True) -> Publication:
-    with home.stage(dataset, "scores") as staging:
+def publish(
+    home: Home, table: pa.Table = TABLE, *, dataset: str = "sky", model: str | None = None, passed: bool = True
+) -> Publication:
+    with home.stage(dataset, "scores", model=model) as staging:
         staging.write_table(None, table)
         publication = staging.commit()
     check = green("sound", "fine") if passed else red("sound", "broken", wrong=["a"], why="a test", next_step="mend")
@@ -228,8 +230,20 @@ def test_reading_what_was_never_published_names_the_next_command(home: Home) -> 
     with pytest.raises(StorageError, match="make run"):
         read_table("scores")
     publish(home, dataset="other")
-    with pytest.raises(StorageError, match=r"published for: other"):
+    with pytest.raises(StorageError, match=r"published for other"):
         read_table("scores", dataset="sky")
+
+
+def test_a_model_that_was_never_published_is_named_with_those_that_were(home: Home) -> None:
+    for model in ("tiny", "default"):
+        publish(home, model=model)
+    publish(home, dataset="other", model="elsewhere")
+    with pytest.raises(
+        StorageError, match=r"'sky', model 'huge', was never .* published for model: default, tiny\. Next"
+    ):
+        home.open("sky", "scores", model="huge")
+    with pytest.raises(StorageError, match=r"'land', model 'huge', was never .* published for other, sky\. Next"):
+        home.open("land", "scores", model="huge")
 
 
 def test_two_datasets_are_never_mixed_up(home: Home) -> None:
