@@ -63,7 +63,7 @@ def ambushes(number: int) -> list[Ambush]:
         return [Ambush(rank, step, PHASES[phase], _STEPS)]
     drawn = random.Random(number)
     first = drawn.randrange(_EPOCHS * _STEPS)
-    # The second comes among the steps that are taken again, or later; or before any.
+    # The second comes among the steps that are taken again, or later.
     second = drawn.randrange(max(0, first - 1), _EPOCHS * _STEPS)
     return [
         Ambush(drawn.randrange(_RANKS), first, drawn.choice(PHASES), _STEPS),
