@@ -185,7 +185,7 @@ def read_checkpoint(folder: Path, name: str, *, run: str) -> Checkpoint:
                 raise TrainingError(
                     f"{checkpoint.file(part)} is damaged: its SHA-256 isn't the one that {path.name} states."
                 )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"{path} is not a complete checkpoint: {error!r}.") from error
     return checkpoint
 
