@@ -151,7 +151,7 @@ def _run(preset: RunConfig, member: Member) -> dict[str, Any]:
 
 
 def _history(classifier: Publication) -> list[float]:
-    return [float(value) for value in classifier.read_table("history")["val_loss"].to_pylist()]
+    return [float(value) for value in classifier.read_table(None, ["val_loss"])["val_loss"].to_pylist()]
 
 
 def write_page() -> None:

@@ -47,7 +47,7 @@ _SETTINGS: dict[str, Any] = {
     "validation_batch_size": 32,
 }
 _KINDS: tuple[dict[str, Any], ...] = (
-    {"swa_epochs": 3},
+    {"swa_epochs": 3, "checkpoints_kept": 1},
     {"ema_decay": 0.9},
     {"ema_decay": 0.9, "precision": "bf16"},
 )
@@ -63,7 +63,7 @@ def ambushes(number: int) -> list[Ambush]:
         return [Ambush(rank, step, PHASES[phase], _STEPS)]
     drawn = random.Random(number)
     first = drawn.randrange(_EPOCHS * _STEPS)
-    # The second comes among the steps that are taken again, or later; or before any.
+    # The second comes among the steps that are taken again, or later.
     second = drawn.randrange(max(0, first - 1), _EPOCHS * _STEPS)
     return [
         Ambush(drawn.randrange(_RANKS), first, drawn.choice(PHASES), _STEPS),

@@ -67,7 +67,7 @@ def _tell(workspace: Workspace) -> None:
             print(f"  test {row['metric']:<28} {_figure(row)}  {_counts(row)}")
     print(f"  page    {report.path('report.html')}")
     print(
-        f"  scores other stamps: lens_pipeline predict --dataset {workspace.dataset} --model {workspace.model} INPUT --out FILE"
+        f"  to score other stamps: lens_pipeline predict --dataset {workspace.dataset} --model {workspace.model} INPUT --out FILE"
     )
 
 

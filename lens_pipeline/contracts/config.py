@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """One asset's settings. Fields are flat and carry their range and a description; the object logged is the one used."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Infinity and nan are no settings: they can't be written down as JSON.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def sha256(self) -> str:
         """Hash of every setting."""

@@ -5,7 +5,16 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from lens_pipeline.defs.mlflow_runs import MlflowRun, Record
-from lens_pipeline.defs.tracking import ASSET_TAG, REPORT_TAG, RUN_TAG, VERSION_TAG, Tracking, figures_of, work_folders
+from lens_pipeline.defs.tracking import (
+    ASSET_TAG,
+    REPORT_TAG,
+    RUN_TAG,
+    VERSION_TAG,
+    Tracking,
+    figures_of,
+    title_of,
+    work_folders,
+)
 from lens_pipeline.scoring.card import describe_model
 from lens_pipeline.scoring.card_text import as_markdown
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE
@@ -35,7 +44,7 @@ def log_ensemble(
         Names to PNG.
     """
     folder = home.work_folder(scores.dataset, scores.asset, scores.version, model=scores.model)
-    record = tracking.record(folder, f"{scores.dataset} {scores.model}")
+    record = tracking.record(folder, title_of(scores.dataset, scores.model))
     tables = [report.read_table()]
     if f"{METRICS_TABLE}.parquet" in scores.manifest.files:
         tables.append(scores.read_table(METRICS_TABLE))

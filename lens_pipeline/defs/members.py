@@ -16,7 +16,7 @@ from lens_pipeline.defs.sections import RunConfig, job_part, validate_run_config
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.code import code_sha256
-from lens_pipeline.training.config import SUPERVISION, TrainingConfig
+from lens_pipeline.training.config import HANDLING, TrainingConfig
 from lens_pipeline.training.folds import folds_are_disjoint
 from lens_pipeline.training.rows import read_rows, refuse_unusable
 
@@ -175,7 +175,7 @@ def _settings(preset: RunConfig, member: Member) -> TrainingConfig:
 
 
 def _trains(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in SUPERVISION}
+    return {name: value for name, value in settings.items() if name not in HANDLING}
 
 
 def _workspace(preset: RunConfig) -> dict[str, Any]:

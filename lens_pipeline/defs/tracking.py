@@ -17,7 +17,7 @@ from lens_pipeline.defs.mirror import Mirror
 from lens_pipeline.defs.mlflow_runs import MlflowRun, Record, as_text, is_at_work, unsettled
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.atomic import write_atomically
-from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.home import DEFAULT_MODEL, Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.failures import TrainingCancelledError, TrainingInterruptedError
 from lens_pipeline.training.folder import TRIALS
@@ -106,7 +106,7 @@ class Tracking(dg.ConfigurableResource):
         folder : Path
             Of the run; its history is what MLflow is told.
         """
-        record = self.record(folder, workspace.dataset)
+        record = self.record(folder, title_of(workspace.dataset, workspace.model))
         record.tags |= {
             RUN_TAG: context.run.run_id,
             "dagster.root_run_id": context.run.root_run_id or context.run.run_id,
@@ -160,7 +160,7 @@ class Tracking(dg.ConfigurableResource):
         files : mapping
             Names of files to their bytes.
         """
-        record = self.record(folder, classifier.dataset)
+        record = self.record(folder, title_of(classifier.dataset, classifier.model))
         red = [check.name for check in checks if not check.passed]
         record.tags |= {
             VERSION_TAG: classifier.version,
@@ -274,6 +274,11 @@ def default_tracking_uri(home: Home) -> str:
     """Return the URI of the SQLite file that runs are tracked in when no server is named."""
     home.path.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{home.path / 'mlflow.db'}"
+
+
+def title_of(dataset: str, model: str) -> str:
+    """Name a run for people: by its dataset, and by its model where that isn't the only one that most datasets have."""
+    return dataset if model == DEFAULT_MODEL else f"{dataset} {model}"
 
 
 def figures_of(metrics: pa.Table) -> dict[str, float]:

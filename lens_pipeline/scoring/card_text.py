@@ -10,7 +10,7 @@ def as_markdown(card: dict[str, Any]) -> str:
     """Return the card for people."""
     model, seen, members = card["model"], card["input"], card["members"]
     what = (
-        f"The mean logit of {len(members)} models{', each over 8 turns and flips' if model['mean_over_turns'] else ''},"
+        f"The mean logit of {len(members)} models{', each over 8 turns and flips,' if model['mean_over_turns'] else ''}"
         if members
         else model["architecture"]
     )

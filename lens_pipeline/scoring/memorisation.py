@@ -24,6 +24,9 @@ MEMORISATION = "training_rows_score_like_unseen_ones"
 SIGMAS = 3.0
 # A training loss under this share of the unseen rows' is far from them; training_did_not_overfit asks the same.
 SHARE = 0.5
+# Most rows of a side that are looked at: those of the lowest logical numbers, which follow a hash of the keys, and so are a
+# random sample, the same each time.
+CANARIES = 200_000
 _SEEN, _UNSEEN = "seen", "unseen"
 
 
@@ -78,6 +81,7 @@ def training_rows_score_like_unseen_ones(
     """Check that rows which the model was trained on don't have a far lower loss than rows of val_calibrate.
 
     Of several models a row counts as trained on where at least half of them were. The very same pixels of a control count once.
+    Of either side at most `CANARIES` rows are looked at.
 
     Parameters
     ----------
@@ -134,7 +138,7 @@ def training_rows_score_like_unseen_ones(
 def _scored(
     scores: Publication, classifiers: Sequence[Publication], store: Publication, splits: Publication
 ) -> pl.DataFrame:
-    """Scored rows of either side: label, loss, galaxy_id, pixel_hash, is_lens and side."""
+    """Return some scored rows of either side: label, loss, galaxy_id, pixel_hash, is_lens and side."""
     contract = DatasetContract.model_validate(scores.attributes["dataset_contract"])
     heads = [f"logit_{name}" for name in contract.class_names]
     there = scores.entry(f"{scores.asset}.parquet").schema or {}
@@ -143,18 +147,24 @@ def _scored(
     for classifier in classifiers:
         config = TrainingConfig.model_validate(classifier.attributes["config"])
         times_seen[read_rows(splits, store, config).train] += 1
-    index = pl.DataFrame(store.read_table(columns=["logical", "galaxy_id", "pixel_hash"])).with_columns(
-        is_seen=2 * times_seen >= len(classifiers)
-    )
+    seen = pl.DataFrame({"logical": np.arange(len(times_seen)), "is_seen": 2 * times_seen >= len(classifiers)})
     side = pl.when("is_seen").then(pl.lit(_SEEN)).when(pl.col("split") == CALIBRATE).then(pl.lit(_UNSEEN))
-    rows = (
+    canaries = (
         pl.DataFrame(scores.read_table(columns=["logical", "split", "label", *heads]))
-        .join(index, on="logical", maintain_order="left")
+        .join(seen, on="logical", maintain_order="left")
         .with_columns(pl.col("label").cast(pl.Int64), side=side, is_lens=pl.col("label") > 0)
         .filter(pl.col("side").is_not_null())
+        .sort("logical")
+        .group_by("side", maintain_order=True)
+        .head(CANARIES)
     )
-    losses = log_losses(rows.select(heads).to_numpy().astype(np.float64), rows["label"].to_numpy())
-    return rows.select("side", "label", "is_lens", "galaxy_id", "pixel_hash", loss=pl.Series(losses))
+    losses = log_losses(canaries.select(heads).to_numpy().astype(np.float64), canaries["label"].to_numpy())
+    index = pl.DataFrame(store.read_table(columns=["logical", "galaxy_id", "pixel_hash"]))
+    return (
+        canaries.with_columns(loss=pl.Series(losses))
+        .join(index, on="logical", maintain_order="left")
+        .select("side", "label", "is_lens", "galaxy_id", "pixel_hash", "loss")
+    )
 
 
 def _joint_error(*losses: BalancedLoss) -> float | None:

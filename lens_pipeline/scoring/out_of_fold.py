@@ -22,7 +22,7 @@ from lens_pipeline.splits.assignment import TRAIN, VAL_SELECT
 from lens_pipeline.splits.region_splits import read_split_rows
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
-from lens_pipeline.training.config import SUPERVISION, TrainingConfig
+from lens_pipeline.training.config import HANDLING, TrainingConfig
 from lens_pipeline.training.metrics import score_of
 from lens_pipeline.training.rows import read_rows
 
@@ -35,9 +35,9 @@ _NO_RATES = ResolutionRule(min_false_positives=1, min_share_of_target=0.0)
 
 
 def cross_validated(classifiers: Sequence[Publication]) -> bool:
-    """Whether these are all folds of one cross-validation, each once, of the same settings but for how they were watched."""
+    """Whether these are all folds of one cross-validation, each once, with equal settings but for how they were handled."""
     configs = [_config(classifier) for classifier in classifiers]
-    settings = [config.model_dump(exclude={"fold", *SUPERVISION}) for config in configs]
+    settings = [config.model_dump(exclude={"fold", *HANDLING}) for config in configs]
     n_folds = configs[0].folds
     return (
         n_folds > 0

@@ -185,13 +185,15 @@ def read_checkpoint(folder: Path, name: str, *, run: str) -> Checkpoint:
                 raise TrainingError(
                     f"{checkpoint.file(part)} is damaged: its SHA-256 isn't the one that {path.name} states."
                 )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"{path} is not a complete checkpoint: {error!r}.") from error
     return checkpoint
 
 
 def newest_checkpoint(folder: Path, *, run: str) -> tuple[Checkpoint | None, list[str]]:
-    """Find the newest sound checkpoint, or None where there is none.
+    """Find the newest checkpoint that a run can go on from, or None where there is none.
+
+    The best epoch's must be sound too: it is what is published in the end, and only training again gives it back.
 
     Returns
     -------
@@ -203,7 +205,10 @@ def newest_checkpoint(folder: Path, *, run: str) -> tuple[Checkpoint | None, lis
         if not _NAME.fullmatch(path.stem):
             continue
         try:
-            return read_checkpoint(folder, path.stem, run=run), damaged
+            found = read_checkpoint(folder, path.stem, run=run)
+            if (best := found.progress.best_checkpoint) not in (None, found.name):
+                read_checkpoint(folder, best, run=run)
+            return found, damaged
         except TrainingError as error:
             damaged.append(str(error))
     return None, damaged

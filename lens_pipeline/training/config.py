@@ -12,8 +12,18 @@ from lens_pipeline.training.recipes import refuse_uncomposable
 # Statistics of fewer rows are noise (batch normalisation), so such a batch is refused.
 MIN_BATCHNORM_ROWS = 16
 
-# How a run is watched, not what it trains: these may differ between two starts of one run.
-SUPERVISION = frozenset({"attempts", "hang_seconds"})
+# How a run is fed, watched and kept: no bit that it trains depends on these, and they may differ between two starts of it.
+HANDLING = frozenset(
+    {
+        "attempts",
+        "checkpoint_every_steps",
+        "checkpoints_kept",
+        "hang_seconds",
+        "loader_threads",
+        "reader",
+        "report_every_steps",
+    }
+)
 
 
 class Architecture(StrEnum):

@@ -1,8 +1,9 @@
 """Settings of training that have no numeric effect, each with the reason. Every other one is tested to move a number."""
 
 NO_NUMERIC_EFFECT = {
-    "world_size": "how many ranks share a step: the step is the same up to the rounding of sums, and not in the run's hash",
-    "threads_per_rank": "how many threads compute; on a CPU another number moves last bits",
+    "world_size": "how many ranks share a step; its rows and weights are the same, and it is not in the run's hash. Sums round "
+    "otherwise, batch normalisation takes each rank's rows by themselves, and dropout and mixing draw for each rank",
+    "threads_per_rank": "how many threads compute; on a CPU another number moves last bits, and training makes them grow",
     "loader_threads": "how far rows are gathered ahead; not which, nor in which order",
     "reader": "where the same bytes are read from",
     "channels_last": "how pixels lie in memory; moves last bits",

@@ -1,6 +1,7 @@
 """Why a run failed, from the rank that saw it to the person who reads it."""
 
 import contextlib
+import errno
 import json
 import re
 import signal
@@ -35,7 +36,7 @@ class TrainingInterruptedError(TrainingError):
 class Cause(StrEnum):
     """Why an attempt ended without having trained to the end, as far as it matters for trying again."""
 
-    refused = "refused"  # an error of ours: the same data and settings would give it again
+    refused = "refused"  # an error of ours, or a disk that is full: the same would happen again
     crashed = "crashed"  # any other error
     killed = "killed"  # by a signal from outside, or gone without a word
     hung = "hung"
@@ -97,7 +98,7 @@ class RankFailure:
             message=str(error),
             traceback="\n".join(lines[-_LINES:]),
             time=time.time(),
-            ours=isinstance(error, PipelineError),
+            ours=isinstance(error, PipelineError) or is_full(error),
             own=isinstance(error, PipelineError) or not any(phrase in text for phrase in _PEER_GONE),
         )
 
@@ -105,6 +106,11 @@ class RankFailure:
         """Leave it where the launcher looks; a disk that is full must not hide the error itself."""
         with contextlib.suppress(OSError):
             write_atomically(attempt / f"failure-rank-{self.rank}.json", json.dumps(asdict(self)).encode())
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether it says that a disk, or what a user may have of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def diagnose(attempt: Path, agent_log: Path, last_step: str, returncode: int, *, left: bool = False) -> AttemptFailure:

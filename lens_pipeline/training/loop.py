@@ -141,6 +141,7 @@ class Trainer:
             run=self.spec.sha256(),
             about=self.about,
             kept=config.checkpoints_kept,
+            standing=self.resumed_from,
             on_written=self._tell.checkpoint,
         )
         self._tell(

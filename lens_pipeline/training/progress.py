@@ -39,7 +39,7 @@ class TerminalProgress:
                 # Whoever else writes to this terminal at the end of an epoch finds an empty line.
                 self._out.write("\r\x1b[K")
                 self._line_open = False
-            if event["event"] in _REMAINING:
+            if event["event"] in _REMAINING or event.get("damaged_checkpoints"):
                 self._out.write(plain_line(event) + "\n")
             self._out.flush()
         elif line := self._plain(event):
@@ -76,10 +76,16 @@ class TerminalProgress:
 def plain_line(event: Event) -> str:
     """Say in one line what an event means to a person; nothing for those that only a moving display shows."""
     if event["event"] == "run_started":
+        damaged = event.get("damaged_checkpoints") or []
+        lost = (
+            f"; {len(damaged)} newer checkpoints could not be used, what they held is trained again: {' '.join(damaged)}"
+            if damaged
+            else ""
+        )
         resumed = f", resumed at epoch {event['epoch']}, step {event['step']}" if event["resumed_from"] else ""
         return (
             f"training {event['train_rows']:,} stamps on {event['ranks']} ranks for at most {event['epochs']} epochs"
-            f"{resumed}"
+            f"{resumed}{lost}"
         )
     if event["event"] == "epoch":
         best = ", best so far" if event["best"] else ""

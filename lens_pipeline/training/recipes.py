@@ -22,6 +22,7 @@ def refuse_uncomposable(config: "TrainingConfig") -> None:
     """
     _refuse_loss(config)
     _refuse_weighting(config)
+    _refuse_mixing(config)
     _refuse_schedule(config)
     _refuse_freezing(config)
     _refuse_averaging(config)
@@ -65,6 +66,15 @@ def _refuse_weighting(config: "TrainingConfig") -> None:
         )
 
 
+def _refuse_mixing(config: "TrainingConfig") -> None:
+    mixing = {name: value for name in ("mixup_alpha", "cutmix_alpha") if (value := getattr(config, name))}
+    if mixing and config.micro_batch_size == 1:
+        raise ValueError(
+            f"{_listed(mixing)} with micro_batch_size 1: rows are mixed within a micro-batch, and each would be mixed with "
+            "itself. Set micro_batch_size to 2 at least"
+        )
+
+
 def _refuse_schedule(config: "TrainingConfig") -> None:
     plateau = {"plateau_factor": config.plateau_factor, "plateau_patience": config.plateau_patience}
     given = {name: value for name, value in plateau.items() if value is not None}
@@ -77,6 +87,11 @@ def _refuse_schedule(config: "TrainingConfig") -> None:
             raise ValueError(
                 f"plateau_patience {config.plateau_patience} with patience {config.patience}: training would stop before a "
                 "lower learning rate could show; plateau_patience must be at most patience - 2"
+            )
+        if config.plateau_patience > config.epochs - 2:
+            raise ValueError(
+                f"plateau_patience {config.plateau_patience} of {config.epochs} epochs: the learning rate would never fall; it "
+                "must be at most epochs - 2"
             )
     elif given:
         raise ValueError(
@@ -95,6 +110,11 @@ def _refuse_freezing(config: "TrainingConfig") -> None:
     if config.frozen_epochs >= config.epochs:
         raise ValueError(
             f"frozen_epochs {config.frozen_epochs} of {config.epochs} epochs: nothing but the head would ever be trained"
+        )
+    if config.frozen_epochs > config.patience:
+        raise ValueError(
+            f"frozen_epochs {config.frozen_epochs} with patience {config.patience}: training could stop before anything but "
+            "the head was trained; patience must be at least frozen_epochs"
         )
 
 

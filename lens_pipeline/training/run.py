@@ -4,7 +4,7 @@ import fcntl
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lens_pipeline.contracts.catalogue import HISTORY
-from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, TrainingError
 from lens_pipeline.stamps.store import DamageWatch
 from lens_pipeline.storage.parquet import read_parquet
@@ -20,6 +19,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from lens_pipeline.training.config import Device, TrainingConfig
+from lens_pipeline.training.failures import is_full
 from lens_pipeline.training.folder import TIMINGS, RunFolder, read_events
 from lens_pipeline.training.folds import folds_are_disjoint
 from lens_pipeline.training.order import refuse_unknown_weights, sampler_for
@@ -115,11 +115,10 @@ def prepare_run(
     wanted = config.world_size if config.device is Device.cuda else 0
     if problem := refuse_missing_gpus(config.device, wanted):
         raise ConfigError(problem)
-    # A section that another layer mixed its own base into is reduced to what is written down and used.
-    config = TrainingConfig.model_validate(config.model_dump(mode="json"))
+    spec = RunSpec.of(config, store, splits)
+    config, contract = spec.config, spec.contract
     if config.pretrained is not None and config.pretrained_sha256 is not None:
         refuse_other_weights(Path(config.pretrained), config.pretrained_sha256)
-    contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     # Before the store is re-read: that takes as long as its disk takes.
     refuse_unknown_weights(config, contract, store)
     (watch or DamageWatch()).refuse_damaged(store)
@@ -132,15 +131,7 @@ def prepare_run(
     refuse_unresolvable_monitor(config, rows, store)
     class_counts = rows.counts(rows.train, len(contract.classes))
     refuse_unusable_weights(config, class_counts, rows, store)
-    spec = RunSpec(
-        config=config,
-        contract=contract,
-        store=str(store.folder.absolute()),
-        store_version=store.version,
-        splits=str(splits.folder.absolute()),
-        splits_version=splits.version,
-        class_counts=class_counts,
-    )
+    spec = replace(spec, class_counts=class_counts)
     run_folder.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(run_folder.absolute())
     _refuse_ended_with_other_ranks(folder, spec)
@@ -188,7 +179,16 @@ def launch(
         before, _ = newest_checkpoint(folder.checkpoints, run=spec.sha256())
         was_complete = before is not None and before.progress.ended is not None
         if not was_complete:
-            Supervisor(spec, folder, on_event, cancelled).run()
+            try:
+                Supervisor(spec, folder, on_event, cancelled).run()
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                stands = f"Checkpoint {before.name} stands" if before else "There is no checkpoint yet"
+                raise TrainingError(
+                    f"{folder.path} can't be written into: {error.strerror}. {stands}. Make room, and materialize "
+                    "lens_classifier again to go on from there."
+                ) from error
     last = _ended_checkpoint(folder, spec)
     progress = last.progress
     assert progress.best_epoch is not None

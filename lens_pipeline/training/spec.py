@@ -10,9 +10,10 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.storage.atomic import write_atomically
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.config import SUPERVISION, TrainingConfig
+from lens_pipeline.training.code import code_sha256
+from lens_pipeline.training.config import HANDLING, TrainingConfig
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,10 @@ class RunSpec:
         Folders of the published versions to read.
     store_version, splits_version : str
         Their versions, checked again by every rank.
+    code_sha256 : str
+        Hash of the code that trains (`lens_pipeline.training.code`).
     class_counts : tuple of int
-        Training rows of each class.
+        Training rows of each class; empty where they weren't counted yet.
     """
 
     config: TrainingConfig
@@ -39,7 +42,27 @@ class RunSpec:
     store_version: str
     splits: str
     splits_version: str
-    class_counts: tuple[int, ...]
+    code_sha256: str
+    class_counts: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, config: TrainingConfig, store: Publication, splits: Publication) -> "RunSpec":
+        """Specify a run of this code; its classes are not counted yet."""
+        return cls(
+            # A section that another layer mixed its own base into is reduced to what is written down and used.
+            config=TrainingConfig.model_validate(config.model_dump(mode="json")),
+            contract=DatasetContract.model_validate(store.attributes["dataset_contract"]),
+            store=str(store.folder.absolute()),
+            store_version=store.version,
+            splits=str(splits.folder.absolute()),
+            splits_version=splits.version,
+            code_sha256=code_sha256(),
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the run's work folder; the number of ranks is in it, since it moves bits."""
+        return hashlib.sha256(f"{self.sha256()}:{self.config.world_size}".encode()).hexdigest()[:16]
 
     def identity(self) -> dict[str, Any]:
         """Return what makes this run this run: settings and versions, not the places they lie at, nor how many ranks.
@@ -48,11 +71,19 @@ class RunSpec:
         """
         return {
             "format": FORMAT,
-            "config": self.config.model_dump(mode="json", exclude={"world_size", "pretrained", *SUPERVISION}),
+            "config": self.config.model_dump(mode="json", exclude={"world_size", "pretrained", *HANDLING}),
             "contract": self.contract.sha256(),
             "store_version": self.store_version,
             "splits_version": self.splits_version,
+            "code_sha256": self.code_sha256,
         }
+
+    def differences(self, before: "RunSpec") -> list[str]:
+        """Say what another run has otherwise: each setting or version, from its value to this run's."""
+        then, now = before.identity(), self.identity()
+        old, new = then.pop("config"), now.pop("config")
+        changed = [f"{name} {old.get(name)} -> {value}" for name, value in new.items() if old.get(name) != value]
+        return changed + [f"{name} {then[name]} -> {value}" for name, value in now.items() if then[name] != value]
 
     def sha256(self) -> str:
         """Hash of the identity."""
@@ -66,19 +97,11 @@ class RunSpec:
         TrainingError
             Naming what differs.
         """
-        if path.exists():
-            before, now = RunSpec.read(path).identity(), self.identity()
-            changed = [
-                f"{name} {before['config'].get(name)} -> {value}"
-                for name, value in now.pop("config").items()
-                if before["config"].get(name) != value
-            ]
-            changed += [f"{name} {before[name]} -> {value}" for name, value in now.items() if before[name] != value]
-            if changed:
-                raise TrainingError(
-                    f"{path.parent} holds another run, and it can't be resumed as this one: {'; '.join(changed)}. "
-                    "Give this run a folder of its own."
-                )
+        if path.exists() and (changed := self.differences(RunSpec.read(path))):
+            raise TrainingError(
+                f"{path.parent} holds another run, and it can't be resumed as this one: {'; '.join(changed)}. "
+                "Give this run a folder of its own."
+            )
         content = {"format": FORMAT, "sha256": self.sha256(), **asdict(self)}
         content["config"] = self.config.model_dump(mode="json")
         content["contract"] = self.contract.model_dump(mode="json")

@@ -36,6 +36,8 @@ from lens_pipeline.training.study import LOST, PLACE, REASON, SECONDS, SETTING, 
 
 # So many trials in a row that fail mean that the next one would too.
 _MOST_FAILURES = 3
+# The sweep ends of them: its process was asked to stop, or the store or the disk is damaged. The trial is tried again.
+_NOT_THE_SETTINGS_FAULT = (TrainingInterruptedError, StorageError)
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ class Sweep:
             with _noted(drawn, started):
                 return self._value(drawn, self._draw(drawn))
         except PipelineError as error:
-            if isinstance(error, TrainingInterruptedError):
+            if isinstance(error, _NOT_THE_SETTINGS_FAULT):
                 raise
             raise _FailedTrialError(str(error)) from error
 
@@ -328,8 +330,8 @@ def _noted(drawn: optuna.Trial, started: float) -> Iterator[None]:
         raise
     except BaseException as error:
         drawn.set_user_attr(REASON, " ".join(str(error).split()) or type(error).__name__)
-        if not isinstance(error, PipelineError) or isinstance(error, TrainingInterruptedError):
-            # Its process was ended: it isn't the setting's fault, and may go on.
+        if not isinstance(error, PipelineError) or isinstance(error, _NOT_THE_SETTINGS_FAULT):
+            # It may go on.
             drawn.set_user_attr(LOST, True)
         raise
     finally:

@@ -52,6 +52,8 @@ class CheckpointWriter:
         What the model is.
     kept : int
         Newest checkpoints that stay, beside the best.
+    standing : str or None
+        Name of the checkpoint that the run goes on from.
     on_written : callable
         Told the name and the seconds that writing took, in the thread that asks next.
     """
@@ -63,12 +65,13 @@ class CheckpointWriter:
         run: str,
         about: dict[str, Any],
         kept: int,
+        standing: str | None,
         on_written: Callable[[Progress, str, float], None],
     ) -> None:
         self._folder, self._run, self._about, self._kept, self._on_written = folder, run, about, kept, on_written
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._latest: tuple[Snapshot, Future[float]] | None = None
-        self._standing: str | None = None
+        self._standing = standing
 
     def submit(self, snapshot: Snapshot) -> None:
         """Take one up, once the one before is durable.

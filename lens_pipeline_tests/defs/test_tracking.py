@@ -164,6 +164,21 @@ def test_a_training_is_tracked_with_settings_curves_checks_model_and_report(
     }  # fmt: skip
 
 
+def test_a_run_is_called_after_its_dataset_and_after_its_model_where_there_is_more_than_one(
+    instance: dg.DagsterInstance, folder: Path
+) -> None:
+    tracking = Tracking()
+    trained(tracking, instance, folder, [run_started(), finished()])
+    member = Workspace(model="default.seed-1")
+
+    def body(context: dg.AssetExecutionContext) -> None:
+        with tracking.training_run(context, Settings(), member, inputs=[], folder=work_folder("another")):
+            pass
+
+    assert in_an_asset(tracking, body, instance).success
+    assert sorted(run.info.run_name for run in runs(tracking)) == ["simulated", "simulated default.seed-1"]
+
+
 def test_dagster_shows_each_epoch_as_it_ends_with_what_is_left(instance: dg.DagsterInstance, folder: Path) -> None:
     result = trained(Tracking(), instance, folder)
     observed = [e for e in result.all_events if e.event_type_value == "ASSET_OBSERVATION"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reliability.training_kills import ambushes, kill
+from reliability.training_kills import SUBJECT, ambushes, kill
 
 
 @pytest.mark.parametrize(
@@ -12,3 +12,4 @@ def test_a_training_that_is_killed_goes_on_and_ends_with_the_bits_of_one_that_wa
     case = kill(number)
     assert case.problem is None
     assert case.counts == {"kills": len(ambushes(number)), "points that a run doesn't reach": 0}
+    assert all(value <= SUBJECT.bounds[name] for name, value in case.largest.items())

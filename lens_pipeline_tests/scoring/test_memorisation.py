@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lens_pipeline.contracts.checks import Check
+from lens_pipeline.scoring import memorisation
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.memorisation import balanced_loss, training_rows_score_like_unseen_ones
 from lens_pipeline.scoring.run import score_store
@@ -52,6 +53,16 @@ def test_the_scores_of_a_short_training_are_green_and_state_both_losses_with_the
     assert (check.figures["n_training_rows"], check.figures["n_val_calibrate_rows"]) == (144, 24)
     alone = training_rows_score_like_unseen_ones(scores, classifiers[:1], folded.store, folded.splits)
     assert 0 < int(alone.figures["n_training_rows"] or 0) < 144
+
+
+def test_of_a_large_survey_a_sample_is_looked_at_the_same_each_time(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memorisation, "CANARIES", 20)
+    check = with_logits(trained, {"train": 8.0})
+    assert (check.figures["n_training_rows"], check.figures["n_val_calibrate_rows"]) == (20, 20)
+    assert not check.passed
+    assert with_logits(trained, {"train": 8.0}).figures == check.figures
 
 
 def test_sides_without_the_same_classes_are_not_judged(trained: Trained) -> None:

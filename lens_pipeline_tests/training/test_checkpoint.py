@@ -81,7 +81,7 @@ def test_a_former_best_goes_when_there_is_a_better_one(tmp_path: Path) -> None:
     assert _names(tmp_path) == [checkpoint_name(4), checkpoint_name(5)]
 
 
-@pytest.mark.parametrize("harm", ["flip", "truncate", "remove", "cut_json"])
+@pytest.mark.parametrize("harm", ["flip", "truncate", "remove", "cut_json", "hashes_in_a_list"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_path: Path, harm: str) -> None:
     _write(tmp_path, 1)
     name = _write(tmp_path, 2)
@@ -92,6 +92,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_pa
         model.write_bytes(b"m")
     elif harm == "remove":
         model.unlink()
+    elif harm == "hashes_in_a_list":
+        content = json.loads(text.read_text())
+        text.write_text(json.dumps(content | {"sha256": [*content["sha256"]]}))
     else:
         text.write_bytes(text.read_bytes()[:-20])
     found, damaged = newest_checkpoint(tmp_path, run="r")
@@ -99,6 +102,19 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_pa
     assert found.name == checkpoint_name(1)
     assert len(damaged) == 1
     assert name in damaged[0]
+
+
+def test_a_checkpoint_whose_best_is_damaged_is_none_to_go_on_from(tmp_path: Path) -> None:
+    best = checkpoint_name(2)
+    _write(tmp_path, 1, kept=9)
+    for step in (2, 3, 4):
+        _write(tmp_path, step, Progress(best_checkpoint=best), kept=9)
+    read_checkpoint(tmp_path, best, run="r").file("model").write_bytes(b"M2")
+    found, damaged = newest_checkpoint(tmp_path, run="r")
+    assert found is not None
+    assert found.name == checkpoint_name(1)
+    assert len(damaged) == 3
+    assert all(best in one for one in damaged)
 
 
 def test_tensors_whose_json_was_never_written_are_no_checkpoint(tmp_path: Path) -> None:

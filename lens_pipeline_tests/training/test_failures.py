@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,11 @@ def test_the_rank_that_failed_by_itself_is_named_not_the_one_that_lost_its_peer(
     assert (found.cause, found.kind, found.rank, found.place) == (Cause.crashed, "ValueError", 1, "in epoch 1, step 4")
     assert found.said.startswith("rank 1 failed in epoch 1, step 4: ValueError: the disk ate it")
     assert "raise error" in found.said
+
+
+def test_a_full_disk_is_no_reason_to_try_again(tmp_path: Path) -> None:
+    _fail(tmp_path, OSError(errno.ENOSPC, "No space left on device"), rank=0)
+    assert _diagnose(tmp_path).cause is Cause.refused
 
 
 @pytest.mark.parametrize("signal", [9, 7, 11])

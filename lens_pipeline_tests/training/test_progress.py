@@ -35,6 +35,13 @@ def test_a_terminal_gets_one_line_that_moves_and_ends_with_a_fresh_one() -> None
     assert "epoch 1 step 6/10, loss 0.5000, 900 stamps/s" in shown
 
 
+def test_checkpoints_that_could_not_be_used_are_told_of_also_on_a_terminal() -> None:
+    begun = run_started(resumed_from="step-000000010", damaged_checkpoints=["step-000000020.json is damaged"])
+    for out in (_Terminal(), io.StringIO()):
+        assert "1 newer checkpoints could not be used" in _shown(out, begun)
+        assert "step-000000020.json is damaged" in out.getvalue()
+
+
 def test_a_file_gets_plain_lines_and_no_control_characters() -> None:
     shown = _shown(io.StringIO(), STEP, EPOCH)
     assert shown == "epoch 1: training loss 0.5000, validation loss 0.4000, AUROC 0.9000, 3.0 s, best so far\n"

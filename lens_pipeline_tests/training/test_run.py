@@ -23,6 +23,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training import checks
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError
+from lens_pipeline.training.finding import Found, find_run
 from lens_pipeline.training.folder import RunFolder
 from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.rows import read_rows
@@ -335,6 +336,40 @@ def test_a_run_goes_on_with_another_number_of_ranks_in_the_same_order_and_says_s
     assert made.read_table()["train_rows"].to_pylist() == [116, 116, 116]
     with pytest.raises(TrainingError, match=f"has ended, with world_size {then}, not {first}"):
         prepared(run_path, survey, world_size=first)
+
+
+def _spec(survey: Survey, **settings: Any) -> RunSpec:
+    return RunSpec.of(TrainingConfig.model_validate({**QUICK, **settings}), *survey)
+
+
+def test_a_killed_run_is_found_again_whatever_it_is_fed_watched_or_kept_with(survey: Survey, tmp_path: Path) -> None:
+    spec = _spec(survey)
+    folder = prepared(tmp_path / spec.name, survey)
+    run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=3))
+    otherwise = {"report_every_steps": 2, "checkpoints_kept": 5, "checkpoint_every_steps": 2, "loader_threads": 1}
+    assert find_run(tmp_path, _spec(survey, **otherwise)) == Found(folder.path)
+    assert run_ranks(prepared(folder.path, survey, **otherwise)) == [0, 0]
+
+    again = find_run(tmp_path, _spec(survey, learning_rate=0.5))
+    assert (again.folder.name, again.words) == (_spec(survey, learning_rate=0.5).name, None)
+
+
+def test_an_unfinished_run_goes_on_with_other_ranks_and_one_with_other_settings_is_named_and_left(
+    survey: Survey, tmp_path: Path
+) -> None:
+    folder = prepared(tmp_path / _spec(survey).name, survey)
+    run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=3))
+    alone = find_run(tmp_path, _spec(survey, world_size=1))
+    assert alone.folder == folder.path
+    assert alone.words is not None
+    assert "stands at epoch 1, step " in alone.words
+    assert "world_size 2 -> 1" in alone.words
+    other = _spec(survey, learning_rate=0.5, world_size=1)
+    found = find_run(tmp_path, other)
+    assert found.folder == tmp_path / other.name
+    assert found.words is not None
+    assert "this training is another: learning_rate" in found.words
+    assert str(folder.path) in found.words
 
 
 def test_ledgers_are_taken_in_the_order_of_their_ranks() -> None:

@@ -154,6 +154,22 @@ def test_a_trial_that_fails_is_told_of_and_the_sweep_goes_on(tmp_path: Path) -> 
     assert made.table()["reason"][1].as_py() == "val_loss on val_select is nan: the model diverged"
 
 
+def test_a_store_that_is_damaged_ends_the_sweep_at_once_and_costs_no_setting(tmp_path: Path) -> None:
+    def damaged(trial: Trial, on_event: Events, cancelled: Callable[[], bool]) -> float:
+        if trial.number == 1:
+            raise StorageError("stamp_store is not what was published")
+        return quickly(trial, on_event, cancelled)
+
+    with pytest.raises(StorageError, match="stamp_store is not what was published"):
+        sweep(tmp_path, damaged, pruner="none").run()
+    made = sweep(tmp_path, pruner="none", trials=3)
+    made.run()
+    rows = made.table().to_pylist()
+    assert [row["state"] for row in rows] == ["complete", "fail", "complete", "complete"]
+    assert rows[1]["reason"] == "stamp_store is not what was published"
+    assert rows[2]["dropout"] == rows[1]["dropout"]
+
+
 def test_a_sweep_in_which_nothing_works_stops_early_and_says_why(tmp_path: Path) -> None:
     def failing(trial: Trial, on_event: Events, cancelled: Callable[[], bool]) -> float:
         raise TrainingError("no GPU here")

@@ -1,12 +1,10 @@
 """The model group: the classifier, trained by a torchrun job whose border with this step is files."""
 
-import hashlib
 from collections.abc import Iterator
 
 import dagster as dg
 
 from lens_pipeline.contracts.checks import Check
-from lens_pipeline.contracts.config import Section
 from lens_pipeline.defs import registry
 from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
 from lens_pipeline.defs.sections import LensClassifierSection
@@ -18,10 +16,11 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checks import ADVISORY, BLOCKING, classifier_checks
 from lens_pipeline.training.code import code_sha256
-from lens_pipeline.training.config import SUPERVISION
+from lens_pipeline.training.finding import find_run
 from lens_pipeline.training.folder import RunFolder
 from lens_pipeline.training.history import History
 from lens_pipeline.training.run import TrainingResult, collect, launch, prepare_run
+from lens_pipeline.training.spec import RunSpec
 
 
 @dg.asset(
@@ -35,8 +34,14 @@ def lens_classifier(
     """A trained lens finder: checkpoint, history, row ledger; the DistributedDataParallel job."""
     store = workspace.open("stamp_store")
     splits = workspace.open_made_from("region_splits", "stamp_store", store.version)
-    name = _run_name(config, store, splits)
-    folder = workspace.home.work_folder(workspace.dataset, "lens_classifier", name, model=workspace.model)
+    spec = RunSpec.of(config, store, splits)
+    own = workspace.home.work_folder(workspace.dataset, "lens_classifier", spec.name, model=workspace.model)
+    found = find_run(own.parent, spec)
+    folder = found.folder
+    if found.words:
+        context.log.warning(found.words)
+    if folder != own:
+        own.rmdir()
 
     def build(staging: Staging) -> TrainingResult:
         prepare_run(config, store, splits, folder)
@@ -51,10 +56,10 @@ def lens_classifier(
 
     def check(made: Publication, result: TrainingResult) -> list[Check]:
         history = History.of(RunFolder(folder).history)
-        found = [*classifier_checks(made, store, splits, history), exported_program_agrees(made)]
+        checks = [*classifier_checks(made, store, splits, history), exported_program_agrees(made)]
         page = TrainingPage.of(made, history)
-        tracking.tell_outcome(context, folder, made, found, note=page.note(found), files=page.files())
-        return found
+        tracking.tell_outcome(context, folder, made, checks, note=page.note(checks), files=page.files())
+        return checks
 
     def describe(classifier: Publication, result: TrainingResult) -> Metadata:
         page = TrainingPage.of(classifier, History.of(RunFolder(folder).history))
@@ -73,10 +78,3 @@ def lens_classifier(
         }
 
     yield from publish(context, workspace, config, inputs=[store, splits], build=build, check=check, describe=describe)
-
-
-def _run_name(config: Section, store: Publication, splits: Publication) -> str:
-    """Name the work folder after what it trains and with which code: a killed run is found again, and another never is."""
-    settings = config.model_dump_json(exclude=set(SUPERVISION))
-    identity = f"{settings}:{store.version}:{splits.version}:{code_sha256()}"
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
