@@ -141,7 +141,7 @@ def _run(preset: RunConfig, member: Member) -> dict[str, Any]:
     materialize(EVALUATION, evaluation_config(preset, Group(member.model, ())))
     workspace = _workspace(preset, member.model)
     test = {
-        row["metric"]: {key: row[key] for key in ("value", "low", "high")}
+        row["metric"]: {key: row[key] for key in ("value", "low", "high", "n_positives", "n_negatives")}
         for row in workspace.open("evaluation_report").read_table().to_pylist()
         if row["split"] == "test" and row["metric"] in ("auroc", "log_loss", "average_precision")
     }
@@ -158,19 +158,22 @@ def write_page() -> None:
     """Write the table and the plot from the results."""
     result = json.loads(FILE.read_text())
     runs = result["runs"]
+    auroc = runs[0]["test"]["auroc"]
     lines = [
         f"Each run had {result['seconds']:g} CPU seconds of training on one core ({result['machine']}), in whole epochs; "
-        "the mean of its seeds, and lowest to highest. One run's own 95 % interval on test is wider than most of these spreads.",
+        "the mean of its seeds, and lowest to highest. Test has "
+        f"{auroc['n_positives']:,} injections and {auroc['n_negatives']:,} controls; a run's own 95 % interval is wider than the "
+        "spread of its seeds.",
         "",
         "| model | seeds | epochs | CPU s an epoch | test AUROC | test NLL | 95 % interval of AUROC, first seed |",
         "|---|---|---|---|---|---|---|",
     ]
     for model in dict.fromkeys(run["model"] for run in runs):
         own = [run for run in runs if run["model"] == model]
-        auroc = own[0]["test"]["auroc"]
+        area = own[0]["test"]["auroc"]
         lines.append(
             f"| `{model}` | {len(own)} | {own[0]['epochs']} | {own[0]['cpu_seconds_an_epoch']:.1f} | {_spread(own, 'auroc')} | "
-            f"{_spread(own, 'log_loss')} | {auroc['low']:.4f} to {auroc['high']:.4f} |"
+            f"{_spread(own, 'log_loss')} | {area['low']:.4f} to {area['high']:.4f} |"
         )
     text = PAGE.read_text()
     before, rest = text.split(_BEGIN)
