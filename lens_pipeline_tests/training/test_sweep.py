@@ -367,13 +367,13 @@ def test_real_trainings_are_swept_on_train_and_val_select_alone_and_given_up_whe
     store, splits = survey
     told = withhold(splits, store, tmp_path / "told")
     # Long enough that the second training is still at it when it's told to stop, on any machine.
-    base = TrainingConfig.model_validate(QUICK | {"epochs": 20, "patience": 20, "world_size": 1, "attempts": 1})
+    base = TrainingConfig.model_validate(QUICK | {"epochs": 60, "patience": 60, "world_size": 1, "attempts": 1})
     made = sweep(tmp_path, trainer(store, told), base, trials=2)
     best = made.run()
     assert states(made) == ["complete", "pruned"]
-    assert made.table()["epochs"].to_pylist() == [20, 1]
+    assert made.table()["epochs"].to_pylist() == [60, 1]
     stopped = RunFolder({trial.number: folder for trial, folder in made.trained()}[1])
-    assert len(History.of(stopped.history).epochs) < 20
+    assert len(History.of(stopped.history).epochs) < 60
     full = read_rows(splits, store, TrainingConfig())
     allowed = set(full.train.tolist())
     for trial, folder in made.trained():
