@@ -1,0 +1,207 @@
+"""Tables of the data: from the parent sample to the splits. `catalogue` has all tables."""
+
+import pyarrow as pa
+
+from lens_pipeline.contracts.tables import Column, TableContract
+
+_TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+PARENT_SAMPLE = TableContract(
+    name="parent_sample",
+    meaning="Galaxies that may host an arc, one row a galaxy.",
+    key=("galaxy_id",),
+    open_ended=True,
+    columns=(
+        Column("galaxy_id", _TEXT, "name of the host galaxy"),
+        Column("region_id", _TEXT, "unit of splitting: brick or HEALPix cell"),
+        Column(
+            "ra",
+            _FLOAT,
+            "right ascension, ICRS; null where the cutouts carry none",
+            "deg",
+            True,
+            minimum=0,
+            maximum=360,
+        ),
+        Column(
+            "dec", _FLOAT, "declination, ICRS; null where the cutouts carry none", "deg", True, minimum=-90, maximum=90
+        ),
+        Column("mag_g", _FLOAT, "total AB magnitude in g", "mag", True),
+        Column("mag_r", _FLOAT, "total AB magnitude in r", "mag", True),
+        Column("mag_z", _FLOAT, "total AB magnitude in z", "mag", True),
+        Column("psf_fwhm_g", _FLOAT, "seeing FWHM in g; null where unknown", "arcsec", True, minimum=0),
+        Column("psf_fwhm_r", _FLOAT, "seeing FWHM in r; null where unknown", "arcsec", True, minimum=0),
+        Column("psf_fwhm_z", _FLOAT, "seeing FWHM in z; null where unknown", "arcsec", True, minimum=0),
+        Column("psfdepth_g", _FLOAT, "inverse variance of a point source in g", "nanomaggy^-2", True, minimum=0),
+        Column("psfdepth_r", _FLOAT, "inverse variance of a point source in r", "nanomaggy^-2", True, minimum=0),
+        Column("psfdepth_z", _FLOAT, "inverse variance of a point source in z", "nanomaggy^-2", True, minimum=0),
+    ),
+)
+
+# The injection's own parameters: null on a control.
+_ARC = (
+    Column("src_mag_r", _FLOAT, "unlensed AB magnitude of the source in r", "mag", True, False),
+    Column("src_mag_g", _FLOAT, "unlensed AB magnitude of the source in g", "mag", True, False),
+    Column("src_mag_z", _FLOAT, "unlensed AB magnitude of the source in z", "mag", True, False),
+    Column("src_dmag", _FLOAT, "unlensed source minus host magnitude in r", "mag", True, False),
+    Column("src_reff_arcsec", _FLOAT, "half-light radius of the source", "arcsec", True, False, 0),
+    Column("src_n", _FLOAT, "Sersic index of the source", "", True, False, 0),
+    Column("src_e", _FLOAT, "ellipticity of the source, (1 - q) / (1 + q)", "", True, False, 0, 1),
+    Column("src_phi_rad", _FLOAT, "position angle of the source", "rad", True, False),
+    Column("src_x_arcsec", _FLOAT, "source position along x from the host's centre", "arcsec", True, False),
+    Column("src_y_arcsec", _FLOAT, "source position along y from the host's centre", "arcsec", True, False),
+    Column("lens_e", _FLOAT, "ellipticity of the lens mass, (1 - q) / (1 + q)", "", True, False, 0, 1),
+    Column("lens_phi_rad", _FLOAT, "position angle of the lens mass", "rad", True, False),
+    Column("shear", _FLOAT, "external shear", "", True, False, 0, 1),
+    Column("shear_phi_rad", _FLOAT, "position angle of the shear", "rad", True, False),
+)
+
+_SAMPLE = (
+    Column("task_id", _TEXT, "unique key of the row; every join is by it"),
+    Column("region_id", _TEXT, "unit of splitting: brick or HEALPix cell"),
+    Column("galaxy_id", _TEXT, "name of the host galaxy", required=False),
+    Column("pair_id", _TEXT, "task_id of the control made of the same galaxy; null on a control", "", True, False),
+    Column(
+        "ra", _FLOAT, "right ascension, ICRS; null where the cutouts carry none", "deg", True, minimum=0, maximum=360
+    ),
+    Column("dec", _FLOAT, "declination, ICRS; null where the cutouts carry none", "deg", True, minimum=-90, maximum=90),
+    Column("lens_model", _TEXT, "CONTROL, or the mass model of the injected lens; a null is quarantined", "", True),
+    Column(
+        "theta_e_arcsec",
+        _FLOAT,
+        "Einstein radius in lenstronomy's intermediate-axis convention (Tessore & Metcalf 2015); 0 on a control",
+        "arcsec",
+        True,
+        minimum=0,
+        maximum=60,
+    ),
+    Column("weight", _FLOAT, "population over proposal density of the row", "", False, False, 0),
+)
+
+INJECTION_MANIFEST = TableContract(
+    name="injection_manifest",
+    meaning="One row per stamp to make: sample key, galaxy, region, lens model and parameters, or CONTROL.",
+    key=("task_id",),
+    open_ended=True,
+    columns=(*_SAMPLE, *_ARC),
+)
+
+_MEASURED = (
+    Column("cutout_ok", _INT, "1 where the cutout is usable; other rows are excluded and counted"),
+    Column(
+        "psf_fwhm_used_r",
+        _FLOAT,
+        "FWHM of the r kernel actually used, 2 sqrt(area above half maximum / pi); null where the kernel is unknown",
+        "arcsec",
+        True,
+        minimum=0,
+    ),
+    Column("psf_fwhm_used_g", _FLOAT, "the same in g", "arcsec", True, False, 0),
+    Column("psf_fwhm_used_z", _FLOAT, "the same in z", "arcsec", True, False, 0),
+    Column("psfdepth_r", _FLOAT, "inverse variance of a point source in r", "nanomaggy^-2", True, False, 0),
+    Column(
+        "arc_snr",
+        _FLOAT,
+        "peak over pixels of the noiseless, PSF-convolved r-band arc over the pixel's total sigma; null on a control",
+        "",
+        True,
+        False,
+        0,
+    ),
+    Column(
+        "arc_snr_matched",
+        _FLOAT,
+        "matched-filter S/N of the r-band arc, sqrt(m^T C^-1 m), host Poisson noise included; null on a control",
+        "",
+        True,
+        False,
+        0,
+    ),
+    Column("magnification", _FLOAT, "lensed over unlensed flux, before the PSF, untruncated", "", True, False, 0),
+    Column("total_injected_flux_r", _FLOAT, "noiseless sum of the arc in the stamp", "nanomaggy", True, False),
+    Column("region_split", _TEXT, "the survey's own split: train, val or test", "", True, False),
+)
+
+STAMPS = TableContract(
+    name="stamps",
+    meaning="The unified parquet: manifest columns, the compressed pixels, and quality columns; or a user's own.",
+    key=("task_id",),
+    open_ended=True,
+    columns=(
+        *_SAMPLE,
+        *_ARC,
+        *_MEASURED,
+        Column(
+            "stamp_npz", pa.binary(), "np.savez_compressed of image_g, image_r, image_z, float32", "nanomaggy", True
+        ),
+    ),
+)
+
+STAMP_STORE = TableContract(
+    name="stamp_store",
+    meaning="The index of the store: one row a stored stamp; the place in the table is its logical number.",
+    key=("task_id",),
+    open_ended=True,
+    columns=(
+        Column("logical", _INT, "logical number: the row's place by key_hash", minimum=0),
+        Column("key_hash", pa.binary(16), "BLAKE2b-128 of the task_id; the index is sorted by it"),
+        Column("segment", pa.int32(), "number of the segment that holds the pixels", minimum=0),
+        Column("segment_row", _INT, "row within that segment", minimum=0),
+        Column("label", pa.int8(), "place of the row's class in the dataset contract", minimum=0),
+        Column("stratum", _TEXT, "class, Einstein-radius bin and lens model"),
+        Column("pixel_hash", pa.binary(16), "BLAKE2b-128 of the stored float16 pixels"),
+        Column("galaxy_id", _TEXT, "host galaxy; matched by position on the sky where the input names none"),
+        *(column for column in (*_SAMPLE, *_ARC, *_MEASURED) if column.name != "galaxy_id"),
+    ),
+)
+
+QUARANTINE = TableContract(
+    name="stamp_store/quarantine",
+    meaning="Rows that were read but not stored, each with its reason.",
+    open_ended=False,
+    columns=(
+        Column("task_id", _TEXT, "key of the row as the input gave it", "", True),
+        Column("fragment", _TEXT, "file that the row stands in"),
+        Column("fragment_row", _INT, "row within that file", minimum=0),
+        Column("reason", _TEXT, "name of the reason, e.g. bad_crc"),
+        Column("detail", _TEXT, "what was found"),
+        Column("excluded", _BOOL, "true where the survey itself said so (cutout_ok != 1), false where we refused it"),
+    ),
+)
+
+STORED_FRAGMENTS = TableContract(
+    name="stamp_store/fragments",
+    meaning="Files that the store was made from, so that a later store decodes only those it has not seen.",
+    open_ended=False,
+    columns=(
+        Column("file", _TEXT, "name of the file, as the stamps list it"),
+        Column("sha256", _TEXT, "SHA-256 of the file; a file is known by it, whatever its name"),
+        Column("rows", _INT, "rows of the file", minimum=0),
+    ),
+)
+
+REGION_SPLITS = TableContract(
+    name="region_splits",
+    meaning="Region to split: the frozen assignment.",
+    key=("region_id",),
+    columns=(
+        Column("region_id", _TEXT, "unit of splitting"),
+        Column("split", _TEXT, "train, val_select, val_calibrate or test"),
+        Column("n_rows", _INT, "stored rows in the region", minimum=0),
+        Column("n_galaxies", _INT, "galaxies in the region", minimum=0),
+        Column("ra", _FLOAT, "mean right ascension of the region's rows", "deg", True),
+        Column("dec", _FLOAT, "mean declination of the region's rows", "deg", True),
+    ),
+)
+
+SPLIT_ROWS = TableContract(
+    name="region_splits/rows",
+    meaning="Row to split, for one version of the store.",
+    key=("task_id",),
+    columns=(
+        Column("task_id", _TEXT, "key of the row"),
+        Column("logical", _INT, "logical number in the store version that the table's attributes name", minimum=0),
+        Column("split", _TEXT, "train, val_select, val_calibrate or test"),
+        Column("label", pa.int8(), "place of the row's class in the dataset contract", minimum=0),
+    ),
+)
