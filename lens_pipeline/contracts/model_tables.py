@@ -27,6 +27,7 @@ HISTORY = TableContract(
         Column("trained_parameters", _INT, "numbers that the epoch's steps change: not frozen", "", True, False, 0),
         Column("val_balanced_loss", _FLOAT, "as val_loss, mean over the means of classes", "", True, False, 0),
         Column("val_loss_se", _FLOAT, "standard error of val_loss over rows", "", True, False, 0),
+        Column("val_balanced_loss_se", _FLOAT, "standard error of val_balanced_loss", "", True, False, 0),
         Column("val_partial_auc", _FLOAT, "partial area under the ROC curve on val_select", "", True, False, 0, 1),
         Column("distinct_logit_share", _FLOAT, "distinct logits over rows of val_select", "", True, False, 0, 1),
         Column("extreme_logit_share", _FLOAT, "share of val_select with an extreme logit", "", True, False, 0, 1),

@@ -19,7 +19,7 @@ from lens_pipeline.training.history import History, epochs_of
 from lens_pipeline.training.logits import DISTINCT, EXTREME, SelectedLogits, logits_are_distinct, logits_are_moderate
 from lens_pipeline.training.monitoring import ADVISORY as OF_CURVES
 from lens_pipeline.training.monitoring import BLOCKING as BLOCKING_OF_CURVES
-from lens_pipeline.training.monitoring import training_checks
+from lens_pipeline.training.monitoring import classes_are_weighed, training_checks
 from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.rows import names_of_sides, read_rows
 
@@ -52,7 +52,7 @@ def classifier_checks(
             epochs_of(classifier),
             history,
             config,
-            constant_loss=logits.constant_loss,
+            constant_loss=logits.constant_loss(balanced=classes_are_weighed(config)),
             ended=classifier.attributes["ended"],
         ),
         logits_are_distinct(logits, store),

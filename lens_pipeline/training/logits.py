@@ -56,12 +56,14 @@ class SelectedLogits:
         label = table["label"].to_numpy().astype(np.int64)
         return cls(table["logical"].to_numpy(), label, score_of(logits))
 
-    @property
-    def constant_loss(self) -> float:
-        """Mean negative log-likelihood for who knows the shares of the classes here and nothing else: their entropy, nats."""
+    def constant_loss(self, *, balanced: bool = False) -> float:
+        """Least mean negative log-likelihood of who gives every row the same logits, nats.
+
+        Over rows that is the entropy of the classes' shares; over the means of classes, the logarithm of their number.
+        """
         share = np.bincount(self.label) / len(self.label)
         share = share[share > 0]
-        return float(-(share * np.log(share)).sum())
+        return float(np.log(len(share)) if balanced else -(share * np.log(share)).sum())
 
     def confusion(self, class_names: list[str], target_fpr: float = 0.01) -> pa.Table:
         """Count how each class falls at two stated thresholds on the score: 0, and the least with that false-positive rate.

@@ -42,12 +42,13 @@ def training_checks(
     history : History
         The run's own account, with its wall times.
     constant_loss : float or None
-        Negative log-likelihood of val_select for who knows the shares of the classes and nothing else.
+        Negative log-likelihood of val_select for who knows the shares of the classes and nothing else: of its rows, or of the
+        means of its classes where the settings weigh classes (`classes_are_weighed`).
     ended : str or None
         Why the run is over; None while it goes on.
     """
     return [
-        training_learned(epochs, constant_loss),
+        training_learned(epochs, config, constant_loss),
         training_converged(epochs, ended),
         training_did_not_diverge(epochs),
         training_did_not_overfit(epochs, config),
@@ -59,17 +60,34 @@ def training_checks(
     ]
 
 
-def training_learned(epochs: Sequence[Event], constant_loss: float | None) -> Check:
+def classes_are_weighed(config: TrainingConfig) -> bool:
+    """Whether the settings have a model learn other shares of the classes than the rows have.
+
+    Its loss over rows says then how far those shares are apart; what it learned shows in the loss over the means of classes.
+    """
+    return (
+        config.class_weighting is not ClassWeighting.none or config.focal_alpha is not None or config.order.is_weighted
+    )
+
+
+def training_learned(epochs: Sequence[Event], config: TrainingConfig, constant_loss: float | None) -> Check:
     """Check that the best epoch knows more of val_select than how common each class is."""
-    best = _best(epochs)
-    if best is None or constant_loss is None:
+    best, weighed = _best(epochs), classes_are_weighed(config)
+    name = "val_balanced_loss" if weighed else "val_loss"
+    if best is None or constant_loss is None or best.get(name) is None:
         return _not_judged(
-            LEARNED, "no epoch is finished" if best is None else "the shares of the classes aren't known"
+            LEARNED,
+            "no epoch is finished"
+            if best is None
+            else "the shares of the classes aren't known"
+            if constant_loss is None
+            else f"{name} was not recorded",
         )
-    loss, error = best["val_loss"], best.get("val_loss_se") or 0.0
-    figures = {"best_val_loss": loss, "constant_loss": constant_loss, "best_epoch": best["epoch"]}
+    loss, error = best[name], best.get(f"{name}_se") or 0.0
+    figures = {f"best_{name}": loss, "constant_loss": constant_loss, "best_epoch": best["epoch"]}
     words = (
-        f"the loss on val_select is {loss:.4f} at its best (epoch {best['epoch']}); the shares of the classes alone give "
+        f"{name} on val_select is {loss:.4f} at its best (epoch {best['epoch']}); "
+        f"{'knowing nothing but that classes weigh the same' if weighed else 'knowing the shares of the classes alone'} gives "
         f"{constant_loss:.4f}"
     )
     if loss + error >= constant_loss:

@@ -87,6 +87,7 @@ class Validation:
         return {
             **{monitor.value: None if found is None else found.value for monitor, found in self._monitors().items()},
             "val_loss_se": self.loss_se,
+            "val_balanced_loss_se": self.balanced_loss.standard_error,
             "distinct_logit_share": self.distinct_logit_share,
             "extreme_logit_share": self.extreme_logit_share,
         }

@@ -92,4 +92,10 @@ def test_a_rate_that_the_controls_cannot_resolve_is_null() -> None:
 
 
 def test_knowing_the_shares_alone_gives_their_entropy() -> None:
-    assert selected([0.1] * 4, [0, 0, 1, 1]).constant_loss == pytest.approx(np.log(2))
+    assert selected([0.1] * 4, [0, 0, 1, 1]).constant_loss() == pytest.approx(np.log(2))
+    rare = selected([0.1] * 40, [0] * 39 + [1])
+    assert rare.constant_loss() == pytest.approx(-(39 * np.log(39 / 40) + np.log(1 / 40)) / 40)
+
+
+def test_with_classes_that_weigh_the_same_no_constant_does_better_than_the_logarithm_of_their_number() -> None:
+    assert selected([0.1] * 40, [0] * 39 + [1]).constant_loss(balanced=True) == pytest.approx(np.log(2))

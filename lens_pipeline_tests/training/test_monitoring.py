@@ -62,6 +62,27 @@ def test_a_fault_turns_its_own_check_red_and_no_other_and_says_what_to_type(
     assert found[check].first
 
 
+@pytest.mark.parametrize(
+    "weighed",
+    [
+        {"class_weighting": "balanced"},
+        {"loss": "focal", "focal_gamma": 2.0, "focal_alpha": 0.75},
+        {"order": "repeated", "order_weights": {"lens": 3.0}},
+    ],
+)
+def test_a_model_of_weighed_classes_is_not_held_against_shares_that_it_was_told_to_forget(
+    weighed: dict[str, Any],
+) -> None:
+    # 40 controls to one injection: the shares alone give 0.11 over rows, which no model of even odds comes near.
+    config = TrainingConfig.model_validate(CONFIG.model_dump() | weighed)
+    learned = changed(val_loss=0.45, val_balanced_loss=0.5, val_balanced_loss_se=0.02)
+    assert "training_learned" not in red_in(learned, config=config, constant_loss=0.693)
+    learned_nothing = changed(val_loss=0.11, val_balanced_loss=0.69, val_balanced_loss_se=0.02)
+    assert "training_learned" in red_in(learned_nothing, config=config, constant_loss=0.693)
+    unknown = checked(changed(val_loss=0.45), config=config, constant_loss=0.693)["training_learned"]
+    assert unknown.what == "not judged: val_balanced_loss was not recorded"
+
+
 def test_a_learning_rate_of_one_step_that_the_settings_do_not_give_is_named() -> None:
     history = History()
     for event in (run_started(), step(0, 5, learning_rate=0.5), *GOOD):
