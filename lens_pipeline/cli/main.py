@@ -129,6 +129,11 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     predicted.add_argument("--folder", type=Path, help="folder of a version of lens_classifier, wherever it is")
     predicted.add_argument("--flux-unit", help="unit of FITS files that have no BUNIT, e.g. nanomaggy")
     predicted.add_argument("--cut-centre", action="store_true", help="take the central pixels of larger images")
+    predicted.add_argument(
+        "--tta",
+        action="store_true",
+        help="score a stamp as the mean over its 8 turns and flips, as scores with tta does",
+    )
     predicted.add_argument("--device", type=Device, choices=list(Device), default=Device.cpu)
     predicted.set_defaults(run=_predict)
     for name, run, what in (
@@ -169,7 +174,7 @@ def _predict(parsed: argparse.Namespace) -> int:
     preset, inputs = predict.split_preset(parsed.inputs)
     which = predict.Which(preset, parsed.dataset, parsed.model, parsed.version, parsed.alias, parsed.folder)
     options = FitsOptions(flux_unit=parsed.flux_unit, cut_centre=parsed.cut_centre)
-    return predict.run(which, inputs, parsed.out, options, parsed.device)
+    return predict.run(which, inputs, parsed.out, options, parsed.device, tta=parsed.tta)
 
 
 def _check(parsed: argparse.Namespace) -> int:

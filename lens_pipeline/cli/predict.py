@@ -84,7 +84,9 @@ def split_preset(names: Sequence[str]) -> tuple[Path | None, list[str]]:
     return None, list(names)
 
 
-def run(which: Which, names: Sequence[str], out: Path, options: FitsOptions, device: Device) -> int:
+def run(
+    which: Which, names: Sequence[str], out: Path, options: FitsOptions, device: Device, *, tta: bool = False
+) -> int:
     """Score every input into a parquet file; return 1 if no stamp could be scored."""
     # Torch takes seconds to import, which the other commands shouldn't pay.
     from lens_pipeline.scoring.model import open_model
@@ -93,12 +95,13 @@ def run(which: Which, names: Sequence[str], out: Path, options: FitsOptions, dev
     if not names:
         raise ConfigError("name at least one input: *.fits, a name with {band} in it, *.npy, *.npz or *.parquet.")
     publication = which.open()
-    classifier = open_model(Home.from_environment(), publication)
+    classifier = open_model(Home.from_environment(), publication, tta=tta)
     members = publication.attributes.get("members", [])
     what = (
         f"the mean of {', '.join(member['model'] for member in members)}" if members else classifier.spec.architecture
     )
-    print(f"{publication.asset} {publication.version} of {publication.dataset}, {what}")
+    turns = ", mean over 8 turns and flips" if classifier.is_turned else ""
+    print(f"{publication.asset} {publication.version} of {publication.dataset}, {what}{turns}")
     tally = predict_files(classifier, expand(names, classifier.contract.bands), out, options=options, device=device)
     print(f"{tally.inputs:,} inputs, {tally.rows:,} rows: {tally.scored:,} scored, {tally.refused.total():,} refused")
     for reason, count in tally.refused.most_common():

@@ -22,7 +22,7 @@ from lens_pipeline.stamps.decode import Decoded, decode_batch, judge_pixels
 from lens_pipeline.stamps.inspection import Inspector
 from lens_pipeline.stamps.reasons import Quarantine, Reason
 from lens_pipeline.storage.s3_address import Address, is_address
-from lens_pipeline.storage.sources import LocalFile, addresses_below, lent
+from lens_pipeline.storage.sources import LocalFile, addresses_below, lent, size_of
 
 BAND = "{band}"
 _ROWS = 256
@@ -149,10 +149,9 @@ def _read_npy(name: str, contract: DatasetContract, options: FitsOptions) -> Ite
 
 
 def _read_npz(name: str, contract: DatasetContract, options: FitsOptions) -> Iterator[Offered]:
+    if (size := size_of(name)) > _LARGEST_NPZ:
+        raise InputRefusedError("too_large", f"{size:,} bytes, {_LARGEST_NPZ:,} is the cap")
     with lent(name) as path:
-        size = path.stat().st_size
-        if size > _LARGEST_NPZ:
-            raise InputRefusedError("too_large", f"{size:,} bytes, {_LARGEST_NPZ:,} is the cap")
         blob = path.read_bytes()
     room = Decoded.room_for(1, contract)
     yield _offered(name, 0, [None], decode_batch([blob], contract, room), room)

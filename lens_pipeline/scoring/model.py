@@ -1,7 +1,7 @@
 """A published classifier, opened: its own architecture, its own preprocessing, its own weights, or a refusal."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,20 @@ class Classifier:
         In eval mode.
     contract : DatasetContract
         What the stamps that it was trained on say of themselves.
+    is_turned : bool
+        Whether a score is the mean over a stamp's 8 turns and flips.
     """
 
     model: nn.Module
     spec: ModelSpec
     preprocessing: Preprocessing
     contract: DatasetContract
+    is_turned: bool = False
 
     @property
     def members(self) -> "tuple[Classifier, ...]":
         """Itself: of one model the mean is that one."""
         return (self,)
-
-    @property
-    def is_turned(self) -> bool:
-        """Whether a score is the mean over a stamp's turns and flips."""
-        return False
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,13 @@ class Ensemble:
         return self.members[0].spec
 
 
-def open_model(home: Home, named: Publication) -> Classifier | Ensemble:
+def open_model(home: Home, named: Publication, *, tta: bool = False) -> Classifier | Ensemble:
     """Open a version of a model: a lens_classifier, or the scores of an ensemble with all of its members.
+
+    Parameters
+    ----------
+    tta : bool
+        Whether a score is the mean over a stamp's 8 turns and flips; an ensemble whose scores are is turned in any case.
 
     Raises
     ------
@@ -80,7 +83,9 @@ def open_model(home: Home, named: Publication) -> Classifier | Ensemble:
         If a member is damaged or gone.
     """
     members = tuple(open_classifier(member) for member in members_of(home, named))
-    return Ensemble(members, named.attributes.get("tta", False)) if is_ensemble(named) else members[0]
+    if is_ensemble(named):
+        return Ensemble(members, tta or named.attributes.get("tta", False))
+    return replace(members[0], is_turned=tta)
 
 
 def open_classifier(publication: Publication) -> Classifier:

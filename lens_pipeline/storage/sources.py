@@ -201,6 +201,19 @@ class RemoteFile:
 SourceFile = LocalFile | RemoteFile
 
 
+def size_of(name: str) -> int:
+    """Bytes that stand under a path or an s3:// address now; nothing is fetched.
+
+    Raises
+    ------
+    StorageError
+        If there is no such object, or the server can't be asked.
+    OSError
+        If there is no such file.
+    """
+    return _object(name).size if is_address(name) else Path(name).stat().st_size
+
+
 @contextmanager
 def lent(name: str) -> Iterator[Path]:
     """Lend whatever stands under a path or an s3:// address now as a local file; an object is read whole and verified.
@@ -213,11 +226,15 @@ def lent(name: str) -> Iterator[Path]:
     if not is_address(name):
         yield Path(name)
         return
+    with RemoteFile(_object(name)).lend(None) as path:
+        yield path
+
+
+def _object(name: str) -> ObjectInfo:
     found = _server().head(Address.parse(name))
     if found is None:
         raise StorageError(f"there is no object {name}.")
-    with RemoteFile(found).lend(None) as path:
-        yield path
+    return found
 
 
 def addresses_below(folder: str) -> list[str]:

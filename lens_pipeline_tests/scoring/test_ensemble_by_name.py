@@ -52,6 +52,17 @@ def test_an_ensemble_gives_arrays_the_bits_that_its_scores_have(folded: Folded, 
     assert first.tolist() != [wanted[key] for key in keys]
 
 
+def test_one_model_is_turned_when_that_is_asked_for_and_its_score_is_the_mean_over_the_turns(folded: Folded) -> None:
+    _, pixels = stamps_of(folded)
+    single, turned = (open_model(folded.home, folded.folds[0], tta=tta) for tta in (False, True))
+    rows = range(0, 3)
+    images = [np.rot90(flipped, k, (2, 3)) for k in range(4) for flipped in (pixels[rows], pixels[rows][..., ::-1])]
+    wanted = np.mean([predict(single, np.ascontiguousarray(image)).score for image in images], axis=0)
+    found = predict(turned, pixels[rows]).score
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    assert np.abs(found - predict(single, pixels[rows]).score).max() > 1e-3
+
+
 def test_the_command_predicts_with_an_ensemble_by_its_name(
     folded: Folded,
     scores: Publication,

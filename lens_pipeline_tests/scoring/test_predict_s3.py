@@ -111,6 +111,17 @@ def test_an_object_that_is_gone_damaged_or_no_stamp_is_a_row_with_its_reason_and
     assert f"{bucket.address}/in/a.parquet" in found[4]["detail"]
 
 
+def test_an_object_that_is_too_large_to_be_a_stamp_is_refused_by_its_size_and_not_fetched(
+    classifier: Classifier, bucket: Bucket, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(bucket, folder)
+    monkeypatch.setattr("lens_pipeline.scoring.inputs._LARGEST_NPZ", 1000)
+    (found,) = scored(classifier, [f"{bucket.address}/in/c.npz"], tmp_path / "out.parquet")
+    assert found["reason"] == "too_large"
+    assert "1,000 is the cap" in found["detail"]
+    assert sources._connection()[1].counts["fetched"] == 0
+
+
 def test_an_object_that_was_replaced_is_read_anew(
     classifier: Classifier, bucket: Bucket, folder: Path, tmp_path: Path
 ) -> None:
