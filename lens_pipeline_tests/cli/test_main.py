@@ -45,15 +45,17 @@ def test_check_refuses_a_bad_preset_with_what_is_allowed(tmp_path: Path, capsys:
     [
         "p.yaml a.npy b.npy --model m --out o.parquet",
         "p.yaml --model m a.npy --out o.parquet b.npy",
+        "p.yaml --tta a.npy b.npy --out o.parquet --model m",
         "--out o.parquet p.yaml a.npy --model m b.npy",
     ],
 )
 def test_options_may_stand_anywhere_between_a_preset_and_inputs(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(cli_main.predict, "run", lambda *given: asked.append(given) or 0)
+    monkeypatch.setattr(cli_main.predict, "run", lambda *given, tta: asked.append((*given, tta)) or 0)
     assert main(["predict", *typed.split()]) == 0
-    ((which, inputs, out, *_),) = asked
+    ((which, inputs, out, *_, tta),) = asked
     assert (which.preset, which.model, inputs, out) == (Path("p.yaml"), "m", ["a.npy", "b.npy"], Path("o.parquet"))
+    assert tta is ("--tta" in typed)
 
 
 @pytest.mark.parametrize("typed", ["predict a.npy --out o.parquet --bogus b.npy", "verify --remote sky"])
