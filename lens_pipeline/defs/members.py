@@ -22,6 +22,8 @@ from lens_pipeline.training.rows import read_rows, refuse_unusable
 
 EVALUATION = ("scores", "operating_point", "completeness", "evaluation_report")
 _CLASSIFIER = "lens_classifier"
+# Dagster says that its own command is superseded, and which of its parameters are new: nothing that a user could act on.
+_QUIET = ("-W", "ignore:Function", "-W", "ignore:Parameter")
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def materialize(assets: Sequence[str], config: RunConfig) -> None:
         yaml.safe_dump(config, file)
         file.flush()
         selection = ["--select", ",".join(assets), "-m", "lens_pipeline.definitions", "-c", file.name]
-        done = subprocess.run([sys.executable, "-m", "dagster", "asset", "materialize", *selection], check=False)
+        command = [sys.executable, *_QUIET, "-m", "dagster", "asset", "materialize", *selection]
+        done = subprocess.run(command, check=False)
     if done.returncode:
         model = config["resources"]["workspace"]["config"]["model"]
         raise TrainingError(
