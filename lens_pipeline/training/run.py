@@ -184,7 +184,8 @@ def launch(
             except OSError as error:
                 if not is_full(error):
                     raise
-                stands = f"Checkpoint {before.name} stands" if before else "There is no checkpoint yet"
+                newest, _ = newest_checkpoint(folder.checkpoints, run=spec.sha256())
+                stands = f"Checkpoint {newest.name} stands" if newest else "There is no checkpoint yet"
                 raise TrainingError(
                     f"{folder.path} can't be written into: {error.strerror}. {stands}. Make room, and materialize "
                     "lens_classifier again to go on from there."

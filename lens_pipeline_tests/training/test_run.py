@@ -1,5 +1,6 @@
 """The same training through the real torchrun, as the asset starts it."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.run import collect, launch, prepare_run
 from lens_pipeline.training.spec import RunSpec
+from lens_pipeline.training.supervisor import Supervisor
 from lens_pipeline_tests.training.conftest import Survey
 from lens_pipeline_tests.training.making import (
     CONTRACT,
@@ -164,6 +167,23 @@ def test_a_second_launcher_in_the_same_folder_is_refused(survey: Survey, run_pat
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(TrainingError, match="another process is training"):
             launch(run_path)
+
+
+def test_a_disk_that_is_full_under_the_launcher_is_told_with_the_checkpoint_that_stands(
+    survey: Survey, run_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepared(run_path, survey)
+
+    def interrupted(*_: object, error: int) -> None:
+        run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(Supervisor, "run", partialmethod(interrupted, error=errno.ENOSPC))
+    with pytest.raises(TrainingError, match=r"No space left on device\. Checkpoint step-000000004 stands\. Make room"):
+        launch(run_path)
+    monkeypatch.setattr(Supervisor, "run", partialmethod(interrupted, error=errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        launch(run_path)
 
 
 def test_a_run_that_has_not_ended_cannot_be_published(survey: Survey, run_path: Path, tmp_path: Path) -> None:
