@@ -224,7 +224,7 @@ _DR9_NO_STARS = (
 _DR8_SOURCE = (
     "DESI's cuts of the DR8 era: Zhou et al. 2020 (RNAAS 4, 181; arXiv:2010.11282), in desitarget from 0.33 (2019)"
 )
-_DR9_SOURCE = "DESI's main survey on DR9: Zhou et al. 2023 (AJ 165, 58; arXiv:2208.08515), section 2 and appendix A"
+_DR9_SOURCE = "DESI's main survey on DR9: Zhou et al. 2023 (AJ 165, 58; arXiv:2208.08515), section 2"
 _COLOURS_LACK = (
     "the fibre magnitude, observation counts, inverse variances and mask bits: for tables without these columns"
 )
