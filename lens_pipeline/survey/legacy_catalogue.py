@@ -6,7 +6,7 @@ galaxy in `legacy_rows.py`. Memory holds one batch of rows, and of the galaxies 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lens_pipeline.contracts.catalogue import KNOWN_LENSES, PARENT_LEFT_OUT, PARENT_SAMPLE
+from lens_pipeline.contracts.catalogue import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
 from lens_pipeline.contracts.errors import ContractError, first_few
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.staging import Staging
@@ -23,6 +23,7 @@ from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.host_sample import HostSample
 from lens_pipeline.survey.known_lenses import KnownLenses, read_known_lenses
 from lens_pipeline.survey.legacy_rows import OPTIONAL, REQUIRED, galaxy_ids, galaxy_rows, target_ids
+from lens_pipeline.survey.parent_completeness import ARC_COLOURS, parent_completeness
 from lens_pipeline.survey.regions import N_BRICKS, Regions, brick_area_deg2, brick_ids
 from lens_pipeline.survey.selections import Cut, Selection, magnitude, selection_named
 from lens_pipeline.survey.tractor import BATCH_ROWS, Catalogue, catalogue_files
@@ -112,7 +113,7 @@ class LegacyParents:
         return Regions(self.config.region, self.config.healpix_nside)
 
     def write(self, staging: Staging) -> None:
-        """Stream the files into the parent sample, its rows that were left out, and the known lenses among them.
+        """Stream the files into the parent sample and the tables beside it: rows left out, known lenses, completeness.
 
         Raises
         ------
@@ -133,6 +134,7 @@ class LegacyParents:
                         writers[name].write(rows)
         if not self.tally.n_kept:
             raise ContractError(self._nothing_left())
+        staging.write_table("completeness", parent_completeness(self._keeps, self.hosts.table), PARENT_COMPLETENESS)
 
     def describe(self) -> dict[str, Any]:
         """Return what is published of the pass: files, cuts with how many rows fail each, and what was left out why."""
@@ -162,10 +164,14 @@ class LegacyParents:
                 "margin_arcsec": config.region_margin_arcsec,
             },
             "known_lenses": self.lenses.report or None,
+            "arc_colours": [asdict(colour) for colour in ARC_COLOURS],
             "area_deg2": area,
             "area_is": "the unique area of every brick that a row was read of; masked sky isn't taken off",
             "has_pixels": False,
         }
+
+    def _keeps(self, rows: pl.DataFrame) -> pl.Series:
+        return judge(rows, self.selection, self.own_cuts).select(pl.all_horizontal(pl.all()).alias("kept"))["kept"]
 
     def _batches(self, catalogue: Catalogue) -> Iterator[pl.DataFrame]:
         wanted = {
