@@ -1,13 +1,12 @@
 """The survey group: galaxies, what to inject into them, and the stamps."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from lens_pipeline.contracts.errors import ConfigError
-from lens_pipeline.defs.publishing import Event, check_specs, markdown_table, picture, publish
+from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
 from lens_pipeline.defs.sections import InjectionManifestSection, ParentSampleSection, StampsSection
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.publication import Publication
@@ -54,7 +53,7 @@ def parent_sample(
     )
 
 
-def _of_a_catalogue(parent: Publication) -> dict[str, dg.MetadataValue[Any]]:
+def _of_a_catalogue(parent: Publication) -> Metadata:
     """Say what the selection of a catalogue kept, left out and loses."""
     from lens_pipeline.survey.parent_gallery import parents_png
 
