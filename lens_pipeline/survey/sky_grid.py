@@ -51,8 +51,8 @@ class Window:
     def share_inside(self, shape: tuple[int, ...]) -> float:
         """Share of the window's pixels that an image of this shape (y, x) has."""
         rows, columns = self._on_image(shape)
-        n = max(0, rows.stop - rows.start) * max(0, columns.stop - columns.start)
-        return n / float(self.size**2)
+        n: int = max(0, rows.stop - rows.start) * max(0, columns.stop - columns.start)
+        return n / self.size**2
 
     def cut(self, image: Any, fill: Any) -> NDArray[Any]:
         """Cut the window out of an image (y, x), or of anything that has a shape and is sliced like one.
