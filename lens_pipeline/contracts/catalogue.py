@@ -2,6 +2,9 @@
 
 from lens_pipeline.contracts.data_tables import (
     INJECTION_MANIFEST,
+    KNOWN_LENSES,
+    PARENT_COMPLETENESS,
+    PARENT_LEFT_OUT,
     PARENT_SAMPLE,
     QUARANTINE,
     REGION_SPLITS,
@@ -27,9 +30,12 @@ __all__ = [
     "COMPLETENESS",
     "HISTORY",
     "INJECTION_MANIFEST",
+    "KNOWN_LENSES",
     "METRICS",
     "OPERATING_POINT",
     "OUT_OF_FOLD",
+    "PARENT_COMPLETENESS",
+    "PARENT_LEFT_OUT",
     "PARENT_SAMPLE",
     "PREDICTIONS",
     "QUARANTINE",
@@ -44,6 +50,9 @@ __all__ = [
 
 CATALOGUE: tuple[TableContract, ...] = (
     PARENT_SAMPLE,
+    PARENT_LEFT_OUT,
+    KNOWN_LENSES,
+    PARENT_COMPLETENESS,
     INJECTION_MANIFEST,
     STAMPS,
     STAMP_STORE,

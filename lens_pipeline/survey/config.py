@@ -18,6 +18,23 @@ class Source(StrEnum):
     simulated = "simulated"
     real_cutouts = "real_cutouts"
     external_stamps = "external_stamps"
+    legacy_catalogue = "legacy_catalogue"
+
+
+class SelectionName(StrEnum):
+    """Published selections of luminous red galaxies; `selections.py` has their cuts and sources."""
+
+    lrg_dr8_2019 = "lrg_dr8_2019"
+    lrg_dr8_2019_colours = "lrg_dr8_2019_colours"
+    lrg_dr9_main = "lrg_dr9_main"
+    lrg_dr9_main_colours = "lrg_dr9_main_colours"
+
+
+class RegionKind(StrEnum):
+    """What a region, the unit of splitting, is."""
+
+    brick = "brick"
+    healpix = "healpix"
 
 
 class ParentSampleConfig(Section):
@@ -36,7 +53,8 @@ class ParentSampleConfig(Section):
     noise_correlation_high: float = Field(0.4, ge=0, le=0.45, description="largest lag-1 pixel correlation (simulated)")
     folder: str = Field(
         "",
-        description="folder of the FITS cubes, or folder or s3:// address of the parquet files (the two other sources)",
+        description="folder of the FITS cubes (real_cutouts), folder or s3:// address of the parquet files (external_stamps), or "
+        "folder of sweep or Tractor files, FITS or parquet (legacy_catalogue)",
     )
     catalogue: str = Field(
         "", description="optional table of the cutouts' galaxies, one row each in the cubes' order (real_cutouts)"
@@ -66,6 +84,42 @@ class ParentSampleConfig(Section):
         max_length=128,
         description="version of parent_sample after which files may be gone or changed, accepted once (external_stamps)",
     )
+    selection: SelectionName = Field(
+        SelectionName.lrg_dr9_main, description="published cuts that galaxies must meet (legacy_catalogue)"
+    )
+    excluded_maskbits: list[int] = Field(
+        [], description="MASKBITS, by number, that no galaxy may have beside those of its selection (legacy_catalogue)"
+    )
+    least_observations: int = Field(
+        0, ge=0, le=1000, description="exposures that each of g, r and z must have (legacy_catalogue)"
+    )
+    morphologies: list[str] = Field(
+        [], description="values of TYPE that are kept, as DEV, SER; all where the list is empty (legacy_catalogue)"
+    )
+    mag_r_low: float = Field(
+        0.0, ge=0, le=40, description="brightest galaxy in r, AB mag corrected for extinction (legacy_catalogue)"
+    )
+    mag_r_high: float = Field(
+        40.0, ge=0, le=40, description="faintest galaxy in r, AB mag corrected for extinction (legacy_catalogue)"
+    )
+    region: RegionKind = Field(RegionKind.brick, description="unit of splitting (legacy_catalogue)")
+    healpix_nside: int = Field(
+        64, ge=1, le=8192, description="HEALPix cells on a side of a base pixel, a power of 2 (region: healpix)"
+    )
+    region_margin_arcsec: float = Field(
+        12.0,
+        ge=0,
+        le=600,
+        description="galaxies this near to their region's border are left out: half a stamp's diagonal or more, so that no sky "
+        "is seen from two regions; 0 keeps all (legacy_catalogue)",
+    )
+    known_lenses: str = Field(
+        "",
+        description="table of known lenses in lenscat's layout, none of which becomes a host or control (legacy_catalogue)",
+    )
+    known_lens_radius_arcsec: float = Field(
+        3.0, gt=0, le=60, description="a galaxy this near to a known lens is one (legacy_catalogue)"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "ParentSampleConfig":
@@ -79,7 +133,24 @@ class ParentSampleConfig(Section):
             raise ValueError(str(error)) from error
         if self.source is Source.simulated and (self.folder or self.catalogue):
             raise ValueError("a simulated sample reads no folder and no catalogue: leave both out or change the source")
+        if self.source is Source.legacy_catalogue:
+            self._refuse_bad_regions()
         return self
+
+    def _refuse_bad_regions(self) -> None:
+        half_diagonal = self.stamp_size * self.pixel_scale_arcsec / 2**0.5
+        if 0 < self.region_margin_arcsec < half_diagonal:
+            raise ValueError(
+                f"region_margin_arcsec = {self.region_margin_arcsec:g} is less than half a stamp's diagonal, "
+                f"{half_diagonal:.4g}: stamps of two regions, and so of two splits, could show the same sky. Set it to "
+                f"{half_diagonal:.4g} or more"
+            )
+        if self.healpix_nside & (self.healpix_nside - 1):
+            raise ValueError(f"healpix_nside = {self.healpix_nside} is no power of 2")
+        if self.mag_r_low > self.mag_r_high:
+            raise ValueError(f"mag_r_low = {self.mag_r_low:g} is above mag_r_high = {self.mag_r_high:g}")
+        if unknown := [bit for bit in self.excluded_maskbits if not 0 <= bit < 31]:
+            raise ValueError(f"excluded_maskbits are numbers of bits, 0 to 30, not {unknown}")
 
 
 class InjectionConfig(Section):

@@ -127,12 +127,10 @@ class KnownLenses:
         """
         if not self.rows:
             return np.full(np.shape(ra), -1), np.full(np.shape(ra), np.inf)
-        chord, place = self._tree.query(_on_sphere(ra, dec), distance_upper_bound=_chord(radius_arcsec))
-        found = np.isfinite(chord)
-        distance = (
-            np.degrees(2 * np.arcsin(np.minimum(chord, 2) / 2, where=found, out=np.full(len(chord), np.inf))) * 3600
-        )
-        return np.where(found, place, -1), distance
+        chord, place = self._tree.query(_on_sphere(np.atleast_1d(ra), np.atleast_1d(dec)))
+        distance = np.degrees(2 * np.arcsin(np.minimum(chord, 2) / 2)) * 3600
+        found = distance <= radius_arcsec
+        return np.where(found, place, -1), np.where(found, distance, np.inf)
 
     @cached_property
     def _tree(self) -> cKDTree:

@@ -57,6 +57,8 @@ def build_parent_sample(config: ParentSampleConfig, staging: Staging) -> ParentS
     contract = dataset_contract(config)
     staging.attributes["source"] = config.source.value
     staging.attributes["dataset_contract"] = contract.model_dump(mode="json")
+    if config.source is Source.legacy_catalogue:
+        return _legacy(config, staging)
     galaxies = _complete(_galaxies(config, contract, staging))
     staging.write_table(None, galaxies, PARENT_SAMPLE)
     return ParentSampleResult(
@@ -64,6 +66,16 @@ def build_parent_sample(config: ParentSampleConfig, staging: Staging) -> ParentS
         n_regions=len(galaxies["region_id"].unique()),
         source=config.source.value,
     )
+
+
+def _legacy(config: ParentSampleConfig, staging: Staging) -> ParentSampleResult:
+    """Write the tables of the one source that is too large to be in memory."""
+    from lens_pipeline.survey.legacy_catalogue import LegacyParents
+
+    parents = LegacyParents.of(config)
+    parents.write(staging)
+    staging.attributes.update(parents.describe())
+    return ParentSampleResult(parents.tally.n_kept, len(parents.tally.regions), config.source.value)
 
 
 def _galaxies(config: ParentSampleConfig, contract: DatasetContract, staging: Staging) -> pa.Table:
@@ -87,7 +99,7 @@ def _complete(galaxies: pa.Table) -> pa.Table:
     for column in PARENT_SAMPLE.columns:
         if column.name in galaxies.column_names:
             columns[column.name] = galaxies[column.name].cast(column.dtype)
-        else:
+        elif column.required:
             columns[column.name] = pa.nulls(galaxies.num_rows, column.dtype)
     further = {name: galaxies[name] for name in galaxies.column_names if name not in columns}
     return pa.table(columns | further)

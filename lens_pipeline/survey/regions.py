@@ -6,10 +6,11 @@ two splits, whatever the angle between stamp and border.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from lens_pipeline.survey.config import RegionKind
 
 Degrees = NDArray[np.float64]
 Cells = NDArray[np.int64]
@@ -18,13 +19,6 @@ _BRICK_DEG = 0.25
 # The circle is tried in so many directions: between two of them it is cut short by 2 % at most.
 _DIRECTIONS = 16
 SKY_DEG2 = 4 * np.pi * np.degrees(1) ** 2
-
-
-class RegionKind(StrEnum):
-    """What a region is."""
-
-    brick = "brick"
-    healpix = "healpix"
 
 
 @dataclass(frozen=True)

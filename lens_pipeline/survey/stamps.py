@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
-from lens_pipeline.contracts.errors import PipelineError
+from lens_pipeline.contracts.errors import ConfigError, PipelineError
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -49,10 +49,18 @@ def build_stamps(config: StampsConfig, parent: Publication, manifest: Publicatio
 
     Raises
     ------
+    ConfigError
+        If the galaxies come from catalogues, without pixels.
     PipelineError
         If a rendering process failed; what it said is in the message.
     """
     source = Source(manifest.attributes["source"])
+    if source is Source.legacy_catalogue:
+        raise ConfigError(
+            f"the parent sample of {parent.dataset!r} comes from catalogues, which hold no pixels: its {_n_rows(manifest):,} "
+            "stamps can't be rendered. Cut the galaxies of read_table('parent_sample') out of the survey's images into FITS "
+            "cubes, g.fits, r.fits and z.fits, and name these in presets/real_cutouts.yaml with the table as its catalogue."
+        )
     staging.attributes["source"] = source.value
     staging.attributes["dataset_contract"] = manifest.attributes["dataset_contract"]
     if source is Source.external_stamps:

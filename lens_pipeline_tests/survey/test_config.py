@@ -3,6 +3,8 @@ from pydantic import ValidationError
 
 from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig, StampsConfig
 
+CATALOGUE = {"source": "legacy_catalogue", "folder": "sweep"}
+
 
 @pytest.mark.parametrize(
     ("section", "settings", "said"),
@@ -14,6 +16,17 @@ from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig, Sta
         (ParentSampleConfig, {"source": "external_stamps", "folder": "gs://b/x"}, r"must be .* or an s3:// address"),
         (ParentSampleConfig, {"folder": "x"}, "reads no folder"),
         (ParentSampleConfig, {"noise_correlation_low": 0.4, "noise_correlation_high": 0.3}, "above"),
+        (ParentSampleConfig, {**CATALOGUE, "folder": ""}, "needs a folder"),
+        (ParentSampleConfig, {**CATALOGUE, "selection": "lrg"}, "'lrg_dr8_2019', .*'lrg_dr9_main'"),
+        (ParentSampleConfig, {**CATALOGUE, "region_margin_arcsec": 8.0}, "less than half a stamp's diagonal, 11.86"),
+        (ParentSampleConfig, {**CATALOGUE, "stamp_size": 128}, "less than half a stamp's diagonal, 23.71"),
+        (ParentSampleConfig, {**CATALOGUE, "region": "healpix", "healpix_nside": 48}, "48 is no power of 2"),
+        (
+            ParentSampleConfig,
+            {**CATALOGUE, "mag_r_low": 22.0, "mag_r_high": 20.0},
+            "mag_r_low = 22 is above mag_r_high = 20",
+        ),
+        (ParentSampleConfig, {**CATALOGUE, "excluded_maskbits": [1, 40]}, r"numbers of bits, 0 to 30, not \[40\]"),
         (InjectionConfig, {"theta_e_low_arcsec": 3.0}, "theta_e_low_arcsec = 3.0 is above theta_e_high_arcsec"),
         (InjectionConfig, {"share_sie": 0.7, "share_sis": 0.4}, "above 1"),
         (InjectionConfig, {"injections_per_galaxy": 0}, "greater than or equal to 1"),

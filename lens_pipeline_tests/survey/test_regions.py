@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 from astropy.table import Table
 
+from lens_pipeline.survey.config import RegionKind
 from lens_pipeline.survey.regions import (
     N_BRICKS,
     SKY_DEG2,
-    RegionKind,
     Regions,
     brick_area_deg2,
     brick_ids,

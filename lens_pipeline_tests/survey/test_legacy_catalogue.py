@@ -1,0 +1,306 @@
+"""From sweep and Tractor files to a parent sample: which rows become galaxies, and where the others are told."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey.checks import galaxies_are_unique
+from lens_pipeline.survey.config import ParentSampleConfig, SelectionName, Source
+from lens_pipeline.survey.legacy_catalogue import SeenIds
+from lens_pipeline.survey.regions import brick_ids, brick_names
+from lens_pipeline.survey.selections import SELECTIONS
+
+from .catalogues import NORTH, row, write_fits, write_parquet
+from .conftest import Survey
+
+NETWORK = "Huang et al. (2021) - arXiv:2005.04730"
+
+
+def config(folder: Path, **settings: Any) -> ParentSampleConfig:
+    return ParentSampleConfig(**{"source": Source.legacy_catalogue, "folder": str(folder), **settings})
+
+
+def galaxy(number: int, **columns: Any) -> dict[str, Any]:
+    """A galaxy well inside brick 0001p000, 72 arcsec from its neighbours in number."""
+    return row(OBJID=number, RA=0.06 + 0.02 * (number % 6), DEC=-0.06 + 0.02 * (number // 6), **columns)
+
+
+def elsewhere(ra: float, dec: float, **columns: Any) -> dict[str, Any]:
+    """A galaxy in whichever brick holds the position."""
+    ids = brick_ids(np.array([ra]), np.array([dec]))
+    return row(RA=ra, DEC=dec, BRICKID=int(ids[0]), BRICKNAME=brick_names(ids)[0], **columns)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "sweep"
+    place.mkdir()
+    return place
+
+
+def left_out(parent: Publication) -> dict[str, str]:
+    return {one["galaxy_id"]: one["reason"] for one in parent.read_table("left_out").to_pylist()}
+
+
+def ids(parent: Publication) -> list[str]:
+    return [one["galaxy_id"] for one in parent.read_table().to_pylist()]
+
+
+def test_a_galaxy_says_what_the_catalogue_knows_of_it(survey: Survey, folder: Path) -> None:
+    write_fits(folder / "sweep-000m005-010p000.fits", [galaxy(7, SHAPE_E1=0.3, SHAPE_E2=0.0), galaxy(8, FLUX_G=-1.0)])
+    parent = survey.parents(config(folder))
+    first, second = parent.read_table().to_pylist()
+    assert (first["galaxy_id"], first["region_id"], first["brickname"]) == ("ls-9010-330368-7", "0001p000", "0001p000")
+    assert (first["mag_dered_g"], first["mag_dered_r"], first["mag_dered_z"]) == pytest.approx(
+        (23.0, 21.0, 19.5), abs=1e-5
+    )
+    assert first["mag_r"] == pytest.approx(21.0 - 2.5 * np.log10(0.91), abs=1e-5)
+    assert (first["psf_fwhm_r"], first["psfdepth_r"], first["ebv"]) == pytest.approx((1.3, 400.0, 0.05))
+    assert (first["nobs_r"], first["maskbits"], first["morphology"], first["release"]) == (3, 0, "DEV", 9010)
+    assert first["targetid"] == 7 + (330368 << 22) + (9010 << 42)
+    # E1 = 0.3 is an ellipse of axis ratio 0.7 / 1.3 that points north, which is along y.
+    assert (first["axis_ratio"], first["phi_rad"]) == pytest.approx((0.7 / 1.3, np.pi / 2))
+    assert (first["reff_arcsec"], first["sersic_n"]) == pytest.approx((1.1, 4.0))
+    assert second["mag_g"] is None
+    assert second["mag_dered_g"] is None
+
+
+def test_what_the_catalogue_leaves_at_zero_or_lacks_is_null(survey: Survey, folder: Path) -> None:
+    bare = galaxy(1, TYPE="PSF", SHAPE_R=0.0, SHAPE_E1=0.0, SHAPE_E2=0.0, SERSIC=0.0, PSFSIZE_R=0.0, PSFDEPTH_G=0.0)
+    del bare["EBV"]
+    write_fits(folder / "sweep.fits", [bare])
+    one = survey.parents(config(folder)).read_table().to_pylist()[0]
+    unknown = ("reff_arcsec", "axis_ratio", "phi_rad", "sersic_n", "psf_fwhm_r", "psfdepth_g", "ebv")
+    assert {name: one[name] for name in unknown} == dict.fromkeys(unknown)
+    assert one["psf_fwhm_g"] == pytest.approx(1.3)
+
+
+def test_rows_that_the_selection_fails_are_counted_by_cut(survey: Survey, folder: Path) -> None:
+    blue, masked, both = {"g": 21.0, "w1": 20.0}, {"MASKBITS": 2}, {"g": 21.0, "w1": 20.0, "MASKBITS": 2}
+    rows = [galaxy(0), galaxy(1, **blue), galaxy(2, **masked), galaxy(3, **both), galaxy(4)]
+    write_fits(folder / "sweep.fits", rows)
+    parent = survey.parents(config(folder))
+    assert ids(parent) == ["ls-9010-330368-0", "ls-9010-330368-4"]
+    said = parent.attributes["selection"]
+    assert (said["name"], "Zhou et al. 2023" in said["source"]) == ("lrg_dr9_main", True)
+    fails = {cut["name"]: cut["rows_that_fail"] for cut in said["cuts"]}
+    assert (fails["unmasked"], fails["non_stellar"], fails["observed"]) == (2, 2, 0)
+    assert (parent.attributes["rows_read"], parent.attributes["rows_selected"]) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "lost"),
+    [
+        ({"mag_r_low": 20.0}, "bright"),
+        ({"mag_r_high": 22.0}, "faint"),
+        ({"least_observations": 3}, "once"),
+        ({"excluded_maskbits": [11, 5]}, "near_star"),
+        ({"morphologies": ["DEV", "SER", "EXP"]}, "point"),
+    ],
+)
+def test_own_cuts_take_away_what_they_name(survey: Survey, folder: Path, settings: dict[str, Any], lost: str) -> None:
+    rows = {
+        "plain": galaxy(0),
+        "bright": galaxy(1, g=21.5, r=19.5, z=18.0, w1=16.5),
+        "faint": galaxy(2, g=24.4, r=22.4, z=20.6, w1=18.7),
+        "once": galaxy(3, NOBS_R=1),
+        "near_star": galaxy(4, MASKBITS=1 << 11),
+        "point": galaxy(5, TYPE="PSF"),
+    }
+    write_fits(folder / "sweep.fits", list(rows.values()))
+    assert len(ids(survey.parents(config(folder)))) == 6
+    kept = ids(survey.parents(config(folder, **settings)))
+    assert {name for name, made in rows.items() if f"ls-9010-330368-{made['OBJID']}" not in kept} == {lost}
+
+
+def test_a_selection_whose_columns_are_missing_is_refused_by_name_before_any_row_is_read(
+    survey: Survey, folder: Path
+) -> None:
+    whole = galaxy(0)
+    lacking = {name: value for name, value in whole.items() if not name.startswith(("MW_TRANSMISSION", "FIBERTOT"))}
+    write_fits(folder / "a.fits", [whole])
+    write_fits(folder / "b.fits", [lacking])
+    with pytest.raises(
+        ContractError, match=r"b.fits lacks 5 of the columns that the selection lrg_dr9_main"
+    ) as refused:
+        survey.parents(config(folder))
+    for name in ("MW_TRANSMISSION_G", "MW_TRANSMISSION_R", "MW_TRANSMISSION_Z", "MW_TRANSMISSION_W1", "FIBERTOTFLUX_Z"):
+        assert name in str(refused.value)
+    assert survey.home.versions("test", "parent_sample") == []
+
+
+def test_an_object_of_a_neighbouring_brick_that_overlaps_is_left_out_as_not_primary(
+    survey: Survey, folder: Path
+) -> None:
+    write_fits(folder / "tractor-a.fits", [galaxy(0) | {"brick_primary": True}, galaxy(1) | {"brick_primary": False}])
+    write_fits(folder / "tractor-b.fits", [galaxy(2, BRICKID=330369, BRICKNAME="0003p000") | {"brick_primary": True}])
+    parent = survey.parents(config(folder))
+    assert ids(parent) == ["ls-9010-330368-0"]
+    assert left_out(parent) == {"ls-9010-330368-1": "not_primary", "ls-9010-330369-2": "not_primary"}
+
+
+def test_the_same_object_in_two_files_is_one_galaxy_and_one_number_in_two_bricks_is_two(
+    survey: Survey, folder: Path
+) -> None:
+    write_fits(folder / "a.fits", [galaxy(0), galaxy(1)])
+    write_parquet(folder / "b.parquet", [galaxy(1), galaxy(2), galaxy(2), elsewhere(0.4, 0.0, OBJID=0)])
+    parent = survey.parents(config(folder))
+    assert ids(parent) == ["ls-9010-330368-0", "ls-9010-330368-1", "ls-9010-330368-2", "ls-9010-330369-0"]
+    assert parent.attributes["left_out"] == {"repeated": 2}
+    assert galaxies_are_unique(parent).passed
+
+
+def test_galaxies_near_their_regions_border_are_left_out_and_none_with_a_margin_of_0(
+    survey: Survey, folder: Path
+) -> None:
+    border, arcsec = 0.125, 1 / 3600
+    rows = [
+        elsewhere(0.1, border - 11 * arcsec, OBJID=1),
+        elsewhere(0.1, border - 13 * arcsec, OBJID=2),
+        elsewhere(0.1, border + 11 * arcsec, OBJID=3),
+        elsewhere(0.25 - 11 * arcsec, 0.0, OBJID=4),
+        elsewhere(0.25 + 13 * arcsec, 0.0, OBJID=5),
+    ]
+    write_fits(folder / "sweep.fits", rows)
+    parent = survey.parents(config(folder))
+    assert [one.rpartition("-")[2] for one in ids(parent)] == ["2", "5"]
+    assert set(left_out(parent).values()) == {"near_border"}
+    assert len(ids(survey.parents(config(folder, region_margin_arcsec=0)))) == 5
+
+
+def test_regions_are_bricks_or_healpix_cells(survey: Survey, folder: Path) -> None:
+    rows = [elsewhere(80.0, 20.0, OBJID=1), elsewhere(80.001, 20.0, OBJID=2), elsewhere(120.0, 20.0, OBJID=3)]
+    write_fits(folder / "sweep.fits", rows)
+    bricks = survey.parents(config(folder, region_margin_arcsec=0)).read_table()["region_id"].to_pylist()
+    cells = (
+        survey.parents(config(folder, region="healpix", healpix_nside=16, region_margin_arcsec=0))
+        .read_table()["region_id"]
+        .to_pylist()
+    )
+    assert bricks[0] == bricks[1] != bricks[2]
+    assert all(cell.startswith("hp16-") for cell in cells)
+    assert cells[0] == cells[1] != cells[2]
+
+
+def test_a_known_lens_is_neither_parent_nor_control_and_its_discovery_is_told(
+    survey: Survey, folder: Path, tmp_path: Path
+) -> None:
+    lenses = tmp_path / "lenscat.csv"
+    lenses.write_text(
+        f"name,RA [deg],DEC [deg],zlens,type,grading,ref\nL1,{0.06 + 2 / 3600},-0.06,0.4,galaxy,confident,{NETWORK}\n"
+    )
+    write_fits(folder / "sweep.fits", [galaxy(0), galaxy(1)])
+    assert len(ids(survey.parents(config(folder)))) == 2
+    parent = survey.parents(config(folder, known_lenses=str(lenses)))
+    assert ids(parent) == ["ls-9010-330368-1"]
+    assert left_out(parent) == {"ls-9010-330368-0": "known_lens"}
+    lens = parent.read_table("known_lenses").to_pylist()[0]
+    assert (lens["galaxy_id"], lens["lens_name"], lens["grade"]) == ("ls-9010-330368-0", "L1", "confident")
+    assert (lens["methods"], lens["independent_of_networks"]) == ("network", False)
+    assert lens["separation_arcsec"] == pytest.approx(2.0, abs=1e-3)
+    assert parent.attributes["known_lenses"]["lenses"] == 1
+    rows = survey.manifest(parent).read_table().to_pylist()
+    assert {one["galaxy_id"] for one in rows} == {"ls-9010-330368-1"}
+    nearer = survey.parents(config(folder, known_lenses=str(lenses), known_lens_radius_arcsec=1.0))
+    assert len(ids(nearer)) == 2
+
+
+def test_rows_without_a_position_or_a_name_are_left_out_with_their_reason(survey: Survey, folder: Path) -> None:
+    rows = [
+        galaxy(0), galaxy(1) | {"RA": float("nan")}, galaxy(2) | {"DEC": 95.0}, galaxy(3) | {"OBJID": None},
+        galaxy(4) | {"RA": None},
+    ]  # fmt: skip
+    write_parquet(folder / "rows.parquet", rows)
+    parent = survey.parents(config(folder))
+    assert ids(parent) == ["ls-9010-330368-0"]
+    assert parent.attributes["left_out"] == {"no_identity": 1, "no_position": 3}
+
+
+def test_files_of_two_releases_or_two_cameras_are_refused(survey: Survey, folder: Path) -> None:
+    write_fits(folder / "a.fits", [galaxy(0)])
+    write_fits(folder / "b.fits", [galaxy(1, RELEASE=NORTH)])
+    with pytest.raises(ContractError, match="rows of DR9 BASS/MzLS, DR9 DECam"):
+        survey.parents(config(folder))
+    write_fits(folder / "b.fits", [galaxy(1, RELEASE=10000)])
+    with pytest.raises(ContractError, match="rows of DR9 DECam, DR10 DECam"):
+        survey.parents(config(folder))
+
+
+def test_no_galaxy_left_is_a_refusal_that_names_the_cuts(survey: Survey, folder: Path) -> None:
+    write_fits(folder / "a.fits", [galaxy(0, MASKBITS=2), galaxy(1, MASKBITS=2), galaxy(2, NOBS_G=0)])
+    with pytest.raises(
+        ContractError, match=r"of 3 rows in 1 files no galaxy is left.* unmasked \(2 fail it\), observed"
+    ):
+        survey.parents(config(folder))
+
+
+def test_the_parents_are_the_same_however_the_rows_are_cut_into_files(
+    survey: Survey, folder: Path, tmp_path: Path
+) -> None:
+    rows = [galaxy(number, r=21.0 + 0.01 * number) for number in range(30)]
+    write_fits(folder / "a.fits", rows)
+    one = survey.parents(config(folder))
+    other = tmp_path / "other"
+    other.mkdir()
+    for part in range(5):
+        write_fits(other / f"part-{part}.fits", rows[6 * part : 6 * part + 6])
+    many = survey.parents(config(other))
+    assert many.read_table().equals(one.read_table())
+
+
+def test_density_is_over_the_area_of_every_brick_that_was_read(survey: Survey, folder: Path) -> None:
+    write_fits(folder / "a.fits", [galaxy(0), elsewhere(0.4, 0.0, MASKBITS=2), elsewhere(0.4, 0.3, MASKBITS=2)])
+    parent = survey.parents(config(folder))
+    assert parent.attributes["area_deg2"] == pytest.approx(3 * 0.25**2, rel=1e-3)
+
+
+def test_a_catalogue_makes_a_manifest_and_stamps_say_that_there_are_no_pixels(survey: Survey, folder: Path) -> None:
+    write_fits(folder / "a.fits", [galaxy(0), galaxy(1)])
+    parent = survey.parents(config(folder))
+    manifest = survey.manifest(parent, injections_per_galaxy=2)
+    assert manifest.read_table().num_rows == 6
+    with pytest.raises(
+        ConfigError, match=r"comes from catalogues, which hold no pixels: its 6 stamps can't be rendered"
+    ):
+        survey.stamps(parent, manifest)
+    assert survey.home.versions("test", "stamps") == []
+
+
+def test_numbers_come_for_the_first_time_once_in_whatever_order() -> None:
+    rng = np.random.default_rng(4)
+    seen, before = SeenIds(), set[int]()
+    for size in rng.integers(0, 60, 200).tolist():
+        ids = rng.integers(0, 3000, size)
+        first = seen.first_time(ids)
+        wanted = []
+        for number in ids.tolist():
+            wanted.append(number not in before)
+            before.add(number)
+        assert first.tolist() == wanted
+    assert len(seen._runs) < 15
+
+
+def test_the_settings_name_every_published_selection() -> None:
+    assert {name.value for name in SelectionName} == set(SELECTIONS)
+
+
+@pytest.mark.real_data
+def test_real_sweep_and_tractor_files_make_a_parent_sample(survey: Survey, real_data: Path, tmp_path: Path) -> None:
+    place = tmp_path / "dr8"
+    place.mkdir()
+    for path in (real_data / "desi_targets").glob("[st][wr]*.fits"):
+        (place / path.name).write_bytes(path.read_bytes())
+    settings = {"selection": "lrg_dr8_2019", "known_lenses": str(real_data / "catalogs" / "lenscat.csv")}
+    # Two of the four that are kept are 0.4 and 4.1 arcsec from their brick's border.
+    with pytest.raises(ContractError, match="left out after the cuts: 2 near_border, 2 not_primary"):
+        survey.parents(config(place, **settings))
+    parent = survey.parents(config(place, region_margin_arcsec=0, **settings))
+    assert parent.attributes["rows_read"] == 36
+    assert (parent.attributes["rows_selected"], parent.attributes["left_out"]) == (4, {"not_primary": 2})
+    assert ids(parent) == ["ls-8000-321640-69", "ls-8000-321640-99"]
+    assert pq.read_metadata(parent.path("parent_sample.parquet")).num_rows == 2
