@@ -5,6 +5,7 @@ mean over a cell. So its transform is divided by that of a cell, sinc(f_x / 2) s
 least 0.81 up to the pixels' Nyquist frequency. What a PSF has beyond that frequency is unknown and left out.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -66,6 +67,13 @@ def kernels_of(image: GalaxyImage, stamp_size: int) -> tuple[tuple[Kernel, ...],
         else:
             raise ContractError(f"there is neither a PSF image nor a seeing in {band}: give the cutout one of them.")
     return tuple(kernels), tuple(moffat_bands)
+
+
+def shifted(kernel: Kernel, x_pixels: float, y_pixels: float) -> Kernel:
+    """Return the kernel of a band whose pixels stand elsewhere: light moves by (x, y) pixels; nothing else changes."""
+    n = kernel.transfer.shape[0]
+    turn = np.fft.fftfreq(n)[:, None] * y_pixels + np.fft.rfftfreq(n) * x_pixels
+    return replace(kernel, transfer=kernel.transfer * np.exp(-2j * np.pi * turn))
 
 
 def fwhm_of_psf(psf: PsfImage) -> float:

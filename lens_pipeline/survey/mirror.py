@@ -82,7 +82,7 @@ class Mirror:
             If a galaxy_id stands for two galaxies (OBJID alone counts anew in each brick), a position isn't on the sky,
             or a brick's files can't be used.
         """
-        _ids_must_differ(galaxies)
+        galaxy_ids_must_differ(galaxies)
         ra, dec = np.array([g.ra for g in galaxies]), np.array([g.dec for g in galaxies])
         homes = _homes(ra, dec)
         twins = _twins(ra, dec)
@@ -234,7 +234,14 @@ def _homes(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> list[str]:
     return brick_names(brick_ids(ra, dec))
 
 
-def _ids_must_differ(galaxies: Sequence[Galaxy]) -> None:
+def galaxy_ids_must_differ(galaxies: Sequence[Galaxy]) -> None:
+    """Refuse a list in which a name stands for two galaxies.
+
+    Raises
+    ------
+    ContractError
+        Naming the first few.
+    """
     ids = [galaxy.galaxy_id for galaxy in galaxies]
     if len(set(ids)) == len(ids):
         return

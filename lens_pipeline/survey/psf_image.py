@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lens_pipeline.contracts.errors import ContractError
 
@@ -63,6 +64,26 @@ class PsfImage:
                 f"{_FARTHEST_CENTROID:g} is taken. Shift it, or arcs would be shifted."
             )
         return cls(pixels / total, sampling, total)
+
+    def on_image_pixels(self, size: int) -> NDArray[np.float64]:
+        """Return the PSF on a square of image pixels about its middle, summing to 1.
+
+        It is cut or padded, and interpolated by cubic splines if it is sampled otherwise.
+
+        Parameters
+        ----------
+        size : int
+            Pixels on a side; odd, so that the middle is a pixel.
+        """
+        n = self.pixels.shape[0]
+        if self.sampling == 1 and n % 2:
+            half = max(0, (size - n) // 2)
+            start = max(0, (n - size) // 2)
+            image = np.pad(self.pixels[start : n - start, start : n - start], half)
+        else:
+            axis = (np.arange(size) - (size - 1) / 2) / self.sampling + (n - 1) / 2
+            image = ndimage.map_coordinates(self.pixels, np.meshgrid(axis, axis, indexing="ij"), order=3)
+        return np.asarray(image / image.sum())
 
 
 def read_psf_image(path: Path, *, sampling: float = 1.0) -> PsfImage:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lens_pipeline.contracts.errors import ContractError
 
 _SQUARE = 0.01
+_FAR = -1e9
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Window:
 
     @classmethod
     def around(cls, wcs: WCS, ra: float, dec: float, size: int) -> "Window":
-        """Return the window around a place, ICRS degrees."""
+        """Return the window around a place, ICRS degrees; far outside where the projection doesn't show it."""
         x, y = (float(place) for place in wcs.celestial.world_to_pixel_values(ra, dec))
+        if not (np.isfinite(x) and np.isfinite(y)):
+            x = y = _FAR
         middle = (size - 1) / 2
         return cls(x, y, round(x - middle), round(y - middle), size)
 

@@ -60,6 +60,7 @@ def write_brick(
     bands: str = "grz",
     seeing: float | None = 1.3,
     suffix: str = ".fz",
+    scale: float = SCALE_ARCSEC,
 ) -> str:
     """Write the brick that holds a place; returns its name.
 
@@ -69,9 +70,11 @@ def write_brick(
         Surface brightness of (band, ra, dec), nanomaggy a pixel; noise is added to it. None for noise alone.
     change : callable
         Takes kind, band and HDU before it is written.
+    scale : float
+        arcsec a pixel; the image is about the brick's centre and may be smaller than the brick.
     """
     name, ra0, dec0 = brick_at(ra, dec)
-    wcs = grid_of(ra0, dec0)
+    wcs = grid_of(ra0, dec0, scale)
     y, x = np.mgrid[:N, :N]
     places = wcs.pixel_to_world_values(x, y)
     folder = root / "coadd" / name[:3] / name
