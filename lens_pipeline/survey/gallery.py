@@ -77,7 +77,7 @@ def stamps_png(stamps: Publication) -> bytes:
                 axes.set_title(_caption(injection), fontsize=6.5, pad=2)
             if column == 0:
                 axes.set_ylabel(("injection", "control", "difference")[line], fontsize=7, labelpad=1)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _shown(stamp_size: int) -> int:
@@ -160,7 +160,7 @@ def sky_map_png(parent: Publication) -> bytes:
         axes.set_axis_off()
         said = f"{table.num_rows:,} galaxies in {regions.num_rows:,} regions,\nwithout positions on the sky"
         axes.text(0.5, 0.5, said, ha="center", va="center", fontsize=11)
-        return _png(figure)
+        return figure_png(figure)
     ra, dec = placed["ra_mean"].to_numpy(), placed["dec_mean"].to_numpy()
     known = placed["psf_fwhm_r_mean"].null_count < placed.num_rows
     if not known:
@@ -171,10 +171,11 @@ def sky_map_png(parent: Publication) -> bytes:
     axes.set(xlabel="RA [deg]", ylabel="Dec [deg]", title=f"{table.num_rows:,} galaxies in {placed.num_rows:,} regions")
     axes.invert_xaxis()
     axes.grid(alpha=0.3)
-    return _png(figure)
+    return figure_png(figure)
 
 
-def _png(figure: "Figure") -> bytes:
+def figure_png(figure: "Figure") -> bytes:
+    """Write a figure as a PNG."""
     out = io.BytesIO()
     figure.savefig(out, format="png", pil_kwargs={"optimize": True})
     return out.getvalue()

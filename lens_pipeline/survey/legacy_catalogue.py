@@ -1,30 +1,33 @@
 """The parent sample from Legacy Surveys catalogues: which rows of the files become galaxies, and where the others went.
 
-Belongs here: the stream from files to the published tables. The published cuts are in `selections.py`, what a kept row says of a
-galaxy in `legacy_rows.py`. Memory holds one batch of rows, and of the galaxies that were kept 8 bytes each.
+Belongs here: the stream from files to the published tables. The published cuts are in `selections.py`, those of the
+settings in `legacy_cuts.py`, what a kept row says of a galaxy in `legacy_rows.py`. Memory holds one batch of rows, and of the
+galaxies that were kept 8 bytes each.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from lens_pipeline.contracts.catalogue import KNOWN_LENSES, PARENT_LEFT_OUT, PARENT_SAMPLE
-from lens_pipeline.contracts.errors import ContractError, first_few
+from lens_pipeline.contracts.catalogue import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
+from lens_pipeline.contracts.errors import ContractError
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.host_sample import HostSample
 from lens_pipeline.survey.known_lenses import KnownLenses, read_known_lenses
+from lens_pipeline.survey.legacy_cuts import judge, own_cuts
 from lens_pipeline.survey.legacy_rows import OPTIONAL, REQUIRED, galaxy_ids, galaxy_rows, target_ids
+from lens_pipeline.survey.parent_completeness import ARC_COLOURS, parent_completeness
 from lens_pipeline.survey.regions import N_BRICKS, Regions, brick_area_deg2, brick_ids
-from lens_pipeline.survey.selections import Cut, Selection, magnitude, selection_named
+from lens_pipeline.survey.seen_ids import SeenIds
+from lens_pipeline.survey.selections import Cut, Selection, selection_named
 from lens_pipeline.survey.tractor import BATCH_ROWS, Catalogue, catalogue_files
 
 # In this order: a row has the first reason that holds.
@@ -45,27 +48,6 @@ class Tally:
     bricks: set[int] = field(default_factory=set)
     regions: set[int] = field(default_factory=set)
     imaging: set[tuple[int, str]] = field(default_factory=set)
-
-
-class SeenIds:
-    """Which of many numbers came before: sorted runs of 8 bytes a number, merged so that there are few of them."""
-
-    def __init__(self) -> None:
-        self._runs: list[NDArray[np.int64]] = []
-
-    def first_time(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each number comes for the first time, in this call too; all of them are remembered."""
-        first = np.zeros(len(ids), dtype=bool)
-        first[np.unique(ids, return_index=True)[1]] = True
-        for run in self._runs:
-            place = np.searchsorted(run, ids).clip(max=len(run) - 1)
-            first &= run[place] != ids
-        new = np.sort(ids[first])
-        while self._runs and len(self._runs[-1]) <= 2 * len(new):
-            new = np.sort(np.concatenate([self._runs.pop(), new]))
-        if len(new):
-            self._runs.append(new)
-        return first
 
 
 @dataclass
@@ -112,13 +94,20 @@ class LegacyParents:
         return Regions(self.config.region, self.config.healpix_nside)
 
     def write(self, staging: Staging) -> None:
-        """Stream the files into the parent sample, its rows that were left out, and the known lenses among them.
+        """Stream the files into the parent sample and the tables beside it: rows left out, known lenses, completeness.
 
         Raises
         ------
         ContractError
             If a file is damaged, files are of more than one release, or no galaxy is left.
         """
+        self.write_rows(staging)
+        if not self.tally.n_kept:
+            raise ContractError(self._nothing_left())
+        staging.write_table("completeness", parent_completeness(self._keeps, self.hosts.table), PARENT_COMPLETENESS)
+
+    def write_rows(self, staging: Staging) -> None:
+        """Stream the files into the three tables of rows."""
         tables = {None: PARENT_SAMPLE, "left_out": PARENT_LEFT_OUT, "known_lenses": KNOWN_LENSES}
         with (
             staging.table_writer(None, PARENT_SAMPLE, PARENT_SAMPLE.schema) as parents,
@@ -131,8 +120,6 @@ class LegacyParents:
                     for name, rows in self._take(batch, catalogue.path).items():
                         tables[name].validate_stream(rows.schema, [rows], where=str(catalogue.path))
                         writers[name].write(rows)
-        if not self.tally.n_kept:
-            raise ContractError(self._nothing_left())
 
     def describe(self) -> dict[str, Any]:
         """Return what is published of the pass: files, cuts with how many rows fail each, and what was left out why."""
@@ -162,10 +149,14 @@ class LegacyParents:
                 "margin_arcsec": config.region_margin_arcsec,
             },
             "known_lenses": self.lenses.report or None,
+            "arc_colours": [asdict(colour) for colour in ARC_COLOURS],
             "area_deg2": area,
             "area_is": "the unique area of every brick that a row was read of; masked sky isn't taken off",
             "has_pixels": False,
         }
+
+    def _keeps(self, rows: pl.DataFrame) -> pl.Series:
+        return judge(rows, self.selection, self.own_cuts).select(pl.all_horizontal(pl.all()).alias("kept"))["kept"]
 
     def _batches(self, catalogue: Catalogue) -> Iterator[pl.DataFrame]:
         wanted = {
@@ -252,33 +243,6 @@ class LegacyParents:
             f"left out after the cuts: {left_out}. Look whether the files are of the survey and release that the selection "
             f"{self.selection.name} is for, or loosen the cuts in parent_sample."
         )
-
-
-def own_cuts(config: ParentSampleConfig) -> tuple[Cut, ...]:
-    """Cuts of the settings, beside those of the selection."""
-    cuts = [_cut("mag_r", f"{config.mag_r_low:g} <= r <= {config.mag_r_high:g}",
-                 magnitude("r").is_between(config.mag_r_low, config.mag_r_high), "FLUX_R", "MW_TRANSMISSION_R")]  # fmt: skip
-    if config.least_observations:
-        columns = [f"NOBS_{band}" for band in "GRZ"]
-        enough = pl.all_horizontal(*(pl.col(name) >= config.least_observations for name in columns))
-        cuts.append(_cut("observations", f"NOBS >= {config.least_observations} in g, r and z", enough, *columns))
-    if config.excluded_maskbits:
-        bits = sum(1 << bit for bit in set(config.excluded_maskbits))
-        clear = pl.col("MASKBITS").cast(pl.Int64) & bits == 0
-        cuts.append(_cut("maskbits", f"MASKBITS {first_few(config.excluded_maskbits, 31)} not set", clear, "MASKBITS"))
-    if config.morphologies:
-        cuts.append(_cut("morphology", f"TYPE is {first_few(config.morphologies, 20)}",
-                         pl.col("TYPE").is_in(config.morphologies), "TYPE"))  # fmt: skip
-    return tuple(cuts)
-
-
-def judge(rows: pl.DataFrame, selection: Selection, own: Sequence[Cut]) -> pl.DataFrame:
-    """Judge rows by every cut of a selection and by one's own: one boolean column each."""
-    return selection.passed(rows).hstack(rows.select(cut.south.fill_null(False).alias(cut.name) for cut in own))
-
-
-def _cut(name: str, meaning: str, keeps: pl.Expr, *columns: str) -> Cut:
-    return Cut(name, meaning, keeps, keeps, columns)
 
 
 def _left_out_rows(rows: pl.DataFrame, reason: pl.Series, path: Path) -> pa.Table:

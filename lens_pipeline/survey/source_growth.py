@@ -84,7 +84,7 @@ def source_only_grew(parent: Publication, before: Publication | None, accept_cha
     ]
     renamed = len(gone) - len(lost)
     added = [name for name in now if name not in then]
-    n_rows = sum(file["rows"] for file in now.values()) - sum(file["rows"] for file in then.values())
+    n_rows = sum(map(_rows, now.values())) - sum(map(_rows, then.values()))
     figures = {"files": len(now), "new_files": len(added) - renamed, "row_difference": n_rows}
     grown = f"{len(added) - renamed:,} files came" + (f", {renamed:,} were renamed" if renamed else "")
     if not lost and not changed:
@@ -121,9 +121,14 @@ def _folder(files: dict[str, dict[str, Any]]) -> str:
     return next(iter(files)).rpartition("/")[0]
 
 
+def _rows(file: dict[str, Any]) -> int:
+    # Cubes of cutouts are listed without rows.
+    return int(file.get("rows", 0))
+
+
 def _how(then: dict[str, Any], now: dict[str, Any]) -> str:
-    if now["rows"] < then["rows"]:
-        return f"shrank from {then['rows']:,} to {now['rows']:,} rows"
-    if now["size"] != then.get("size", now["size"]):
+    if _rows(now) < _rows(then):
+        return f"shrank from {_rows(then):,} to {_rows(now):,} rows"
+    if now.get("size") != then.get("size", now.get("size")):
         return f"changed from {then['size']:,} to {now['size']:,} bytes"
     return "has other bytes under the same name"

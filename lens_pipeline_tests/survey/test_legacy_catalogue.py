@@ -11,8 +11,8 @@ from lens_pipeline.contracts.errors import ConfigError, ContractError
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.checks import galaxies_are_unique
 from lens_pipeline.survey.config import ParentSampleConfig, SelectionName, Source
-from lens_pipeline.survey.legacy_catalogue import SeenIds
 from lens_pipeline.survey.regions import brick_ids, brick_names
+from lens_pipeline.survey.seen_ids import SeenIds
 from lens_pipeline.survey.selections import SELECTIONS
 
 from .catalogues import NORTH, row, write_fits, write_parquet

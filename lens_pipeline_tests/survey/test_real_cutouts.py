@@ -9,6 +9,7 @@ from astropy.table import Table
 from lens_pipeline.contracts.errors import ConfigError, ContractError
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.survey.cutouts import open_cutouts
+from lens_pipeline.survey.source_growth import source_only_grew
 
 from .conftest import Survey, real_config
 from .test_stamps import rows_of
@@ -136,6 +137,16 @@ def test_a_catalogue_of_other_length_or_with_a_galaxy_twice_is_refused(
         survey.parents(real_config(cubes(), catalogue=str(path)))
     with pytest.raises(ConfigError, match="there is no file"):
         survey.parents(real_config(cubes(), catalogue=str(tmp_path / "nothing.csv")))
+
+
+def test_cubes_are_held_against_those_of_the_version_before(survey: Survey, cubes: Cubes) -> None:
+    before = survey.parents(real_config(cubes()))
+    again = source_only_grew(survey.parents(real_config(cubes(), galaxy_prefix="other")), before, "")
+    assert again.passed
+    cubes(lambda _, hdu: hdu.data.__imul__(2))
+    changed = source_only_grew(survey.parents(real_config(Path(before.attributes["folder"]))), before, "")
+    assert not changed.passed
+    assert "g.fits has other bytes under the same name" in changed.first[0]
 
 
 @pytest.mark.real_data

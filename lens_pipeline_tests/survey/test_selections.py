@@ -14,7 +14,7 @@ from lens_pipeline.survey.tractor import Catalogue, catalogue_files
 
 from .catalogues import NORTH, SOUTH, row
 
-_NEAR = 1e-3
+_NEAR = 1e-4
 
 Move = Callable[[float], dict[str, Any]]
 Edge = tuple[str, str, int, str, Move]

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 
 import dagster as dg
+import pyarrow as pa
 
 from lens_pipeline.contracts.errors import ConfigError
-from lens_pipeline.defs.publishing import Event, check_specs, picture, publish
+from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
 from lens_pipeline.defs.sections import InjectionManifestSection, ParentSampleSection, StampsSection
 from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey import checks, gallery
+from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.manifest import build_manifest
 from lens_pipeline.survey.parent_sample import build_parent_sample
 from lens_pipeline.survey.source_growth import source_only_grew
@@ -41,9 +44,34 @@ def parent_sample(
             "source": dg.MetadataValue.text(parent.attributes["source"]),
             "galaxies": dg.MetadataValue.int(result.n_galaxies),
             "regions": dg.MetadataValue.int(result.n_regions),
-            "sky_map": picture(gallery.sky_map_png(parent), "sky map of the parent sample"),
+            **(
+                _of_a_catalogue(parent)
+                if parent.attributes["source"] == Source.legacy_catalogue.value
+                else {"sky_map": picture(gallery.sky_map_png(parent), "sky map of the parent sample")}
+            ),
         },
     )
+
+
+def _of_a_catalogue(parent: Publication) -> Metadata:
+    """Say what the selection of a catalogue kept, left out and loses."""
+    from lens_pipeline.survey.parent_gallery import parents_png
+
+    facts = parent.attributes
+    pieces = [{"cut": cut["name"], "meaning": cut["meaning"], "rows_that_fail": cut["rows_that_fail"]}
+              for cut in facts["selection"]["cuts"]]  # fmt: skip
+    left_out = [{"reason": reason, "galaxies": n} for reason, n in facts["left_out"].items()]
+    n_galaxies = parent.entry(f"{parent.asset}.parquet").rows or 0
+    return {
+        "selection": dg.MetadataValue.text(f"{facts['selection']['name']}: {facts['selection']['source']}"),
+        "rows_read": dg.MetadataValue.int(facts["rows_read"]),
+        "galaxies_per_deg2": dg.MetadataValue.float(n_galaxies / facts["area_deg2"]),
+        "cuts": markdown_table(pa.Table.from_pylist(pieces)),
+        "left_out": markdown_table(
+            pa.Table.from_pylist(left_out) if left_out else pa.table({"reason": [], "galaxies": []})
+        ),
+        "sky_map": picture(parents_png(parent), "where the galaxies are, their colours, and what the selection loses"),
+    }
 
 
 @dg.asset(
