@@ -56,7 +56,7 @@ PARENT_SAMPLE = TableContract(
 
 PARENT_LEFT_OUT = TableContract(
     name="parent_sample/left_out",
-    meaning="Galaxies that the selection keeps, or the catalogue of cutouts lists, and that are no parents, each with its reason.",
+    meaning="Galaxies that a selection keeps, or a catalogue asks to cut out, and that are no parents, each with its reason.",
     columns=(
         Column("galaxy_id", _TEXT, "name that the galaxy would have"),
         Column("ra", _FLOAT, "right ascension, ICRS", "deg", True),
