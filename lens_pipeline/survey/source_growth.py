@@ -85,7 +85,7 @@ def source_only_grew(parent: Publication, before: Publication | None, accept_cha
     renamed = len(gone) - len(lost)
     added = [name for name in now if name not in then]
     n_rows = sum(map(_rows, now.values())) - sum(map(_rows, then.values()))
-    figures = {"files": len(now), "new_files": len(added) - renamed, "row_difference": n_rows}
+    figures: dict[str, Any] = {"files": len(now), "new_files": len(added) - renamed, "row_difference": n_rows}
     grown = f"{len(added) - renamed:,} files came" + (f", {renamed:,} were renamed" if renamed else "")
     if not lost and not changed:
         return green(
