@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
 from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.survey.ccd_files import beside, calibration_file, ccd_rows, known_number, read_plane
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
 from lens_pipeline.survey.psfex import PsfExModel, read_psfex
 from lens_pipeline.survey.sky_grid import Window, pixel_scale_of
 
-_WANTED = ("image_filename", "ccdname", "expnum", "camera", "filter", "exptime", "ccdzpt", "ccdraoff", "ccddecoff")
 # The weight map's median against the survey's own noise of the CCD.
 _SIG1_TOLERANCE = 0.1
 
@@ -79,7 +78,7 @@ def read_field(folder: Path) -> tuple[Ccd, ...]:
             f"{folder} has no survey-ccds*.fits: without ccdzpt its counts can't be calibrated to nanomaggy. Put the "
             f"survey's table of CCDs beside images/."
         )
-    return tuple(read_ccd(folder, row) for path in paths for row in _rows(path))
+    return tuple(read_ccd(folder, row) for path in paths for row in ccd_rows(path))
 
 
 def read_ccd(folder: Path, row: Mapping[str, Any]) -> Ccd:
@@ -98,7 +97,7 @@ def read_ccd(folder: Path, row: Mapping[str, Any]) -> Ccd:
         If a plane is missing or of another shape, a weight is negative, or the noise isn't the table's ``sig1``.
     """
     name = f"{row['camera']}-{int(row['expnum']):08d}-{row['ccdname']}"
-    zero_point, exposure = _known(row, "ccdzpt"), _known(row, "exptime")
+    zero_point, exposure = known_number(row, "ccdzpt"), known_number(row, "exptime")
     if zero_point is None or exposure is None:
         raise ContractError(
             f"{name} has ccdzpt = {row['ccdzpt']} and exptime = {row['exptime']}: it can't be calibrated. Leave it out of the "
@@ -106,22 +105,22 @@ def read_ccd(folder: Path, row: Mapping[str, Any]) -> Ccd:
         )
     adu_per_nmgy = 10 ** ((zero_point + 2.5 * np.log10(exposure) - NANOMAGGY_ZERO_POINT_AB) / 2.5)
     image = folder / "images" / str(row["image_filename"])
-    counts, header = _plane(image, row)
-    weight, quality = (_plane(_beside(image, kind), row)[0] for kind in ("oow", "ood"))
+    counts, header = read_plane(image, row)
+    weight, quality = (read_plane(beside(image, kind), row)[0] for kind in ("oow", "ood"))
     if not counts.shape == weight.shape == quality.shape:
         raise ContractError(
             f"the planes of {name} differ in shape: image {counts.shape}, weight {weight.shape}, quality {quality.shape}. "
             f"Fetch them again."
         )
     if wrong := int((~(weight >= 0)).sum()):
-        raise ContractError(f"{_beside(image, 'oow')} holds {wrong} weights that are negative or not finite.")
+        raise ContractError(f"{beside(image, 'oow')} holds {wrong} weights that are negative or not finite.")
     bad = quality != 0
     sky, assumed = _sky(folder, row, counts, bad | (weight == 0))
     ivar = weight * adu_per_nmgy**2
     wcs = _wcs(header, row, name)
     scale = pixel_scale_of(wcs, str(image))
-    fwhm = _known(row, "fwhm")
-    gain = _known(row, "gain")
+    fwhm = known_number(row, "fwhm")
+    gain = known_number(row, "gain")
     return Ccd(
         name=name,
         band=str(row["filter"]),
@@ -184,50 +183,6 @@ def _best(ccds: Sequence[Ccd], band: str, ra: float, dec: float, stamp_size: int
     return min(held, key=lambda pair: (-pair[1].share_inside(pair[0].pixels.shape), pair[0].sig1))
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    table = Table.read(path)
-    table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
-    if missing := [name for name in _WANTED if name not in table.colnames]:
-        raise ContractError(
-            f"{path} lacks {first_few(missing)}: counts can't be calibrated to nanomaggy without. Take the survey's own "
-            f"table of CCDs."
-        )
-    return [{name: _plain(row[name]) for name in table.colnames} for row in table]
-
-
-def _plain(value: Any) -> Any:
-    if np.ma.is_masked(value):
-        return None
-    return value.strip() if isinstance(value, str) else value
-
-
-def _known(row: Mapping[str, Any], name: str) -> float | None:
-    value = row.get(name)
-    return float(value) if value is not None and np.isfinite(value) and value > 0 else None
-
-
-def _beside(image: Path, kind: str) -> Path:
-    return image.with_name(image.name.replace("ooi", kind))
-
-
-def _plane(path: Path, row: Mapping[str, Any]) -> tuple[NDArray[Any], fits.Header]:
-    """Read the plane of one CCD: the HDU of that name, or the only one that holds an image."""
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            planes = {hdu.name: hdu for hdu in hdus if hdu.header.get("NAXIS") == 2}
-            hdu = planes.get(str(row["ccdname"]).upper()) or (planes.popitem()[1] if len(planes) == 1 else None)
-            if hdu is None:
-                raise ContractError(f"{path} has no image of the CCD {row['ccdname']}; it has {first_few(planes)}.")
-            return np.asarray(hdu.data).astype(hdu.data.dtype.newbyteorder("=")), hdu.header.copy()
-    except FileNotFoundError:
-        raise ContractError(
-            f"there is no {path}: a CCD needs its image (ooi), weight (oow) and data quality (ood). Fetch it, or leave the "
-            f"CCD out of the table."
-        ) from None
-    except (OSError, TypeError, ValueError) as error:
-        raise ContractError(f"{path} can't be read as FITS: {error}. Fetch it again.") from error
-
-
 def _wcs(header: fits.Header, row: Mapping[str, Any], name: str) -> WCS:
     wcs = WCS(header)
     if not wcs.has_celestial:
@@ -249,7 +204,7 @@ def _sig1(ivar: NDArray[np.float64], row: Mapping[str, Any], name: str) -> float
     if not (ivar > 0).any():
         raise ContractError(f"{name} has no pixel with a weight. Leave it out of the table.")
     found = float(1 / np.sqrt(np.median(ivar[ivar > 0])))
-    said = _known(row, "sig1")
+    said = known_number(row, "sig1")
     if said is not None and not abs(found / said - 1) <= _SIG1_TOLERANCE:
         raise ContractError(
             f"{name}: calibrated weights give a noise of {found:.4g} nanomaggy a pixel, the table's sig1 says {said:.4g}. "
@@ -262,7 +217,7 @@ def _sky(
     folder: Path, row: Mapping[str, Any], counts: NDArray[Any], hidden: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64] | float, tuple[str, ...]]:
     """Sky of each pixel: the spline that legacypipe fitted to the whole CCD, or else one level."""
-    path = _calibration(folder, row, "splinesky")
+    path = calibration_file(folder, row, "splinesky")
     if path is None:
         level = float(np.median(counts[~hidden]))
         return level, ("The sky is the median of the CCD's unmasked pixels: galaxies' faint outskirts are in it.",)
@@ -275,16 +230,5 @@ def _sky(
 
 
 def _psf(folder: Path, row: Mapping[str, Any]) -> PsfExModel | None:
-    path = _calibration(folder, row, "psfex")
+    path = calibration_file(folder, row, "psfex")
     return None if path is None else read_psfex(path, ccdname=str(row["ccdname"]))
-
-
-def _calibration(folder: Path, row: Mapping[str, Any], kind: str) -> Path | None:
-    """Find a CCD's calibration file: legacypipe's layout by exposure, or its later one by image name."""
-    camera, exposure, ccd = row["camera"], f"{int(row['expnum']):08d}", row["ccdname"]
-    by_exposure = folder / "calib" / camera / kind / exposure[:5] / exposure / f"{camera}-{exposure}-{ccd}.fits"
-    image = Path(str(row["image_filename"]))
-    stem = image.name.split(".")[0]
-    later = {"psfex": "psfex-single", "splinesky": "sky-single"}[kind]
-    by_image = folder / "calib" / later / image.parent / stem / f"{stem}-{ccd}-{kind}.fits"
-    return next((path for path in (by_exposure, by_image) if path.is_file()), None)
