@@ -56,12 +56,16 @@ PARENT_SAMPLE = TableContract(
 
 PARENT_LEFT_OUT = TableContract(
     name="parent_sample/left_out",
-    meaning="Galaxies that the selection keeps and that are no parents, each with its reason (source legacy_catalogue).",
+    meaning="Galaxies that a selection keeps, or a catalogue asks to cut out, and that are no parents, each with its reason.",
     columns=(
         Column("galaxy_id", _TEXT, "name that the galaxy would have"),
         Column("ra", _FLOAT, "right ascension, ICRS", "deg", True),
         Column("dec", _FLOAT, "declination, ICRS", "deg", True),
-        Column("reason", _TEXT, "no_identity, no_position, not_primary, repeated, known_lens or near_border"),
+        Column(
+            "reason",
+            _TEXT,
+            "no_identity, no_position, not_primary, repeated, known_lens or near_border; of cutouts, as in docs/survey-images.md",
+        ),
         Column("file", _TEXT, "catalogue file that the row stands in"),
     ),
 )

@@ -53,11 +53,14 @@ class ParentSampleConfig(Section):
     noise_correlation_high: float = Field(0.4, ge=0, le=0.45, description="largest lag-1 pixel correlation (simulated)")
     folder: str = Field(
         "",
-        description="folder of the FITS cubes (real_cutouts), folder or s3:// address of the parquet files (external_stamps), or "
+        description="folder of the FITS cubes, of a copy of the Legacy Surveys' coadd/ or of single exposures with their "
+        "survey-ccds*.fits (real_cutouts), folder or s3:// address of the parquet files (external_stamps), or "
         "folder of sweep or Tractor files, FITS or parquet (legacy_catalogue)",
     )
     catalogue: str = Field(
-        "", description="optional table of the cutouts' galaxies, one row each in the cubes' order (real_cutouts)"
+        "",
+        description="table of galaxies, one row each in the cubes' order, optional; or galaxy_id, ra and dec of those to cut out "
+        "of a survey's images (real_cutouts)",
     )
     galaxy_prefix: str = Field(
         "cutout", pattern=r"[A-Za-z0-9_]{1,40}", description="galaxies are PREFIX-0000 and so on (real_cutouts)"

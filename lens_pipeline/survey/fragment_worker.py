@@ -61,12 +61,15 @@ class Renderer:
     ----------
     cutouts : array or None
         Real galaxies' pixels, (galaxy, band, y, x), memory-mapped.
+    psfs : array or None
+        Their PSFs likewise, where these are known.
     """
 
     config: StampsConfig
     contract: DatasetContract
     source: Source
     cutouts: NDArray[np.float32] | None
+    psfs: NDArray[np.float32] | None
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> "Renderer":
@@ -76,6 +79,7 @@ class Renderer:
             contract=DatasetContract.model_validate(settings["dataset_contract"]),
             source=Source(settings["source"]),
             cutouts=None if settings["cutouts"] is None else open_cutouts(Path(settings["cutouts"])),
+            psfs=None if settings["psfs"] is None else open_cutouts(Path(settings["psfs"])),
         )
 
     def write_fragment(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +114,8 @@ class Renderer:
     def scene(self, galaxy: Row) -> Scene:
         """Make the scene of a host."""
         if self.cutouts is not None:
-            return observed_scene(galaxy, self.cutouts[galaxy["cutout_row"]])
+            place = galaxy["cutout_row"]
+            return observed_scene(galaxy, self.cutouts[place], None if self.psfs is None else self.psfs[place])
         return simulated_scene(
             galaxy,
             stamp_size=self.contract.stamp_size,
@@ -136,7 +141,7 @@ class Renderer:
             "is_control": row["src_mag_r"] is None,
             "psfsize_r": galaxy["psf_fwhm_r"],
             "ebv": galaxy["ebv"],
-            "bad_pixel_frac": 0.0,
+            "bad_pixel_frac": galaxy.get("bad_pixel_frac") or 0.0,
             "stamp_size": self.contract.stamp_size,
             "bandset": "".join(self.contract.bands),
             "ab_zp_nmgy": NANOMAGGY_ZERO_POINT_AB,

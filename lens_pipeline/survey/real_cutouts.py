@@ -1,4 +1,4 @@
-"""Real galaxies as hosts: FITS cubes of cutouts, one a band, with an optional catalogue.
+"""Real galaxies as hosts: FITS cubes of cutouts, one a band, with an optional catalogue; or images to cut them out of.
 
 Belongs here: reading and refusing the cubes, and what must be assumed because they don't say it. The pixels that stamps are made
 of are published beside the parent sample, so that nothing later depends on the user's folder.
@@ -18,21 +18,25 @@ from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
+from lens_pipeline.survey.cutout_measures import (
+    APERTURE_RADIUS_ARCSEC,
+    SKY_BEYOND_ARCSEC,
+    aperture_mag,
+    centroid,
+    pixel_correlation,
+    sky_noise,
+)
 from lens_pipeline.survey.cutouts import write_cutouts
+from lens_pipeline.survey.image_parents import holds_images, image_parents
 
 _UNIT = "nanomaggy"
-_MAD_TO_SIGMA = 1.4826
-# The sky is looked for in the stamp's outer part, this far from the galaxy.
-_SKY_BEYOND_ARCSEC = 6.0
-_APERTURE_RADIUS_ARCSEC = 2.5
-_CENTROID_PIXELS = 4
 _CATALOGUE_COLUMNS = ("galaxy_id", "region_id", "ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
 
 Cubes = NDArray[np.float32]
 
 
 def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
-    """Read the cubes, refuse what isn't as it must be, and describe the galaxies in them.
+    """Read the cubes, or images to cut (`image_parents`), refuse what isn't as it must be, and describe the galaxies in them.
 
     Writes the centre of every cutout to ``cutouts.npy``, (galaxy, band, y, x) float32 in nanomaggy.
 
@@ -51,11 +55,13 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
         If cubes differ in shape or are too small, hold pixels that aren't finite, or have another unit or pixel scale.
     """
     folder = Path(config.folder).expanduser().absolute()
+    if holds_images(folder):
+        return image_parents(config, _catalogue(config, None), staging)
     paths = {band: folder / f"{band}.fits" for band in BANDS}
     cubes, scale = _read_cubes(config, folder, paths)
     pixels, (y0, x0) = _centre(cubes, config.stamp_size, folder)
     write_cutouts(staging.folder, pixels)
-    rho = _pixel_correlation(pixels, scale)
+    rho = pixel_correlation(pixels, scale)
     catalogue = _catalogue(config, len(pixels))
     rows = [_row(config, catalogue[i], i, pixels[i], scale, rho) for i in range(len(pixels))]
     staging.attributes["folder"] = str(folder)
@@ -140,7 +146,7 @@ def _row(
     config: ParentSampleConfig, known: dict[str, Any], number: int, pixels: Cubes, scale: float, rho: float
 ) -> dict[str, Any]:
     galaxy_id = known.get("galaxy_id") or f"{config.galaxy_prefix}-{number:04d}"
-    x, y = _centroid(pixels[BANDS.index("r")])
+    x, y = centroid(pixels[BANDS.index("r")])
     row: dict[str, Any] = {"galaxy_id": galaxy_id, "region_id": known.get("region_id") or galaxy_id}
     row |= {name: known.get(name) for name in _CATALOGUE_COLUMNS if name not in row}
     row |= {
@@ -151,57 +157,17 @@ def _row(
         "noise_correlation": rho,
         "psf_is_assumed": True,
     }
-    sky, aperture = _far_from(x, y, pixels.shape[-1], _SKY_BEYOND_ARCSEC / scale), _APERTURE_RADIUS_ARCSEC / scale
-    inside = ~_far_from(x, y, pixels.shape[-1], aperture)
     for i, band in enumerate(BANDS):
-        background = pixels[i][sky].astype(float)
-        level = float(np.median(background))
-        flux = float((pixels[i][inside] - level).sum())
-        row[f"pixel_sigma_{band}"] = float(_MAD_TO_SIGMA * np.median(np.abs(background - level)))
+        level, row[f"pixel_sigma_{band}"] = sky_noise(pixels[i], x, y, scale)
         row[f"psf_fwhm_assumed_{band}"] = config.assumed_psf_fwhm_arcsec * SEEING_OVER_R[band]
-        row[f"mag_aperture_{band}"] = 22.5 - 2.5 * np.log10(flux) if flux > 0 else None
+        row[f"mag_aperture_{band}"] = aperture_mag(pixels[i], x, y, scale, level)
     return row
 
 
-def _far_from(x: float, y: float, size: int, radius: float) -> NDArray[np.bool_]:
-    axis = np.arange(size) - (size - 1) / 2
-    return np.asarray(np.hypot(axis[:, None] - y, axis - x) > radius)
-
-
-def _centroid(pixels: Cubes) -> tuple[float, float]:
-    """Light-weighted centre (x, y) of the galaxy in pixels from the stamp's centre.
-
-    Taken in a small box around the brightest pixel of the stamp's middle, so that a neighbour doesn't pull it.
-    """
-    reach, middle = _CENTROID_PIXELS, pixels.shape[0] // 2
-    start = middle - reach
-    near = pixels[start : middle + reach, start : middle + reach]
-    y, x = np.unravel_index(int(near.argmax()), near.shape)
-    rows, columns = (start + int(place) + np.arange(-2, 3) for place in (y, x))
-    weight = np.maximum(pixels[np.ix_(rows, columns)].astype(float) - np.median(pixels), 0)
-    origin = (pixels.shape[0] - 1) / 2
-    total = weight.sum()
-    return float(weight.sum(axis=0) @ columns / total - origin), float(weight.sum(axis=1) @ rows / total - origin)
-
-
-def _pixel_correlation(pixels: Cubes, scale: float) -> float:
-    """Correlation of neighbouring pixels of the sky: the median over galaxies and bands, at least 0 and at most 0.45."""
-    sky = _far_from(0, 0, pixels.shape[-1], _SKY_BEYOND_ARCSEC / scale)
-    values = []
-    for band in pixels.reshape(-1, *pixels.shape[-2:]).astype(float):
-        level = np.median(band[sky])
-        sigma = _MAD_TO_SIGMA * np.median(np.abs(band[sky] - level))
-        clean = sky & (np.abs(band - level) < 3 * sigma)
-        both = clean[:, 1:] & clean[:, :-1]
-        left, right = band[:, :-1][both], band[:, 1:][both]
-        values.append(float(np.corrcoef(left, right)[0, 1]))
-    return float(np.clip(np.median(values), 0.0, 0.45))
-
-
-def _catalogue(config: ParentSampleConfig, n_galaxies: int) -> list[dict[str, Any]]:
-    """Read what the optional catalogue knows of each galaxy; without one nothing."""
+def _catalogue(config: ParentSampleConfig, n_galaxies: int | None) -> list[dict[str, Any]]:
+    """Read what the optional catalogue knows of each galaxy; without one nothing. None where it says how many there are."""
     if not config.catalogue:
-        return [{} for _ in range(n_galaxies)]
+        return [{} for _ in range(n_galaxies or 0)]
     path = Path(config.catalogue).expanduser().absolute()
     if not path.is_file():
         raise ConfigError(
@@ -209,7 +175,7 @@ def _catalogue(config: ParentSampleConfig, n_galaxies: int) -> list[dict[str, An
         )
     table = Table.read(path)
     lower = {name.lower(): name for name in table.colnames}
-    if len(table) != n_galaxies:
+    if n_galaxies is not None and len(table) != n_galaxies:
         raise ContractError(
             f"{path} has {len(table)} rows and the cubes hold {n_galaxies} galaxies. A row must stand for each galaxy, in the "
             f"cubes' order."
@@ -220,7 +186,7 @@ def _catalogue(config: ParentSampleConfig, n_galaxies: int) -> list[dict[str, An
     if len(set(ids)) < len(ids):
         twice = sorted({str(i) for i in ids if ids.count(i) > 1})
         raise ContractError(f"{path} names galaxies more than once: {first_few(twice)}. A galaxy_id names one cutout.")
-    return [{name: columns[name][i] for name in names} for i in range(n_galaxies)]
+    return [{name: columns[name][i] for name in names} for i in range(len(table))]
 
 
 def _plain(value: Any) -> Any:
@@ -238,6 +204,6 @@ def _assumptions(config: ParentSampleConfig, scale: float, rho: float) -> list[s
         f"The pixel scale is {scale:g} arcsec, taken for the nominal {config.pixel_scale_arcsec:g} within "
         f"{config.pixel_scale_tolerance:.2%}; arcs are rendered with {scale:g}.",
         "The cubes carry no gain: the arc's Poisson noise follows from the measured sky noise and DECam's nominal dark sky.",
-        f"Sky noise is each galaxy's own (MAD beyond {_SKY_BEYOND_ARCSEC:g} arcsec); pixels correlate at {rho:.2f} (measured).",
-        f"mag_aperture_* are within {_APERTURE_RADIUS_ARCSEC:g} arcsec, not total magnitudes.",
+        f"Sky noise is each galaxy's own (MAD beyond {SKY_BEYOND_ARCSEC:g} arcsec); pixels correlate at {rho:.2f} (measured).",
+        f"mag_aperture_* are within {APERTURE_RADIUS_ARCSEC:g} arcsec, not total magnitudes.",
     ]

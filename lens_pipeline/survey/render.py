@@ -116,21 +116,47 @@ def simulated_scene(galaxy: Row, *, stamp_size: int, seed: int, neighbours_per_s
     return _scene(galaxy, grid, kernels, rho, np.array(sigmas), base, observed=False)
 
 
-def observed_scene(galaxy: Row, pixels: NDArray[np.float32]) -> Scene:
-    """Make the scene of a real cutout: the pixels as they are, the PSF assumed, the noise as measured.
+def observed_scene(galaxy: Row, pixels: NDArray[np.float32], psfs: NDArray[np.float32] | None = None) -> Scene:
+    """Make the scene of a real cutout: the pixels as they are, PSF, gain and noise as known, else as assumed.
 
     Parameters
     ----------
     pixels : (3, n, n) array
         nanomaggy.
+    psfs : (3, m, m) array or None
+        Images of the PSF by band, on the cutout's pixels; 0 where there is none.
     """
     stamp_size = pixels.shape[-1]
     grid = Grid.of(stamp_size, galaxy["pixel_scale_arcsec"])
-    kernels = tuple(moffat_kernel(galaxy[f"psf_fwhm_assumed_{b}"], stamp_size, grid.pixel_scale_arcsec) for b in BANDS)
+    kernels = tuple(
+        _observed_kernel(galaxy, band, grid, None if psfs is None else psfs[i]) for i, band in enumerate(BANDS)
+    )
     rho = galaxy["noise_correlation"]
     sigmas = np.array([galaxy[f"pixel_sigma_{b}"] for b in BANDS]) / smoothing_loss(rho)
     base = np.pad(pixels.astype(float), ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)), mode="edge")
     return _scene(galaxy, grid, kernels, rho, sigmas, base, observed=True)
+
+
+def _observed_kernel(galaxy: Row, band: str, grid: Grid, psf: NDArray[np.float32] | None) -> Kernel:
+    """Make a band's kernel: of the PSF's image, of a Moffat of the survey's seeing, or of an assumed one.
+
+    Where the band's pixels stand off those of r, light is moved as much.
+    """
+    size, scale = grid.stamp_size, grid.pixel_scale_arcsec
+    seeing = galaxy.get(f"psf_fwhm_{band}")
+    off = tuple((galaxy.get(f"band_{axis}_{band}_arcsec") or 0.0) / scale for axis in "xy")
+    measured = psf is not None and psf.any()
+    if not measured:
+        kernel = moffat_kernel(galaxy[f"psf_fwhm_assumed_{band}"] if seeing is None else seeing, size, scale)
+        if off == (0.0, 0.0):
+            return kernel
+    # Imported when it is used: FITS files take half a second to load, and every rendering process loads this module.
+    from lens_pipeline.survey.measured_psf import image_kernel, shifted
+    from lens_pipeline.survey.psf_image import PsfImage
+
+    if measured:
+        kernel = image_kernel(PsfImage.of(psf, where=f"of {galaxy['galaxy_id']} in {band}"), size, scale)
+    return shifted(kernel, *off)
 
 
 def _scene(
@@ -138,7 +164,12 @@ def _scene(
 ) -> Scene:
     # The sky's Poisson noise sets sigma, so that sigma^2 = sky / gain gives the gain, and each nanomaggy of light adds
     # sigma^2 / sky of variance: nothing about the noise is chosen apart from depth and seeing.
-    per_flux = sigmas**2 / [sky_per_pixel(b, grid.pixel_scale_arcsec) for b in BANDS]
+    # Where the gain is known, a nanomaggy's electrons give it.
+    skies = np.array([sky_per_pixel(b, grid.pixel_scale_arcsec) for b in BANDS])
+    electrons = [galaxy.get(f"electrons_per_nanomaggy_{b}") for b in BANDS]
+    per_flux = np.array(
+        [v / sky if e is None else 1 / e for v, sky, e in zip(sigmas**2, skies, electrons, strict=True)]
+    )
     white = (sigmas**2)[:, None, None] + per_flux[:, None, None] * np.maximum(base, 0)
     return Scene(
         grid=grid,

@@ -19,7 +19,7 @@ from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import Source, StampsConfig
-from lens_pipeline.survey.cutouts import CUTOUTS_FILE
+from lens_pipeline.survey.cutouts import CUTOUTS_FILE, PSFS_FILE
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
@@ -82,6 +82,7 @@ def _render(
         "dataset_contract": manifest.attributes["dataset_contract"],
         "source": source.value,
         "cutouts": str(parent.path(CUTOUTS_FILE)) if source is Source.real_cutouts else None,
+        "psfs": str(parent.path(PSFS_FILE)) if PSFS_FILE in parent.manifest.files else None,
     }
     jobs = _jobs(config, parent, manifest, staging.folder)
     n_workers = min(config.workers or os.cpu_count() or 1, -(-_n_rows(manifest) // config.rows_per_fragment))

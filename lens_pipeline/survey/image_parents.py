@@ -1,0 +1,212 @@
+"""Real galaxies as hosts, cut by their coordinates out of coadds or single exposures: a second kind of input of real_cutouts.
+
+Belongs here: a catalogue's galaxies to a parent sample with published pixels and PSFs. Reading images is in `mirror.py` and
+`ccd.py`; what the files don't say is null, and what is assumed instead stands in columns and attributes that say so.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lens_pipeline.contracts.catalogue import PARENT_LEFT_OUT
+from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.storage.staging import Staging
+from lens_pipeline.survey.ccd import cut_from_ccds, read_field
+from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
+from lens_pipeline.survey.config import ParentSampleConfig
+from lens_pipeline.survey.cutout_measures import aperture_mag, pixel_correlation, sky_noise
+from lens_pipeline.survey.cutouts import PSF_PIXELS, create_cutouts, create_psfs
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
+from lens_pipeline.survey.measured_psf import fwhm_of_psf
+from lens_pipeline.survey.mirror import Galaxy, Mirror, galaxy_ids_must_differ
+
+_NEEDED = ("galaxy_id", "ra", "dec")
+_CATALOGUE = ("ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
+_R = BANDS.index("r")
+
+Known = dict[str, Any]
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether a folder holds a survey's images, coadds or single exposures, rather than cubes of cutouts."""
+    return (folder / "coadd").is_dir() or any(folder.glob("survey-ccds*.fits*"))
+
+
+def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: Staging) -> pa.Table:
+    """Cut every galaxy of the catalogue and describe those that could be cut.
+
+    Writes their pixels to ``cutouts.npy``, (galaxy of the catalogue, band, y, x) float32 in nanomaggy, their PSFs to ``psfs.npy``
+    and the others, each with its reason, to the table ``left_out``.
+
+    Parameters
+    ----------
+    catalogue : list of dict
+        galaxy_id, ra, dec of each galaxy, and what else is known under the names of PARENT_SAMPLE.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row a galaxy, under the contract PARENT_SAMPLE, with what rendering needs beside.
+
+    Raises
+    ------
+    ConfigError
+        If there is no catalogue.
+    ContractError
+        If the catalogue lacks a column or value, the survey's files can't be used, or no galaxy is left.
+    """
+    galaxies = _galaxies(config, catalogue)
+    places = {galaxy.galaxy_id: number for number, galaxy in enumerate(galaxies)}
+    pixels = create_cutouts(staging.folder, (len(galaxies), len(BANDS), config.stamp_size, config.stamp_size))
+    psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
+    quarantine, rows, assumed = Quarantine(), [], set()
+    with ExitStack() as stack:
+        for galaxy, image in _cut(config, galaxies, quarantine, stack):
+            number = places[galaxy.galaxy_id]
+            pixels[number] = image.pixels
+            for i, psf in enumerate(image.psf):
+                if psf is not None:
+                    psfs[number, i] = psf.on_image_pixels(PSF_PIXELS)
+            rows.append(_row(config, catalogue[number], number, image))
+            assumed |= set(image.assumed)
+    pixels.flush()
+    psfs.flush()
+    _write_left_out(config, catalogue, places, quarantine, staging)
+    if not rows:
+        raise ContractError(
+            f"none of {len(galaxies):,} galaxies could be cut out of {config.folder}: {quarantine.counts}. First: "
+            f"{quarantine.rows[0]['detail']}"
+        )
+    staging.attributes["folder"] = str(Path(config.folder).expanduser().absolute())
+    staging.attributes["left_out"] = quarantine.counts
+    staging.attributes["assumptions"] = [*_assumptions(config, rows), *sorted(assumed)]
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: int(row["cutout_row"])))
+
+
+def _galaxies(config: ParentSampleConfig, catalogue: list[Known]) -> list[Galaxy]:
+    if not config.catalogue:
+        raise ConfigError(
+            f"{config.folder} holds a survey's images: set parent_sample.catalogue to a table of the galaxies to cut, with "
+            f"{', '.join(_NEEDED)}."
+        )
+    for name in _NEEDED:
+        if lacking := [number for number, row in enumerate(catalogue) if row.get(name) is None]:
+            raise ContractError(
+                f"{config.catalogue} has no {name} in {len(lacking):,} of {len(catalogue):,} rows; first (place in the table): "
+                f"{first_few(lacking)}. A cutout needs {', '.join(_NEEDED)}."
+            )
+    return [Galaxy(str(row["galaxy_id"]), float(row["ra"]), float(row["dec"])) for row in catalogue]
+
+
+def _cut(
+    config: ParentSampleConfig, galaxies: list[Galaxy], quarantine: Quarantine, stack: ExitStack
+) -> Iterator[tuple[Galaxy, GalaxyImage]]:
+    folder = Path(config.folder).expanduser().absolute()
+    if (folder / "coadd").is_dir():
+        mirror = Mirror(str(folder), BANDS, config.stamp_size, config.pixel_scale_arcsec, config.pixel_scale_tolerance)
+        yield from stack.enter_context(mirror).cut_each(galaxies, quarantine)
+        return
+    galaxy_ids_must_differ(galaxies)
+    ccds = read_field(folder)
+    for galaxy in galaxies:
+        try:
+            image = must_be_usable(cut_from_ccds(ccds, BANDS, galaxy.ra, galaxy.dec, config.stamp_size))
+            off = abs(image.pixel_scale_arcsec / config.pixel_scale_arcsec - 1)
+            if not off <= config.pixel_scale_tolerance:
+                raise CutoutRefusedError(
+                    "wrong_scale",
+                    f"{image.pixel_scale_arcsec:.5g} arcsec per pixel, {off:.2%} from the nominal {config.pixel_scale_arcsec:g}",
+                )
+            yield galaxy, image
+        except CutoutRefusedError as error:
+            quarantine.add(galaxy.galaxy_id, error)
+
+
+def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyImage) -> Known:
+    scale = image.pixel_scale_arcsec
+    x, y = image.offset_arcsec[_R]
+    galaxy_id = str(known["galaxy_id"])
+    row: Known = {name: known.get(name) for name in _CATALOGUE}
+    row |= {"galaxy_id": galaxy_id, "region_id": known.get("region_id") or galaxy_id}
+    row |= {
+        "cutout_row": number,
+        "host_x_arcsec": float(x),
+        "host_y_arcsec": float(y),
+        "pixel_scale_arcsec": scale,
+        "noise_correlation": pixel_correlation(image.pixels, scale),
+        "bad_pixel_frac": image.bad_pixel_frac,
+        "psf_is_assumed": any(p is None and f is None for p, f in zip(image.psf, image.psf_fwhm_arcsec, strict=True)),
+    }
+    for i, band in enumerate(BANDS):
+        psf, seeing = image.psf[i], image.psf_fwhm_arcsec[i]
+        bx, by = image.offset_arcsec[i] / scale
+        level, sigma = sky_noise(image.pixels[i], bx, by, scale)
+        row |= {
+            f"band_x_{band}_arcsec": float(image.offset_arcsec[i, 0] - x),
+            f"band_y_{band}_arcsec": float(image.offset_arcsec[i, 1] - y),
+            f"pixel_sigma_{band}": sigma,
+            f"mag_aperture_{band}": aperture_mag(image.pixels[i], bx, by, scale, level),
+            f"psf_is_measured_{band}": psf is not None,
+            f"psf_fwhm_{band}": seeing if psf is None else fwhm_of_psf(psf) * scale,
+            f"psf_fwhm_assumed_{band}": config.assumed_psf_fwhm_arcsec * SEEING_OVER_R[band],
+            f"psfdepth_{band}": _psfdepth(image, i),
+            f"electrons_per_nanomaggy_{band}": image.electrons_per_nanomaggy[i],
+        }
+    return row
+
+
+def _psfdepth(image: GalaxyImage, i: int) -> float | None:
+    """Inverse variance of a point source, sum P^2 / sigma^2, as the survey's depth maps have it; None without P or sigma."""
+    psf = image.psf[i]
+    if psf is None or image.ivar is None:
+        return None
+    share = psf.on_image_pixels(PSF_PIXELS)
+    return float((share**2).sum() * np.median(image.ivar[i][~image.bad[i]]))
+
+
+def _write_left_out(
+    config: ParentSampleConfig, catalogue: list[Known], places: dict[str, int], quarantine: Quarantine, staging: Staging
+) -> None:
+    rows = []
+    for left in quarantine.rows:
+        known = catalogue[places[left["galaxy_id"]]]
+        rows.append(
+            {
+                "galaxy_id": left["galaxy_id"],
+                "ra": float(known["ra"]),
+                "dec": float(known["dec"]),
+                "reason": left["reason"],
+                "file": config.catalogue,
+            }
+        )
+    staging.write_table("left_out", pa.Table.from_pylist(rows, schema=PARENT_LEFT_OUT.schema), PARENT_LEFT_OUT)
+
+
+def _assumptions(config: ParentSampleConfig, rows: list[Known]) -> list[str]:
+    """Say in words what the images and the catalogue don't."""
+    said = []
+    for band in BANDS:
+        moffat = sum(not row[f"psf_is_measured_{band}"] and row[f"psf_fwhm_{band}"] is not None for row in rows)
+        unknown = sum(row[f"psf_fwhm_{band}"] is None for row in rows)
+        no_gain = sum(row[f"electrons_per_nanomaggy_{band}"] is None for row in rows)
+        if moffat:
+            said.append(
+                f"{moffat:,} of {len(rows):,} galaxies have no PSF image in {band}: a Moffat of the survey's seeing."
+            )
+        if unknown:
+            said.append(
+                f"{unknown:,} of {len(rows):,} galaxies have no seeing in {band}: a Moffat of "
+                f"{config.assumed_psf_fwhm_arcsec * SEEING_OVER_R[band]:.3g} arcsec; psf_fwhm_{band} stays null."
+            )
+        if no_gain:
+            said.append(
+                f"{no_gain:,} of {len(rows):,} galaxies have no gain in {band}: the arc's Poisson noise follows from the "
+                f"measured sky noise and DECam's nominal dark sky."
+            )
+    if n := sum(row.get("ebv") is None for row in rows):
+        said.append(f"{n:,} of {len(rows):,} galaxies have no ebv: their arcs aren't dimmed by Galactic dust.")
+    return said

@@ -1,0 +1,132 @@
+"""A measured PSF as a kernel: the same role as `optics.moffat_kernel`, from an image instead of a profile.
+
+A PSF image shows a point source as pixels see it, so the pixel's own width is in it already, while light on cells is the
+mean over a cell. So its transform is divided by that of a cell, sinc(f_x / 2) sinc(f_y / 2) with f in cycles a pixel: at
+least 0.81 up to the pixels' Nyquist frequency. What a PSF has beyond that frequency is unknown and left out.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lens_pipeline.contracts.errors import ContractError
+from lens_pipeline.survey.galaxy_images import GalaxyImage
+from lens_pipeline.survey.optics import OVERSAMPLING, Image, Kernel, moffat_kernel, pixels_across
+from lens_pipeline.survey.psf_image import PsfImage
+
+_ANGLES, _STEPS_PER_PIXEL = 64, 20
+
+
+def image_kernel(psf: PsfImage, stamp_size: int, pixel_scale_arcsec: float) -> Kernel:
+    """Make the kernel of a PSF image.
+
+    Returns
+    -------
+    Kernel
+        Its `response` is the root mean square over the quadrants that `optics` takes for equal, so that sums of power
+        over all frequencies are exact for a PSF of any shape.
+    """
+    n = pixels_across(stamp_size)
+    half = n // 2
+    down, along = _waves(n, psf.pixels.shape[0], psf.sampling)
+    spectrum = down @ psf.pixels @ along.T
+    sinc_down, sinc_along, place_down, place_along = _cells(n)
+    transfer = spectrum / (sinc_down[:, None] * sinc_along) * (place_down[:, None] * place_along) / OVERSAMPLING**2
+    power = np.abs(spectrum) ** 2
+    # Rows of negative frequency stand from the end backwards; zero and Nyquist frequency have no other.
+    other = power[np.r_[0, n - 1 : half : -1, half]]
+    response = np.sqrt((power[: half + 1] + other) / 2)
+    return Kernel(transfer=transfer, response=response, fwhm_arcsec=fwhm_of_psf(psf) * pixel_scale_arcsec)
+
+
+def kernels_of(image: GalaxyImage, stamp_size: int) -> tuple[tuple[Kernel, ...], tuple[str, ...]]:
+    """Make a cutout's kernels: of its PSF images, or of Moffat profiles with the survey's seeing where it has none.
+
+    Returns
+    -------
+    kernels : tuple of Kernel
+        One a band.
+    moffat_bands : tuple of str
+        The bands whose PSF is such a profile, for the flag that says so.
+
+    Raises
+    ------
+    ContractError
+        If a band has neither.
+    """
+    kernels, moffat_bands = [], []
+    for band, psf, fwhm in zip(image.bands, image.psf, image.psf_fwhm_arcsec, strict=True):
+        if psf is not None:
+            kernels.append(image_kernel(psf, stamp_size, image.pixel_scale_arcsec))
+        elif fwhm is not None:
+            kernels.append(moffat_kernel(fwhm, stamp_size, image.pixel_scale_arcsec))
+            moffat_bands.append(band)
+        else:
+            raise ContractError(f"there is neither a PSF image nor a seeing in {band}: give the cutout one of them.")
+    return tuple(kernels), tuple(moffat_bands)
+
+
+def shifted(kernel: Kernel, x_pixels: float, y_pixels: float) -> Kernel:
+    """Return the kernel of a band whose pixels stand elsewhere: light moves by (x, y) pixels; nothing else changes."""
+    n = kernel.transfer.shape[0]
+    turn = np.fft.fftfreq(n)[:, None] * y_pixels + np.fft.rfftfreq(n) * x_pixels
+    return replace(kernel, transfer=kernel.transfer * np.exp(-2j * np.pi * turn))
+
+
+def fwhm_of_psf(psf: PsfImage) -> float:
+    """2 sqrt(area above half maximum / pi), in image pixels.
+
+    The image is interpolated by cubic splines along rays from its peak; the area is the mean of pi r^2 over them, r where
+    the profile falls below half of the peak.
+    """
+    coefficients = ndimage.spline_filter(psf.pixels)
+    y0, x0 = _peak(psf.pixels, coefficients)
+    angle = (np.arange(_ANGLES) + 0.5) * (2 * np.pi / _ANGLES)
+    reach = min(psf.pixels.shape) / 2 - 2
+    r = np.arange(0, reach, 1 / _STEPS_PER_PIXEL)
+    rays = _at(coefficients, y0 + np.sin(angle)[:, None] * r, x0 + np.cos(angle)[:, None] * r)
+    half_maximum = _at(coefficients, np.array([y0]), np.array([x0]))[0] / 2
+    first = np.argmax(rays < half_maximum, axis=1)
+    every = np.arange(_ANGLES)
+    above, below = rays[every, first - 1], rays[every, first]
+    crossing = (first - (half_maximum - below) / (above - below)) / _STEPS_PER_PIXEL
+    return float(2 * np.sqrt((crossing**2).mean()) * psf.sampling)
+
+
+def _peak(pixels: Image, coefficients: Image) -> tuple[float, float]:
+    """Place (y, x) of the interpolated image's maximum, to a fiftieth of a pixel."""
+    y, x = (float(place) for place in np.unravel_index(int(pixels.argmax()), pixels.shape))
+    for step in (0.1, 0.02):
+        offsets = step * np.arange(-5, 6)
+        dy, dx = np.meshgrid(offsets, offsets, indexing="ij")
+        best = int(_at(coefficients, y + dy, x + dx).argmax())
+        y, x = y + dy.flat[best], x + dx.flat[best]
+    return y, x
+
+
+def _at(coefficients: Image, y: Image, x: Image) -> Image:
+    return np.asarray(ndimage.map_coordinates(coefficients, [y, x], prefilter=False, mode="nearest"))
+
+
+@lru_cache(maxsize=8)
+def _waves(n: int, size: int, sampling: float) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Transform of a PSF's pixels, about their middle, to the frequencies of an n x n image in the layout of rfft2."""
+    place = sampling * (np.arange(size) - (size - 1) / 2)
+    down = np.exp(-2j * np.pi * np.fft.fftfreq(n)[:, None] * place)
+    return down, np.exp(-2j * np.pi * np.fft.rfftfreq(n)[:, None] * place)
+
+
+@lru_cache(maxsize=8)
+def _cells(n: int) -> tuple[Image, Image, NDArray[np.complex128], NDArray[np.complex128]]:
+    """Transform of a cell, and the shift from a pixel's first cell to its middle; each down the rows and along."""
+    down, along = np.fft.fftfreq(n), np.fft.rfftfreq(n)
+    shift = (OVERSAMPLING - 1) / (2 * OVERSAMPLING)
+    return (
+        np.sinc(down / OVERSAMPLING),
+        np.sinc(along / OVERSAMPLING),
+        np.exp(2j * np.pi * down * shift),
+        np.exp(2j * np.pi * along * shift),
+    )

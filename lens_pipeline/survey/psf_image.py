@@ -1,0 +1,115 @@
+"""An image of the point-spread function at a place: what a coadd or a PSFEx model says that a star looks like there.
+
+Belongs here: the type, its normalisation, and reading one from a FITS file. Its use as a kernel is in `measured_psf.py`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lens_pipeline.contracts.errors import ContractError
+
+# PSFEx models of real exposures sum to 0.97 to 1.05, because their wings are cut and noisy.
+_SUM_TOLERANCE = 0.1
+_FARTHEST_CENTROID = 1.0
+# Pixels out to this distance count for the centroid: the noise of the wings would pull it.
+_CENTROID_REACH = 8
+
+
+@dataclass(frozen=True)
+class PsfImage:
+    """A point source of flux 1 as the image's own pixels see it (the pixel's own width is in it).
+
+    Attributes
+    ----------
+    pixels : (n, n) float64 array
+        Sums to 1; the source is in the middle, at (n - 1) / 2.
+    sampling : float
+        Side of a PSF pixel in image pixels; 1 unless the model is sampled more finely.
+    sum_found : float
+        What the pixels summed to before they were divided by it.
+    """
+
+    pixels: NDArray[np.float64]
+    sampling: float
+    sum_found: float
+
+    @classmethod
+    def of(cls, pixels: Any, *, where: str, sampling: float = 1.0) -> "PsfImage":
+        """Make one of an image that sums to 1 but for its cut wings.
+
+        Raises
+        ------
+        ContractError
+            If it isn't square and finite, doesn't sum to 1 within 10 %, or its light isn't in the middle.
+        """
+        pixels = np.asarray(pixels, dtype=np.float64)
+        if pixels.ndim != 2 or pixels.shape[0] != pixels.shape[1] or not np.isfinite(pixels).all():
+            raise ContractError(f"the PSF {where} has the shape {pixels.shape}, wanted a square of finite pixels.")
+        total = float(pixels.sum())
+        if not abs(total - 1) <= _SUM_TOLERANCE:
+            raise ContractError(
+                f"the PSF {where} isn't normalised: it sums to {total:.4g}, wanted 1 within {_SUM_TOLERANCE:.0%}. It may be "
+                f"counts of a star, or cut too small; divide it by its total flux."
+            )
+        x, y = _centroid(pixels)
+        if not max(abs(x), abs(y)) <= _FARTHEST_CENTROID:
+            raise ContractError(
+                f"the PSF {where} isn't centred: its light is at ({x:+.2f}, {y:+.2f}) pixels from the middle, at most "
+                f"{_FARTHEST_CENTROID:g} is taken. Shift it, or arcs would be shifted."
+            )
+        return cls(pixels / total, sampling, total)
+
+    def on_image_pixels(self, size: int) -> NDArray[np.float64]:
+        """Return the PSF on a square of image pixels about its middle, summing to 1.
+
+        It is cut or padded, and interpolated by cubic splines if it is sampled otherwise.
+
+        Parameters
+        ----------
+        size : int
+            Pixels on a side; odd, so that the middle is a pixel.
+        """
+        n = self.pixels.shape[0]
+        if self.sampling == 1 and n % 2:
+            half = max(0, (size - n) // 2)
+            start = max(0, (n - size) // 2)
+            image = np.pad(self.pixels[start : n - start, start : n - start], half)
+        else:
+            axis = (np.arange(size) - (size - 1) / 2) / self.sampling + (n - 1) / 2
+            image = ndimage.map_coordinates(self.pixels, np.meshgrid(axis, axis, indexing="ij"), order=3)
+        return np.asarray(image / image.sum())
+
+
+def read_psf_image(path: Path, *, sampling: float = 1.0) -> PsfImage:
+    """Read the PSF in the first image of a FITS file, as coadds and cutout services give it.
+
+    Raises
+    ------
+    ContractError
+        If it can't be read, isn't normalised or isn't centred.
+    """
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            pixels = next((hdu.data for hdu in hdus if hdu.data is not None), None)
+    except (OSError, TypeError, ValueError) as error:
+        raise ContractError(f"{path} can't be read as FITS: {error}. Fetch or write it again.") from error
+    if pixels is None:
+        raise ContractError(f"{path} holds no image; wanted the PSF as one.")
+    return PsfImage.of(pixels, where=str(path), sampling=sampling)
+
+
+def _centroid(pixels: NDArray[np.float64]) -> tuple[float, float]:
+    """Light-weighted centre (x, y) of the bright part, pixels from the middle."""
+    axis = np.arange(pixels.shape[0]) - (pixels.shape[0] - 1) / 2
+    near = np.hypot(axis, axis[:, None]) <= _CENTROID_REACH
+    bright = np.where(near & (pixels > 0.05 * pixels.max()), pixels, 0)
+    total = bright.sum()
+    if not total > 0:
+        return np.inf, np.inf
+    return float(bright.sum(axis=0) @ axis / total), float(bright.sum(axis=1) @ axis / total)

@@ -1,0 +1,144 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lens_pipeline.survey.galaxy_images import (
+    CutoutRefusedError,
+    GalaxyImage,
+    Quarantine,
+    must_be_usable,
+    noise_per_pixel,
+)
+
+SIGMAS = np.array([0.0029, 0.0044, 0.0125])
+
+
+def arrays(seed: int = 0) -> dict[str, Any]:
+    """A bright galaxy in noise, its inverse variance, nothing masked; (band, y, x)."""
+    axis = np.arange(64) - 31.5
+    galaxy = 0.5 * np.exp(-np.hypot(axis, axis[:, None]) / 6)
+    noise = np.random.default_rng(seed).normal(size=(3, 64, 64)) * SIGMAS[:, None, None]
+    ivar = np.broadcast_to(SIGMAS[:, None, None] ** -2.0, noise.shape).copy()
+    return {"pixels": galaxy + noise, "ivar": ivar, "bad": np.zeros(noise.shape, dtype=bool)}
+
+
+def image(**changed: Any) -> GalaxyImage:
+    return GalaxyImage.of(("g", "r", "z"), pixel_scale_arcsec=0.262, **(arrays() | changed))
+
+
+def test_a_sound_cutout_is_taken_with_and_without_an_inverse_variance() -> None:
+    assert must_be_usable(image()).bad_pixel_frac == 0
+    assert must_be_usable(image(ivar=None, bad=None)).ivar is None
+
+
+def test_pixels_that_are_not_finite_or_have_no_weight_are_marked_bad_and_counted() -> None:
+    changed = arrays()
+    changed["pixels"][0, 3, 4] = np.nan
+    changed["ivar"][2, 3, 4:6] = 0
+    cut = must_be_usable(image(**changed))
+    assert cut.bad.sum() == 3
+    assert cut.bad_pixel_frac == 2 / 64**2
+    assert cut.pixels[0, 3, 4] == 0
+    assert np.isfinite(cut.pixels).all()
+
+
+def nan_centre(a: dict[str, Any]) -> None:
+    a["pixels"][1, 31, 33] = np.nan
+
+
+def masked_centre(a: dict[str, Any]) -> None:
+    a["bad"][2, 28:31, 31] = True
+
+
+def mostly_masked(a: dict[str, Any]) -> None:
+    a["bad"][0, :20] = True
+
+
+def not_observed(a: dict[str, Any]) -> None:
+    a["ivar"][2] = 0
+
+
+def all_zero(a: dict[str, Any]) -> None:
+    a["pixels"][0], a["ivar"] = 0, None
+
+
+def negative_ivar(a: dict[str, Any]) -> None:
+    a["ivar"][1, 5, 5:9] = -1
+
+
+def infinite_ivar(a: dict[str, Any]) -> None:
+    a["ivar"][1, 5, 5] = np.inf
+
+
+def adu(a: dict[str, Any]) -> None:
+    # The disk-galaxy field's scale in r: 10^((25.27 + 4.89 - 22.5) / 2.5) ADU per nanomaggy.
+    a["pixels"] *= 1156
+    a["ivar"] = None
+
+
+def adu_with_sky(a: dict[str, Any]) -> None:
+    a["pixels"] = 1156 * a["pixels"] + 300
+    a["ivar"] = None
+
+
+def maggy(a: dict[str, Any]) -> None:
+    a["pixels"] *= 1e-9
+    a["ivar"] = None
+
+
+def ivar_in_adu(a: dict[str, Any]) -> None:
+    a["ivar"] /= 1156.0**2
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "said"),
+    [
+        (nan_centre, "centre_masked", "1 pixels within 1.5 arcsec of the galaxy .* in r"),
+        (masked_centre, "centre_masked", "3 pixels .* in z"),
+        (mostly_masked, "too_many_bad_pixels", "31%"),
+        (not_observed, "missing_band", "nothing was observed in z"),
+        (all_zero, "missing_band", "nothing was observed in g"),
+        (negative_ivar, "bad_ivar", "4 pixels of the inverse variance in r"),
+        (infinite_ivar, "bad_ivar", "1 pixels"),
+        (adu, "wrong_unit", "look like ADU or electrons"),
+        (adu_with_sky, "wrong_unit", "look like ADU or electrons"),
+        (maggy, "wrong_unit", "look like maggy, Jansky"),
+        (ivar_in_adu, "ivar_unlike_noise", "noise of 0.003[0-9]*, their inverse variance says 3.3"),
+    ],
+)
+def test_a_cutout_that_no_arc_can_be_put_into_is_refused_with_its_reason(
+    change: Callable[[dict[str, Any]], None], reason: str, said: str
+) -> None:
+    changed = arrays()
+    change(changed)
+    with pytest.raises(CutoutRefusedError, match=said) as refused:
+        must_be_usable(image(**changed))
+    assert refused.value.reason == reason
+
+
+def test_the_centre_is_where_the_galaxy_stands_in_each_band() -> None:
+    changed = arrays()
+    changed["bad"][1, 31, 38] = True
+    must_be_usable(image(**changed))
+    offset = np.array([[0, 0], [6.5 * 0.262, 0], [0, 0]])
+    with pytest.raises(CutoutRefusedError, match="centre_masked"):
+        must_be_usable(image(**changed, offset_arcsec=offset))
+
+
+def test_a_bright_galaxy_and_a_sky_level_do_not_pass_for_noise() -> None:
+    axis = np.arange(64) - 31.5
+    host = 10 * np.exp(-np.hypot(axis, axis[:, None]) / 12)
+    none = np.zeros((64, 64), dtype=bool)
+    quiet = np.random.default_rng(1).normal(0, 0.005, (64, 64))
+    assert noise_per_pixel((quiet + 100).astype(np.float32), none) == pytest.approx(0.005, rel=0.05)
+    must_be_usable(image(pixels=arrays()["pixels"] + host, ivar=None))
+
+
+def test_a_quarantine_counts_what_was_left_out_by_reason() -> None:
+    quarantine = Quarantine()
+    for name, reason in (("a", "wrong_unit"), ("b", "centre_masked"), ("c", "wrong_unit")):
+        quarantine.add(name, CutoutRefusedError(reason, "because"))
+    assert quarantine.counts == {"centre_masked": 1, "wrong_unit": 2}
+    assert quarantine.rows[1] == {"galaxy_id": "b", "reason": "centre_masked", "detail": "because"}

@@ -1,0 +1,186 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from astropy.table import Table
+
+from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.survey.ccd import read_field
+from lens_pipeline.survey.config import ParentSampleConfig
+from lens_pipeline.survey.cutouts import open_cutouts
+from lens_pipeline.survey.light import Sersic
+from lens_pipeline.survey.measured_psf import fwhm_of_psf
+from lens_pipeline.survey.psfex import read_psfex
+from lens_pipeline.survey.render import make_arc, observed_scene
+from lens_pipeline_tests.survey import coadds, test_ccd, test_psfex
+
+from .conftest import Survey, real_config
+from .test_stamps import rows_of
+
+SIZE = 32
+SCALE = 0.262
+
+
+def catalogue(folder: Path, rows: list[dict[str, Any]]) -> str:
+    path = folder / "galaxies.csv"
+    Table(rows=rows).write(path, overwrite=True)
+    return str(path)
+
+
+def config(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> ParentSampleConfig:
+    return real_config(folder, catalogue=catalogue(folder, rows), stamp_size=SIZE, **settings)
+
+
+@pytest.fixture
+def exposures(tmp_path: Path) -> Path:
+    """Three exposures of 90 pixels, a PSF model in r alone, the image of g moved by a third of a pixel against the others."""
+    rows = [test_ccd.write_ccd(tmp_path, 100 + i, band) for i, band in enumerate("grz")]
+    # Declination falls along x.
+    rows[0]["ccddecoff"] = SCALE / 3
+    test_ccd.write_table(tmp_path, rows)
+    path = tmp_path / "calib/decam/psfex/00000/00000101/decam-00000101-S10.fits"
+    path.parent.mkdir(parents=True)
+    test_psfex.write(path, POLZERO1=45.0, POLZERO2=45.0, POLSCAL1=100.0, POLSCAL2=100.0)
+    return tmp_path
+
+
+def at(folder: Path, x: float, y: float) -> dict[str, float]:
+    """The place of a pixel of the r exposure."""
+    ra, dec = read_field(folder)[1].wcs.pixel_to_world_values(x, y)
+    return {"ra": float(ra), "dec": float(dec)}
+
+
+def test_galaxies_of_a_catalogue_are_cut_out_of_exposures_with_psf_gain_and_noise_as_measured(
+    survey: Survey, exposures: Path
+) -> None:
+    galaxies = [
+        {"galaxy_id": "sound", **at(exposures, 45.2, 46.1), "ebv": 0.05},
+        {"galaxy_id": "beyond", **at(exposures, 300, 45), "ebv": 0.05},
+        {"galaxy_id": "corner", **at(exposures, 3, 5), "ebv": 0.05},
+    ]
+    parent = survey.parents(config(exposures, galaxies))
+    (row,) = parent.read_table().to_pylist()
+    assert (row["galaxy_id"], row["region_id"], row["ebv"], row["cutout_row"]) == ("sound", "sound", 0.05, 0)
+    assert row["ra"] == pytest.approx(galaxies[0]["ra"])
+    left_out = parent.read_table("left_out").to_pylist()
+    assert {each["galaxy_id"]: each["reason"] for each in left_out} == {"beyond": "outside", "corner": "centre_masked"}
+    assert parent.attributes["left_out"] == {"centre_masked": 1, "outside": 1}
+    ccds = read_field(exposures)
+    assert np.array_equal(open_cutouts(parent.path("cutouts.npy"))[0, 1], ccds[1].pixels[31:63, 30:62])
+    assert (row["host_x_arcsec"], row["host_y_arcsec"]) == pytest.approx((-0.3 * SCALE, -0.4 * SCALE), abs=1e-3)
+    assert (row["band_x_g_arcsec"], row["band_y_g_arcsec"]) == pytest.approx((SCALE / 3, 0), abs=2e-3)
+    assert row["pixel_sigma_r"] == pytest.approx(0.005, rel=0.1)
+    assert row["noise_correlation"] < 0.1
+    assert row["electrons_per_nanomaggy_r"] == pytest.approx(test_ccd.GAIN * test_ccd.ADU_PER_NMGY)
+    assert (row["psf_is_measured_g"], row["psf_is_measured_r"], row["psf_is_assumed"]) == (False, True, False)
+    model = read_psfex(exposures / "calib/decam/psfex/00000/00000101/decam-00000101-S10.fits")
+    psf = model.at(45.2, 46.1)
+    assert row["psf_fwhm_r"] == pytest.approx(fwhm_of_psf(psf) * SCALE, rel=1e-3)
+    assert row["psf_fwhm_g"] == pytest.approx(4 * SCALE, rel=1e-4)
+    assert row["psfdepth_r"] == pytest.approx((psf.pixels**2).sum() / 0.005**2, rel=1e-3)
+    assert row["psfdepth_g"] is None
+    said = " ".join(parent.attributes["assumptions"])
+    assert "1 of 1 galaxies have no PSF image in g: a Moffat" in said
+    assert "in their own pixels and orientation, not resampled" in said
+    assert "ebv" not in said
+
+
+def test_stamps_of_exposures_have_the_measured_psf_and_their_controls_are_the_cutouts(
+    survey: Survey, exposures: Path
+) -> None:
+    parent = survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, 45.2, 46.1)}]))
+    galaxy = parent.read_table().to_pylist()[0]
+    assert "1 of 1 galaxies have no ebv" in " ".join(parent.attributes["assumptions"])
+    manifest = survey.manifest(parent, injections_per_galaxy=3)
+    made = rows_of(survey.stamps(parent, manifest)).to_pylist()
+    assert len(made) == 4
+    assert [row["psf_fwhm_used_r"] for row in made] == pytest.approx([galaxy["psf_fwhm_r"]] * 4, rel=1e-3)
+    assert {row["psfdepth_r"] for row in made} == {galaxy["psfdepth_r"]}
+    assert {row["bad_pixel_frac"] for row in made} == {galaxy["bad_pixel_frac"]}
+    cutout, psfs = (open_cutouts(parent.path(name))[0] for name in ("cutouts.npy", "psfs.npy"))
+    scene = observed_scene(galaxy, cutout, psfs)
+    assert np.array_equal(scene.base[:, 1:-1, 1:-1], cutout.astype(float))
+    assert not scene.drawn_variance.any()
+    # A nanomaggy of light is so many electrons, whose variance is their number.
+    assert scene.per_flux[1] == pytest.approx(1 / galaxy["electrons_per_nanomaggy_r"])
+
+
+def test_light_is_laid_where_each_bands_own_pixels_have_the_lens(survey: Survey, exposures: Path) -> None:
+    parent = survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, 45.2, 46.1)}]))
+    galaxy = parent.read_table().to_pylist()[0]
+    row = survey.manifest(parent, injections_per_galaxy=1).read_table().to_pylist()
+    (injection,) = [each for each in row if each["lens_model"] != "CONTROL"]
+    # A small lens at rest on its axis: its ring's centroid is the lens.
+    injection |= {"theta_e_arcsec": 0.4, "lens_e": 0.0, "shear": 0.0, "src_x_arcsec": 0.0, "src_y_arcsec": 0.0}
+    injection |= {"src_e": 0.0, "src_reff_arcsec": 0.2, "src_n": 1.0, "src_mag_g": 20.0, "src_mag_r": 20.0}
+    cutout, psfs = (open_cutouts(parent.path(name))[0] for name in ("cutouts.npy", "psfs.npy"))
+    pixels = make_arc(observed_scene(galaxy, cutout, psfs), injection).pixels
+    axis = SCALE * (np.arange(SIZE + 2) - (SIZE + 1) / 2)
+    for i, band in enumerate("gr"):
+        x, y = (pixels[i].sum(axis=a) @ axis / pixels[i].sum() for a in (0, 1))
+        wanted = [galaxy[f"host_{a}_arcsec"] + galaxy[f"band_{a}_{band}_arcsec"] for a in "xy"]
+        assert (x, y) == pytest.approx(wanted, abs=0.02)
+
+
+def test_galaxies_are_cut_out_of_a_copy_of_the_surveys_bricks(survey: Survey, tmp_path: Path) -> None:
+    light = Sersic(flux=50.0, reff_arcsec=1.0, n=2.0, ellipticity=0.1, phi_rad=0.3, x_arcsec=0.0, y_arcsec=0.0)
+    name, ra0, dec0 = coadds.brick_at(150.1, 2.3)
+
+    def sky(band: str, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        x = (ra0 - ra) * np.cos(np.radians(dec0)) * 3600
+        return light.brightness(x, (dec - dec0) * 3600) * SCALE**2 + coadds.noise_of(name, band)
+
+    coadds.write_brick(tmp_path, 150.1, 2.3, sky, scale=SCALE)
+    rows = [
+        {"galaxy_id": "here", "region_id": name, "ra": ra0, "dec": dec0, "mag_r": 18.3},
+        {"galaxy_id": "twin", "region_id": name, "ra": ra0, "dec": dec0 + 1e-5, "mag_r": 18.3},
+        {"galaxy_id": "away", "region_id": "elsewhere", "ra": 10.0, "dec": dec0, "mag_r": 18.3},
+    ]
+    parent = survey.parents(config(tmp_path, rows))
+    (row,) = parent.read_table().to_pylist()
+    assert (row["galaxy_id"], row["region_id"], row["mag_r"]) == ("here", name, 18.3)
+    assert row["psf_fwhm_r"] == pytest.approx(1.3)
+    assert row["psf_is_assumed"] is False
+    assert row["electrons_per_nanomaggy_r"] is None
+    assert row["mag_aperture_r"] == pytest.approx(22.5 - 2.5 * np.log10(40), abs=0.2)
+    assert parent.attributes["left_out"] == {"outside": 1, "same_place": 1}
+    said = " ".join(parent.attributes["assumptions"])
+    assert "1 of 1 galaxies have no gain in z: the arc's Poisson noise follows" in said
+    made = rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=2))).to_pylist()
+    assert {round(each["psf_fwhm_used_r"], 2) for each in made} == {1.31}
+
+
+def test_a_catalogue_that_does_not_say_where_its_galaxies_are_is_refused(survey: Survey, exposures: Path) -> None:
+    with pytest.raises(ConfigError, match=r"set parent_sample.catalogue to a table .* galaxy_id, ra, dec"):
+        survey.parents(real_config(exposures, stamp_size=SIZE))
+    with pytest.raises(ContractError, match=r"has no dec in 2 of 2 rows; first \(place in the table\): 0, 1"):
+        survey.parents(config(exposures, [{"galaxy_id": "a", "ra": 1.0}, {"galaxy_id": "b", "ra": 1.0}]))
+    with pytest.raises(ContractError, match="names galaxies more than once: a"):
+        survey.parents(config(exposures, [{"galaxy_id": "a", "ra": 1.0, "dec": 1.0}] * 2))
+    with pytest.raises(ContractError, match=r"none of 1 galaxies could be cut out of .*'outside': 1"):
+        survey.parents(config(exposures, [{"galaxy_id": "a", "ra": 1.0, "dec": 1.0}]))
+    with pytest.raises(ContractError, match=r"'wrong_scale': 1.*0.262 arcsec per pixel, 6.43% from the nominal 0.28"):
+        survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, 45, 45)}], pixel_scale_arcsec=0.28))
+    assert survey.home.versions("test", "parent_sample") == []
+
+
+@pytest.mark.real_data
+def test_arcs_are_injected_into_a_real_disk_galaxy_of_single_exposures(
+    survey: Survey, real_data: Path, tmp_path: Path
+) -> None:
+    field = real_data / "decam_ccds" / "field_disk_galaxy"
+    galaxies = [
+        {"galaxy_id": "disk", "ra": 28.41927, "dec": -16.43589},
+        {"galaxy_id": "edge_on", "ra": 28.41530, "dec": -16.42922},
+    ]
+    parent = survey.parents(real_config(field, catalogue=catalogue(tmp_path, galaxies)))
+    (row,) = parent.read_table().to_pylist()
+    assert parent.attributes["left_out"] == {"centre_masked": 1}
+    assert [row[f"psf_fwhm_{band}"] for band in "grz"] == pytest.approx([1.13, 0.74, 0.865], abs=0.02)
+    assert [row[f"electrons_per_nanomaggy_{band}"] for band in "grz"] == pytest.approx([4004, 4609, 3238], rel=1e-3)
+    made = rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=4)))
+    assert isinstance(made, pa.Table)
+    assert made.num_rows == 5
+    assert made["bad_pixel_frac"].to_pylist() == [9 / 64**2] * 5
