@@ -26,6 +26,7 @@ PARENT_SAMPLE = TableContract(
         Column(
             "dec", _FLOAT, "declination, ICRS; null where the cutouts carry none", "deg", True, minimum=-90, maximum=90
         ),
+        Column("z_lens", _FLOAT, "redshift; null where unknown", "", True, False, 0),
         Column("mag_g", _FLOAT, "total AB magnitude in g", "mag", True),
         Column("mag_r", _FLOAT, "total AB magnitude in r", "mag", True),
         Column("mag_z", _FLOAT, "total AB magnitude in z", "mag", True),
@@ -54,6 +55,10 @@ _ARC = (
     Column("lens_phi_rad", _FLOAT, "position angle of the lens mass", "rad", True, False),
     Column("shear", _FLOAT, "external shear", "", True, False, 0, 1),
     Column("shear_phi_rad", _FLOAT, "position angle of the shear", "rad", True, False),
+    Column("z_source", _FLOAT, "redshift of the source; null where the host's is unknown", "", True, False, 0),
+    Column(
+        "sigma_v_km_s", _FLOAT, "velocity dispersion of an isothermal lens with this theta_e", "km/s", True, False, 0
+    ),
 )
 
 _SAMPLE = (
@@ -76,6 +81,26 @@ _SAMPLE = (
         maximum=60,
     ),
     Column("weight", _FLOAT, "population over proposal density of the row", "", False, False, 0),
+    Column(
+        "role", _TEXT, "what the row is for: injection, control, unpaired_control, fake_turned, ...", "", True, False
+    ),
+    Column("z_lens", _FLOAT, "redshift of the host; null where unknown", "", True, False, 0),
+    Column(
+        "region_split",
+        _TEXT,
+        "the survey's own split: train, val or test; null where regions are split later",
+        "",
+        True,
+        False,
+    ),
+    Column(
+        "is_held_out",
+        _BOOL,
+        "whether lenses like this one stand in test regions only; null on a control",
+        "",
+        True,
+        False,
+    ),
 )
 
 INJECTION_MANIFEST = TableContract(
@@ -119,7 +144,6 @@ _MEASURED = (
     ),
     Column("magnification", _FLOAT, "lensed over unlensed flux, before the PSF, untruncated", "", True, False, 0),
     Column("total_injected_flux_r", _FLOAT, "noiseless sum of the arc in the stamp", "nanomaggy", True, False),
-    Column("region_split", _TEXT, "the survey's own split: train, val or test", "", True, False),
 )
 
 STAMPS = TableContract(

@@ -40,7 +40,7 @@ _FURTHER = pa.schema(
         ("ab_zp_nmgy", pa.float64()),
     ]
 )
-_MADE_HERE = [field for field in STAMPS.schema if field.name not in ("region_split", _BLOB)]
+_MADE_HERE = [field for field in STAMPS.schema if field.name != _BLOB]
 SCHEMA = pa.schema([*_MADE_HERE, *_FURTHER, STAMPS.schema.field(_BLOB)])
 # Blobs are compressed already, and no two are alike.
 _PLAIN = [name for name in SCHEMA.names if name != _BLOB]

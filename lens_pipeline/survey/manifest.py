@@ -15,7 +15,9 @@ from lens_pipeline.storage.parquet import parquet_writer
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import InjectionConfig, Source
+from lens_pipeline.survey.design import Design
 from lens_pipeline.survey.external_manifest import write_external_manifest
+from lens_pipeline.survey.population import Hosts
 from lens_pipeline.survey.priors import CONTROL, control_row, draw_injection
 
 _ROWS_PER_GROUP = 8192
@@ -43,6 +45,8 @@ def build_manifest(config: InjectionConfig, parent: Publication, staging: Stagin
     ------
     ContractError
         If a survey's own rows don't follow the contract.
+    ConfigError
+        If a density can't be normalised or a cell's floor can't be met.
     """
     for name in ("source", "dataset_contract"):
         staging.attributes[name] = parent.attributes[name]
@@ -50,20 +54,23 @@ def build_manifest(config: InjectionConfig, parent: Publication, staging: Stagin
     if parent.attributes["source"] == Source.external_stamps.value:
         counts = write_external_manifest(parent, path)
     else:
-        staging.attributes["population"] = "the priors themselves: every weight is 1"
-        counts = _write_drawn_manifest(config, parent, path)
+        hosts = Hosts.of(config, parent.read_table(columns=["z_lens"])["z_lens"].to_pylist())
+        design = Design.of(config, hosts)
+        staging.attributes["population"] = design.population.describe()
+        staging.attributes["hosts"] = hosts.as_attributes()
+        counts = _write_drawn_manifest(design, parent, path)
     unlabelled = sum(n for label, n in counts.items() if label is None)
     controls = counts.get(CONTROL, 0)
     total = sum(counts.values())
     return ManifestResult(total, total - controls - unlabelled, controls, unlabelled)
 
 
-def _write_drawn_manifest(config: InjectionConfig, parent: Publication, path: Any) -> dict[str | None, int]:
+def _write_drawn_manifest(design: Design, parent: Publication, path: Any) -> dict[str | None, int]:
     schema = pa.schema(list(INJECTION_MANIFEST.schema))
     counts: dict[str | None, int] = {}
     with parquet_writer(path, schema) as writer:
-        for galaxies in parent.read_table().to_batches(max_chunksize=_galaxies_per_group(config)):
-            rows = [row for galaxy in galaxies.to_pylist() for row in rows_of_galaxy(config, galaxy)]
+        for galaxies in parent.read_table().to_batches(max_chunksize=_galaxies_per_group(design.config)):
+            rows = [row for galaxy in galaxies.to_pylist() for row in rows_of_galaxy(design, galaxy)]
             table = pa.Table.from_pylist(rows, schema=schema)
             INJECTION_MANIFEST.validate(table, where="the injection manifest that is about to be published")
             writer.write_table(table)
@@ -76,18 +83,25 @@ def _galaxies_per_group(config: InjectionConfig) -> int:
     return max(1, _ROWS_PER_GROUP // (config.injections_per_galaxy + 1))
 
 
-def rows_of_galaxy(config: InjectionConfig, galaxy: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def rows_of_galaxy(design: Design | InjectionConfig, galaxy: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Name and draw the stamps of one galaxy: its control first, then its injections, which share that control.
 
     Parameters
     ----------
+    design : Design or InjectionConfig
+        Settings stand for the design of a survey of this galaxy alone.
     galaxy : dict
         A row of the parent sample.
     """
+    if isinstance(design, InjectionConfig):
+        design = Design.of(design, Hosts.of(design, [galaxy.get("z_lens")]))
+    host = {name: galaxy[name] for name in ("region_id", "galaxy_id", "ra", "dec")} | {
+        "z_lens": design.population.redshift_of(galaxy),
+        "region_split": design.split_of(galaxy["region_id"]),
+    }
     control_id = f"{galaxy['galaxy_id']}-c"
-    host = {name: galaxy[name] for name in ("region_id", "galaxy_id", "ra", "dec")}
-    yield {"task_id": control_id, **host, "pair_id": None, "weight": 1.0, **control_row()}
-    for number in range(config.injections_per_galaxy):
+    yield {"task_id": control_id, **host, "pair_id": None, "role": "control", **control_row()}
+    for number in range(design.config.injections_per_galaxy):
         task_id = f"{galaxy['galaxy_id']}-i{number:04d}"
-        drawn = draw_injection(config, galaxy, task_id)
-        yield {"task_id": task_id, **host, "pair_id": control_id, "weight": 1.0, **drawn}
+        drawn = draw_injection(design, galaxy, task_id)
+        yield {"task_id": task_id, **host, "pair_id": control_id, "role": "injection", **drawn}
