@@ -1,6 +1,7 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
 from lens_pipeline.contracts.data_tables import (
+    INJECTION_DESIGN,
     INJECTION_MANIFEST,
     PARENT_SAMPLE,
     QUARANTINE,
@@ -26,6 +27,7 @@ __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
     "HISTORY",
+    "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
     "METRICS",
     "OPERATING_POINT",
@@ -45,6 +47,7 @@ __all__ = [
 CATALOGUE: tuple[TableContract, ...] = (
     PARENT_SAMPLE,
     INJECTION_MANIFEST,
+    INJECTION_DESIGN,
     STAMPS,
     STAMP_STORE,
     QUARANTINE,

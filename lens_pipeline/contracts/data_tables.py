@@ -111,6 +111,54 @@ INJECTION_MANIFEST = TableContract(
     columns=(*_SAMPLE, *_ARC),
 )
 
+INJECTION_DESIGN = TableContract(
+    name="injection_manifest/design",
+    meaning="What was drawn against the population it stands for, cell by cell, and how well completeness will be known.",
+    columns=(
+        Column(
+            "axis",
+            _TEXT,
+            "all, theta_e_arcsec, src_mag_r, lens_model, psf_fwhm_r (of the galaxy), or cell of the design",
+        ),
+        Column("cell", _TEXT, "name of the cell"),
+        Column("low", _FLOAT, "lower edge, on a continuous axis", "", True),
+        Column("high", _FLOAT, "upper edge, on a continuous axis", "", True),
+        Column("n", _INT, "injections in the cell", minimum=0),
+        Column("n_galaxies", _INT, "galaxies that they are injected into", minimum=0),
+        Column(
+            "n_eff",
+            _FLOAT,
+            "effective number (Kish) over the design effect of a correlation of 0.1 within a galaxy; null without weight",
+            "",
+            True,
+            minimum=0,
+        ),
+        Column(
+            "population", _FLOAT, "share of the population; null where the design doesn't set it", "", True, True, 0, 1
+        ),
+        Column("drawn", _FLOAT, "share of the injections", "", False, True, 0, 1),
+        Column(
+            "weighted",
+            _FLOAT,
+            "share of the weights, in test regions where something is held out",
+            "",
+            True,
+            True,
+            0,
+            1,
+        ),
+        Column(
+            "half_width",
+            _FLOAT,
+            "half width of the 95 % interval of a completeness of 0.5 with n_eff",
+            "",
+            True,
+            True,
+            0,
+        ),
+    ),
+)
+
 _MEASURED = (
     Column("cutout_ok", _INT, "1 where the cutout is usable; other rows are excluded and counted"),
     Column(

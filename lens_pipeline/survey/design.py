@@ -43,6 +43,11 @@ class Cell:
     lens_model: str
     share: float
 
+    def holds(self, theta_e_arcsec: NDArray[np.float64], mag_r: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether values lie within; an upper edge belongs to the next cell."""
+        in_theta_e = (theta_e_arcsec >= self.theta_e[0]) & (theta_e_arcsec < self.theta_e[1])
+        return np.asarray(in_theta_e & (mag_r >= self.mag_r[0]) & (mag_r < self.mag_r[1]))
+
     def __str__(self) -> str:
         """Name it for a message."""
         return f"{self.lens_model} with theta_e {_span(self.theta_e)} and source r {_span(self.mag_r)}"

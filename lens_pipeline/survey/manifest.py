@@ -10,16 +10,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import INJECTION_MANIFEST
+from lens_pipeline.contracts.catalogue import INJECTION_DESIGN, INJECTION_MANIFEST
 from lens_pipeline.storage.parquet import parquet_writer
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import InjectionConfig, Source
 from lens_pipeline.survey.design import Design
+from lens_pipeline.survey.design_report import TABLE, DesignTally
 from lens_pipeline.survey.external_manifest import write_external_manifest
 from lens_pipeline.survey.population import Hosts
 from lens_pipeline.survey.priors import CONTROL, control_row, draw_injection
 
+INJECTION = "injection"
 _ROWS_PER_GROUP = 8192
 
 
@@ -58,25 +60,29 @@ def build_manifest(config: InjectionConfig, parent: Publication, staging: Stagin
         design = Design.of(config, hosts)
         staging.attributes["population"] = design.population.describe()
         staging.attributes["hosts"] = hosts.as_attributes()
-        counts = _write_drawn_manifest(design, parent, path)
+        counts, tally = _write_drawn_manifest(design, parent, path)
+        staging.write_table(TABLE, tally.table(), INJECTION_DESIGN)
     unlabelled = sum(n for label, n in counts.items() if label is None)
     controls = counts.get(CONTROL, 0)
     total = sum(counts.values())
     return ManifestResult(total, total - controls - unlabelled, controls, unlabelled)
 
 
-def _write_drawn_manifest(design: Design, parent: Publication, path: Any) -> dict[str | None, int]:
+def _write_drawn_manifest(design: Design, parent: Publication, path: Any) -> tuple[dict[str | None, int], DesignTally]:
     schema = pa.schema(list(INJECTION_MANIFEST.schema))
     counts: dict[str | None, int] = {}
+    tally = DesignTally(design, parent.read_table(columns=["psf_fwhm_r"])["psf_fwhm_r"].to_pylist())
     with parquet_writer(path, schema) as writer:
         for galaxies in parent.read_table().to_batches(max_chunksize=_galaxies_per_group(design.config)):
             rows = [row for galaxy in galaxies.to_pylist() for row in rows_of_galaxy(design, galaxy)]
             table = pa.Table.from_pylist(rows, schema=schema)
             INJECTION_MANIFEST.validate(table, where="the injection manifest that is about to be published")
             writer.write_table(table)
+            seeing = dict(zip(galaxies["galaxy_id"].to_pylist(), galaxies["psf_fwhm_r"].to_pylist(), strict=True))
+            tally.add([row for row in rows if row["role"] == INJECTION], seeing)
             for row in rows:
                 counts[row["lens_model"]] = counts.get(row["lens_model"], 0) + 1
-    return counts
+    return counts, tally
 
 
 def _galaxies_per_group(config: InjectionConfig) -> int:
@@ -104,4 +110,4 @@ def rows_of_galaxy(design: Design | InjectionConfig, galaxy: dict[str, Any]) -> 
     for number in range(design.config.injections_per_galaxy):
         task_id = f"{galaxy['galaxy_id']}-i{number:04d}"
         drawn = draw_injection(design, galaxy, task_id)
-        yield {"task_id": task_id, **host, "pair_id": control_id, "role": "injection", **drawn}
+        yield {"task_id": task_id, **host, "pair_id": control_id, "role": INJECTION, **drawn}
