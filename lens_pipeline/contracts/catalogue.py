@@ -3,6 +3,7 @@
 from lens_pipeline.contracts.data_tables import (
     INJECTION_DESIGN,
     INJECTION_MANIFEST,
+    NULL_FLUX,
     PARENT_SAMPLE,
     QUARANTINE,
     REGION_SPLITS,
@@ -30,6 +31,7 @@ __all__ = [
     "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
     "METRICS",
+    "NULL_FLUX",
     "OPERATING_POINT",
     "OUT_OF_FOLD",
     "PARENT_SAMPLE",
@@ -47,6 +49,7 @@ __all__ = [
 CATALOGUE: tuple[TableContract, ...] = (
     PARENT_SAMPLE,
     INJECTION_MANIFEST,
+    NULL_FLUX,
     INJECTION_DESIGN,
     STAMPS,
     STAMP_STORE,

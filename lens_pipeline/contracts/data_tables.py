@@ -103,9 +103,35 @@ _SAMPLE = (
     ),
 )
 
+_TWIN = pa.struct(
+    [("lens_model", _TEXT), ("theta_e_arcsec", _FLOAT), *((column.name, column.dtype) for column in _ARC)]
+)
+
 INJECTION_MANIFEST = TableContract(
     name="injection_manifest",
     meaning="One row per stamp to make: sample key, galaxy, region, lens model and parameters, or CONTROL.",
+    key=("task_id",),
+    open_ended=True,
+    columns=(
+        *_SAMPLE,
+        *_ARC,
+        Column(
+            "fake_of", _TEXT, "task_id of the injection that a fake imitates; null on any other row", "", True, False
+        ),
+        Column(
+            "twin",
+            _TWIN,
+            "parameters of that injection: its lens_model, theta_e_arcsec and arc columns",
+            "",
+            True,
+            False,
+        ),
+    ),
+)
+
+NULL_FLUX = TableContract(
+    name="injection_manifest/null_flux",
+    meaning="Injections that are made without any flux, to see what injecting leaves behind; never trained on.",
     key=("task_id",),
     open_ended=True,
     columns=(*_SAMPLE, *_ARC),

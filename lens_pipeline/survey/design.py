@@ -138,7 +138,7 @@ class Design:
             If a density can't be normalised, a cell's floor can't be met, or nothing is left beside what is held out.
         """
         population = Population.of(config, hosts)
-        n = hosts.n_galaxies * config.injections_per_galaxy
+        n = int(hosts.n_galaxies * (1 - config.unpaired_control_share) * config.injections_per_galaxy)
         if not config.holds_out:
             return cls(config, population, {TEST: _proposal(config, population, n)})
         band = config.hold_out_theta_e_arcsec

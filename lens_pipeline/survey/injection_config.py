@@ -111,6 +111,28 @@ class InjectionConfig(Section):
         [21.0, 22.0, 23.0], description="r magnitudes of the audited grid, each as often as the others (grid)"
     )
 
+    unpaired_control_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of galaxies that have a control and nothing else, so that no stamp is its pair",
+    )
+    fake_turned_share: float = Field(
+        0.0, ge=0, le=1, description="share of injections whose arc is made once more, turned by 180 degrees; no lens"
+    )
+    fake_unlensed_share: float = Field(
+        0.0, ge=0, le=1, description="share of injections whose source is made once more, unlensed at theta_e; no lens"
+    )
+    fake_blob_share: float = Field(
+        0.0, ge=0, le=1, description="share of injections whose light is made once more as a smooth blob; no lens"
+    )
+    null_flux_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of galaxies with an injection of no flux, in a table of its own, never trained on",
+    )
+
     hold_out_lens_models: list[str] = Field(
         [], description="lens models that stand in test regions only, for a test of generalisation"
     )

@@ -13,8 +13,8 @@ import numpy as np
 from lens_pipeline.survey.deflectors import velocity_dispersion
 from lens_pipeline.survey.design import Design
 from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.roles import CONTROL
 
-CONTROL = "CONTROL"
 ROUND, SHEARED = "SIS", "SIE_SHEAR"
 ARC_COLUMNS = (
     "src_mag_g", "src_mag_r", "src_mag_z", "src_dmag", "src_reff_arcsec", "src_n", "src_e", "src_phi_rad",
@@ -74,9 +74,9 @@ def draw_injection(design: Design, galaxy: Mapping[str, Any], task_id: str) -> d
     }
 
 
-def control_row() -> dict[str, Any]:
-    """Parameters of a control: an Einstein radius of 0 and nulls for the arc."""
-    bare = {"lens_model": CONTROL, "theta_e_arcsec": 0.0, "weight": 1.0, "is_held_out": None}
+def control_row(lens_model: str = CONTROL) -> dict[str, Any]:
+    """Parameters of a control, or of another row that holds no lens: an Einstein radius of 0 and nulls for the arc."""
+    bare = {"lens_model": lens_model, "theta_e_arcsec": 0.0, "weight": 1.0, "is_held_out": None}
     return {**bare, **dict.fromkeys(ARC_COLUMNS)}
 
 
