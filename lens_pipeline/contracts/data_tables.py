@@ -107,6 +107,8 @@ _TWIN = pa.struct(
     [("lens_model", _TEXT), ("theta_e_arcsec", _FLOAT), *((column.name, column.dtype) for column in _ARC)]
 )
 
+_FEATURE = pa.struct([(name, _FLOAT) for name in ("radius_arcsec", "width", "q", "phi_rad", "mag_g", "mag_r", "mag_z")])
+
 INJECTION_MANIFEST = TableContract(
     name="injection_manifest",
     meaning="One row per stamp to make: sample key, galaxy, region, lens model and parameters, or CONTROL.",
@@ -122,6 +124,14 @@ INJECTION_MANIFEST = TableContract(
             "twin",
             _TWIN,
             "parameters of that injection: its lens_model, theta_e_arcsec and arc columns",
+            "",
+            True,
+            False,
+        ),
+        Column(
+            "feature",
+            _FEATURE,
+            "of a hard negative: radius_arcsec, width, q, phi_rad, mag_g, mag_r and mag_z of what is put around the galaxy",
             "",
             True,
             False,

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from lens_pipeline.survey.conditions import BANDS
+from lens_pipeline.survey.hard_negatives import make_hard_negative
 from lens_pipeline.survey.light import Sersic, galaxy_light, lensed_light
 from lens_pipeline.survey.optics import Image, crop, observe, transform
 from lens_pipeline.survey.render import Arc, Scene, make_arc
-from lens_pipeline.survey.roles import BLOB, FAKES, NULL_FLUX_PROBE, TURNED, UNLENSED
+from lens_pipeline.survey.roles import BLOB, FAKES, HARD_NEGATIVES, NULL_FLUX_PROBE, TURNED, UNLENSED
 
 _MARGIN = 1
 # A Sersic profile of index 0.5 is a Gaussian, whose half-light radius is this many of its sigmas.
@@ -23,9 +24,11 @@ Row = Mapping[str, Any]
 
 
 def make_light(scene: Scene, row: Row) -> Arc:
-    """Render what a manifest row adds to its host: an arc, a fake, or nothing."""
+    """Render what a manifest row adds to its host: an arc, a fake, a ring or the like, or nothing."""
     if row.get("role") in FAKES:
         return make_fake(scene, row)
+    if row.get("role") in HARD_NEGATIVES:
+        return make_hard_negative(scene, row)
     if row.get("role") == NULL_FLUX_PROBE:
         return make_arc(scene, {**row, **{f"src_mag_{band}": np.inf for band in BANDS}})
     return make_arc(scene, row)

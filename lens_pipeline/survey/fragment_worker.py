@@ -31,7 +31,7 @@ _BLOB = "stamp_npz"
 _ROW_GROUP = 256
 _FURTHER = pa.schema(
     [
-        *(INJECTION_MANIFEST.schema.field(name) for name in ("fake_of", "twin")),
+        *(INJECTION_MANIFEST.schema.field(name) for name in ("fake_of", "twin", "feature")),
         ("brickname", pa.string()),
         ("is_control", pa.bool_()),
         ("psfsize_r", pa.float64()),

@@ -126,6 +126,15 @@ class InjectionConfig(Section):
     fake_blob_share: float = Field(
         0.0, ge=0, le=1, description="share of injections whose light is made once more as a smooth blob; no lens"
     )
+    hard_ring_share: float = Field(
+        0.0, ge=0, le=1, description="share of galaxies with a stamp that has a ring around them"
+    )
+    hard_spiral_share: float = Field(
+        0.0, ge=0, le=1, description="share of galaxies with a stamp that gives them spiral arms"
+    )
+    hard_merger_share: float = Field(
+        0.0, ge=0, le=1, description="share of galaxies with a stamp that has a companion merging with them"
+    )
     null_flux_share: float = Field(
         0.0,
         ge=0,

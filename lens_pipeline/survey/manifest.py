@@ -22,6 +22,7 @@ from lens_pipeline.survey.config import InjectionConfig, Source
 from lens_pipeline.survey.design import Design
 from lens_pipeline.survey.design_report import TABLE, DesignTally
 from lens_pipeline.survey.external_manifest import write_external_manifest
+from lens_pipeline.survey.features import draw_feature
 from lens_pipeline.survey.population import Hosts
 from lens_pipeline.survey.priors import ARC_COLUMNS, control_row, draw_injection
 from lens_pipeline.survey.randomness import stream
@@ -30,9 +31,13 @@ from lens_pipeline.survey.roles import (
     CONTROL,
     CONTROL_ROLE,
     FAKES,
+    HARD_NEGATIVES,
     INJECTION,
+    MERGER,
     NO_LENS,
     NULL_FLUX_PROBE,
+    RING,
+    SPIRAL,
     TURNED,
     UNLENSED,
     UNPAIRED_CONTROL,
@@ -136,6 +141,7 @@ def rows_of_galaxy(design: Design | InjectionConfig, galaxy: dict[str, Any]) -> 
     alone = chosen(design, UNPAIRED_CONTROL, name, design.config.unpaired_control_share)
     role = UNPAIRED_CONTROL if alone else CONTROL_ROLE
     yield {"task_id": control_id, **host, "pair_id": None, "role": role, **control_row()}
+    yield from hard_negatives_of(design, host)
     if alone:
         return
     injections = [
@@ -174,6 +180,18 @@ def fakes_of(design: Design, injection: dict[str, Any]) -> Iterator[dict[str, An
             "fake_of": injection["task_id"],
             "twin": twin,
         }
+
+
+def hard_negatives_of(design: Design, host: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Name and draw the rings, spirals and mergers of a galaxy; which, its name says."""
+    config = design.config
+    shares = {RING: config.hard_ring_share, SPIRAL: config.hard_spiral_share, MERGER: config.hard_merger_share}
+    for role, share in shares.items():
+        if chosen(design, role, host["galaxy_id"], share):
+            task_id = f"{host['galaxy_id']}-{role.removeprefix('hard_')}"
+            feature = draw_feature(design, task_id, role)
+            none = control_row(HARD_NEGATIVES[role])
+            yield {"task_id": task_id, **host, "pair_id": None, "role": role, **none, "feature": feature}
 
 
 def is_ring(injection: dict[str, Any]) -> bool:

@@ -9,5 +9,8 @@ CONTROL = "CONTROL"
 TURNED, UNLENSED, BLOB = "fake_turned", "fake_unlensed", "fake_blob"
 # Light with the flux of an arc that isn't lensed: role to lens_model.
 FAKES = {TURNED: "FAKE_TURNED", UNLENSED: "FAKE_UNLENSED", BLOB: "FAKE_BLOB"}
+RING, SPIRAL, MERGER = "hard_ring", "hard_spiral", "hard_merger"
+# Galaxies that look like lenses: role to lens_model.
+HARD_NEGATIVES = {RING: "RING", SPIRAL: "SPIRAL", MERGER: "MERGER"}
 # Values of lens_model that mean no lens, beside CONTROL.
-NO_LENS = tuple(FAKES.values())
+NO_LENS = (*FAKES.values(), *HARD_NEGATIVES.values())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
+from lens_pipeline.survey.conditions import flux_of_mag, transmission
 from lens_pipeline.survey.config import InjectionConfig
 from lens_pipeline.survey.fakes import make_fake, make_light
 from lens_pipeline.survey.manifest import rows_of_galaxy
@@ -104,3 +105,39 @@ def test_an_injection_without_flux_goes_the_way_of_an_injection_and_leaves_its_c
     assert dark.measures["total_injected_flux_r"] == 0
     stamps = [make_stamp(scene, made, stream(1, "noise", "x")) for made in (dark, control)]
     assert stamps[0].tobytes() == stamps[1].tobytes()
+
+
+HARD = InjectionConfig(hard_ring_share=1, hard_spiral_share=1, hard_merger_share=1, source_faint_share=0)
+
+
+def test_hard_negatives_have_their_own_names_and_their_stated_flux(scene: Scene, galaxy: dict[str, Any]) -> None:
+    rows = [row for row in rows_of_galaxy(HARD, galaxy) if row.get("feature")]
+    assert [row["lens_model"] for row in rows] == ["RING", "SPIRAL", "MERGER"]
+    for row in rows:
+        assert (row["theta_e_arcsec"], row["src_mag_r"], row["pair_id"]) == (0.0, None, None)
+        made = make_light(scene, row)
+        assert set(made.measures.values()) == {None}
+        for band, light in zip("grz", crop(made.pixels, 64), strict=True):
+            wanted = flux_of_mag(row["feature"][f"mag_{band}"]) * transmission(band, scene.ebv)
+            # What falls beyond the stamp is missing.
+            assert 0.85 * wanted < light.sum() < 1.02 * wanted
+
+
+def test_a_ring_is_round_about_its_host_and_a_companion_stands_beside_it(scene: Scene, galaxy: dict[str, Any]) -> None:
+    ring, spiral, merger = (row for row in rows_of_galaxy(HARD, galaxy) if row.get("feature"))
+    for row in (ring, spiral, merger):
+        row["feature"] |= {
+            "radius_arcsec": 2.5,
+            "q": 1.0,
+            "width": {"hard_ring": 0.1, "hard_spiral": 20.0}.get(row["role"], 0.3),
+        }
+    light = {row["role"]: make_light(scene, row).pixels[1] for row in (ring, spiral, merger)}
+    axis = (np.arange(66) - 32.5) * 0.262
+    x, y = np.meshgrid(axis - scene.x_arcsec, axis - scene.y_arcsec)
+    r = np.hypot(x, y)
+    profile = [light["hard_ring"][(r > a) & (r < a + 0.4)].mean() for a in np.arange(0, 4, 0.4)]
+    assert int(np.argmax(profile)) == 5 or int(np.argmax(profile)) == 6
+    for role in ("hard_ring", "hard_spiral"):
+        assert abs(float((light[role] * x).sum() / light[role].sum())) < 0.1
+    peak = np.unravel_index(light["hard_merger"].argmax(), x.shape)
+    assert r[peak] == pytest.approx(2.5, abs=0.3)

@@ -6,6 +6,10 @@ import pytest
 
 from lens_pipeline.contracts.catalogue import INJECTION_MANIFEST, NULL_FLUX
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.splits.config import SplitConfig
+from lens_pipeline.splits.region_splits import build_region_splits
+from lens_pipeline.stamps.config import StoreConfig
+from lens_pipeline.stamps.ingest import build_store
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.checks import label_alignment, manifest_conservation, pairs_are_sound
 from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig
@@ -103,3 +107,20 @@ def test_injections_without_flux_stand_in_a_table_of_their_own(survey: Survey, s
     assert probes["theta_e_arcsec"].to_pylist() != manifest.read_table()["theta_e_arcsec"].to_pylist()[1::2]
     assert manifest.read_table().equals(survey.manifest(survey.parents()).read_table())
     assert small["injection_manifest"].read_table("null_flux").num_rows == 0
+
+
+def test_the_splits_keep_what_is_held_out_in_test(survey: Survey) -> None:
+    parent = survey.parents(ParentSampleConfig(n_galaxies=60, n_bricks=24))
+    manifest = survey.manifest(parent, injections_per_galaxy=10, hold_out_lens_models=["SIS"])
+    stamps = survey.stamps(parent, manifest)
+    with survey.home.stage("test", "stamp_store", inputs=[stamps]) as staging:
+        build_store(StoreConfig(workers=1), stamps, staging)
+        store = staging.commit()
+    with survey.home.stage("test", "region_splits", inputs=[store]) as staging:
+        assert build_region_splits(SplitConfig(floor_rows=1), store, staging).by_survey
+        splits = staging.commit()
+    split_of = {row["region_id"]: row["split"] for row in splits.read_table().to_pylist()}
+    rows = store.read_table().to_pylist()
+    assert {split_of[row["region_id"]] for row in rows if row["lens_model"] == "SIS"} == {"test"}
+    assert {split_of[row["region_id"]] for row in rows if row["is_held_out"]} == {"test"}
+    assert len(set(split_of.values())) > 2
