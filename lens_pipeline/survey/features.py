@@ -14,7 +14,9 @@ from lens_pipeline.survey.roles import MERGER, RING, SPIRAL
 _BRIGHTER_MAG = 1.5
 # Colours g - r and r - z, with their scatter: star-forming rings and arms, and red companions like their hosts.
 _BLUE, _RED = ((0.3, 0.2), (0.35, 0.2)), ((1.6, 0.1), (0.9, 0.1))
-_RADIUS_ARCSEC, _Q = (0.8, 3.0), (0.5, 1.0)
+# Arms that are smaller than this are a disk to a survey's seeing.
+_RADII_ARCSEC = {RING: (0.8, 3.0), SPIRAL: (1.8, 3.5), MERGER: (0.8, 3.0)}
+_Q = (0.5, 1.0)
 # Width of a ring over its radius, pitch angle of arms in degrees, half-light radius of a companion in arcsec.
 _WIDTHS = {RING: (0.12, 0.3), SPIRAL: (12.0, 30.0), MERGER: (0.3, 0.8)}
 
@@ -34,7 +36,7 @@ def draw_feature(design: Design, task_id: str, role: str) -> dict[str, float]:
     (g_r, g_r_scatter), (r_z, r_z_scatter) = _RED if role == MERGER else _BLUE
     mag_r = design.population.mag_r.quantile(u[0]) - _BRIGHTER_MAG
     return {
-        "radius_arcsec": _between(_RADIUS_ARCSEC, u[1]),
+        "radius_arcsec": _between(_RADII_ARCSEC[role], u[1]),
         "width": _between(_WIDTHS[role], u[2]),
         "q": _between(_Q, u[3]),
         "phi_rad": float(2 * np.pi * u[4]),

@@ -12,7 +12,7 @@ from lens_pipeline.survey.render import Arc, Row, Scene, make_arc
 from lens_pipeline.survey.roles import MERGER, RING, SPIRAL
 
 _MARGIN = 1
-_SCALE_OVER_RADIUS, _TAIL_SHARE = 0.45, 0.25
+_SCALE_OVER_RADIUS, _TAIL_SHARE = 0.35, 0.25
 
 
 def make_hard_negative(scene: Scene, row: Row) -> Arc:
@@ -40,11 +40,12 @@ def ring_light(scene: Scene, feature: Row) -> Image:
 
 
 def spiral_light(scene: Scene, feature: Row) -> Image:
-    """Light of two logarithmic arms, r = r0 exp(angle tan(pitch)), in an exponential disk, inclined."""
+    """Light of two logarithmic arms, r = r0 exp(angle tan(pitch)), in an exponential disk with a hole, inclined."""
     r, angle = _polar(scene, feature)
     winding = np.log(np.maximum(r, scene.grid.step)) / np.tan(np.radians(feature["width"]))
-    arms = (0.5 + 0.5 * np.cos(2 * (angle - winding))) ** 2
-    return np.asarray(arms * np.exp(-r / (_SCALE_OVER_RADIUS * feature["radius_arcsec"])))
+    arms = (0.5 + 0.5 * np.cos(2 * (angle - winding))) ** 4
+    reduced = r / (_SCALE_OVER_RADIUS * feature["radius_arcsec"])
+    return np.asarray(arms * np.exp(-reduced) * reduced**2)
 
 
 def merger_light(scene: Scene, feature: Row) -> Image:
