@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from lens_pipeline.contracts.catalogue import CATALOGUE
 from lens_pipeline.contracts.tables import Column
 from lens_pipeline.defs.sections import JOB_SECTIONS, SECTIONS, allowed_range
@@ -53,10 +55,15 @@ def settings_page() -> str:
     return "".join(parts)
 
 
+def _type(column: Column) -> str:
+    """Type of a column; the fields of a struct are what its meaning says."""
+    return "struct" if pa.types.is_struct(column.dtype) else str(column.dtype)
+
+
 def _column_line(column: Column) -> str:
     low, high = column.minimum, column.maximum
     ends = ["" if end is None else f"{end:g}" for end in (low, high)]
     bounds = "" if ends == ["", ""] else " to ".join(ends)
     optional = "" if column.required else " (optional)"
     null = "yes" if column.nullable else ""
-    return f"| `{column.name}`{optional} | {column.dtype} | {column.unit} | {null} | {bounds} | {column.meaning} |\n"
+    return f"| `{column.name}`{optional} | {_type(column)} | {column.unit} | {null} | {bounds} | {column.meaning} |\n"

@@ -1,8 +1,10 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
 from lens_pipeline.contracts.data_tables import (
+    INJECTION_DESIGN,
     INJECTION_MANIFEST,
     KNOWN_LENSES,
+    NULL_FLUX,
     PARENT_COMPLETENESS,
     PARENT_LEFT_OUT,
     PARENT_SAMPLE,
@@ -29,9 +31,11 @@ __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
     "HISTORY",
+    "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
     "KNOWN_LENSES",
     "METRICS",
+    "NULL_FLUX",
     "OPERATING_POINT",
     "OUT_OF_FOLD",
     "PARENT_COMPLETENESS",
@@ -54,6 +58,8 @@ CATALOGUE: tuple[TableContract, ...] = (
     KNOWN_LENSES,
     PARENT_COMPLETENESS,
     INJECTION_MANIFEST,
+    NULL_FLUX,
+    INJECTION_DESIGN,
     STAMPS,
     STAMP_STORE,
     QUARANTINE,

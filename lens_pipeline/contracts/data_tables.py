@@ -26,6 +26,7 @@ PARENT_SAMPLE = TableContract(
         Column(
             "dec", _FLOAT, "declination, ICRS; null where the cutouts carry none", "deg", True, minimum=-90, maximum=90
         ),
+        Column("z_lens", _FLOAT, "redshift; null where unknown", "", True, False, 0),
         Column("mag_g", _FLOAT, "total AB magnitude in g", "mag", True),
         Column("mag_r", _FLOAT, "total AB magnitude in r", "mag", True),
         Column("mag_z", _FLOAT, "total AB magnitude in z", "mag", True),
@@ -136,6 +137,10 @@ _ARC = (
     Column("lens_phi_rad", _FLOAT, "position angle of the lens mass", "rad", True, False),
     Column("shear", _FLOAT, "external shear", "", True, False, 0, 1),
     Column("shear_phi_rad", _FLOAT, "position angle of the shear", "rad", True, False),
+    Column("z_source", _FLOAT, "redshift of the source; null where the host's is unknown", "", True, False, 0),
+    Column(
+        "sigma_v_km_s", _FLOAT, "velocity dispersion of an isothermal lens with this theta_e", "km/s", True, False, 0
+    ),
 )
 
 _SAMPLE = (
@@ -158,14 +163,118 @@ _SAMPLE = (
         maximum=60,
     ),
     Column("weight", _FLOAT, "population over proposal density of the row", "", False, False, 0),
+    Column(
+        "role", _TEXT, "what the row is for: injection, control, unpaired_control, fake_turned, ...", "", True, False
+    ),
+    Column("z_lens", _FLOAT, "redshift of the host; null where unknown", "", True, False, 0),
+    Column(
+        "region_split",
+        _TEXT,
+        "the survey's own split: train, val or test; null where regions are split later",
+        "",
+        True,
+        False,
+    ),
+    Column(
+        "is_held_out",
+        _BOOL,
+        "whether lenses like this one stand in test regions only; null on a control",
+        "",
+        True,
+        False,
+    ),
 )
+
+_TWIN = pa.struct(
+    [("lens_model", _TEXT), ("theta_e_arcsec", _FLOAT), *((column.name, column.dtype) for column in _ARC)]
+)
+
+_FEATURE = pa.struct([(name, _FLOAT) for name in ("radius_arcsec", "width", "q", "phi_rad", "mag_g", "mag_r", "mag_z")])
 
 INJECTION_MANIFEST = TableContract(
     name="injection_manifest",
     meaning="One row per stamp to make: sample key, galaxy, region, lens model and parameters, or CONTROL.",
     key=("task_id",),
     open_ended=True,
+    columns=(
+        *_SAMPLE,
+        *_ARC,
+        Column(
+            "fake_of", _TEXT, "task_id of the injection that a fake imitates; null on any other row", "", True, False
+        ),
+        Column(
+            "twin",
+            _TWIN,
+            "parameters of that injection: its lens_model, theta_e_arcsec and arc columns",
+            "",
+            True,
+            False,
+        ),
+        Column(
+            "feature",
+            _FEATURE,
+            "of a hard negative: radius_arcsec, width, q, phi_rad, mag_g, mag_r and mag_z of what is put around the galaxy",
+            "",
+            True,
+            False,
+        ),
+    ),
+)
+
+NULL_FLUX = TableContract(
+    name="injection_manifest/null_flux",
+    meaning="Injections that are made without any flux, to see what injecting leaves behind; never trained on.",
+    key=("task_id",),
+    open_ended=True,
     columns=(*_SAMPLE, *_ARC),
+)
+
+INJECTION_DESIGN = TableContract(
+    name="injection_manifest/design",
+    meaning="What was drawn against the population it stands for, cell by cell, and how well completeness will be known.",
+    columns=(
+        Column(
+            "axis",
+            _TEXT,
+            "all, theta_e_arcsec, src_mag_r, lens_model, psf_fwhm_r (of the galaxy), or cell of the design",
+        ),
+        Column("cell", _TEXT, "name of the cell"),
+        Column("low", _FLOAT, "lower edge, on a continuous axis", "", True),
+        Column("high", _FLOAT, "upper edge, on a continuous axis", "", True),
+        Column("n", _INT, "injections in the cell", minimum=0),
+        Column("n_galaxies", _INT, "galaxies that they are injected into", minimum=0),
+        Column(
+            "n_eff",
+            _FLOAT,
+            "effective number (Kish) over the design effect of a correlation of 0.1 within a galaxy; null without weight",
+            "",
+            True,
+            minimum=0,
+        ),
+        Column(
+            "population", _FLOAT, "share of the population; null where the design doesn't set it", "", True, True, 0, 1
+        ),
+        Column("drawn", _FLOAT, "share of the injections", "", False, True, 0, 1),
+        Column(
+            "weighted",
+            _FLOAT,
+            "share of the weights, in test regions where something is held out",
+            "",
+            True,
+            True,
+            0,
+            1,
+        ),
+        Column(
+            "half_width",
+            _FLOAT,
+            "half width of the 95 % interval of a completeness of 0.5 with n_eff",
+            "",
+            True,
+            True,
+            0,
+        ),
+    ),
 )
 
 _MEASURED = (
@@ -201,7 +310,6 @@ _MEASURED = (
     ),
     Column("magnification", _FLOAT, "lensed over unlensed flux, before the PSF, untruncated", "", True, False, 0),
     Column("total_injected_flux_r", _FLOAT, "noiseless sum of the arc in the stamp", "nanomaggy", True, False),
-    Column("region_split", _TEXT, "the survey's own split: train, val or test", "", True, False),
 )
 
 STAMPS = TableContract(

@@ -89,7 +89,12 @@ class DatasetContract(BaseModel):
         return 1 if len(self.classes) == 2 else len(self.classes)
 
     def stratum(self, label: int, lens_model: str, theta_e_arcsec: float | None) -> str:
-        """Name the stratum that a row is balanced in: class, Einstein-radius bin and lens model."""
+        """Name the stratum that a row is balanced in: class, Einstein-radius bin and lens model.
+
+        Of the negative class, rows of any but its first label value (fakes, say) are strata of their own.
+        """
+        if label == 0 and lens_model != self.classes[0].label_values[0]:
+            return f"{self.class_names[0]}/{lens_model}"
         if label == 0 or theta_e_arcsec is None:
             return self.class_names[label]
         edges = (0.0, *self.theta_e_edges_arcsec, math.inf)

@@ -39,7 +39,7 @@ class SplitResult:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Rows by region and stratum: `table` has shape (n_regions, n_strata)."""
+    """Rows by region and stratum: `table` has shape (n_regions, n_strata). Rows that are held out for test aren't counted."""
 
     regions: list[str]
     strata: list[str]
@@ -65,7 +65,8 @@ def build_region_splits(
     """
     available = store.entry(f"{store.asset}.parquet").schema or {}
     own_split = config.honour_survey_split and "region_split" in available
-    rows = store.read_table(columns=[*_COLUMNS, *(["region_split"] if own_split else [])])
+    further = [*(["region_split"] if own_split else []), *(["is_held_out"] if "is_held_out" in available else [])]
+    rows = store.read_table(columns=[*_COLUMNS, *further])
     if rows.num_rows == 0:
         raise SplitError(
             "the store holds no row, so there is nothing to split. See read_table('stamp_store/quarantine')."
@@ -138,10 +139,13 @@ def _refuse_other_store(splits: Publication, store: Publication) -> None:
 
 def _count(rows: pa.Table) -> _Counts:
     region = pc.dictionary_encode(rows["region_id"].combine_chunks())
-    stratum = pc.dictionary_encode(rows["stratum"].combine_chunks())
-    n_strata = len(stratum.dictionary)
     region_of_row = region.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    cell = region_of_row * n_strata + stratum.indices.to_numpy(zero_copy_only=False)
+    counted = np.ones(rows.num_rows, dtype=bool)
+    if "is_held_out" in rows.column_names:
+        counted = ~pc.fill_null(rows["is_held_out"], False).to_numpy()
+    stratum = pc.dictionary_encode(rows["stratum"].filter(pa.array(counted)).combine_chunks())
+    n_strata = len(stratum.dictionary)
+    cell = region_of_row[counted] * n_strata + stratum.indices.to_numpy(zero_copy_only=False)
     table = np.bincount(cell, minlength=len(region.dictionary) * n_strata).reshape(-1, n_strata)
     return _Counts(region.dictionary.to_pylist(), stratum.dictionary.to_pylist(), table, region_of_row)
 

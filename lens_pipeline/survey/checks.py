@@ -15,6 +15,7 @@ from lens_pipeline.stamps.fragments import Fragments
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.priors import ARC_COLUMNS
+from lens_pipeline.survey.roles import NO_LENS
 
 _MEASURES = ("arc_snr", "arc_snr_matched", "magnification", "total_injected_flux_r")
 _LABEL_COLUMNS = ("task_id", "lens_model", "theta_e_arcsec", "is_control", *ARC_COLUMNS, *_MEASURES)
@@ -147,16 +148,20 @@ def _keys(rows: Publication) -> pa.Array:
 
 
 def pairs_are_sound(manifest: Publication) -> Check:
-    """Red where a pair_id names no row, no control, or the control of another galaxy or region."""
-    columns = ("task_id", "pair_id", "galaxy_id", "region_id", "lens_model")
+    """Red where a pair_id names no row, no control, or the control of another galaxy or region; fake_of likewise.
+
+    A fake imitates an injection of its own galaxy, and is nobody's pair.
+    """
+    columns = ("task_id", "pair_id", "fake_of", "galaxy_id", "region_id", "lens_model")
     batches = list(stream_metadata(manifest, columns))
     rows = pa.Table.from_batches(batches) if batches else pa.table({})
     if "pair_id" not in rows.column_names:
         return green("pairs_are_sound", "the rows name no pairs", pairs=0)
     contract = DatasetContract.model_validate(manifest.attributes["dataset_contract"])
-    controls = pa.array(contract.classes[0].label_values, pa.string())
-    paired = rows.filter(pc.is_valid(rows["pair_id"]))
-    mates = rows.drop_columns(["pair_id"])
+    no_lens = contract.classes[0].label_values
+    controls = pa.array([name for name in no_lens if name not in NO_LENS], pa.string())
+    mates = rows.select(["task_id", "galaxy_id", "region_id", "lens_model"])
+    paired = mates.append_column("pair_id", rows["pair_id"]).filter(pc.is_valid(rows["pair_id"]))
     joined = paired.join(mates, keys="pair_id", right_keys="task_id", right_suffix="_of_pair", use_threads=False)
     mate_is_control = pc.is_in(joined["lens_model_of_pair"], value_set=controls)
     wrong = {
@@ -164,7 +169,7 @@ def pairs_are_sound(manifest: Publication) -> Check:
         "is not a control": pc.and_(pc.is_valid(joined["region_id_of_pair"]), pc.invert(mate_is_control)),
         "is of another galaxy": pc.not_equal(joined["galaxy_id"], joined["galaxy_id_of_pair"]),
         "is in another region": pc.not_equal(joined["region_id"], joined["region_id_of_pair"]),
-        "stands on a control itself": pc.is_in(joined["lens_model"], value_set=controls),
+        "stands on a control itself": pc.is_in(joined["lens_model"], value_set=pa.array(no_lens, pa.string())),
     }
     first: list[str] = []
     any_wrong = pa.chunked_array([pa.array([False] * joined.num_rows)])
@@ -173,20 +178,38 @@ def pairs_are_sound(manifest: Publication) -> Check:
         any_wrong = pc.or_(any_wrong, mask)
         first += [f"{key} (its pair {what})" for key in sorted(joined["task_id"].filter(mask).to_pylist())[:FIRST_FEW]]
     n_wrong = pc.sum(any_wrong).as_py() or 0
-    if n_wrong:
+    loose = _loose_fakes(rows, no_lens)
+    if n_wrong or loose:
         return red(
             "pairs_are_sound",
-            f"{n_wrong:,} of {joined.num_rows:,} pair_id don't name a control of the same galaxy",
-            wrong=first,
-            count=n_wrong,
+            f"{n_wrong:,} of {joined.num_rows:,} pair_id don't name a control of the same galaxy, and {len(loose):,} fakes "
+            "no injection of theirs",
+            wrong=[*first, *loose],
+            count=n_wrong + len(loose),
             why="Paired thresholds compare an injection with its own galaxy, and a pair in two regions leaks between splits.",
-            next_step="set pair_id to the task_id of the galaxy's control, or to null.",
+            next_step="set pair_id to the task_id of the galaxy's control, or to null; fake_of to an injection of its galaxy.",
         )
     return green(
         "pairs_are_sound",
         f"{joined.num_rows:,} injections name one of {len(joined['pair_id'].unique()):,} controls of their own galaxy",
         pairs=joined.num_rows,
     )
+
+
+def _loose_fakes(rows: pa.Table, no_lens: Sequence[str]) -> list[str]:
+    """Fakes that imitate no injection of their own galaxy, each with what is wrong."""
+    if "fake_of" not in rows.column_names or rows["fake_of"].null_count == rows.num_rows:
+        return []
+    fakes = rows.filter(pc.is_valid(rows["fake_of"])).select(["task_id", "fake_of", "galaxy_id"])
+    twins = rows.select(["task_id", "galaxy_id", "lens_model"])
+    joined = fakes.join(twins, keys="fake_of", right_keys="task_id", right_suffix="_of_twin", use_threads=False)
+    is_lens = pc.invert(pc.is_in(joined["lens_model"], value_set=pa.array(no_lens, pa.string())))
+    same = pc.fill_null(pc.equal(joined["galaxy_id"], joined["galaxy_id_of_twin"]), False)
+    sound = pc.and_(same, pc.and_(pc.is_valid(joined["lens_model"]), is_lens))
+    return [
+        f"{key} (a fake of no injection of its galaxy)"
+        for key in sorted(joined["task_id"].filter(pc.invert(sound)).to_pylist())
+    ]
 
 
 def stream_metadata(rows: Publication, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,7 @@
-"""Settings of the three survey assets: where galaxies come from, which arcs are drawn, how stamps are made.
+"""Settings of parent_sample and stamps: where galaxies come from, how stamps are made.
 
-Belongs here: names, ranges and defaults (those of the `simulated` preset). What a setting does stands where it is read.
+Belongs here: names, ranges and defaults (those of the `simulated` preset). What a setting does stands where it is read; the
+settings of injections have a file of their own.
 """
 
 from enum import StrEnum
@@ -10,6 +11,9 @@ from pydantic import Field, model_validator
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.storage.s3_address import refuse_as_folder
+from lens_pipeline.survey.injection_config import InjectionConfig
+
+__all__ = ["InjectionConfig", "ParentSampleConfig", "Source", "StampsConfig"]
 
 
 class Source(StrEnum):
@@ -154,49 +158,6 @@ class ParentSampleConfig(Section):
             raise ValueError(f"mag_r_low = {self.mag_r_low:g} is above mag_r_high = {self.mag_r_high:g}")
         if unknown := [bit for bit in self.excluded_maskbits if not 0 <= bit < 31]:
             raise ValueError(f"excluded_maskbits are numbers of bits, 0 to 30, not {unknown}")
-
-
-class InjectionConfig(Section):
-    """Priors that injections are drawn from, fixed before any training."""
-
-    seed: int = Field(7, ge=0, le=2**31 - 1, description="seed of every injection's parameters")
-    injections_per_galaxy: int = Field(
-        1, ge=1, le=10_000, description="injections into each galaxy, beside one control"
-    )
-    theta_e_low_arcsec: float = Field(0.3, gt=0, le=10, description="smallest Einstein radius, uniform prior, arcsec")
-    theta_e_high_arcsec: float = Field(2.5, gt=0, le=10, description="largest Einstein radius, uniform prior, arcsec")
-    share_sie: float = Field(0.4, ge=0, le=1, description="share of lenses that are SIE")
-    share_sis: float = Field(0.2, ge=0, le=1, description="share of lenses that are SIS; the rest is SIE_SHEAR")
-    lens_q_low: float = Field(0.4, gt=0.1, le=1, description="smallest axis ratio of the mass, minor over major")
-    shear_high: float = Field(0.1, ge=0, le=0.4, description="largest external shear, uniform prior from 0 (SIE_SHEAR)")
-    source_mag_low: float = Field(20.5, ge=15, le=32, description="brightest unlensed source in r, AB mag")
-    source_mag_high: float = Field(25.0, ge=15, le=32, description="faint end of the main prior in r, uniform, AB mag")
-    source_faint_share: float = Field(
-        0.06, ge=0, le=1, description="share of sources between the main prior's faint end and the faint limit"
-    )
-    source_faint_limit: float = Field(
-        29.0, ge=15, le=34, description="faint limit in r, AB mag; the faintest arcs can't be seen, for the null test"
-    )
-    source_reff_low_arcsec: float = Field(0.1, ge=0.03, le=3, description="smallest half-light radius, log-uniform")
-    source_reff_high_arcsec: float = Field(0.5, ge=0.03, le=3, description="largest half-light radius, log-uniform")
-    source_n_low: float = Field(0.7, ge=0.3, le=4, description="smallest Sersic index of a source, uniform")
-    source_n_high: float = Field(2.0, ge=0.3, le=4, description="largest Sersic index of a source, uniform")
-    source_q_low: float = Field(0.4, gt=0.1, le=1, description="smallest axis ratio of a source, uniform up to 1")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "InjectionConfig":
-        for low, high in (
-            ("theta_e_low_arcsec", "theta_e_high_arcsec"),
-            ("source_mag_low", "source_mag_high"),
-            ("source_mag_high", "source_faint_limit"),
-            ("source_reff_low_arcsec", "source_reff_high_arcsec"),
-            ("source_n_low", "source_n_high"),
-        ):
-            if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}")
-        if self.share_sie + self.share_sis > 1:
-            raise ValueError(f"share_sie + share_sis = {self.share_sie + self.share_sis:g} is above 1")
-        return self
 
 
 class StampsConfig(Section):

@@ -16,20 +16,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lens_pipeline.contracts.catalogue import STAMPS
+from lens_pipeline.contracts.catalogue import INJECTION_MANIFEST, STAMPS
 from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB, DatasetContract
 from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.parquet import parquet_writer
 from lens_pipeline.survey.config import Source, StampsConfig
 from lens_pipeline.survey.cutouts import open_cutouts
+from lens_pipeline.survey.fakes import make_light
 from lens_pipeline.survey.randomness import stream
-from lens_pipeline.survey.render import Scene, make_arc, make_stamp, observed_scene, simulated_scene
+from lens_pipeline.survey.render import Scene, make_stamp, observed_scene, simulated_scene
 
 _BLOB = "stamp_npz"
 _ROW_GROUP = 256
 _FURTHER = pa.schema(
     [
+        *(INJECTION_MANIFEST.schema.field(name) for name in ("fake_of", "twin", "feature")),
         ("brickname", pa.string()),
         ("is_control", pa.bool_()),
         ("psfsize_r", pa.float64()),
@@ -40,7 +42,7 @@ _FURTHER = pa.schema(
         ("ab_zp_nmgy", pa.float64()),
     ]
 )
-_MADE_HERE = [field for field in STAMPS.schema if field.name not in ("region_split", _BLOB)]
+_MADE_HERE = [field for field in STAMPS.schema if field.name != _BLOB]
 SCHEMA = pa.schema([*_MADE_HERE, *_FURTHER, STAMPS.schema.field(_BLOB)])
 # Blobs are compressed already, and no two are alike.
 _PLAIN = [name for name in SCHEMA.names if name != _BLOB]
@@ -124,7 +126,7 @@ class Renderer:
         )
 
     def _row(self, scene: Scene, galaxy: Row, row: Row) -> Row:
-        arc = make_arc(scene, row)
+        arc = make_light(scene, row)
         pixels = make_stamp(scene, arc, stream(self.config.seed, "noise", row["task_id"]))
         known = galaxy["psf_fwhm_r"] is not None
         widths = {

@@ -4,20 +4,47 @@ Belongs here: which rows there are and how they are named. What is drawn for a r
 read in `external_manifest.py`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from lens_pipeline.contracts.catalogue import INJECTION_MANIFEST
+from lens_pipeline.contracts.catalogue import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX
+from lens_pipeline.contracts.tables import TableContract
 from lens_pipeline.storage.parquet import parquet_writer
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import InjectionConfig, Source
+from lens_pipeline.survey.design import Design
+from lens_pipeline.survey.design_report import TABLE, DesignTally
 from lens_pipeline.survey.external_manifest import write_external_manifest
-from lens_pipeline.survey.priors import CONTROL, control_row, draw_injection
+from lens_pipeline.survey.features import draw_feature
+from lens_pipeline.survey.population import Hosts
+from lens_pipeline.survey.priors import ARC_COLUMNS, control_row, draw_injection
+from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.roles import (
+    BLOB,
+    CONTROL,
+    CONTROL_ROLE,
+    FAKES,
+    HARD_NEGATIVES,
+    INJECTION,
+    MERGER,
+    NO_LENS,
+    NULL_FLUX_PROBE,
+    RING,
+    SPIRAL,
+    TURNED,
+    UNLENSED,
+    UNPAIRED_CONTROL,
+)
 
+NULL_FLUX_TABLE = "null_flux"
+_RING_OFFSET = 0.3
 _ROWS_PER_GROUP = 8192
 
 
@@ -43,51 +70,153 @@ def build_manifest(config: InjectionConfig, parent: Publication, staging: Stagin
     ------
     ContractError
         If a survey's own rows don't follow the contract.
+    ConfigError
+        If a density can't be normalised or a cell's floor can't be met.
     """
     for name in ("source", "dataset_contract"):
         staging.attributes[name] = parent.attributes[name]
-    path = staging.folder / f"{staging.asset}.parquet"
     if parent.attributes["source"] == Source.external_stamps.value:
-        counts = write_external_manifest(parent, path)
+        counts = write_external_manifest(parent, staging.folder / f"{staging.asset}.parquet")
     else:
-        staging.attributes["population"] = "the priors themselves: every weight is 1"
-        counts = _write_drawn_manifest(config, parent, path)
+        hosts = Hosts.of(config, parent.read_table(columns=["z_lens"])["z_lens"].to_pylist())
+        design = Design.of(config, hosts)
+        staging.attributes["population"] = design.population.describe()
+        staging.attributes["hosts"] = hosts.as_attributes()
+        counts, tally = _write_drawn_manifest(design, parent, staging)
+        staging.write_table(TABLE, tally.table(), INJECTION_DESIGN)
     unlabelled = sum(n for label, n in counts.items() if label is None)
-    controls = counts.get(CONTROL, 0)
+    controls = sum(counts.get(name, 0) for name in (CONTROL, *NO_LENS))
     total = sum(counts.values())
     return ManifestResult(total, total - controls - unlabelled, controls, unlabelled)
 
 
-def _write_drawn_manifest(config: InjectionConfig, parent: Publication, path: Any) -> dict[str | None, int]:
-    schema = pa.schema(list(INJECTION_MANIFEST.schema))
-    counts: dict[str | None, int] = {}
-    with parquet_writer(path, schema) as writer:
-        for galaxies in parent.read_table().to_batches(max_chunksize=_galaxies_per_group(config)):
-            rows = [row for galaxy in galaxies.to_pylist() for row in rows_of_galaxy(config, galaxy)]
-            table = pa.Table.from_pylist(rows, schema=schema)
-            INJECTION_MANIFEST.validate(table, where="the injection manifest that is about to be published")
-            writer.write_table(table)
-            for row in rows:
-                counts[row["lens_model"]] = counts.get(row["lens_model"], 0) + 1
-    return counts
+def _write_drawn_manifest(
+    design: Design, parent: Publication, staging: Staging
+) -> tuple[dict[str | None, int], DesignTally]:
+    tally = DesignTally(design, parent.read_table(columns=["psf_fwhm_r"])["psf_fwhm_r"].to_pylist())
+    counts: Counter[str | None] = Counter()
+    roles: Counter[str] = Counter()
+    with (
+        parquet_writer(staging.folder / f"{staging.asset}.parquet", INJECTION_MANIFEST.schema) as manifest,
+        parquet_writer(staging.folder / f"{NULL_FLUX_TABLE}.parquet", NULL_FLUX.schema) as probes,
+    ):
+        for galaxies in parent.read_table().to_batches(max_chunksize=_galaxies_per_group(design.config)):
+            hosts = galaxies.to_pylist()
+            rows = [row for galaxy in hosts for row in rows_of_galaxy(design, galaxy)]
+            _write(manifest, rows, INJECTION_MANIFEST)
+            if without_flux := [row for galaxy in hosts for row in null_flux_rows(design, galaxy)]:
+                _write(probes, without_flux, NULL_FLUX)
+            seeing = {galaxy["galaxy_id"]: galaxy["psf_fwhm_r"] for galaxy in hosts}
+            tally.add([row for row in rows if row["role"] == INJECTION], seeing)
+            counts.update(row["lens_model"] for row in rows)
+            roles.update(row["role"] for row in [*rows, *without_flux])
+    staging.attributes["roles"] = dict(sorted(roles.items()))
+    return dict(counts), tally
+
+
+def _write(writer: pq.ParquetWriter, rows: list[dict[str, Any]], contract: TableContract) -> None:
+    table = pa.Table.from_pylist(rows, schema=contract.schema)
+    contract.validate(table, where=f"the table {contract.name} that is about to be published")
+    writer.write_table(table)
 
 
 def _galaxies_per_group(config: InjectionConfig) -> int:
     return max(1, _ROWS_PER_GROUP // (config.injections_per_galaxy + 1))
 
 
-def rows_of_galaxy(config: InjectionConfig, galaxy: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Name and draw the stamps of one galaxy: its control first, then its injections, which share that control.
+def rows_of_galaxy(design: Design | InjectionConfig, galaxy: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Name and draw the stamps of one galaxy: its control, its injections, which share that control, and their fakes.
 
     Parameters
     ----------
+    design : Design or InjectionConfig
+        Settings stand for the design of a survey of this galaxy alone.
     galaxy : dict
         A row of the parent sample.
     """
-    control_id = f"{galaxy['galaxy_id']}-c"
-    host = {name: galaxy[name] for name in ("region_id", "galaxy_id", "ra", "dec")}
-    yield {"task_id": control_id, **host, "pair_id": None, "weight": 1.0, **control_row()}
-    for number in range(config.injections_per_galaxy):
-        task_id = f"{galaxy['galaxy_id']}-i{number:04d}"
-        drawn = draw_injection(config, galaxy, task_id)
-        yield {"task_id": task_id, **host, "pair_id": control_id, "weight": 1.0, **drawn}
+    if isinstance(design, InjectionConfig):
+        design = Design.of(design, Hosts.of(design, [galaxy.get("z_lens")]))
+    host, name = _host(design, galaxy), galaxy["galaxy_id"]
+    control_id = f"{name}-c"
+    alone = chosen(design, UNPAIRED_CONTROL, name, design.config.unpaired_control_share)
+    role = UNPAIRED_CONTROL if alone else CONTROL_ROLE
+    yield {"task_id": control_id, **host, "pair_id": None, "role": role, **control_row()}
+    yield from hard_negatives_of(design, host)
+    if alone:
+        return
+    injections = [
+        {
+            "task_id": task_id,
+            **host,
+            "pair_id": control_id,
+            "role": INJECTION,
+            **draw_injection(design, galaxy, task_id),
+        }
+        for task_id in (f"{name}-i{number:04d}" for number in range(design.config.injections_per_galaxy))
+    ]
+    yield from injections
+    for injection in injections:
+        yield from fakes_of(design, injection)
+
+
+def fakes_of(design: Design, injection: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Name the fakes that imitate an injection; which, its own key says.
+
+    An arc that is nearly a ring isn't turned, since it would look like itself.
+    """
+    config = design.config
+    shares = {TURNED: config.fake_turned_share, UNLENSED: config.fake_unlensed_share, BLOB: config.fake_blob_share}
+    for role, share in shares.items():
+        if not chosen(design, role, injection["task_id"], share) or (role == TURNED and is_ring(injection)):
+            continue
+        kept = ("region_id", "galaxy_id", "ra", "dec", "z_lens", "region_split")
+        twin = {name: injection[name] for name in ("lens_model", "theta_e_arcsec", *ARC_COLUMNS)}
+        yield {
+            "task_id": f"{injection['task_id']}-{role.removeprefix('fake_')}",
+            **{name: injection[name] for name in kept},
+            "pair_id": None,
+            "role": role,
+            **control_row(FAKES[role]),
+            "fake_of": injection["task_id"],
+            "twin": twin,
+        }
+
+
+def hard_negatives_of(design: Design, host: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Name and draw the rings, spirals and mergers of a galaxy; which, its name says."""
+    config = design.config
+    shares = {RING: config.hard_ring_share, SPIRAL: config.hard_spiral_share, MERGER: config.hard_merger_share}
+    for role, share in shares.items():
+        if chosen(design, role, host["galaxy_id"], share):
+            task_id = f"{host['galaxy_id']}-{role.removeprefix('hard_')}"
+            feature = draw_feature(design, task_id, role)
+            none = control_row(HARD_NEGATIVES[role])
+            yield {"task_id": task_id, **host, "pair_id": None, "role": role, **none, "feature": feature}
+
+
+def is_ring(injection: dict[str, Any]) -> bool:
+    """Whether an arc closes, or nearly: its source lies within 0.3 Einstein radii of the centre, or reaches the centre."""
+    offset = float(np.hypot(injection["src_x_arcsec"], injection["src_y_arcsec"]))
+    return bool(offset < max(_RING_OFFSET * injection["theta_e_arcsec"], injection["src_reff_arcsec"]))
+
+
+def null_flux_rows(design: Design, galaxy: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Name and draw the injection of a galaxy that is made without flux, if it has one."""
+    name = galaxy["galaxy_id"]
+    if chosen(design, NULL_FLUX_PROBE, name, design.config.null_flux_share):
+        task_id = f"{name}-n0000"
+        drawn = draw_injection(design, galaxy, task_id)
+        yield {"task_id": task_id, **_host(design, galaxy), "pair_id": f"{name}-c", "role": NULL_FLUX_PROBE, **drawn}
+
+
+def chosen(design: Design, what: str, key: str, share: float) -> bool:
+    """Whether a key is among a share of all keys, by a hash."""
+    return share > 0 and float(stream(design.config.seed, what, key).random()) < share
+
+
+def _host(design: Design, galaxy: dict[str, Any]) -> dict[str, Any]:
+    """Return what every row says of its galaxy."""
+    return {name: galaxy[name] for name in ("region_id", "galaxy_id", "ra", "dec")} | {
+        "z_lens": design.population.redshift_of(galaxy),
+        "region_split": design.split_of(galaxy["region_id"]),
+    }

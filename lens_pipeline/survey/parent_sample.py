@@ -11,7 +11,7 @@ from lens_pipeline.contracts.catalogue import PARENT_SAMPLE
 from lens_pipeline.contracts.dataset import DatasetContract, StampClass
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import ParentSampleConfig, Source
-from lens_pipeline.survey.priors import CONTROL
+from lens_pipeline.survey.roles import CONTROL, NO_LENS
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,13 @@ def dataset_contract(config: ParentSampleConfig) -> DatasetContract:
     ValueError
         If a lens model stands twice in the settings or is CONTROL.
     """
+    # What an own survey calls by such a name isn't known here.
+    drawn_here = () if config.source is Source.external_stamps else NO_LENS
     return DatasetContract(
         stamp_size=config.stamp_size,
         pixel_scale_arcsec=config.pixel_scale_arcsec,
         classes=(
-            StampClass(name="control", label_values=(CONTROL,)),
+            StampClass(name="control", label_values=(CONTROL, *drawn_here)),
             StampClass(name="lens", label_values=tuple(config.lens_models)),
         ),
     )

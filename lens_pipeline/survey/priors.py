@@ -1,8 +1,8 @@
-"""The priors of injected lenses: one row's parameters from its key and the settings.
+"""One injection's parameters, from its key, its host and the design.
 
-Belongs here: what is drawn and from which distribution. They were fixed before the first training and are not tuned to
-please a figure. All shares and ranges are settings; what stands here as a constant describes blue sources (their colours) and
-how mass follows light.
+Belongs here: what follows once Einstein radius, magnitude and lens model are drawn (`design.py`). Priors were fixed before the
+first training and are not tuned to please a figure. All shares and ranges are settings; what stands here as a constant
+describes blue sources (their colours) and how mass follows light.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from lens_pipeline.survey.config import InjectionConfig
+from lens_pipeline.survey.deflectors import velocity_dispersion
+from lens_pipeline.survey.design import Design
 from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.roles import CONTROL
 
-CONTROL = "CONTROL"
+ROUND, SHEARED = "SIS", "SIE_SHEAR"
 ARC_COLUMNS = (
     "src_mag_g", "src_mag_r", "src_mag_z", "src_dmag", "src_reff_arcsec", "src_n", "src_e", "src_phi_rad",
-    "src_x_arcsec", "src_y_arcsec", "lens_e", "lens_phi_rad", "shear", "shear_phi_rad",
+    "src_x_arcsec", "src_y_arcsec", "lens_e", "lens_phi_rad", "shear", "shear_phi_rad", "z_source", "sigma_v_km_s",
 )  # fmt: skip
 
 # Star-forming galaxies at redshift 1 to 3: nearly flat in f_nu.
@@ -25,28 +27,34 @@ _SOURCE_G_R, _SOURCE_R_Z = (0.2, 0.2), (0.35, 0.25)
 _ANGLE_SCATTER_RAD, _Q_SCATTER = np.radians(10), 0.1
 
 
-def draw_injection(config: InjectionConfig, galaxy: Mapping[str, Any], task_id: str) -> dict[str, Any]:
-    """Draw one injection's parameters; they depend on the seed, the key and the host only.
+def draw_injection(design: Design, galaxy: Mapping[str, Any], task_id: str) -> dict[str, Any]:
+    """Draw one injection's parameters; they depend on the design, the key and the host only.
 
     Returns
     -------
     dict
-        lens_model, theta_e_arcsec and every arc column of the manifest.
+        lens_model, theta_e_arcsec, weight, whether it is held out, and every arc column of the manifest.
     """
+    config = design.config
     rng = stream(config.seed, "injection", task_id)
     u = rng.random(12)
     normal = rng.standard_normal(5)
-    theta_e = _between(config.theta_e_low_arcsec, config.theta_e_high_arcsec, u[0])
-    lens_model, q, lens_phi, shear = _lens(config, galaxy, u[1:4], normal[:2])
-    mag_r = _source_mag(config, u[4], u[5])
+    more = rng.random(4)
+    drawn = design.proposal(galaxy["region_id"]).draw(u[[0, 4, 1]], more[0])
+    theta_e, mag_r = drawn.theta_e_arcsec, drawn.mag_r
+    q, lens_phi = _shape(design, galaxy, drawn.lens_model, u[2], u[5], normal[:2], rng)
     mag_g = float(mag_r + _SOURCE_G_R[0] + _SOURCE_G_R[1] * normal[2])
     mag_z = float(mag_r - _SOURCE_R_Z[0] - _SOURCE_R_Z[1] * normal[3])
     source_q = _between(config.source_q_low, 1.0, u[8])
     x, y = _position_with_images(theta_e, q, lens_phi, u[10], u[11])
-    host_r = galaxy["mag_r"]
+    host_r, z_lens = galaxy["mag_r"], design.population.redshift_of(galaxy)
+    z_source = design.population.draw_source_redshift(galaxy, theta_e, more[1])
+    sigma = None if z_lens is None or z_source is None else float(velocity_dispersion(theta_e, z_lens, z_source))
     return {
-        "lens_model": lens_model,
+        "lens_model": drawn.lens_model,
         "theta_e_arcsec": theta_e,
+        "weight": drawn.weight * design.population.relative_rate(galaxy, theta_e),
+        "is_held_out": design.is_held_out(theta_e, drawn.lens_model),
         "src_mag_g": mag_g,
         "src_mag_r": mag_r,
         "src_mag_z": mag_z,
@@ -59,36 +67,44 @@ def draw_injection(config: InjectionConfig, galaxy: Mapping[str, Any], task_id: 
         "src_y_arcsec": y,
         "lens_e": (1 - q) / (1 + q),
         "lens_phi_rad": lens_phi,
-        "shear": shear,
+        "shear": config.shear_high * float(more[2]) if drawn.lens_model == SHEARED else 0.0,
         "shear_phi_rad": float(np.pi * u[3]),
+        "z_source": z_source,
+        "sigma_v_km_s": sigma,
     }
 
 
-def control_row() -> dict[str, Any]:
-    """Parameters of a control: an Einstein radius of 0 and nulls for the arc."""
-    return {"lens_model": CONTROL, "theta_e_arcsec": 0.0, **dict.fromkeys(ARC_COLUMNS)}
+def control_row(lens_model: str = CONTROL) -> dict[str, Any]:
+    """Parameters of a control, or of another row that holds no lens: an Einstein radius of 0 and nulls for the arc."""
+    bare = {"lens_model": lens_model, "theta_e_arcsec": 0.0, "weight": 1.0, "is_held_out": None}
+    return {**bare, **dict.fromkeys(ARC_COLUMNS)}
 
 
-def _lens(
-    config: InjectionConfig, galaxy: Mapping[str, Any], u: np.ndarray, normal: np.ndarray
-) -> tuple[str, float, float, float]:
-    """Return lens model, axis ratio, position angle and shear; the mass follows the light where its shape is known."""
-    if u[0] < config.share_sis:
-        return "SIS", 1.0, 0.0, 0.0
-    if galaxy.get("axis_ratio") is None:
-        q, phi = _between(config.lens_q_low, 1.0, float(u[1])), float(np.pi * u[2])
-    else:
-        q = float(np.clip(galaxy["axis_ratio"] + _Q_SCATTER * normal[0], config.lens_q_low, 0.99))
-        phi = float((galaxy["phi_rad"] + _ANGLE_SCATTER_RAD * normal[1]) % np.pi)
-    if u[0] < config.share_sis + config.share_sie:
-        return "SIE", q, phi, 0.0
-    return "SIE_SHEAR", q, phi, config.shear_high * float(u[2])
+def _shape(
+    design: Design,
+    galaxy: Mapping[str, Any],
+    lens_model: str,
+    u_q: float,
+    u_phi: float,
+    normal: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Return axis ratio and position angle of the mass; it follows the light where its shape is known.
 
-
-def _source_mag(config: InjectionConfig, which: float, place: float) -> float:
-    if which < config.source_faint_share:
-        return _between(config.source_mag_high, config.source_faint_limit, place)
-    return _between(config.source_mag_low, config.source_mag_high, place)
+    Where the population is one of deflectors, an axis ratio is kept as often as its cross-section is large: the area inside
+    the cut over that of a round lens. (Where the population is one of lenses, the prior holds for those as it is.)
+    """
+    if lens_model == ROUND:
+        return 1.0, 0.0
+    known = galaxy.get("axis_ratio") is not None
+    phi = float((galaxy["phi_rad"] + _ANGLE_SCATTER_RAD * normal[1]) % np.pi) if known else float(np.pi * u_phi)
+    low = design.config.lens_q_low
+    while True:
+        like_light = np.clip(galaxy["axis_ratio"] + _Q_SCATTER * normal[0], low, 0.99) if known else None
+        q = _between(low, 1.0, float(u_q)) if like_light is None else float(like_light)
+        if design.population.deflectors is None or rng.random() < np.prod(cut_half_axes(q)):
+            return q, phi
+        u_q, normal = rng.random(), rng.standard_normal(2)
 
 
 def cut_half_axes(q: float) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import Source, StampsConfig
 from lens_pipeline.survey.cutouts import CUTOUTS_FILE, PSFS_FILE
+from lens_pipeline.survey.manifest import NULL_FLUX_TABLE
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
@@ -70,13 +71,28 @@ def build_stamps(config: StampsConfig, parent: Publication, manifest: Publicatio
             del fragment["path"]
     else:
         fragments = _render(config, parent, manifest, staging, source)
+        # Not among the fragments, so that no store takes them in.
+        probes = f"{NULL_FLUX_TABLE}.parquet" in manifest.manifest.files
+        staging.attributes["null_flux"] = (
+            _render(config, parent, manifest, staging, source, NULL_FLUX_TABLE) if probes else []
+        )
     staging.attributes["fragments"] = fragments
     return StampsResult(n_rows=sum(fragment["rows"] for fragment in fragments), n_fragments=len(fragments))
 
 
 def _render(
-    config: StampsConfig, parent: Publication, manifest: Publication, staging: Staging, source: Source
+    config: StampsConfig,
+    parent: Publication,
+    manifest: Publication,
+    staging: Staging,
+    source: Source,
+    table: str | None = None,
 ) -> list[dict[str, Any]]:
+    """Render the rows of one of the manifest's tables, by default its own."""
+    path = manifest.path(f"{table or manifest.asset}.parquet")
+    n_rows = manifest.entry(path.name).rows or 0
+    if n_rows == 0:
+        return []
     settings = {
         "config": config.model_dump(mode="json"),
         "dataset_contract": manifest.attributes["dataset_contract"],
@@ -84,8 +100,8 @@ def _render(
         "cutouts": str(parent.path(CUTOUTS_FILE)) if source is Source.real_cutouts else None,
         "psfs": str(parent.path(PSFS_FILE)) if PSFS_FILE in parent.manifest.files else None,
     }
-    jobs = _jobs(config, parent, manifest, staging.folder)
-    n_workers = min(config.workers or os.cpu_count() or 1, -(-_n_rows(manifest) // config.rows_per_fragment))
+    jobs = _jobs(config, parent, path, staging.folder, table or "fragment")
+    n_workers = min(config.workers or os.cpu_count() or 1, -(-n_rows // config.rows_per_fragment))
     if n_workers == 1:
         from lens_pipeline.survey.fragment_worker import Renderer
 
@@ -95,20 +111,15 @@ def _render(
     return sorted(made, key=lambda fragment: str(fragment["file"]))
 
 
-def _n_rows(manifest: Publication) -> int:
-    return manifest.entry(f"{manifest.asset}.parquet").rows or 1
-
-
-def _jobs(config: StampsConfig, parent: Publication, manifest: Publication, folder: Path) -> Iterator[Job]:
-    """Cut the manifest, in its order, into fragments with the galaxies that each needs; streamed."""
+def _jobs(config: StampsConfig, parent: Publication, path: Path, folder: Path, stem: str) -> Iterator[Job]:
+    """Cut a table, in its order, into fragments with the galaxies that each needs; streamed."""
     galaxies = {row["galaxy_id"]: row for row in parent.read_table().to_pylist()}
-    path = manifest.path(f"{manifest.asset}.parquet")
     rows: list[dict[str, Any]] = []
     number = 0
 
     def job() -> Job:
         needed = {row["galaxy_id"]: galaxies[row["galaxy_id"]] for row in rows}
-        return {"path": str(folder / f"fragment-{number:05d}.parquet"), "rows": rows, "galaxies": needed}
+        return {"path": str(folder / f"{stem}-{number:05d}.parquet"), "rows": rows, "galaxies": needed}
 
     for batch in iterate_parquet(path):
         for row in batch.to_pylist():

@@ -108,6 +108,25 @@ def test_a_control_that_names_a_pair_is_red_and_a_survey_without_pairs_is_not(su
     assert pairs_are_sound(manifest(survey, *unpaired)).passed
 
 
+def test_a_fake_must_imitate_an_injection_of_its_own_galaxy_and_is_no_pair(survey: Survey) -> None:
+    contract = DatasetContract(
+        classes=(
+            StampClass(name="control", label_values=("CONTROL", "FAKE_BLOB")),
+            StampClass(name="lens", label_values=("SIE",)),
+        )
+    )
+    attributes = {**ATTRIBUTES, "dataset_contract": contract.model_dump(mode="json")}
+    rows = [{**row, "fake_of": None} for row in (CONTROL, LENS)]
+    fake = {**CONTROL, "task_id": "a-i-blob", "lens_model": "FAKE_BLOB", "fake_of": "a-i"}
+    sound = manifest(survey, *rows, fake, attributes=attributes)
+    assert (label_alignment(sound).passed, pairs_are_sound(sound).passed) == (True, True)
+    for wrong in ({"fake_of": "nobody"}, {"fake_of": "a-c"}, {"galaxy_id": "b"}):
+        check = pairs_are_sound(manifest(survey, *rows, {**fake, **wrong}, attributes=attributes))
+        assert check.first == ("a-i-blob (a fake of no injection of its galaxy)",)
+    paired = [rows[0], {**rows[1], "pair_id": "a-i-blob"}, {**fake, "fake_of": None}]
+    assert "a-i (its pair is not a control)" in pairs_are_sound(manifest(survey, *paired, attributes=attributes)).first
+
+
 def test_lost_and_doubled_and_foreign_rows_are_red(survey: Survey) -> None:
     def keys(*names: str) -> Publication:
         return manifest(survey, *({**CONTROL, "task_id": name} for name in names))

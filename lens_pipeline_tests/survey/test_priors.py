@@ -6,22 +6,32 @@ from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LensModel.Solver.lens_equation_solver import LensEquationSolver
 
 from lens_pipeline.survey.config import InjectionConfig
+from lens_pipeline.survey.deflectors import distance_ratio
+from lens_pipeline.survey.design import Design
 from lens_pipeline.survey.light import source_position
+from lens_pipeline.survey.population import Hosts
 from lens_pipeline.survey.priors import ARC_COLUMNS, control_row, cut_half_axes, draw_injection
 
-CONFIG = InjectionConfig()
-HOST: dict[str, Any] = {"mag_r": 19.5, "axis_ratio": 0.7, "phi_rad": 0.4}
+HOST: dict[str, Any] = {"region_id": "r", "mag_r": 19.5, "axis_ratio": 0.7, "phi_rad": 0.4, "z_lens": 0.5}
+
+
+def design(**settings: Any) -> Design:
+    config = InjectionConfig(**settings)
+    return Design.of(config, Hosts.of(config, [0.5]))
+
+
+DEFAULT = design()
 
 
 @pytest.fixture(scope="module")
 def drawn() -> list[dict[str, Any]]:
-    return [draw_injection(CONFIG, HOST, f"g-{n}") for n in range(4000)]
+    return [draw_injection(DEFAULT, HOST, f"g-{n}") for n in range(4000)]
 
 
 def test_an_injection_depends_on_its_seed_and_key_only(drawn: list[dict[str, Any]]) -> None:
-    assert draw_injection(CONFIG, HOST, "g-17") == drawn[17]
-    assert draw_injection(CONFIG, HOST, "g-18") != drawn[17]
-    assert draw_injection(InjectionConfig(seed=8), HOST, "g-17") != drawn[17]
+    assert draw_injection(DEFAULT, HOST, "g-17") == drawn[17]
+    assert draw_injection(DEFAULT, HOST, "g-18") != drawn[17]
+    assert draw_injection(design(seed=8), HOST, "g-17") != drawn[17]
 
 
 def test_the_priors_are_as_stated(drawn: list[dict[str, Any]]) -> None:
@@ -78,10 +88,37 @@ def test_a_control_has_no_arc() -> None:
     row = control_row()
     assert (row["lens_model"], row["theta_e_arcsec"]) == ("CONTROL", 0.0)
     assert all(row[name] is None for name in ARC_COLUMNS)
-    assert set(row) == set(draw_injection(CONFIG, HOST, "x"))
+    assert set(row) == set(draw_injection(DEFAULT, HOST, "x"))
 
 
 def test_without_a_known_shape_or_magnitude_of_the_host_the_lens_is_drawn_and_the_contrast_is_unknown() -> None:
-    rows = [draw_injection(CONFIG, {"mag_r": None}, f"g-{n}") for n in range(300)]
+    rows = [draw_injection(DEFAULT, {"region_id": "r", "mag_r": None}, f"g-{n}") for n in range(300)]
     assert {row["src_dmag"] for row in rows} == {None}
     assert np.ptp([row["lens_phi_rad"] for row in rows]) > 2.5
+    assert {row["z_source"] for row in rows} == {row["sigma_v_km_s"] for row in rows} == {None}
+
+
+def test_shear_is_as_strong_in_every_direction_and_as_any_lens_lies(drawn: list[dict[str, Any]]) -> None:
+    sheared = [row for row in drawn if row["shear"] > 0]
+    strength, angle, lies = (np.array([row[n] for row in sheared]) for n in ("shear", "shear_phi_rad", "lens_phi_rad"))
+    for other in (np.cos(2 * angle), np.sin(2 * angle), np.cos(2 * lies), np.sin(2 * lies)):
+        assert abs(np.corrcoef(strength, other)[0, 1]) < 4 / np.sqrt(len(sheared))
+    assert np.corrcoef(strength, angle)[0, 1] ** 2 < 16 / len(sheared)
+
+
+def test_every_source_lies_behind_its_lens_and_the_mass_gives_the_radius(drawn: list[dict[str, Any]]) -> None:
+    for row in drawn[:200]:
+        assert row["z_source"] > HOST["z_lens"]
+        radius = 4 * np.pi * (row["sigma_v_km_s"] / 299792.458) ** 2 * distance_ratio(0.5, row["z_source"])
+        assert np.degrees(radius) * 3600 == pytest.approx(row["theta_e_arcsec"])
+
+
+def test_axis_ratios_of_deflectors_are_weighed_by_their_cross_section() -> None:
+    deflecting = design(population="velocity_dispersion", share_sis=0.0, share_sie=1.0, lens_q_low=0.11)
+    host = {**HOST, "axis_ratio": None}
+    e = np.array([draw_injection(deflecting, host, f"g-{n}")["lens_e"] for n in range(3000)])
+    q = (1 - e) / (1 + e)
+    grid = np.linspace(0.11, 1, 400)
+    area = np.array([np.prod(cut_half_axes(value)) for value in grid])
+    assert q.mean() == pytest.approx(np.average(grid, weights=area), abs=4 * q.std() / np.sqrt(len(q)))
+    assert abs(q.mean() - grid.mean()) > 6 * q.std() / np.sqrt(len(q))

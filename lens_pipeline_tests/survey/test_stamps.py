@@ -66,6 +66,20 @@ def test_arcs_have_measures_and_controls_have_none(small: dict[str, Publication]
         assert row["psf_fwhm_used_r"] > row["psfsize_r"]
 
 
+def test_injections_without_flux_are_stamped_beside_the_fragments(
+    survey: Survey, small: dict[str, Publication]
+) -> None:
+    manifest = survey.manifest(small["parent_sample"], null_flux_share=1.0)
+    stamps = survey.stamps(small["parent_sample"], manifest, rows_per_fragment=7)
+    files = [fragment["file"] for fragment in stamps.attributes["null_flux"]]
+    assert files == ["null_flux-00000.parquet", "null_flux-00001.parquet"]
+    assert Fragments.open(stamps).n_rows == 24
+    probes = pa.concat_tables([read_parquet(stamps.path(file)) for file in files])
+    assert probes["task_id"].to_pylist() == manifest.read_table("null_flux")["task_id"].to_pylist()
+    assert set(probes["total_injected_flux_r"].to_pylist()) == {0.0}
+    assert small["stamps"].attributes["null_flux"] == []
+
+
 def test_a_rendering_process_that_dies_is_a_clear_error_and_nothing_is_published(
     survey: Survey, small: dict[str, Publication], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey import checks, gallery
 from lens_pipeline.survey.config import Source
+from lens_pipeline.survey.design_report import design_png
 from lens_pipeline.survey.manifest import build_manifest
 from lens_pipeline.survey.parent_sample import build_parent_sample
 from lens_pipeline.survey.source_growth import source_only_grew
@@ -91,11 +92,22 @@ def injection_manifest(
         inputs=[parent],
         build=lambda staging: build_manifest(config, parent, staging),
         check=lambda manifest, _: [checks.label_alignment(manifest), checks.pairs_are_sound(manifest)],
-        describe=lambda _, result: {
+        describe=lambda manifest, result: {
             "injections": dg.MetadataValue.int(result.n_injections),
             "controls": dg.MetadataValue.int(result.n_controls),
+            **_design(manifest),
         },
     )
+
+
+def _design(manifest: Publication) -> Metadata:
+    """What a drawn manifest shows of its design; a survey's own rows have none."""
+    if "hosts" not in manifest.attributes:
+        return {}
+    return {
+        "population": dg.MetadataValue.text(manifest.attributes["population"]),
+        "design": picture(design_png(manifest), "population, drawn and weighted shares, and the resolution expected"),
+    }
 
 
 @dg.asset(

@@ -1,0 +1,71 @@
+import io
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from lens_pipeline.contracts.catalogue import INJECTION_DESIGN
+from lens_pipeline.contracts.errors import ConfigError
+from lens_pipeline.evaluation.intervals import wilson
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey import design
+from lens_pipeline.survey.config import ParentSampleConfig
+from lens_pipeline.survey.design_report import TABLE, design_png, half_width
+
+from .conftest import Survey
+
+STRATIFIED = {"design": "stratified", "population": "velocity_dispersion", "floor_per_cell": 30}
+
+
+@pytest.fixture
+def designed(survey: Survey) -> Publication:
+    parent = survey.parents(ParentSampleConfig(n_galaxies=120, n_bricks=10))
+    return survey.manifest(parent, injections_per_galaxy=20, **STRATIFIED)
+
+
+def test_the_report_counts_every_injection_once_on_each_axis(designed: Publication) -> None:
+    table = designed.read_table(TABLE)
+    INJECTION_DESIGN.validate(table, where="the report")
+    rows = table.to_pylist()
+    manifest = designed.read_table().to_pylist()
+    injections = [row for row in manifest if row["role"] == "injection"]
+    for axis in ("all", "theta_e_arcsec", "src_mag_r", "lens_model", "psf_fwhm_r", "cell"):
+        cells = [row for row in rows if row["axis"] == axis]
+        assert sum(row["n"] for row in cells) == len(injections) == 2400
+        assert sum(row["drawn"] for row in cells) == pytest.approx(1)
+        assert sum(row["weighted"] for row in cells) == pytest.approx(1)
+    named = next(row for row in rows if row["cell"] == "0.75 to 1")
+    inside = [row for row in injections if 0.75 <= row["theta_e_arcsec"] < 1]
+    w = np.array([row["weight"] for row in inside])
+    assert (named["n"], named["n_galaxies"]) == (len(inside), len({row["galaxy_id"] for row in inside}))
+    design_effect = 1 + 0.1 * (named["n"] / named["n_galaxies"] - 1)
+    assert named["n_eff"] == pytest.approx(w.sum() ** 2 / (w**2).sum() / design_effect)
+    assert sum(row["population"] for row in rows if row["axis"] == "theta_e_arcsec") == pytest.approx(1)
+
+
+def test_the_report_shows_that_weights_undo_the_design(designed: Publication) -> None:
+    cells = [row for row in designed.read_table(TABLE).to_pylist() if row["axis"] == "theta_e_arcsec"]
+    widest = cells[-1]
+    assert widest["drawn"] > 3 * widest["population"]
+    for row in cells:
+        assert row["weighted"] == pytest.approx(row["population"], abs=5 * row["population"] / np.sqrt(row["n"] / 3))
+
+
+def test_the_expected_resolution_is_half_an_interval() -> None:
+    low, high = wilson(50, 100)
+    assert half_width(100) == pytest.approx((high - low) / 2)
+
+
+def test_a_cell_that_fell_short_is_refused_by_name(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(design, "_MARGIN_SIGMA", -1.5)
+    parent = survey.parents(ParentSampleConfig(n_galaxies=60, n_bricks=5))
+    with pytest.raises(
+        ConfigError, match=r"of 24 cells have fewer than floor_per_cell = 30 injections: S.* with theta_e"
+    ):
+        survey.manifest(parent, injections_per_galaxy=12, **STRATIFIED)
+    assert survey.home.versions("test", "injection_manifest") == []
+
+
+def test_the_figure_is_drawn_for_any_design(designed: Publication, small: dict[str, Publication]) -> None:
+    for manifest in (designed, small["injection_manifest"]):
+        assert imread(io.BytesIO(design_png(manifest))).shape[2] in (3, 4)
