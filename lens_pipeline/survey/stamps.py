@@ -57,8 +57,9 @@ def build_stamps(config: StampsConfig, parent: Publication, manifest: Publicatio
     """
     source = Source(manifest.attributes["source"])
     if source is Source.legacy_catalogue:
+        n_rows = manifest.entry(f"{manifest.asset}.parquet").rows or 0
         raise ConfigError(
-            f"the parent sample of {parent.dataset!r} comes from catalogues, which hold no pixels: its {_n_rows(manifest):,} "
+            f"the parent sample of {parent.dataset!r} comes from catalogues, which hold no pixels: its {n_rows:,} "
             "stamps can't be rendered. Cut the galaxies of read_table('parent_sample') out of the survey's images into FITS "
             "cubes, g.fits, r.fits and z.fits, and name these in presets/real_cutouts.yaml with the table as its catalogue."
         )
