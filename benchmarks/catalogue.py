@@ -25,7 +25,7 @@ _BANDS = ("G", "R", "Z", "W1")
 
 
 def run(quick: bool) -> list[Result]:
-    n, rounds = (50_000, 2) if quick else (1_000_000, 7)
+    n, rounds = (50_000, 2) if quick else (400_000, 5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = write_sweep(folder / "one", n, part=0)

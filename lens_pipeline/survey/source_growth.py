@@ -84,7 +84,7 @@ def source_only_grew(parent: Publication, before: Publication | None, accept_cha
     ]
     renamed = len(gone) - len(lost)
     added = [name for name in now if name not in then]
-    n_rows = sum(map(_rows, now.values())) - sum(map(_rows, then.values()))
+    n_rows = sum(_rows(file) for file in now.values()) - sum(_rows(file) for file in then.values())
     figures: dict[str, Any] = {"files": len(now), "new_files": len(added) - renamed, "row_difference": n_rows}
     grown = f"{len(added) - renamed:,} files came" + (f", {renamed:,} were renamed" if renamed else "")
     if not lost and not changed:
@@ -129,6 +129,6 @@ def _rows(file: dict[str, Any]) -> int:
 def _how(then: dict[str, Any], now: dict[str, Any]) -> str:
     if _rows(now) < _rows(then):
         return f"shrank from {_rows(then):,} to {_rows(now):,} rows"
-    if now.get("size") != then.get("size", now.get("size")):
+    if "size" in now and now["size"] != then.get("size", now["size"]):
         return f"changed from {then['size']:,} to {now['size']:,} bytes"
     return "has other bytes under the same name"
