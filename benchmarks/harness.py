@@ -78,12 +78,22 @@ def compare(
     n: int,
     rounds: int,
     clock: Callable[[], float] = time.process_time,
+    tidy: Callable[[], object] = lambda: None,
 ) -> Result:
-    """Measure both sides in turn, several rounds, after one round that isn't counted."""
+    """Measure both sides in turn, several rounds, after one round that isn't counted.
+
+    Parameters
+    ----------
+    tidy : callable
+        Takes away, after each side and on nobody's time, what that side has left.
+    """
     ratios = []
     for turn in range(rounds + 1):
         first, second = (ours, theirs) if turn % 2 else (theirs, ours)
-        took = {first: _time(first, clock), second: _time(second, clock)}
+        took = {}
+        for side in (first, second):
+            took[side] = _time(side, clock)
+            tidy()
         if turn:
             ratios.append(took[theirs] / took[ours])
     return summarise(name, ratios, against=against, goal=goal, n=n)

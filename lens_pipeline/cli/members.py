@@ -14,7 +14,7 @@ from lens_pipeline.defs.members import (
     refuse_unusable_members,
     run_config_of,
 )
-from lens_pipeline.defs.sections import RunConfig, load_preset
+from lens_pipeline.defs.sections import RunConfig, load_preset, resource_settings
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE, POOLED
 from lens_pipeline.storage.home import DEFAULT_MODEL
@@ -35,7 +35,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def run(preset: RunConfig, *, folds: int | None, seeds: list[int] | None) -> int:
     """Train what isn't published yet, score with the mean of all, evaluate, and say where the outcome stands."""
-    workspace = Workspace(**(((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}))
+    workspace = Workspace(**resource_settings(preset, "workspace"))
     base = workspace.model or DEFAULT_MODEL
     group = Group.of_folds(base, folds) if folds is not None else Group.of_seeds(base, seeds or [])
     refuse_unusable_members(preset, group)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lens_pipeline.contracts.errors import ConfigError
-from lens_pipeline.defs.sections import load_preset
+from lens_pipeline.defs.sections import RunConfig, load_preset, resource_settings
 from lens_pipeline.scoring.aliases import Alias, asset_of, open_alias
 from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.scoring.inputs import expand
@@ -45,11 +45,12 @@ class Which:
         """
         if (self.preset is None) == (self.dataset is None):
             raise ConfigError("name either a preset (presets/NAME.yaml) or --dataset NAME.")
-        settings: dict[str, str] = {}
-        if self.preset is not None:
-            preset = load_preset(self.preset)
-            settings = ((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}
+        settings = resource_settings(self.settings(), "workspace")
         return self.dataset or settings.get("dataset", "simulated"), self.model or settings.get("model", DEFAULT_MODEL)
+
+    def settings(self) -> RunConfig:
+        """Return what the preset says; without one nothing."""
+        return load_preset(self.preset) if self.preset is not None else {}
 
     def open(self) -> Publication:
         """Open the version.

@@ -1,7 +1,7 @@
 """``lens_pipeline registry``, ``champion`` and ``card``: which versions of a model there are, and what they are."""
 
 from lens_pipeline.cli.predict import Which
-from lens_pipeline.defs.registry import Registered, own_tracking, register, registered_name
+from lens_pipeline.defs.registry import Registered, register, registered_name, tracking_of
 from lens_pipeline.scoring.aliases import (
     REPORT,
     Alias,
@@ -23,7 +23,7 @@ def list_versions(which: Which) -> int:
     candidate = open_alias(home, dataset, model, Alias.candidate).version
     bearers = {Alias.candidate: candidate, Alias.champion: champion_version(home, dataset, model)}
     reports = green_versions(home, dataset, REPORT, model)
-    found = _tell(home, dataset, model)
+    found = _tell(which, home)
     print(f"{'version':<18}{'report':<18}{'MLflow':<10}alias")
     for named in green_versions(home, dataset, asset_of(home, dataset, model), model):
         report = report_of(reports, named)
@@ -38,7 +38,7 @@ def choose(which: Which) -> int:
     home, (dataset, model) = Home.from_environment(), which.dataset_and_model()
     named = choose_champion(home, dataset, model, which.version)
     print(f"{named.asset} {named.version} of {dataset} is the champion.")
-    _tell(home, dataset, model)
+    _tell(which, home)
     return 0
 
 
@@ -51,9 +51,9 @@ def show_card(which: Which, *, is_json: bool) -> int:
     return 0
 
 
-def _tell(home: Home, dataset: str, model: str) -> Registered | None:
+def _tell(which: Which, home: Home) -> Registered | None:
     """Tell MLflow; one that can't be reached is said, and fails nothing."""
-    tracking = own_tracking()
+    tracking, (dataset, model) = tracking_of(which.settings()), which.dataset_and_model()
     name = registered_name(dataset, model)
     try:
         found = register(home, tracking, dataset, model)

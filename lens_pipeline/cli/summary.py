@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lens_pipeline.defs.sections import RunConfig
+from lens_pipeline.defs.sections import RunConfig, resource_settings
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.publication import Publication
 
@@ -11,7 +11,7 @@ _COUNTED = {"n_positives": "injections", "n_negatives": "controls"}
 
 def run(preset: RunConfig) -> int:
     """Print what the current report says of test, completeness against arc S/N, and where the page is."""
-    settings = ((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}
+    settings = resource_settings(preset, "workspace")
     workspace = Workspace(**settings)
     report = workspace.open("evaluation_report")
     completeness = workspace.open_version("completeness", report.inputs["completeness"])

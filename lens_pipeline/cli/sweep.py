@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from lens_pipeline.contracts.errors import TrainingError
-from lens_pipeline.defs.sections import RunConfig
+from lens_pipeline.defs.sections import RunConfig, resource_settings
 from lens_pipeline.defs.sweep import BEST, figure_of, run_in_process
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.atomic import refuse_unless_new, write_atomically
@@ -31,7 +31,7 @@ def run(preset: RunConfig, trials: int | None, out: Path | None) -> int:
     """
     if out is not None:
         refuse_unless_new(out, what="the best setting")
-    settings = ((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}
+    settings = resource_settings(preset, "workspace")
     if not os.environ.get("DAGSTER_HOME"):
         print("DAGSTER_HOME is not set: Dagster's page won't show this run")
     instance = dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral()

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.errors import TrainingError
-from lens_pipeline.defs.sections import RunConfig
+from lens_pipeline.defs.sections import RunConfig, resource_settings
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.home import DEFAULT_MODEL
 from lens_pipeline.training.folder import TRIALS, RunFolder
@@ -50,7 +50,7 @@ def run(preset: RunConfig, *, model: str | None = None, once: bool = False, out:
         If no training was ever begun there.
     """
     out = out or sys.stdout
-    settings = ((preset.get("resources") or {}).get("workspace") or {}).get("config") or {}
+    settings = resource_settings(preset, "workspace")
     workspace = Workspace(**settings)
     watched = Watched(find_run(workspace if model is None else workspace.of_model(model)))
     try:

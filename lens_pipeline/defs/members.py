@@ -1,7 +1,6 @@
 """Members of a cross-validation or of a seed ensemble: models by name, each made by lens_classifier with settings of its own."""
 
 import copy
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,16 +11,19 @@ import yaml
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, TrainingError
-from lens_pipeline.defs.sections import RunConfig, job_part, validate_run_config
+from lens_pipeline.defs.sections import RunConfig, job_part, resource_settings, validate_run_config
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.code import code_sha256
 from lens_pipeline.training.config import HANDLING, TrainingConfig
 from lens_pipeline.training.folds import folds_are_disjoint
+from lens_pipeline.training.processes import run_for_us
 from lens_pipeline.training.rows import read_rows, refuse_unusable
 
 EVALUATION = ("scores", "operating_point", "completeness", "evaluation_report")
 _CLASSIFIER = "lens_classifier"
+# Dagster says that its own command is superseded, and which of its parameters are new: nothing that a user could act on.
+_QUIET = ("-W", "ignore:Function", "-W", "ignore:Parameter")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def refuse_unusable_members(preset: RunConfig, group: Group) -> None:
     TrainingError
         Naming the member.
     """
-    workspace = Workspace(**_workspace(preset))
+    workspace = Workspace(**resource_settings(preset, "workspace"))
     store = workspace.open("stamp_store")
     splits = workspace.open_made_from("region_splits", "stamp_store", store.version)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
@@ -128,7 +130,7 @@ def refuse_unusable_members(preset: RunConfig, group: Group) -> None:
 
 def published(preset: RunConfig, member: Member) -> Publication | None:
     """Return a member's current version, if it is what these settings, this code and the current store and splits give."""
-    workspace = Workspace(**{**_workspace(preset), "model": member.model})
+    workspace = Workspace(**{**resource_settings(preset, "workspace"), "model": member.model})
     there = workspace.open_if_there(_CLASSIFIER)
     if there is None:
         return None
@@ -153,11 +155,12 @@ def materialize(assets: Sequence[str], config: RunConfig) -> None:
         yaml.safe_dump(config, file)
         file.flush()
         selection = ["--select", ",".join(assets), "-m", "lens_pipeline.definitions", "-c", file.name]
-        done = subprocess.run([sys.executable, "-m", "dagster", "asset", "materialize", *selection], check=False)
-    if done.returncode:
+        command = [sys.executable, *_QUIET, "-m", "dagster", "asset", "materialize", *selection]
+        code = run_for_us(command)
+    if code:
         model = config["resources"]["workspace"]["config"]["model"]
         raise TrainingError(
-            f"{', '.join(assets)} of model {model} failed (exit status {done.returncode}); why is said above. The same command "
+            f"{', '.join(assets)} of model {model} failed (exit status {code}); why is said above. The same command "
             "again goes on from here: what is published is not made again."
         )
 
@@ -165,7 +168,7 @@ def materialize(assets: Sequence[str], config: RunConfig) -> None:
 def _for_model(preset: RunConfig, model: str, assets: Sequence[str]) -> RunConfig:
     config = copy.deepcopy(job_part(preset, frozenset(assets)))
     resources: dict[str, Any] = config.setdefault("resources", {})
-    resources["workspace"] = {"config": {**_workspace(preset), "model": model}}
+    resources["workspace"] = {"config": {**resource_settings(preset, "workspace"), "model": model}}
     return config
 
 
@@ -176,7 +179,3 @@ def _settings(preset: RunConfig, member: Member) -> TrainingConfig:
 
 def _trains(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in HANDLING}
-
-
-def _workspace(preset: RunConfig) -> dict[str, Any]:
-    return dict(((preset.get("resources") or {}).get("workspace") or {}).get("config") or {})

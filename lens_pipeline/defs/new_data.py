@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from lens_pipeline.defs.sections import RunConfig, validate_run_config
+from lens_pipeline.defs.sections import RunConfig, resource_settings, validate_run_config
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.survey.config import ParentSampleConfig, Source
 from lens_pipeline.survey.external_files import find_files
@@ -20,7 +20,7 @@ def new_data_sensors(preset: RunConfig, ingest: Any, retrain: Any) -> list[dg.Se
     assert isinstance(config, ParentSampleConfig)
     if config.source is not Source.external_stamps:
         return []
-    workspace = Workspace(**((preset.get("resources") or {}).get("workspace") or {}).get("config", {}))
+    workspace = Workspace(**resource_settings(preset, "workspace"))
     return [_new_fragments(config, workspace, ingest), _retrain_on_new_data(workspace, ingest, retrain)]
 
 

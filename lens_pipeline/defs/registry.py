@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from lens_pipeline.defs.registered_files import lay_out_program, name_members, write_card
+from lens_pipeline.defs.sections import RunConfig, resource_settings
 from lens_pipeline.defs.tracking import EXPERIMENT, Tracking
 from lens_pipeline.scoring.aliases import (
     CLASSIFIER,
@@ -74,9 +75,9 @@ class Registered:
         return f"{self.name}, version {self.numbers[version]}" + (f" ({', '.join(aliases)})" if aliases else "")
 
 
-def own_tracking() -> Tracking:
-    """Return the tracking that runs without a setting of their own use, for commands outside Dagster."""
-    tracking = Tracking(uri="", experiment=EXPERIMENT)
+def tracking_of(preset: RunConfig) -> Tracking:
+    """Return the tracking that runs of a preset use, an empty one's the default's, for commands outside Dagster."""
+    tracking = Tracking(**{"uri": "", "experiment": EXPERIMENT} | resource_settings(preset, "tracking"))
     tracking.setup_for_execution(dg.build_init_resource_context())
     return tracking
 

@@ -199,6 +199,11 @@ def _misplaced(run_config: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def resource_settings(preset: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what a preset sets of a resource (workspace, tracking, ...); what it leaves out has its default there."""
+    return dict(((preset.get("resources") or {}).get(name) or {}).get("config") or {})
+
+
 def job_part(run_config: RunConfig, assets: frozenset[str]) -> RunConfig:
     """Return the part of a validated run configuration that a job of some of the assets takes."""
     part = {key: value for key, value in run_config.items() if key != "ops"}

@@ -243,14 +243,18 @@ class _Runs:
         record = self._tracking.record(trial.folder, f"trial {trial.number}")
         record.tags |= self._tags | self._below()
         record.params = {name: as_text(value) for name, value in trial.config.model_dump(mode="json").items()}
-        with self._ending(record, trial.folder):
-            mirror = Mirror(trial.folder)
-            try:
-                yield
-            finally:
-                mirror.close()
-                for words in mirror.words():
-                    self._context.log.warning(words)
+        try:
+            with self._ending(record, trial.folder):
+                mirror = Mirror(trial.folder)
+                try:
+                    yield
+                finally:
+                    mirror.close()
+                    for words in mirror.words():
+                        self._context.log.warning(words)
+        finally:
+            # The sweep may go on for days: nobody should take this trial for one at work.
+            self._tracking.tell(self._context, trial.folder, Record.read(trial.folder) or record)
 
     def tell_outcome(self, sweep: "Sweep", published: Publication) -> None:
         """Tell how each trial ended, and give the sweep's run what was published."""

@@ -300,12 +300,15 @@ def work_folders() -> Iterator[Path]:
 
 
 def _reap(instance: dg.DagsterInstance, run: MlflowRun) -> None:
-    """End MLflow runs whose Dagster run is over: a killed process could not do it."""
+    """End MLflow runs whose Dagster run is over: a killed process could not do it.
+
+    A run that this instance of Dagster doesn't know may be another machine's, at work there.
+    """
     client = run.client
     assert client is not None
     for other in client.search_runs([run.experiment_id], "attributes.status = 'RUNNING'"):
         if other.info.run_id == run.run_id:
             continue
         dagster_run = instance.get_run_by_id(other.data.tags.get(RUN_TAG, ""))
-        if dagster_run is None or dagster_run.is_finished:
+        if dagster_run is not None and dagster_run.is_finished:
             client.set_terminated(other.info.run_id, "KILLED")

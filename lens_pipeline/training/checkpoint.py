@@ -1,11 +1,10 @@
-"""Checkpoints: safetensors for numbers, JSON for the rest, no pickle. One exists when its JSON does and its hashes agree.
+"""Checkpoints: safetensors for tensors, JSON for the rest, no pickle. One exists when its JSON does and all hashes agree.
 
 The random streams need no place here: every draw is a function of (seed, epoch, step, rank) or (seed, epoch, row).
 """
 
 import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,8 +13,9 @@ from typing import Any
 
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.storage.atomic import sha256_of, write_atomically
+from lens_pipeline.training.sealed import seal, unseal
 
-FORMAT = 4
+FORMAT = 5
 PARTS = ("model", "optimizer", "average")
 _NAME = re.compile(r"step-\d{9}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -148,7 +148,7 @@ def write_checkpoint(
         "sha256": sha256,
     }
     allowed()
-    write_atomically(folder / f"{name}.json", json.dumps(written, indent=1, allow_nan=False).encode())
+    write_atomically(folder / f"{name}.json", seal(written))
     written_back = read_checkpoint(folder, name, run=run)
     allowed()
     _remove(_files(folder, name) - {written_back.file(part) for part in parts})
@@ -160,7 +160,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(folder: Path, name: str, *, run: str) -> Checkpoint:
-    """Open one checkpoint, both files verified.
+    """Open one checkpoint, every file verified.
 
     Raises
     ------
@@ -169,9 +169,7 @@ def read_checkpoint(folder: Path, name: str, *, run: str) -> Checkpoint:
     """
     path = folder / f"{name}.json"
     try:
-        loaded = json.loads(path.read_bytes())
-        if loaded["format"] != FORMAT:
-            raise TrainingError(f"{path} has format {loaded['format']}; this package reads format {FORMAT}.")
+        loaded = unseal(path.read_bytes(), format=FORMAT)
         if loaded["run"] != run:
             raise TrainingError(f"{path} belongs to another run ({loaded['run'][:12]}, this is {run[:12]}).")
         progress = Progress(**{known.name: loaded["progress"][known.name] for known in fields(Progress)})
@@ -186,7 +184,7 @@ def read_checkpoint(folder: Path, name: str, *, run: str) -> Checkpoint:
                     f"{checkpoint.file(part)} is damaged: its SHA-256 isn't the one that {path.name} states."
                 )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrainingError(f"{path} is not a complete checkpoint: {error!r}.") from error
+        raise TrainingError(f"{path} is not a checkpoint that can be gone on from: {error or repr(error)}.") from error
     return checkpoint
 
 

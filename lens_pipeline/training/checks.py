@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,14 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.folds import FOLDS, folds_are_disjoint
 from lens_pipeline.training.history import History, epochs_of
-from lens_pipeline.training.logits import DISTINCT, EXTREME, SelectedLogits, logits_are_distinct, logits_are_moderate
+from lens_pipeline.training.logits import (
+    DISTINCT,
+    EXTREME,
+    SelectedLogits,
+    gain_error,
+    logits_are_distinct,
+    logits_are_moderate,
+)
 from lens_pipeline.training.monitoring import ADVISORY as OF_CURVES
 from lens_pipeline.training.monitoring import BLOCKING as BLOCKING_OF_CURVES
 from lens_pipeline.training.monitoring import classes_are_weighed, training_checks
@@ -54,6 +62,7 @@ def classifier_checks(
             config,
             constant_loss=logits.constant_loss(balanced=classes_are_weighed(config)),
             ended=classifier.attributes["ended"],
+            gain_error=partial(gain_error, classifier),
         ),
         logits_are_distinct(logits, store),
         logits_are_moderate(logits),

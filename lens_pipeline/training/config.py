@@ -339,10 +339,7 @@ class TrainingConfig(Section):
             )
         if self.normalization is Normalization.sync and self.device is Device.cpu:
             raise ValueError("normalization sync works on cuda only, and device is cpu: set normalization: group")
-        per_rank = self.batch_size // self.world_size
-        micro = self.micro_batch_size or per_rank
-        # As the step cuts them: as many micro-batches as are needed, of almost equal size.
-        rows = per_rank // -(-per_rank // micro)
+        rows = self.least_rows_at_once
         if self.normalization is Normalization.sync:
             rows *= self.world_size
         if not self.model.has_batchnorm or self.normalization is Normalization.group or rows >= MIN_BATCHNORM_ROWS:
@@ -353,6 +350,15 @@ class TrainingConfig(Section):
             f"world_size {self.world_size}, micro_batch_size {self.micro_batch_size}) are too few for that: at least "
             f"{MIN_BATCHNORM_ROWS} are needed. Raise batch_size or micro_batch_size, or set normalization: group"
         )
+
+    @property
+    def least_rows_at_once(self) -> int:
+        """Least rows that a rank takes through the model at once in a full step.
+
+        A step is cut into as many micro-batches as the rank with most rows needs, of almost equal size, as many on every rank.
+        """
+        least, most = self.batch_size // self.world_size, -(-self.batch_size // self.world_size)
+        return least // -(-most // (self.micro_batch_size or most))
 
     def _refuse_other_model(self) -> None:
         if (self.pretrained is None) != (self.pretrained_sha256 is None):

@@ -3,10 +3,14 @@
 Nothing here is published; `lens_pipeline.training.run.collect` copies the outcome into a version.
 """
 
+import fcntl
 import json
 import os
 import secrets
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,10 @@ TRIALS = "trials"
 # Columns of an epoch that tell of the machine, not of the training: no published table has them, so that the same
 # training is the same version on any machine.
 TIMINGS = ("seconds", "stamps_per_second", "data_wait_share", "mfu", "memory_mb", "slowest_rank_share")
+
+
+# Folders that threads of this process occupy, with the thread.
+_occupied: set[tuple[Path, int]] = set()
 
 
 class SupersededError(TrainingError):
@@ -65,6 +73,34 @@ class RunFolder:
     def fence(self) -> Path:
         """Which attempt may write into the folder now; absent while no launcher is at work."""
         return self.path / "attempt.json"
+
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """Be the one launcher of this machine at work here, from before anything is written until all of it was read.
+
+        A thread that is it already goes on being it.
+
+        Raises
+        ------
+        TrainingError
+            If another one is; nothing was written.
+        """
+        mine = (self.path.resolve(), threading.get_ident())
+        if mine in _occupied:
+            yield
+            return
+        with open(self.lock, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TrainingError(
+                    f"another process is training in {self.path}. Wait for it, or end it first."
+                ) from error
+            _occupied.add(mine)
+            try:
+                yield
+            finally:
+                _occupied.discard(mine)
 
     def ledger(self, rank: int) -> Path:
         """Ledger of the rows that reached one rank's model."""
@@ -228,9 +264,18 @@ class HistoryReader:
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        return [parse_event(line) for line in whole.splitlines()]
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Every whole line of history.jsonl."""
-    return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    return [parse_event(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def parse_event(line: bytes) -> dict[str, Any]:
+    """Read a line of history.jsonl; one that holds no event, as a full or failing disk leaves it, is ``unreadable``."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {"event": "unreadable"}
+    return event if isinstance(event, dict) and "event" in event else {"event": "unreadable"}

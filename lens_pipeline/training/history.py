@@ -1,11 +1,11 @@
 """What the events of a run amount to: an account in which the last word on an epoch or a step is the one that counts."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.training.folder import parse_event
 
 Event = dict[str, Any]
 _ENDINGS = ("finished", "stopped")
@@ -143,7 +143,7 @@ def read_from(path: Path, offset: int) -> list[tuple[Event, int]]:
     found = []
     for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
         offset += len(line)
-        found.append((_parse(line), offset))
+        found.append((parse_event(line), offset))
     return found
 
 
@@ -164,11 +164,3 @@ def is_held(lock: Path) -> bool:
     return any(
         entry[1] == "FLOCK" and entry[5].rpartition(":")[2] == str(status.st_ino) for entry in held if len(entry) > 5
     )
-
-
-def _parse(line: bytes) -> Event:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return {"event": "unreadable"}
-    return event if isinstance(event, dict) and "event" in event else {"event": "unreadable"}

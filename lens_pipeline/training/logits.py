@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.metrics import EXTREME_LOGIT, extreme_share, score_of
+from lens_pipeline.training.metrics import EXTREME_LOGIT, extreme_share, log_losses, mean_of, score_of
 
 DISTINCT, EXTREME = "logits_are_distinct", "logits_are_moderate"
 MOST_SHARE = 1e-3
@@ -42,19 +42,8 @@ class SelectedLogits:
     @classmethod
     def read(cls, classifier: Publication) -> "SelectedLogits":
         """Read them from a version, holding no other epoch's."""
-        path = classifier.path("validation_logits.parquet")
-        best = classifier.attributes["best_epoch"]
-        parts = [
-            pa.Table.from_batches([batch]).filter(pc.equal(batch["epoch"], best))
-            for batch in iterate_parquet(path, rows=_ROWS_TOGETHER)
-        ]
-        table = pa.concat_tables(parts).sort_by("logical")
-        names = sorted(
-            (name for name in table.column_names if name.startswith("logit_")), key=lambda name: int(name[6:])
-        )
-        logits = np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.float64)
-        label = table["label"].to_numpy().astype(np.int64)
-        return cls(table["logical"].to_numpy(), label, score_of(logits))
+        logical, label, logits = _of_epoch(classifier, classifier.attributes["best_epoch"])
+        return cls(logical, label, score_of(logits))
 
     def constant_loss(self, *, balanced: bool = False) -> float:
         """Least mean negative log-likelihood of who gives every row the same logits, nats.
@@ -89,6 +78,33 @@ class SelectedLogits:
         types = (pa.string(), pa.float64(), pa.string(), pa.int64(), pa.int64(), pa.float64())
         arrays = [pa.array([row[place] for row in rows], dtype) for place, dtype in enumerate(types)]
         return pa.table(arrays, names=list(columns))
+
+
+def gain_error(classifier: Publication, earlier: int, later: int) -> float | None:
+    """Estimate the standard error of how much lower the loss on val_select is after one epoch than after another.
+
+    Both were judged on the same rows: what makes a row hard or easy for either falls out of the difference, so that this is
+    smaller than the error of either loss.
+    """
+    losses = []
+    for epoch in (earlier, later):
+        _, label, logits = _of_epoch(classifier, epoch)
+        losses.append(log_losses(logits, label))
+    return mean_of(losses[0] - losses[1]).standard_error
+
+
+def _of_epoch(
+    classifier: Publication, epoch: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return logical numbers, ascending, labels and logits (n, output) of an epoch."""
+    parts = [
+        pa.Table.from_batches([batch]).filter(pc.equal(batch["epoch"], epoch))
+        for batch in iterate_parquet(classifier.path("validation_logits.parquet"), rows=_ROWS_TOGETHER)
+    ]
+    table = pa.concat_tables(parts).sort_by("logical")
+    names = sorted((name for name in table.column_names if name.startswith("logit_")), key=lambda name: int(name[6:]))
+    logits = np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.float64)
+    return table["logical"].to_numpy(), table["label"].to_numpy().astype(np.int64), logits
 
 
 def logits_are_distinct(logits: SelectedLogits, store: Publication) -> Check:

@@ -31,7 +31,13 @@ _AGAIN = "dagster asset materialize --select 'lens_classifier*' -m lens_pipeline
 
 
 def training_checks(
-    epochs: Sequence[Event], history: History, config: TrainingConfig, *, constant_loss: float | None, ended: str | None
+    epochs: Sequence[Event],
+    history: History,
+    config: TrainingConfig,
+    *,
+    constant_loss: float | None,
+    ended: str | None,
+    gain_error: Callable[[int, int], float | None] = lambda earlier, later: None,
 ) -> list[Check]:
     """All checks of a run's epochs.
 
@@ -46,10 +52,12 @@ def training_checks(
         means of its classes where the settings weigh classes (`classes_are_weighed`).
     ended : str or None
         Why the run is over; None while it goes on.
+    gain_error : callable
+        Standard error of the difference between the losses after two epochs; None where it isn't known.
     """
     return [
         training_learned(epochs, config, constant_loss),
-        training_converged(epochs, ended),
+        training_converged(epochs, ended, gain_error),
         training_did_not_diverge(epochs),
         training_did_not_overfit(epochs, config),
         gradients_are_finite(epochs, history.steps_per_epoch),
@@ -104,22 +112,31 @@ def training_learned(epochs: Sequence[Event], config: TrainingConfig, constant_l
     return green(LEARNED, words, blocking=False, **figures)
 
 
-def training_converged(epochs: Sequence[Event], ended: str | None) -> Check:
+def training_converged(
+    epochs: Sequence[Event],
+    ended: str | None,
+    gain_error: Callable[[int, int], float | None] = lambda earlier, later: None,
+) -> Check:
     """Check that the run did not run out of epochs while its loss on val_select still fell by more than its noise.
 
     The last epoch is held against the lowest loss of all before it: with a high learning rate the loss goes up and down from
-    epoch to epoch by more than its standard error, and coming down again isn't learning.
+    epoch to epoch by more than its standard error, and coming down again isn't learning. The noise is that of the difference,
+    on the same rows; where it isn't known, that of the last loss alone, which is larger.
     """
     if ended is None or len(epochs) < 2:
         return _not_judged(CONVERGED, "the run goes on" if ended is None else "one epoch has no trend")
-    last, lowest = epochs[-1], min(float(epoch["val_loss"]) for epoch in epochs[:-1])
-    gain, error = lowest - last["val_loss"], last.get("val_loss_se")
-    figures = {"last_gain": gain, "val_loss_se": error, "epochs": len(epochs)}
+    last, before = epochs[-1], min(epochs[:-1], key=lambda epoch: float(epoch["val_loss"]))
+    lowest = float(before["val_loss"])
+    gain, error = lowest - last["val_loss"], gain_error(before["epoch"], last["epoch"])
+    whose = "its standard error"
+    if error is None:
+        error, whose = last.get("val_loss_se"), "the standard error of the loss"
+    figures = {"last_gain": gain, "standard_error": error, "epochs": len(epochs)}
     if error is not None and gain > error:
         return red(
             CONVERGED,
             f"the last of {len(epochs)} epochs still lowered the loss on val_select by {gain:.4f}, from {lowest:.4f}, the lowest "
-            f"before, which is more than its standard error {error:.4f}",
+            f"before, which is more than {whose} {error:.4f}",
             wrong=[f"epoch {last['epoch']}"],
             why=f"training ended because {ended}, not because it had nothing left to learn",
             next_step=f"raise epochs in the section of lens_classifier, then {_AGAIN}",
@@ -129,7 +146,7 @@ def training_converged(epochs: Sequence[Event], ended: str | None) -> Check:
     return green(
         CONVERGED,
         f"the last of {len(epochs)} epochs has a loss on val_select {-gain:+.4f} from the lowest before"
-        + (f" (standard error {error:.4f})" if error is not None else " (its standard error was not recorded)"),
+        + (f" ({whose}: {error:.4f})" if error is not None else " (its standard error was not recorded)"),
         blocking=False,
         **figures,
     )

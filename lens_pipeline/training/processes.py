@@ -28,19 +28,21 @@ _KILL_SECONDS = 5.0
 _libc = ctypes.CDLL(None)
 
 
-def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to kill this process when its parent ends, however that happens (Linux).
+def die_with_parent(parent: int | None = None, how: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel to end this process when its parent ends, however that happens (Linux).
 
     Parameters
     ----------
+    how : signal.Signals
+        Signal that it gets.
     parent : int, optional
         Process id that the parent must have; if it is gone already, so is this process at once. By default that of the
         torchrun that `start` started, where it did.
     """
     parent = parent or int(os.environ.get(_AGENT, "0")) or os.getppid()
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _libc.prctl(_PR_SET_PDEATHSIG, how, 0, 0, 0)
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), how)
 
 
 def torchrun_command(config: TrainingConfig, specification: Path, attempt: Path) -> list[str]:
@@ -186,6 +188,31 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     came = threading.Event()
     with _handled((signal.SIGTERM,), came.set):
         yield came.is_set
+
+
+def run_for_us(command: list[str]) -> int:
+    """Run a command to its end, in this terminal, and pass on what asks this process to stop; it doesn't outlive this process.
+
+    It is given the time to stop in order: a Ctrl-C reaches it by itself, a SIGTERM is handed on, and where this process is
+    killed it gets a SIGTERM.
+
+    Returns
+    -------
+    int
+        Its exit code; that of a process ended by SIGTERM if this one was asked to stop, however the command took it.
+    """
+    own = os.getpid()
+    process = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(own, signal.SIGTERM))
+    asked = threading.Event()
+
+    def hand_on() -> None:
+        asked.set()
+        process.send_signal(signal.SIGTERM)
+
+    with _handled((signal.SIGTERM,), hand_on), _handled((signal.SIGINT,), asked.set):
+        while (code := process.poll()) is None:
+            time.sleep(0.05)
+    return -signal.SIGTERM if asked.is_set() else code
 
 
 @contextmanager

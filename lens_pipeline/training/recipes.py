@@ -68,10 +68,12 @@ def _refuse_weighting(config: "TrainingConfig") -> None:
 
 def _refuse_mixing(config: "TrainingConfig") -> None:
     mixing = {name: value for name in ("mixup_alpha", "cutmix_alpha") if (value := getattr(config, name))}
-    if mixing and config.micro_batch_size == 1:
+    if mixing and config.least_rows_at_once < 2:
+        micro = f", micro_batch_size {config.micro_batch_size}" if config.micro_batch_size else ""
         raise ValueError(
-            f"{_listed(mixing)} with micro_batch_size 1: rows are mixed within a micro-batch, and each would be mixed with "
-            "itself. Set micro_batch_size to 2 at least"
+            f"{_listed(mixing)} with batch_size {config.batch_size}, world_size {config.world_size}{micro}: rows are mixed "
+            "within what a rank takes at once, which may be one row, and that would be mixed with itself. Raise batch_size or "
+            "micro_batch_size"
         )
 
 

@@ -1,6 +1,5 @@
 """The step's side of training: write run.json, start torchrun and watch it, and collect what it left. Imports no torch."""
 
-import fcntl
 import shutil
 import time
 from collections.abc import Callable
@@ -20,8 +19,9 @@ from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from lens_pipeline.training.config import Device, TrainingConfig
 from lens_pipeline.training.failures import is_full
-from lens_pipeline.training.folder import TIMINGS, RunFolder, read_events
+from lens_pipeline.training.folder import TIMINGS, RunFolder
 from lens_pipeline.training.folds import folds_are_disjoint
+from lens_pipeline.training.history import History
 from lens_pipeline.training.order import refuse_unknown_weights, sampler_for
 from lens_pipeline.training.processes import refuse_missing_gpus
 from lens_pipeline.training.rows import read_rows, refuse_unusable
@@ -108,7 +108,7 @@ def prepare_run(
         If the device isn't there, or the file of pretrained weights isn't the one that was meant.
     TrainingError
         If a class is missing in train or val_select, there are too few rows, order, weights or monitor can't be made of
-        them, a fold shares a galaxy with the others, or the folder holds another run.
+        them, a fold shares a galaxy with the others, or the folder holds another run or a launcher at work.
     SplitError
         If the splits were made for another version of the store.
     """
@@ -134,9 +134,10 @@ def prepare_run(
     spec = replace(spec, class_counts=class_counts)
     run_folder.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(run_folder.absolute())
-    _refuse_ended_with_other_ranks(folder, spec)
-    spec.write(folder.specification)
-    folder.make()
+    with folder.occupied():
+        _refuse_ended_with_other_ranks(folder, spec)
+        spec.write(folder.specification)
+        folder.make()
     return folder.specification
 
 
@@ -167,15 +168,9 @@ def launch(
         Naming the rank that failed, step, cause and log file; or if another launcher is at work in the folder.
     """
     folder = RunFolder(run_folder.absolute())
-    spec = RunSpec.read(folder.specification)
     started = time.monotonic()
-    with open(folder.lock, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(
-                f"another process is training in {folder.path}. Wait for it, or end it first."
-            ) from error
+    with folder.occupied():
+        spec = RunSpec.read(folder.specification)
         before, _ = newest_checkpoint(folder.checkpoints, run=spec.sha256())
         was_complete = before is not None and before.progress.ended is not None
         if not was_complete:
@@ -184,7 +179,8 @@ def launch(
             except OSError as error:
                 if not is_full(error):
                     raise
-                stands = f"Checkpoint {before.name} stands" if before else "There is no checkpoint yet"
+                newest, _ = newest_checkpoint(folder.checkpoints, run=spec.sha256())
+                stands = f"Checkpoint {newest.name} stands" if newest else "There is no checkpoint yet"
                 raise TrainingError(
                     f"{folder.path} can't be written into: {error.strerror}. {stands}. Make room, and materialize "
                     "lens_classifier again to go on from there."
@@ -263,7 +259,7 @@ def collect(run_folder: Path, staging: Staging) -> TrainingResult:
         n_validation=len(rows.validation),
         checkpoint=best.name,
         history=history,
-        reader=[event["reader_why"] for event in read_events(folder.history) if event["event"] == "run_started"][-1],
+        reader=(History.of(folder.history).started or {}).get("reader_why", "not known: the run's own account is gone"),
     )
 
 

@@ -12,8 +12,9 @@ from lens_pipeline.storage.atomic import write_atomically
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.code import code_sha256
 from lens_pipeline.training.config import HANDLING, TrainingConfig
+from lens_pipeline.training.sealed import seal, unseal
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,10 @@ class RunSpec:
                 f"{path.parent} holds another run, and it can't be resumed as this one: {'; '.join(changed)}. "
                 "Give this run a folder of its own."
             )
-        content = {"format": FORMAT, "sha256": self.sha256(), **asdict(self)}
+        content = {"format": FORMAT, **asdict(self)}
         content["config"] = self.config.model_dump(mode="json")
         content["contract"] = self.contract.model_dump(mode="json")
-        write_atomically(path, json.dumps(content, indent=1).encode())
+        write_atomically(path, seal(content))
 
     @classmethod
     def read(cls, path: Path) -> "RunSpec":
@@ -117,18 +118,14 @@ class RunSpec:
             If it isn't there, is damaged, or was changed by hand.
         """
         try:
-            loaded = json.loads(path.read_bytes())
-            found, written = loaded.pop("format"), loaded.pop("sha256")
-            if found != FORMAT:
-                raise ValueError(f"format {FORMAT} was expected, it has {found}")
+            loaded = unseal(path.read_bytes(), format=FORMAT)
+            del loaded["format"]
             if set(loaded) != {field.name for field in fields(cls)}:
                 raise ValueError(f"it has the fields {sorted(loaded)}")
             loaded["config"] = TrainingConfig.model_validate(loaded["config"])
             loaded["contract"] = DatasetContract.model_validate(loaded["contract"])
             loaded["class_counts"] = tuple(loaded["class_counts"])
             spec = cls(**loaded)
-            if spec.sha256() != written:
-                raise ValueError("it was changed after it was written")
         except FileNotFoundError as error:
             raise TrainingError(f"there is no run specification {path}. Next: materialize lens_classifier.") from error
         except (ValueError, KeyError, TypeError) as error:

@@ -98,7 +98,9 @@ class CheckpointWriter:
         try:
             seconds = written.result()
         except OSError as error:
-            stands = f"Checkpoint {self._standing} stands" if self._standing else "No checkpoint stands"
+            stands = "No checkpoint stands" if self._standing is None else f"Checkpoint {self._standing} stands"
+            # An epoch's last step has two of one name: before the epoch was judged, and after.
+            stands += ", from before the epoch was judged" if self._standing == snapshot.name else ""
             raise TrainingError(
                 f"checkpoint {snapshot.name} could not be written to {self._folder.checkpoints}: {error.strerror or error}. "
                 f"{stands}. Make room, or look after the disk, and materialize lens_classifier again to go on from there."

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+import yaml
 
 from lens_pipeline.cli.main import main
 from lens_pipeline.contracts.catalogue import HISTORY
@@ -236,3 +237,21 @@ def test_the_commands_choose_list_and_show(
     assert [second.version, "-", "-", "candidate"] in listed
     assert main(["card", "--dataset", "tried", "--alias", "champion"]) == 0
     assert f"# tried, default: lens_classifier {first.version}" in capsys.readouterr().out
+
+
+def test_the_commands_ask_the_server_that_the_preset_names(
+    home: Home,
+    survey: tuple[Publication, Publication],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    publish_report(home, publish(home, survey, 1))
+    for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    preset = tmp_path / "preset.yaml"
+    resources = {"workspace": {"dataset": "tried"}, "tracking": {"uri": "http://127.0.0.1:9", "experiment": "ours"}}
+    preset.write_text(yaml.safe_dump({"resources": {name: {"config": one} for name, one in resources.items()}}))
+    for command in ("registry", "champion"):
+        assert main([command, str(preset)]) == 0
+        assert "MLflow at http://127.0.0.1:9 was not told" in capsys.readouterr().out

@@ -173,6 +173,8 @@ def test_runs_that_a_killed_sweep_left_behind_are_ended_at_its_next_start(survey
     for _ in range(2):
         done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, done.stderr
+        # A trial that is over is told so while the sweep goes on.
+        assert {run.info.run_name: run.info.status for run in tracked()}["trial 0"] == "FINISHED"
     stray = surveyed.work_folder("elsewhere", "lens_classifier", "killed")
     Record(Tracking().tracking_uri, EXPERIMENT, None, "a training whose process was killed").write(stray)
     MlflowRun(stray).sync()

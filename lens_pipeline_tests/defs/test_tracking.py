@@ -316,7 +316,13 @@ def test_runs_whose_process_was_killed_are_ended_by_the_next_training(
     tracking = Tracking()
     client = MlflowClient(tracking.tracking_uri)
     experiment = client.create_experiment(EXPERIMENT)
-    left = client.create_run(experiment, tags={"dagster.run_id": "00000000-0000-0000-0000-000000000000"}).info.run_id
+    over = dg.DagsterRun(job_name="trained", status=dg.DagsterRunStatus.FAILURE)
+    instance.add_run(over)
+    left = client.create_run(experiment, tags={"dagster.run_id": over.run_id}).info.run_id
+    # Another machine's, perhaps, with a Dagster of its own: nobody here can say that it is over.
+    elsewhere = client.create_run(
+        experiment, tags={"dagster.run_id": "00000000-0000-0000-0000-000000000000"}
+    ).info.run_id
     killed = work_folder("killed")
     write(killed, run_started(), step(0, 5))
     Record(tracking.tracking_uri, EXPERIMENT, None, "simulated").write(killed)
@@ -330,9 +336,10 @@ def test_runs_whose_process_was_killed_are_ended_by_the_next_training(
         assert MlflowRun(told).is_told
         with tracking.training_run(context, Settings(), Workspace(), inputs=[], folder=folder):
             write(folder, *EVENTS)
-            while sum(run.info.status == "RUNNING" for run in runs(tracking)) > 1:
+            while sum(run.info.status == "RUNNING" for run in runs(tracking)) > 2:
                 time.sleep(0.1)
 
     assert in_an_asset(tracking, body, instance).success
     assert client.get_run(left).info.status == "KILLED"
-    assert sorted(run.info.status for run in runs(tracking)) == ["FINISHED", "KILLED", "KILLED", "KILLED"]
+    assert client.get_run(elsewhere).info.status == "RUNNING"
+    assert sorted(run.info.status for run in runs(tracking)) == ["FINISHED", "KILLED", "KILLED", "KILLED", "RUNNING"]

@@ -1,4 +1,5 @@
-import json
+"""Checkpoints: whole and as they were written, or passed over and named."""
+
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lens_pipeline.contracts.errors import TrainingError
+from lens_pipeline.training import checkpoint
 from lens_pipeline.training.checkpoint import (
     Progress,
     checkpoint_name,
@@ -14,6 +16,7 @@ from lens_pipeline.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from lens_pipeline.training.sealed import seal, unseal
 
 START = Progress()
 
@@ -46,13 +49,11 @@ def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
 
 
 def test_nothing_is_removed_before_the_newer_one_was_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lens_pipeline.training import checkpoint
-
     for step in (1, 2):
         _write(tmp_path, step)
     write = checkpoint.write_atomically
     monkeypatch.setattr(checkpoint, "write_atomically", lambda path, content: write(path, content[:-1] + b"?"))
-    with pytest.raises(TrainingError, match="not a complete checkpoint"):
+    with pytest.raises(TrainingError, match="not a checkpoint that can be gone on from"):
         _write(tmp_path, 3)
     assert {checkpoint_name(1), checkpoint_name(2)} <= {*_names(tmp_path)}
 
@@ -60,7 +61,9 @@ def test_nothing_is_removed_before_the_newer_one_was_read_back(tmp_path: Path, m
 def test_a_checkpoint_that_names_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     name = _write(tmp_path, 1)
     path = tmp_path / f"{name}.json"
-    path.write_text(path.read_text().replace('"optimizer": ', '"../optimizer": '))
+    content = unseal(path.read_bytes(), format=checkpoint.FORMAT)
+    content["sha256"]["../optimizer"] = content["sha256"].pop("optimizer")
+    path.write_bytes(seal(content))
     with pytest.raises(TrainingError, match="names the parts"):
         read_checkpoint(tmp_path, name, run="r")
 
@@ -68,9 +71,9 @@ def test_a_checkpoint_that_names_a_file_of_another_kind_is_refused(tmp_path: Pat
 def test_a_checkpoint_whose_hash_would_name_a_file_elsewhere_is_refused(tmp_path: Path) -> None:
     name = _write(tmp_path, 1)
     path = tmp_path / f"{name}.json"
-    content = json.loads(path.read_text())
+    content = unseal(path.read_bytes(), format=checkpoint.FORMAT)
     content["sha256"]["model"] = "/../../x" + content["sha256"]["model"][8:]
-    path.write_text(json.dumps(content))
+    path.write_bytes(seal(content))
     with pytest.raises(TrainingError, match="not a SHA-256"):
         read_checkpoint(tmp_path, name, run="r")
 
@@ -93,8 +96,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_pa
     elif harm == "remove":
         model.unlink()
     elif harm == "hashes_in_a_list":
-        content = json.loads(text.read_text())
-        text.write_text(json.dumps(content | {"sha256": [*content["sha256"]]}))
+        content = unseal(text.read_bytes(), format=checkpoint.FORMAT)
+        text.write_bytes(seal(content | {"sha256": [*content["sha256"]]}))
     else:
         text.write_bytes(text.read_bytes()[:-20])
     found, damaged = newest_checkpoint(tmp_path, run="r")
@@ -102,6 +105,23 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_pa
     assert found.name == checkpoint_name(1)
     assert len(damaged) == 1
     assert name in damaged[0]
+
+
+def test_no_flipped_bit_of_a_checkpoints_json_is_believed(tmp_path: Path) -> None:
+    name = _write(tmp_path, 2, Progress(epoch=3, best_epoch=1, best_value=0.713, history=[{"train_loss": 0.698}]))
+    whole, path = read_checkpoint(tmp_path, name, run="r"), tmp_path / f"{name}.json"
+    content = path.read_bytes()
+    refused = 0
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            assert read_checkpoint(tmp_path, name, run="r") == whole
+        except TrainingError:
+            refused += 1
+    # White space between words may be another.
+    assert refused > 0.9 * 8 * len(b"".join(content.split()))
 
 
 def test_a_checkpoint_whose_best_is_damaged_is_none_to_go_on_from(tmp_path: Path) -> None:
@@ -130,8 +150,8 @@ def test_a_checkpoint_of_another_run_or_format_is_refused(tmp_path: Path) -> Non
     with pytest.raises(TrainingError, match="belongs to another run"):
         read_checkpoint(tmp_path, name, run="other")
     path = tmp_path / f"{name}.json"
-    path.write_text(path.read_text().replace('"format": 4', '"format": 5'))
-    with pytest.raises(TrainingError, match="has format 5"):
+    path.write_text(path.read_text().replace(f'"format": {checkpoint.FORMAT}', '"format": 99'))
+    with pytest.raises(TrainingError, match="has format 99"):
         read_checkpoint(tmp_path, name, run="r")
 
 

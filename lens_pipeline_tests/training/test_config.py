@@ -65,7 +65,16 @@ FOCAL: dict[str, object] = {"loss": "focal", "focal_gamma": 2}
             {"schedule": "plateau", "plateau_factor": 0.5, "plateau_patience": 3, "epochs": 4},
             "the learning rate would never fall",
         ),
-        ({"mixup_alpha": 0.2, "micro_batch_size": 1, "normalization": "group"}, "each would be mixed with itself"),
+        ({"mixup_alpha": 0.2, "micro_batch_size": 1, "normalization": "group"}, "that would be mixed with itself"),
+        (
+            {"cutmix_alpha": 0.2, "batch_size": 4, "world_size": 4, "model": "test_convnext"},
+            "batch_size 4, world_size 4: rows are mixed within what a rank takes at once",
+        ),
+        # Three rows of a rank are taken in two parts.
+        (
+            {"mixup_alpha": 0.2, "batch_size": 6, "world_size": 2, "micro_batch_size": 2, "model": "test_convnext"},
+            "micro_batch_size 2: rows are mixed within",
+        ),
         ({"frozen_epochs": 6, "epochs": 9}, "patience must be at least frozen_epochs"),
         ({"clip_norm": float("inf")}, "finite number"),
         ({"learning_rate": float("nan")}, "finite number"),

@@ -8,7 +8,7 @@ import pytest
 
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.logits import SelectedLogits, logits_are_distinct, logits_are_moderate
+from lens_pipeline.training.logits import SelectedLogits, gain_error, logits_are_distinct, logits_are_moderate
 
 N = 400
 
@@ -99,3 +99,19 @@ def test_knowing_the_shares_alone_gives_their_entropy() -> None:
 
 def test_with_classes_that_weigh_the_same_no_constant_does_better_than_the_logarithm_of_their_number() -> None:
     assert selected([0.1] * 40, [0] * 39 + [1]).constant_loss(balanced=True) == pytest.approx(np.log(2))
+
+
+def test_what_makes_a_row_hard_in_both_epochs_is_no_error_of_their_difference(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    first = random.normal(0, 3, N).astype(np.float32)
+    second = (first + random.normal(0.2, 0.1, N) * np.where(np.arange(N) % 2, 1, -1)).astype(np.float32)
+    with Home(tmp_path).stage("tried", "lens_classifier") as staging:
+        rows = {"epoch": np.repeat([4, 7], N), "logical": np.tile(np.arange(N)[::-1], 2)}
+        rows |= {"label": rows["logical"] % 2, "logit_0": np.concatenate([first[::-1], second[::-1]])}
+        staging.write_table("validation_logits", pa.table({**rows, "epoch": pa.array(rows["epoch"], pa.int64())}))
+        version = staging.commit()
+    signed = np.where(np.arange(N) % 2, -1, 1)
+    losses = [np.log1p(np.exp(signed * logits.astype(np.float64))) for logits in (first, second)]
+    found = gain_error(version, 4, 7)
+    assert found == pytest.approx(np.std(losses[0] - losses[1], ddof=1) / np.sqrt(N))
+    assert found < 0.2 * np.std(losses[1], ddof=1) / np.sqrt(N)

@@ -140,6 +140,21 @@ def test_a_loss_that_comes_down_again_after_a_bad_epoch_is_no_sign_of_too_few_ep
     assert checked(bounced)["training_converged"].passed
 
 
+def test_a_gain_is_held_against_the_error_of_the_difference_on_the_same_rows_where_it_is_known() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def gain_error(earlier: int, later: int) -> float:
+        asked.append((earlier, later))
+        return 0.002
+
+    falling = [*GOOD[:3], epoch(3, val_loss=GOOD[2]["val_loss"] - 0.02, val_loss_se=0.05)]
+    assert checked(falling)["training_converged"].passed
+    found = checked(falling, gain_error=gain_error)["training_converged"]
+    assert not found.passed
+    assert "by 0.0200, from 0.4000, the lowest before, which is more than its standard error 0.0020" in found.what
+    assert asked == [(2, 3)]
+
+
 def test_a_run_of_one_epoch_is_judged_on_what_one_epoch_can_show() -> None:
     checks = checked(GOOD[:1])
     assert all(check.passed for check in checks.values())

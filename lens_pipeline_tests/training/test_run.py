@@ -1,12 +1,16 @@
 """The same training through the real torchrun, as the asset starts it."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +29,12 @@ from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError
 from lens_pipeline.training.finding import Found, find_run
 from lens_pipeline.training.folder import RunFolder
+from lens_pipeline.training.history import is_held
 from lens_pipeline.training.order import sampler_for
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.run import collect, launch, prepare_run
 from lens_pipeline.training.spec import RunSpec
+from lens_pipeline.training.supervisor import Supervisor
 from lens_pipeline_tests.training.conftest import Survey
 from lens_pipeline_tests.training.making import (
     CONTRACT,
@@ -160,10 +166,57 @@ def test_a_second_launcher_in_the_same_folder_is_refused(survey: Survey, run_pat
     import fcntl
 
     folder = prepared(run_path, survey)
+    before = folder.specification.read_bytes()
     with open(folder.lock, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(TrainingError, match="another process is training"):
             launch(run_path)
+        # Nor does it change what the other one is training, though these settings are no others.
+        with pytest.raises(TrainingError, match="another process is training"):
+            prepared(run_path, survey, world_size=1, checkpoints_kept=9)
+    assert folder.specification.read_bytes() == before
+
+
+def test_a_launcher_may_prepare_launch_and_collect_in_the_folder_that_it_occupies(
+    survey: Survey, run_path: Path, tmp_path: Path
+) -> None:
+    run_path.mkdir(parents=True)
+    folder = RunFolder(run_path)
+    with folder.occupied():
+        prepared(run_path, survey)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(TrainingError, match="another process is training"):
+            pool.submit(prepared, run_path, survey).result()
+        assert is_held(folder.lock)
+    assert not is_held(folder.lock)
+
+
+def test_a_run_whose_own_account_is_gone_is_collected_all_the_same(
+    survey: Survey, finished: RunFolder, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.path, tmp_path / "run")
+    for content, reader in ((b"no event\n{}\n", "not known"), (None, "not known")):
+        (tmp_path / "run" / "history.jsonl").unlink()
+        if content is not None:
+            (tmp_path / "run" / "history.jsonl").write_bytes(content)
+        with Home(tmp_path / "home").stage("tried", "lens_classifier") as staging:
+            assert collect(tmp_path / "run", staging).reader.startswith(reader)
+
+
+def test_a_disk_that_is_full_under_the_launcher_is_told_with_the_checkpoint_that_stands(
+    survey: Survey, run_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepared(run_path, survey)
+
+    def interrupted(*_: object, error: int) -> None:
+        run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(Supervisor, "run", partialmethod(interrupted, error=errno.ENOSPC))
+    with pytest.raises(TrainingError, match=r"No space left on device\. Checkpoint step-000000004 stands\. Make room"):
+        launch(run_path)
+    monkeypatch.setattr(Supervisor, "run", partialmethod(interrupted, error=errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        launch(run_path)
 
 
 def test_a_run_that_has_not_ended_cannot_be_published(survey: Survey, run_path: Path, tmp_path: Path) -> None:
@@ -226,18 +279,17 @@ def test_a_run_that_is_watched_otherwise_is_the_same_run(survey: Survey, run_pat
 
 def test_a_run_specification_that_was_changed_by_hand_is_refused(survey: Survey, run_path: Path) -> None:
     folder = prepared(run_path, survey)
-    content = json.loads(folder.specification.read_text())
-    content["config"]["learning_rate"] = 0.1
-    folder.specification.write_text(json.dumps(content))
-    with pytest.raises(TrainingError, match="changed after it was written"):
-        RunSpec.read(folder.specification)
+    written = json.loads(folder.specification.read_text())
+    changed = [written | {"class_counts": [1, 1]}, written | {"config": {**written["config"], "learning_rate": 0.1}}]
+    for content in changed:
+        folder.specification.write_text(json.dumps(content))
+        with pytest.raises(TrainingError, match="changed after it was written"):
+            RunSpec.read(folder.specification)
 
 
 def test_a_row_that_a_rank_read_twice_turns_the_ledger_check_red(
     survey: Survey, finished: RunFolder, tmp_path: Path
 ) -> None:
-    import shutil
-
     copied = RunFolder(tmp_path / "copied")
     shutil.copytree(finished.path, copied.path)
     ledger = Ledger(copied.ledger(0), n_rows=survey[0].attributes["n_stored"])

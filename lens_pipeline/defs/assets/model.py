@@ -44,12 +44,14 @@ def lens_classifier(
         own.rmdir()
 
     def build(staging: Staging) -> TrainingResult:
-        prepare_run(config, store, splits, folder)
-        with tracking.training_run(context, config, workspace, inputs=[store, splits], folder=folder) as run:
-            summary = launch(folder, on_event=run.on_event)
-        again = " (it was trained before, with these settings on these rows)" if summary.was_complete else ""
-        context.log.info(f"training ended: {summary.ended}; {summary.seconds:.0f} s{again}")
-        result = collect(folder, staging)
+        # Whoever else is at work there is left in peace, and nobody changes what was trained before it is collected.
+        with RunFolder(folder).occupied():
+            prepare_run(config, store, splits, folder)
+            with tracking.training_run(context, config, workspace, inputs=[store, splits], folder=folder) as run:
+                summary = launch(folder, on_event=run.on_event)
+            again = " (it was trained before, with these settings on these rows)" if summary.was_complete else ""
+            context.log.info(f"training ended: {summary.ended}; {summary.seconds:.0f} s{again}")
+            result = collect(folder, staging)
         staging.provenance["code_sha256"] = code_sha256()
         export(store, staging)
         return result
