@@ -166,7 +166,7 @@ def cut_from_ccds(ccds: Sequence[Ccd], bands: Sequence[str], ra: float, dec: flo
         electrons_per_nanomaggy=tuple(ccd.electrons_per_nanomaggy for ccd, _ in chosen),
         assumed=(
             f"Single exposures ({names}) in their own pixels and orientation, not resampled: bands are shifted against each "
-            "other by up to half a pixel.",
+            "other by up to a pixel.",
             *dict.fromkeys(text for ccd, _ in chosen for text in ccd.assumed),
         ),
     )

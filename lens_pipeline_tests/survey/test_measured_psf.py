@@ -143,3 +143,12 @@ def test_bands_without_a_psf_image_take_a_moffat_of_the_surveys_seeing_and_are_n
     nothing = GalaxyImage.of(("g", "r"), np.zeros((2, SIZE, SIZE)), None, None, pixel_scale_arcsec=SCALE)
     with pytest.raises(ContractError, match="neither a PSF image nor a seeing in g"):
         kernels_of(nothing, SIZE)
+
+
+def test_a_psf_of_any_size_and_sampling_is_laid_on_image_pixels() -> None:
+    wanted = gaussian_as_pixels_see_it(1.9, 1.6, size=41)
+    for size in (25, 41, 63):
+        psf = PsfImage.of(gaussian_as_pixels_see_it(1.9, 1.6, size=size), where="here")
+        assert psf.on_image_pixels(41) == pytest.approx(wanted, abs=1e-6)
+    fine = PsfImage.of(gaussian_as_pixels_see_it(1.9, 1.6, size=100, sampling=0.5), where="here", sampling=0.5)
+    assert fine.on_image_pixels(41) == pytest.approx(wanted, abs=2e-5)
