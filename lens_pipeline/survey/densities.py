@@ -3,6 +3,8 @@
 Belongs here: arithmetic on densities. Which density a quantity has is said in `population.py` and in the settings.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,25 +90,36 @@ class Density:
         """Return the probability between two values."""
         if self.knots[0] == self.knots[-1]:
             return float(low <= self.knots[0] <= high)
-        return float(self.below(high) - self.below(low))
+        return self._below_one(high) - self._below_one(low)
 
     def quantile(self, p: float) -> float:
         """Return the value that a share p lies below: the inverse of `below`."""
-        summed = self._summed
-        place = min(max(int(np.searchsorted(summed, p * summed[-1], side="right")) - 1, 0), len(self.knots) - 2)
+        knots, heights, summed = self._lists
+        place = min(max(bisect_right(summed, p * summed[-1]) - 1, 0), len(knots) - 2)
         while place > 0 and summed[place + 1] == summed[place]:
             place -= 1
-        left, right = float(self.heights[place]), float(self.heights[place + 1])
-        low, high = float(self.knots[place]), float(self.knots[place + 1])
-        area = p * float(summed[-1]) - float(summed[place])
+        left, right, low, high = heights[place], heights[place + 1], knots[place], knots[place + 1]
+        area = p * summed[-1] - summed[place]
         # The root of left t + (right - left) t^2 / (2 width) = area, in the form that no cancellation spoils.
-        root = left + np.sqrt(max(left * left + 2 * area * (right - left) / max(high - low, 1e-300), 0.0))
+        root = left + math.sqrt(max(left * left + 2 * area * (right - left) / max(high - low, 1e-300), 0.0))
         return min(high, low + 2 * area / root) if root > 0 else low
 
     def between(self, low: float, high: float, u: float) -> float:
         """Draw a value between two values, from a number uniform in [0, 1)."""
-        bottom, top = float(self.below(low)), float(self.below(high))
+        bottom, top = self._below_one(low), self._below_one(high)
         return min(max(self.quantile(bottom + u * (top - bottom)), low), high)
+
+    @cached_property
+    def _lists(self) -> tuple[list[float], list[float], list[float]]:
+        """Knots, heights and probabilities below: one number at a time, lists are ten times faster than arrays."""
+        return self.knots.tolist(), self.heights.tolist(), self._summed.tolist()
+
+    def _below_one(self, x: float) -> float:
+        knots, heights, summed = self._lists
+        place = min(max(bisect_right(knots, x) - 1, 0), len(knots) - 2)
+        width, left = knots[place + 1] - knots[place], heights[place]
+        share = min(max((x - knots[place]) / width, 0.0), 1.0) if width > 0 else 0.0
+        return summed[place] + width * share * (left + 0.5 * share * (heights[place + 1] - left))
 
     def without(self, low: float, high: float, what: str) -> "Density":
         """Return the density outside a band, normalised again.
