@@ -52,6 +52,16 @@ _ARC = (
     Column("src_y_arcsec", _FLOAT, "source position along y from the host's centre", "arcsec", True, False),
     Column("lens_e", _FLOAT, "ellipticity of the lens mass, (1 - q) / (1 + q)", "", True, False, 0, 1),
     Column("lens_phi_rad", _FLOAT, "position angle of the lens mass", "rad", True, False),
+    Column(
+        "lens_gamma",
+        _FLOAT,
+        "slope of the lens's density, rho ~ r^-gamma (lenstronomy's for EPL); null where isothermal, which is 2",
+        "",
+        True,
+        False,
+        1.2,
+        2.8,
+    ),
     Column("shear", _FLOAT, "external shear", "", True, False, 0, 1),
     Column("shear_phi_rad", _FLOAT, "position angle of the shear", "rad", True, False),
 )
@@ -99,6 +109,15 @@ _MEASURED = (
     Column("psf_fwhm_used_g", _FLOAT, "the same in g", "arcsec", True, False, 0),
     Column("psf_fwhm_used_z", _FLOAT, "the same in z", "arcsec", True, False, 0),
     Column("psfdepth_r", _FLOAT, "inverse variance of a point source in r", "nanomaggy^-2", True, False, 0),
+    Column(
+        "theta_e_eff_arcsec",
+        _FLOAT,
+        "radius of the circle with the area inside the outer critical curve, shear included; null on a control",
+        "arcsec",
+        True,
+        False,
+        0,
+    ),
     Column(
         "arc_snr",
         _FLOAT,

@@ -6,7 +6,7 @@ from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LensModel.Solver.lens_equation_solver import LensEquationSolver
 
 from lens_pipeline.survey.config import InjectionConfig
-from lens_pipeline.survey.light import source_position
+from lens_pipeline.survey.lensing import source_position
 from lens_pipeline.survey.priors import ARC_COLUMNS, control_row, cut_half_axes, draw_injection
 
 CONFIG = InjectionConfig()
