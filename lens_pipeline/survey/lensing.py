@@ -76,8 +76,7 @@ NO_LENS = Lens(0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
 def mass_deflection(x: float, y: float, lens: Lens) -> tuple[float, float]:
     """Deflection by the mass, without the shear, arcsec.
 
-    Isothermal: Kormann et al. (1994, eq. 27), as arc tangents. Other slopes: the series of Tessore & Metcalf (2015, eq. 23
-    and 28).
+    Isothermal: Kormann et al. (1994, eq. 27), as arc tangents. Other slopes: the series of Tessore & Metcalf (2015).
     """
     if lens.q > _ROUND:
         r = max(math.hypot(x, y), _CENTRE_ARCSEC)
@@ -120,7 +119,7 @@ def trace(x: float, y: float, lens: Lens) -> tuple[float, float]:
 
 @compiled
 def mass_hessian(x: float, y: float, lens: Lens) -> tuple[float, float, float]:
-    """Second derivatives xx, xy, yy of the mass's potential: convergence and shear (Tessore & Metcalf 2015, eq. 17-20)."""
+    """Second derivatives xx, xy, yy of the mass's potential: convergence and shear (Tessore & Metcalf 2015)."""
     u, v = lens.cos * x + lens.sin * y, lens.cos * y - lens.sin * x
     t, r2 = lens.slope, x * x + y * y
     kappa = (2 - t) / 2 * (lens.theta_e / math.sqrt(lens.q * u * u + v * v / lens.q)) ** t

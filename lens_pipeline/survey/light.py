@@ -19,7 +19,7 @@ from lens_pipeline.survey.optics import OVERSAMPLING, Image, cells_across
 from lens_pipeline.survey.squares import BLOCK, CELL_WEIGHTS, Shape, integrate
 
 # Share of a profile's flux that a square may be in doubt of; hosts are brighter than arcs. An arc's light is then right to
-# 1e-4, and each of its pixels to 1e-3 of the brightest (`python -m reliability lens_light`).
+# 1e-4, and each of its pixels to 1e-3 of the brightest (`python -m reliability lens_physics`).
 _ARC_DOUBT, _GALAXY_DOUBT = 4e-3, 3e-4
 # Shares of the light within the core of a cusp that need not be resolved, and beyond the reach that need not be drawn.
 _CORE_SHARE, _TAIL_SHARE = 2e-3, 1e-4

@@ -83,7 +83,7 @@ class Arc:
         - ``arc_snr_matched`` = sqrt(m^T C^-1 m), the S/N of an optimal linear filter in noise of covariance C (e.g. Horne
           1986 for independent pixels; `matched_snr`);
         - ``magnification`` = lensed over unlensed flux of the whole source, before the PSF and wherever it falls: the mean of
-          the point magnification over the source's light (Schneider, Ehlers & Falco 1992, eq. 6.4);
+          the point magnification over the source's light (Schneider, Ehlers & Falco 1992);
         - ``total_injected_flux_r`` = sum_i m_i, nanomaggy, after Galactic extinction: what falls beyond the stamp is missing;
         - ``theta_e_eff_arcsec`` = sqrt(A / pi), A the area inside the outer critical curve (`effective_einstein_radius`).
     """
