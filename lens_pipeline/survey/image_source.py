@@ -15,8 +15,8 @@ from lens_pipeline.survey.squares import Shape
 
 # The filter's memory falls as 0.268^n: 1e-7 of a pixel at the border is left after so many zeros.
 _BORDER = 12
-# Pixels across the part of a square that may hide detail: its nine points then stand closer than two pixels.
-_CORE_PIXELS = 2.0
+# Half a diagonal, in pixels, of squares that may hide detail no more: their nine points stand closer than three pixels.
+_CORE_PIXELS = 4.0
 
 
 @dataclass(frozen=True)
