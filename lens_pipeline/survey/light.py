@@ -1,28 +1,53 @@
 """What shines: the host galaxy, its neighbours and the lensed source, as light on a grid of half-pixel cells.
 
 Belongs here: surface brightness before the PSF. Light is given in nanomaggy per *pixel*, so that the mean of a pixel's
-cells is its flux. Lens and Sersic profiles are lenstronomy's; positions are arcsec from the stamp's centre, x along columns.
+cells is its flux. How it is integrated is in `squares.py`, where it comes from behind a lens in `lensing.py`; positions are
+arcsec from the stamp's centre, x along columns.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from lenstronomy.LensModel.Profiles.shear import Shear
-from lenstronomy.LensModel.Profiles.sie import SIE
-from lenstronomy.LightModel.Profiles.sersic import SersicElliptic
 from scipy.special import gamma as gamma_function
+from scipy.special import gammaincinv
 
+from lens_pipeline.survey.lensing import NO_LENS, Lens
 from lens_pipeline.survey.optics import OVERSAMPLING, Image, cells_across
+from lens_pipeline.survey.squares import BLOCK, CELL_WEIGHTS, Shape, integrate
 
-_SERSIC, _SIE, _SHEAR = SersicElliptic(), SIE(), Shear()
-_CORE_CELLS, _CORE_OVERSAMPLING = 8, 7
-# Points across a half-light radius in bright cells: magnification is then right to 0.7 % for 19 of 20 sources.
-_POINTS_PER_REFF = 4
-# Even at n = 2 only 0.1 % of a source's light lies beyond 12 half-light radii, and tails are smooth.
-_TAIL, _WORTH_REFINING = 12, 1e-3
+# Share of a profile's flux that a square may be in doubt of; hosts are brighter than arcs. An arc's light is then right to
+# 1e-4, and each of its pixels to 1e-3 of the brightest (`python -m reliability lens_physics`).
+_ARC_DOUBT, _GALAXY_DOUBT = 4e-3, 3e-4
+# Shares of the light within the core of a cusp that need not be resolved, and beyond the reach that need not be drawn.
+_CORE_SHARE, _TAIL_SHARE = 2e-3, 1e-4
+# No elliptical power law that a setting allows deflects by more, in Einstein radii, at the Einstein radius.
+_DEFLECTION = 1.3
+_NO_SAMPLES = np.empty((0, 0))
+
+
+class Profile(Protocol):
+    """Something that shines."""
+
+    @property
+    def flux(self) -> float:
+        """Total flux, nanomaggy."""
+
+    @property
+    def x_arcsec(self) -> float:
+        """Place along columns."""
+
+    @property
+    def y_arcsec(self) -> float:
+        """Place along rows."""
+
+    def shape(self) -> Shape:
+        """Return its brightness as compiled code takes it."""
+
+    def reach_arcsec(self) -> float:
+        """Radius beyond which next to nothing shines."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +70,17 @@ class Grid:
         """Side of a cell, arcsec."""
         return self.pixel_scale_arcsec / OVERSAMPLING
 
+    @property
+    def half_arcsec(self) -> float:
+        """Half the grid's side."""
+        return len(self.x) * self.step / 2
+
     @classmethod
     @lru_cache(maxsize=8)
     def of(cls, stamp_size: int, pixel_scale_arcsec: float) -> "Grid":
         """Return the grid of a stamp; kept, since every stamp of a survey has the same."""
-        axis = _centres(cells_across(stamp_size)) * pixel_scale_arcsec / OVERSAMPLING
+        n = cells_across(stamp_size)
+        axis = (np.arange(n) - (n - 1) / 2) * pixel_scale_arcsec / OVERSAMPLING
         x, y = np.meshgrid(axis, axis)
         return cls(stamp_size, pixel_scale_arcsec, x, y)
 
@@ -63,7 +94,7 @@ class Sersic:
     ellipticity : float
         (1 - q) / (1 + q).
     reff_arcsec : float
-        Half-light radius on the geometric mean of the axes (lenstronomy's convention).
+        Half-light radius on the geometric mean of the axes, as lenstronomy has it.
     """
 
     flux: float
@@ -74,39 +105,53 @@ class Sersic:
     x_arcsec: float
     y_arcsec: float
 
-    def brightness(self, x: Image, y: Image) -> Image:
-        """Surface brightness at positions, nanomaggy per arcsec^2."""
-        b = sersic_b(self.n)
-        at_reff = self.flux / (self.reff_arcsec**2 * flux_of_unit_sersic(self.n))
-        # Squared radius on the product average of the axes, as a quadratic form: (major^2 q + minor^2 / q) / reff^2.
+    def shape(self) -> Shape:
+        """Return the profile in half-light radii along its axes."""
+        b, core, _ = _sersic_radii(self.n)
         q = (1 - self.ellipticity) / (1 + self.ellipticity)
-        cos, sin, scale = np.cos(self.phi_rad), np.sin(self.phi_rad), self.reff_arcsec**-2
-        xx, yy = scale * (q * cos**2 + sin**2 / q), scale * (q * sin**2 + cos**2 / q)
-        xy = 2 * scale * cos * sin * (q - 1 / q)
-        dx, dy = x - self.x_arcsec, y - self.y_arcsec
-        r2 = xx * dx * dx + (xy * dx + yy * dy) * dy
-        return np.asarray(at_reff * np.exp(b - b * _power(np.maximum(r2, 0), 0.5 / self.n)))
+        cos, sin = np.cos(self.phi_rad), np.sin(self.phi_rad)
+        along, across = np.sqrt(q) / self.reff_arcsec, 1 / (np.sqrt(q) * self.reff_arcsec)
+        return Shape(
+            x=float(self.x_arcsec),
+            y=float(self.y_arcsec),
+            xx=float(along * cos),
+            xy=float(along * sin),
+            yx=float(-across * sin),
+            yy=float(across * cos),
+            peak=float(self.flux * np.exp(b) / (self.reff_arcsec**2 * flux_of_unit_sersic(self.n))),
+            b=b,
+            power=0.5 / self.n,
+            core=core,
+            extent=0.0,
+            samples=_NO_SAMPLES,
+        )
+
+    def reach_arcsec(self) -> float:
+        """Major axis of the isophote beyond which 1e-4 of the light lies."""
+        q = (1 - self.ellipticity) / (1 + self.ellipticity)
+        return float(self.reff_arcsec * _sersic_radii(self.n)[2] / np.sqrt(q))
 
 
-def _power(values: Image, exponent: float) -> Image:
-    """``values ** exponent``; three square roots are several times faster for a de Vaucouleurs profile."""
-    return np.asarray(np.sqrt(np.sqrt(np.sqrt(values))) if exponent == 0.125 else values**exponent)
+@lru_cache(maxsize=4096)
+def _sersic_radii(n: float) -> tuple[float, float, float]:
+    """Constant b of the profile; radii within the core and within the reach, in half-light radii."""
+    b = float(gammaincinv(2 * n, 0.5))
+    return b, float((gammaincinv(2 * n, _CORE_SHARE) / b) ** n), float((gammaincinv(2 * n, 1 - _TAIL_SHARE) / b) ** n)
 
 
 def sersic_b(n: float) -> float:
-    """Constant b of the Sersic profile, as lenstronomy approximates it."""
-    return float(_SERSIC.b_n(n))
+    """Constant b of the Sersic profile, with which half of the light is within the half-light radius."""
+    return _sersic_radii(n)[0]
 
 
-@lru_cache(maxsize=1024)
 def flux_of_unit_sersic(n: float) -> float:
     """Total flux of a Sersic profile with brightness 1 at a half-light radius of 1 (Graham & Driver 2005, eq. 2)."""
     b = sersic_b(n)
     return float(2 * np.pi * n * np.exp(b) * b ** (-2 * n) * gamma_function(2 * n))
 
 
-def galaxy_light(grid: Grid, profile: Sersic, reach_arcsec: float = np.inf) -> tuple[Image, tuple[slice, slice]]:
-    """Light of an unlensed galaxy, its cusp integrated finely.
+def galaxy_light(grid: Grid, profile: Profile, reach_arcsec: float = np.inf) -> tuple[Image, tuple[slice, slice]]:
+    """Light of an unlensed galaxy, cusp and all.
 
     Parameters
     ----------
@@ -120,82 +165,87 @@ def galaxy_light(grid: Grid, profile: Sersic, reach_arcsec: float = np.inf) -> t
     patch : (slice, slice)
         Where the patch stands on the grid.
     """
-    patch = _window(grid, profile.x_arcsec, profile.y_arcsec, reach_arcsec)
-    light = profile.brightness(grid.x[patch], grid.y[patch])
-    core = _window(grid, profile.x_arcsec, profile.y_arcsec, _CORE_CELLS / 2 * grid.step)
-    inner = tuple(slice(c.start - p.start, c.stop - p.start) for c, p in zip(core, patch, strict=True))
-    light[inner] = _finely(grid, core, _CORE_OVERSAMPLING, profile.brightness)
-    return light * grid.pixel_scale_arcsec**2, patch
+    centre = (profile.x_arcsec, profile.y_arcsec)
+    return _light(grid, profile, NO_LENS, (0.0, 0.0), centre, reach_arcsec, _GALAXY_DOUBT)
 
 
-def lensed_light(grid: Grid, source: Sersic, lens: Mapping[str, Any], x0: float, y0: float) -> Image:
-    """Light of a source behind a lens, each bright cell refined; nanomaggy per pixel.
+def lensed_light(grid: Grid, source: Profile, lens: Mapping[str, Any], x0: float, y0: float) -> Image:
+    """Light of a source behind a lens; nanomaggy per pixel on the whole grid.
 
     Parameters
     ----------
-    source : Sersic
+    source : Profile
         Its position is relative to the lens.
     lens : mapping
-        theta_e_arcsec, lens_e, lens_phi_rad, shear and shear_phi_rad.
+        theta_e_arcsec, lens_e, lens_phi_rad, shear, shear_phi_rad, and lens_gamma where the lens isn't isothermal.
     x0, y0 : float
         Place of the lens on the grid, arcsec.
     """
-
-    def brightness(x: Image, y: Image) -> Image:
-        bx, by = source_position(lens, x - x0, y - y0)
-        return source.brightness(bx, by)
-
-    reach = 1.5 * lens["theta_e_arcsec"] + np.hypot(source.x_arcsec, source.y_arcsec) + _TAIL * source.reff_arcsec
-    wide = _window(grid, x0, y0, float(reach))
-    x, y = grid.x[wide], grid.y[wide]
-    seen = brightness(x, y)
-    bright = seen > _WORTH_REFINING * seen.max()
-    times = int(np.clip(np.ceil(_POINTS_PER_REFF * grid.step / source.reff_arcsec), 2, 6))
-    offsets = _centres(times) * grid.step / times
-    dx, dy = (axis.ravel() for axis in np.meshgrid(offsets, offsets))
-    seen[bright] = brightness(x[bright][:, None] + dx, y[bright][:, None] + dy).mean(axis=1)
+    bent = Lens.of(lens)
+    drawn, patch = _light(grid, source, bent, (x0, y0), (x0, y0), _image_reach(source, bent), _ARC_DOUBT)
     light = np.zeros_like(grid.x)
-    light[wide] = seen * grid.pixel_scale_arcsec**2
+    light[patch] = drawn
     return light
 
 
-def source_position(lens: Mapping[str, Any], x: Image, y: Image) -> tuple[Image, Image]:
-    """Lens equation of an SIE with external shear: where in the source plane an image position shines from, arcsec.
-
-    theta_E is lenstronomy's for an SIE (intermediate axis, Tessore & Metcalf 2015).
-    """
-    e, phi = lens["lens_e"], lens["lens_phi_rad"]
-    flat_x, flat_y = x.ravel(), y.ravel()
-    ax, ay = _SIE.derivatives(flat_x, flat_y, lens["theta_e_arcsec"], e * np.cos(2 * phi), e * np.sin(2 * phi))
-    if lens["shear"]:
-        strength, angle = lens["shear"], 2 * lens["shear_phi_rad"]
-        sx, sy = _SHEAR.derivatives(flat_x, flat_y, strength * np.cos(angle), strength * np.sin(angle))
-        ax, ay = ax + sx, ay + sy
-    return (flat_x - ax).reshape(x.shape), (flat_y - ay).reshape(y.shape)
-
-
-def _finely(grid: Grid, window: tuple[slice, slice], times: int, brightness: Any) -> Image:
-    """Mean brightness in each cell of a window, from `times` x `times` points a cell."""
-    offsets = _centres(times) * grid.step / times
-    x = (grid.x[0, window[1]][:, None] + offsets).ravel()
-    y = (grid.y[window[0], 0][:, None] + offsets).ravel()
-    fine = brightness(*np.meshgrid(x, y))
-    # Adding slices is several times faster than a mean over two short axes.
-    rows = sum(fine[i::times] for i in range(times))
-    return np.asarray(sum(rows[:, i::times] for i in range(times)) / times**2)
+def light_beyond(grid: Grid, source: Profile, lens: Mapping[str, Any], x0: float, y0: float) -> float:
+    """Light of a source behind a lens that falls beyond the grid, nanomaggy; parameters as in `lensed_light`."""
+    bent, half = Lens.of(lens), grid.half_arcsec
+    reach = _image_reach(source, bent) + max(abs(x0), abs(y0))
+    squares = []
+    while half < reach:
+        around = [(i, j) for i in (-2, 0, 2) for j in (-2, 0, 2) if i or j]
+        squares += [(j * half - x0, i * half - y0, 2 * half, 0, 0) for i, j in around]
+        half *= 3
+    if not squares:
+        return 0.0
+    allowed = _ARC_DOUBT * source.flux
+    return float(
+        integrate(np.array(squares, float), 0, 1.0, bent, source.shape(), allowed, np.empty((0, 0)), CELL_WEIGHTS)
+    )
 
 
-def _window(grid: Grid, x: float, y: float, reach_arcsec: float) -> tuple[slice, slice]:
-    n = grid.x.shape[0]
+def _light(
+    grid: Grid,
+    profile: Profile,
+    lens: Lens,
+    origin: tuple[float, float],
+    centre: tuple[float, float],
+    reach: float,
+    doubt: float,
+) -> tuple[Image, tuple[slice, slice]]:
+    """Draw a profile on the squares within reach of a place; the lens is at `origin`."""
+    n = len(grid.x)
+    block = BLOCK if n % BLOCK == 0 else BLOCK // 2
+    side = block * grid.step
 
-    def along(centre: float) -> slice:
-        if np.isinf(reach_arcsec):
-            return slice(0, n)
-        place, half = centre / grid.step + n / 2, reach_arcsec / grid.step
-        return slice(max(0, min(n, int(place - half))), max(0, min(n, int(place + half) + 1)))
+    def along(place: float) -> tuple[int, int]:
+        if np.isinf(reach):
+            return 0, n // block
+        low, high = (place - reach + grid.half_arcsec) / side, (place + reach + grid.half_arcsec) / side
+        return max(0, min(n // block, int(np.floor(low)))), max(0, min(n // block, int(np.ceil(high))))
 
-    return along(y), along(x)
+    (left, right), (bottom, top) = along(centre[0]), along(centre[1])
+    columns, rows = np.arange(left, right), np.arange(bottom, top)[:, None]
+    squares = np.empty((top - bottom, right - left, 5))
+    squares[..., 0] = (columns + 0.5) * side - grid.half_arcsec - origin[0]
+    squares[..., 1] = (rows + 0.5) * side - grid.half_arcsec - origin[1]
+    squares[..., 2] = side
+    squares[..., 3], squares[..., 4] = (rows - bottom) * block, (columns - left) * block
+    cells = np.zeros(((top - bottom) * block, (right - left) * block))
+    allowed = doubt * profile.flux
+    integrate(squares.reshape(-1, 5), block, grid.step, lens, profile.shape(), allowed, cells, CELL_WEIGHTS)
+    cells *= grid.pixel_scale_arcsec**2
+    return cells, (slice(bottom * block, top * block), slice(left * block, right * block))
 
 
-def _centres(n: int) -> Image:
-    return np.arange(n, dtype=np.float64) - (n - 1) / 2
+def _image_reach(source: Profile, lens: Lens) -> float:
+    """Radius around the lens beyond which next to nothing of a source is seen, arcsec."""
+    behind = float(np.hypot(source.x_arcsec, source.y_arcsec)) + source.reach_arcsec()
+    if lens.theta_e == 0:
+        return behind
+    weakest = 1 - float(np.hypot(lens.shear_1, lens.shear_2))
+    reach = behind + lens.theta_e
+    for _ in range(8):
+        reach = (behind + _DEFLECTION * lens.theta_e * (reach / lens.theta_e) ** (1 - lens.slope)) / weakest
+    return reach

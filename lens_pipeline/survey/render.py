@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from lens_pipeline.survey.conditions import BANDS, flux_of_mag, sky_per_pixel, transmission
-from lens_pipeline.survey.light import Grid, Sersic, galaxy_light, lensed_light
+from lens_pipeline.survey.lensing import Lens, effective_einstein_radius
+from lens_pipeline.survey.light import Grid, Sersic, galaxy_light, lensed_light, light_beyond
 from lens_pipeline.survey.neighbours import neighbours_light
 from lens_pipeline.survey.optics import (
     OVERSAMPLING,
@@ -33,6 +34,8 @@ from lens_pipeline.survey.randomness import stream
 _R = BANDS.index("r")
 # Noise is smoothed by a 3x3 kernel: it is made one pixel wider than the stamp.
 _MARGIN = 1
+
+MEASURES = ("theta_e_eff_arcsec", "arc_snr", "arc_snr_matched", "magnification", "total_injected_flux_r")
 
 Row = Mapping[str, Any]
 
@@ -74,7 +77,15 @@ class Arc:
     pixels : (3, n + 2, n + 2) array
         Noiseless and PSF-convolved, nanomaggy, one pixel of margin.
     measures : dict
-        arc_snr, arc_snr_matched, magnification and total_injected_flux_r; all None on a control.
+        The columns of `MEASURES`; all None on a control. With the noiseless arc m in r, in the stamp's pixels:
+
+        - ``arc_snr`` = max_i m_i / sigma_i, sigma_i the total noise of pixel i, as the survey's own column has it (`peak_snr`);
+        - ``arc_snr_matched`` = sqrt(m^T C^-1 m), the S/N of an optimal linear filter in noise of covariance C (e.g. Horne
+          1986 for independent pixels; `matched_snr`);
+        - ``magnification`` = lensed over unlensed flux of the whole source, before the PSF and wherever it falls: the mean of
+          the point magnification over the source's light (Schneider, Ehlers & Falco 1992);
+        - ``total_injected_flux_r`` = sum_i m_i, nanomaggy, after Galactic extinction: what falls beyond the stamp is missing;
+        - ``theta_e_eff_arcsec`` = sqrt(A / pi), A the area inside the outer critical curve (`effective_einstein_radius`).
     """
 
     pixels: Image
@@ -196,7 +207,7 @@ def make_arc(scene: Scene, row: Row) -> Arc:
     stamp_size = scene.grid.stamp_size
     if row["src_mag_r"] is None:
         empty = np.zeros_like(scene.base)
-        return Arc(empty, dict.fromkeys(("arc_snr", "arc_snr_matched", "magnification", "total_injected_flux_r")))
+        return Arc(empty, dict.fromkeys(MEASURES))
     source = Sersic(
         flux=1.0,
         reff_arcsec=row["src_reff_arcsec"],
@@ -206,23 +217,28 @@ def make_arc(scene: Scene, row: Row) -> Arc:
         x_arcsec=row["src_x_arcsec"],
         y_arcsec=row["src_y_arcsec"],
     )
-    cells = lensed_light(scene.grid, source, row, scene.x_arcsec, scene.y_arcsec)
+    place = (scene.x_arcsec, scene.y_arcsec)
+    cells = lensed_light(scene.grid, source, row, *place)
     spectrum = transform(cells)
     fluxes = [flux_of_mag(row[f"src_mag_{b}"]) * transmission(b, scene.ebv) for b in BANDS]
     padded = [flux * observe(spectrum, kernel) for kernel, flux in zip(scene.kernels, fluxes, strict=True)]
     # A convolution by FFT leaves rounding of either sign where there is no light; light is never negative.
     pixels = np.maximum(np.stack([crop(image, stamp_size, _MARGIN) for image in padded]), 0)
     measures: dict[str, float | None] = {
+        "theta_e_eff_arcsec": effective_einstein_radius(Lens.of(row)),
         "arc_snr": peak_snr(scene, pixels[_R]),
         "arc_snr_matched": matched_snr(scene, padded[_R]),
-        "magnification": float(cells.sum() / OVERSAMPLING**2),
+        "magnification": float(cells.sum() / OVERSAMPLING**2) + light_beyond(scene.grid, source, row, *place),
         "total_injected_flux_r": float(crop(pixels[_R], stamp_size).sum()),
     }
     return Arc(pixels, measures)
 
 
 def peak_snr(scene: Scene, arc_r: Image) -> float:
-    """Peak over pixels of the noiseless r arc over the pixel's total sigma: sky, host and the arc itself."""
+    """Peak over pixels of the noiseless r arc over the pixel's total sigma: max m / sqrt(sky + host + arc variance).
+
+    The survey's own definition (its column `arc_snr`); with correlated noise sigma is the pixel's marginal one.
+    """
     variance = smooth_variance(scene.white_variance[_R] + scene.per_flux[_R] * arc_r, scene.correlation)
     return float((crop(arc_r, scene.grid.stamp_size) / np.sqrt(variance)).max())
 

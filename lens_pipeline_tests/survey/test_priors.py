@@ -8,7 +8,7 @@ from lenstronomy.LensModel.Solver.lens_equation_solver import LensEquationSolver
 from lens_pipeline.survey.config import InjectionConfig
 from lens_pipeline.survey.deflectors import distance_ratio
 from lens_pipeline.survey.design import Design
-from lens_pipeline.survey.light import source_position
+from lens_pipeline.survey.lensing import source_position
 from lens_pipeline.survey.population import Hosts
 from lens_pipeline.survey.priors import ARC_COLUMNS, control_row, cut_half_axes, draw_injection
 

@@ -121,6 +121,26 @@ def test_the_measures_say_what_was_injected(scene: Scene, injection: dict[str, A
     assert fainter.measures["arc_snr_matched"] == pytest.approx(0.1 * float(arc.measures["arc_snr_matched"] or 0))
 
 
+def test_the_slope_of_a_lens_shapes_its_arc_and_is_isothermal_where_none_is_given(
+    scene: Scene, injection: dict[str, Any]
+) -> None:
+    plain, isothermal, steep = (make_arc(scene, {**injection, "lens_gamma": gamma}) for gamma in (None, 2.0, 2.4))
+    assert isothermal.pixels.tobytes() == plain.pixels.tobytes()
+    assert np.abs(steep.pixels - plain.pixels).max() > 0.05 * plain.pixels.max()
+    assert steep.measures["magnification"] != pytest.approx(plain.measures["magnification"], rel=0.02)
+
+
+def test_magnification_counts_light_beyond_the_grid_and_the_injected_flux_only_what_is_in_the_stamp(
+    scene: Scene, injection: dict[str, Any]
+) -> None:
+    wide = {
+        **injection, "theta_e_arcsec": 1e-4, "shear": 0.0, "src_reff_arcsec": 3.0, "src_n": 4.0, "src_e": 0.0,
+    }  # fmt: skip
+    measures = make_arc(scene, wide).measures
+    assert measures["magnification"] == pytest.approx(1, abs=1e-3)
+    assert 0.3 < float(measures["total_injected_flux_r"] or 0) / flux_of_mag(22.5) < 0.95
+
+
 def scene_of_dust(scene: Scene) -> Scene:
     return Scene(**{**vars(scene), "ebv": (scene.ebv or 0) + 0.2})
 

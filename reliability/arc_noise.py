@@ -1,0 +1,58 @@
+"""Arcs on observed cutouts: a control is its cutout, and an injection adds the arc and the arc's own Poisson noise, no more.
+
+A case is 1,000 stamps. In a pixel where the arc has at least ten electrons its noise has the variance that the arc's Poisson
+noise has after the smoothing of a coadd; chi^2 over those pixels, less their number, is held against its own scatter from
+stamp to stamp.
+"""
+
+import numpy as np
+
+from lens_pipeline.survey.config import InjectionConfig
+from lens_pipeline.survey.manifest import rows_of_galaxy
+from lens_pipeline.survey.optics import crop, smooth_variance
+from lens_pipeline.survey.priors import control_row
+from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.render import make_arc, make_stamp, observed_scene
+from reliability.subject import Case, Subject
+
+_STAMPS, _ELECTRONS = 1_000, 10
+
+
+def stamps(number: int) -> Case:
+    """Try a thousand stamps."""
+    rng = np.random.default_rng(number)
+    excess, n_pixels, problem = [], 0, None
+    for one in range(_STAMPS):
+        galaxy = {
+            "galaxy_id": f"{number}-{one}", "region_id": "r", "ra": None, "dec": None, "mag_r": None, "ebv": None,
+            "pixel_scale_arcsec": 0.262, "noise_correlation": rng.uniform(0, 0.4), "host_x_arcsec": 0.05, "host_y_arcsec": -0.1,
+            **{f"psf_fwhm_assumed_{b}": rng.uniform(0.9, 1.6) for b in "grz"}, **{f"pixel_sigma_{b}": 0.004 for b in "grz"},
+        }  # fmt: skip
+        cutout = rng.normal(0.01, 0.004, (3, 64, 64)).astype(np.float32)
+        scene = observed_scene(galaxy, cutout)
+        control, injection = rows_of_galaxy(InjectionConfig(source_mag_high=22.5, source_faint_share=0.0), galaxy)
+        arc = make_arc(scene, injection)
+        made = [
+            make_stamp(scene, a, stream(1, "noise", row["task_id"]))
+            for a, row in ((make_arc(scene, {**control, **control_row()}), control), (arc, injection))
+        ]
+        if made[0].tobytes() != cutout.tobytes():
+            problem = f"the control of stamp {one} isn't its cutout"
+        noise = made[1].astype(float) - cutout - crop(arc.pixels, 64)
+        per_flux = scene.per_flux[:, None, None]
+        variance = smooth_variance(per_flux * arc.pixels, scene.correlation)
+        counted = crop(arc.pixels, 64) / per_flux >= _ELECTRONS
+        excess.append(float((noise[counted] ** 2 / variance[counted] - 1).sum()))
+        n_pixels += int(counted.sum())
+    sigmas = abs(sum(excess)) / np.sqrt(np.square(excess).sum())
+    return Case(problem=problem, n=_STAMPS, largest={"sigmas": float(sigmas)}, counts={"pixels": n_pixels})
+
+
+SUBJECT = Subject(
+    name="arc_noise",
+    question="a control is its cutout, and chi^2 / nu of an injection less control and noiseless arc is 1 within 5 sigma",
+    unit="stamps",
+    goal=10_000,
+    case=stamps,
+    bounds={"sigmas": 5.0},
+)
