@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lens_pipeline.survey.host_sample import HostSample
 from lens_pipeline.survey.parent_completeness import (
     ARC_COLOURS,
     ARC_MAGS_R,
@@ -82,3 +83,14 @@ def test_of_real_lrgs_with_a_blue_arc_of_r_22_the_older_cuts_keep_less_than_half
         for blended in BLENDED_SHARES:
             rising = [share for _, share in sorted(shares(table, colour, blended).items())]
             assert rising == sorted(rising)
+
+
+def test_the_sample_of_hosts_is_the_same_in_any_order_and_not_the_first_of_a_file() -> None:
+    rows = pl.DataFrame([row(OBJID=i) for i in range(300)])
+    together, in_parts = HostSample(20), HostSample(20)
+    together.add(rows)
+    for start in (200, 0, 100):
+        in_parts.add(rows[start : start + 100])
+    assert in_parts.table.equals(together.table)
+    assert together.table.height == 20
+    assert 100 < float(np.mean(together.table["OBJID"].to_numpy())) < 200
