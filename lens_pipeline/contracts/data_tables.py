@@ -26,7 +26,7 @@ PARENT_SAMPLE = TableContract(
         Column(
             "dec", _FLOAT, "declination, ICRS; null where the cutouts carry none", "deg", True, minimum=-90, maximum=90
         ),
-        Column("z_lens", _FLOAT, "redshift; null where unknown", "", True, False, 0),
+        Column("z_lens", _FLOAT, "redshift; null where unknown", "", True, minimum=0),
         Column("mag_g", _FLOAT, "total AB magnitude in g", "mag", True),
         Column("mag_r", _FLOAT, "total AB magnitude in r", "mag", True),
         Column("mag_z", _FLOAT, "total AB magnitude in z", "mag", True),

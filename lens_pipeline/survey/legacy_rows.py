@@ -57,6 +57,8 @@ def galaxy_rows(rows: pl.DataFrame, regions: Regions, cells: Cells) -> pa.Table:
         pl.Series("region_id", _names(regions, cells), dtype=pl.String),
         pl.col("RA").alias("ra"),
         pl.col("DEC").alias("dec"),
+        # Sweeps and Tractor catalogues hold no redshift.
+        pl.lit(None, dtype=pl.Float64).alias("z_lens"),
         *(_magnitude(band, pl.lit(1.0)).alias(f"mag_{band.lower()}") for band in _BANDS),
         *(_magnitude(band, pl.col(f"MW_TRANSMISSION_{band}")).alias(f"mag_dered_{band.lower()}") for band in _BANDS),
         *(_measured(rows, f"PSFSIZE_{band}").alias(f"psf_fwhm_{band.lower()}") for band in _BANDS),
