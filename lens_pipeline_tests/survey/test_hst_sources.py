@@ -12,6 +12,7 @@ from lens_pipeline.contracts.errors import ConfigError, ContractError
 from lens_pipeline.survey.galaxy_images import Quarantine
 from lens_pipeline.survey.hst_sources import HstSource, denoise, read_hst_sources
 from lens_pipeline.survey.light import Sersic
+from lens_pipeline_tests.survey.closed_forms import elliptical_sersic
 
 SIGMA, SCALE = 0.0027, 0.03
 # AB, for a flux of 30 at the zero point of COSMOS.
@@ -22,7 +23,7 @@ SERSIC = Sersic(flux=30.0, reff_arcsec=0.35, n=1.0, ellipticity=0.2, phi_rad=0.5
 def galaxy(height: int = 121, width: int = 122, x: float = 0.0, y: float = 0.0, sersic: Sersic = SERSIC) -> np.ndarray:
     """A noiseless galaxy; the place is off the middle of the image, pixels."""
     axes = (SCALE * (np.arange(n) - (n - 1) / 2 - off) for n, off in ((width, x), (height, y)))
-    return sersic.brightness(*np.meshgrid(*axes)) * SCALE**2
+    return elliptical_sersic(sersic, *np.meshgrid(*axes)) * SCALE**2
 
 
 def noise(shape: tuple[int, int], seed: int = 0) -> np.ndarray:

@@ -15,6 +15,7 @@ from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.psfex import read_psfex
 from lens_pipeline.survey.render import make_arc, observed_scene
 from lens_pipeline_tests.survey import coadds, test_ccd, test_psfex
+from lens_pipeline_tests.survey.closed_forms import elliptical_sersic
 
 from .conftest import Survey, real_config
 from .test_stamps import rows_of
@@ -130,7 +131,7 @@ def test_galaxies_are_cut_out_of_a_copy_of_the_surveys_bricks(survey: Survey, tm
 
     def sky(band: str, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         x = (ra0 - ra) * np.cos(np.radians(dec0)) * 3600
-        return light.brightness(x, (dec - dec0) * 3600) * SCALE**2 + coadds.noise_of(name, band)
+        return elliptical_sersic(light, x, (dec - dec0) * 3600) * SCALE**2 + coadds.noise_of(name, band)
 
     coadds.write_brick(tmp_path, 150.1, 2.3, sky, scale=SCALE)
     rows = [
