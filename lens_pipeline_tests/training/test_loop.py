@@ -10,13 +10,14 @@ from safetensors.numpy import load_file
 
 from lens_pipeline.stamps.ledger import LedgerReader
 from lens_pipeline.storage.parquet import read_parquet
-from lens_pipeline.training.checkpoint import Checkpoint, checkpoint_name, newest_checkpoint
+from lens_pipeline.training.checkpoint import FORMAT, Checkpoint, checkpoint_name, newest_checkpoint
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import Cause, diagnose
 from lens_pipeline.training.folder import STOPPED_STATUS, TIMINGS, RunFolder, read_events
 from lens_pipeline.training.metrics import auroc, negative_log_likelihood
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.schedule import Schedule
+from lens_pipeline.training.sealed import seal, unseal
 from lens_pipeline.training.spec import RunSpec
 from lens_pipeline_tests.training.conftest import Survey
 from lens_pipeline_tests.training.making import QUICK, Sabotage, prepared, run_ranks
@@ -160,9 +161,9 @@ def test_a_checkpoint_of_another_preprocessing_than_this_package_fits_is_not_res
     folder = prepared(run_path, survey)
     run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
     path = _last(folder).folder / f"{_last(folder).name}.json"
-    content = json.loads(path.read_text())
+    content = unseal(path.read_bytes(), format=FORMAT)
     content["about"]["preprocessing"]["softening"] = 2.0
-    path.write_text(json.dumps(content))
+    path.write_bytes(seal(content))
     assert 0 not in run_ranks(folder)
     assert "made with another preprocessing" in (folder.attempt(2) / "failure-rank-0.json").read_text()
 
@@ -171,9 +172,9 @@ def test_a_checkpoint_of_another_order_of_rows_is_not_resumed(survey: Survey, ru
     folder = prepared(run_path, survey)
     run_ranks(folder, sabotage=Sabotage("kill", rank=0, epoch=1, step=1))
     path = _last(folder).folder / f"{_last(folder).name}.json"
-    content = json.loads(path.read_text())
+    content = unseal(path.read_bytes(), format=FORMAT)
     content["progress"]["sampler"]["global_batch"] = 64
-    path.write_text(json.dumps(content))
+    path.write_bytes(seal(content))
     assert 0 not in run_ranks(folder)
     assert "global_batch differ from this run" in (folder.attempt(2) / "failure-rank-0.json").read_text()
 
