@@ -46,7 +46,9 @@ def read_npy(data: bytes | bytearray, stamp_size: int, name: bytes) -> NDArray[n
     start = 8 + length_bytes + int.from_bytes(data[8 : 8 + length_bytes], "little")
     header = bytes(data[8 + length_bytes : start])
     parsed = _HEADER.fullmatch(header)
-    if parsed is None or start > _LONGEST_HEADER:
+    # numpy reads lengths of python 2 up to version 2.0 only.
+    is_too_new = parsed is not None and b"L" in parsed[3] and data[6] > 2
+    if parsed is None or start > _LONGEST_HEADER or is_too_new:
         kind = Reason.WRONG_DTYPE if parsed is None and _DESCR.match(header) else Reason.BAD_NPY_HEADER
         raise RefusedError(kind, f"{name!r} has the header {header[:80]!r}")
     descr, fortran, shape = parsed.groups()

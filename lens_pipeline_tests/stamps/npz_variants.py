@@ -160,6 +160,11 @@ WRITTEN_BY_NUMPY = [
     Variant(".npy 2.0", with_second_header(version=2), "read"),
     Variant(".npy 3.0", with_second_header(version=3), "read"),
     Variant("a shape as python 2 wrote it, `(64L, 64L)`", with_second_header(shape=f"({N}L, {N}L)"), "read"),
+    Variant(
+        "a shape as python 2 wrote it in .npy 3.0, which came after python 2",
+        with_second_header(version=3, shape=f"({N}L, {N}L)"),
+        "bad_npy_header",
+    ),
     Variant("float64", with_band(PIXELS[1].astype("f8")), "wrong_dtype"),
     Variant("float16", with_band(PIXELS[1].astype("f2")), "wrong_dtype"),
     Variant("int32", with_band(PIXELS[1].view("i4")), "wrong_dtype"),
