@@ -92,20 +92,8 @@ def _stamps(quick: bool) -> Result:
 
 def _ours(row: dict[str, Any]) -> Array:
     grid = Grid.of(_SIZE, _SCALE)
-    spectrum = transform(lensed_light(grid, _source(row), row, 0.05, -0.1))
+    spectrum = transform(lensed_light(grid, Sersic.of_source(row), row, 0.05, -0.1))
     return np.stack([crop(observe(spectrum, moffat_kernel(fwhm, _SIZE, _SCALE)), _SIZE) for fwhm in _FWHMS])
-
-
-def _source(row: dict[str, Any]) -> Sersic:
-    return Sersic(
-        flux=1.0,
-        reff_arcsec=row["src_reff_arcsec"],
-        n=row["src_n"],
-        ellipticity=row["src_e"],
-        phi_rad=row["src_phi_rad"],
-        x_arcsec=row["src_x_arcsec"],
-        y_arcsec=row["src_y_arcsec"],
-    )
 
 
 def _lenstronomys(row: dict[str, Any], times: int, kernels: list[Array]) -> Array:

@@ -67,7 +67,7 @@ def turned_light(scene: Scene, twin: Row) -> Image:
 
 def unlensed_light(scene: Scene, twin: Row) -> Image:
     """Put the unlensed source at theta_E from the host, on the side where its brightest image is."""
-    source = _source(twin)
+    source = Sersic.of_source(twin)
     offset = float(np.hypot(source.x_arcsec, source.y_arcsec))
     along = twin["theta_e_arcsec"] / max(offset, 1e-9)
     return _galaxy(scene, twin, scene.x_arcsec + along * source.x_arcsec, scene.y_arcsec + along * source.y_arcsec)
@@ -88,7 +88,7 @@ _SHAPES: dict[str, Callable[[Scene, Row], Image]] = {
 
 
 def _arc_cells(scene: Scene, twin: Row) -> Image:
-    return lensed_light(scene.grid, _source(twin), twin, scene.x_arcsec, scene.y_arcsec)
+    return lensed_light(scene.grid, Sersic.of_source(twin), twin, scene.x_arcsec, scene.y_arcsec)
 
 
 def _moments(scene: Scene, cells: Image) -> tuple[float, float, float]:
@@ -100,7 +100,7 @@ def _moments(scene: Scene, cells: Image) -> tuple[float, float, float]:
 
 
 def _galaxy(scene: Scene, twin: Row, x: float, y: float) -> Image:
-    source = _source(twin)
+    source = Sersic.of_source(twin)
     at_place = Sersic(1.0, source.reff_arcsec, source.n, source.ellipticity, source.phi_rad, x, y)
     return _on_grid(scene, at_place)
 
@@ -110,16 +110,3 @@ def _on_grid(scene: Scene, profile: Sersic) -> Image:
     cells = np.zeros_like(scene.grid.x)
     cells[patch] = light
     return cells
-
-
-def _source(twin: Row) -> Sersic:
-    """Make the twin's source, with flux 1, placed relative to the lens."""
-    return Sersic(
-        flux=1.0,
-        reff_arcsec=twin["src_reff_arcsec"],
-        n=twin["src_n"],
-        ellipticity=twin["src_e"],
-        phi_rad=twin["src_phi_rad"],
-        x_arcsec=twin["src_x_arcsec"],
-        y_arcsec=twin["src_y_arcsec"],
-    )

@@ -105,6 +105,19 @@ class Sersic:
     x_arcsec: float
     y_arcsec: float
 
+    @classmethod
+    def of_source(cls, row: Mapping[str, Any]) -> "Sersic":
+        """Make the source of a manifest row, with flux 1, placed relative to the lens."""
+        return cls(
+            flux=1.0,
+            reff_arcsec=row["src_reff_arcsec"],
+            n=row["src_n"],
+            ellipticity=row["src_e"],
+            phi_rad=row["src_phi_rad"],
+            x_arcsec=row["src_x_arcsec"],
+            y_arcsec=row["src_y_arcsec"],
+        )
+
     def shape(self) -> Shape:
         """Return the profile in half-light radii along its axes."""
         b, core, _ = _sersic_radii(self.n)

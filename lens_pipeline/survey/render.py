@@ -208,15 +208,7 @@ def make_arc(scene: Scene, row: Row) -> Arc:
     if row["src_mag_r"] is None:
         empty = np.zeros_like(scene.base)
         return Arc(empty, dict.fromkeys(MEASURES))
-    source = Sersic(
-        flux=1.0,
-        reff_arcsec=row["src_reff_arcsec"],
-        n=row["src_n"],
-        ellipticity=row["src_e"],
-        phi_rad=row["src_phi_rad"],
-        x_arcsec=row["src_x_arcsec"],
-        y_arcsec=row["src_y_arcsec"],
-    )
+    source = Sersic.of_source(row)
     place = (scene.x_arcsec, scene.y_arcsec)
     cells = lensed_light(scene.grid, source, row, *place)
     spectrum = transform(cells)
