@@ -17,10 +17,12 @@ from lens_pipeline.contracts.data_tables import (
 )
 from lens_pipeline.contracts.model_tables import (
     COMPLETENESS,
+    FOLD_THRESHOLDS,
     HISTORY,
     METRICS,
     OPERATING_POINT,
     OUT_OF_FOLD,
+    OUT_OF_FOLD_COMPLETENESS,
     PREDICTIONS,
     SCORES,
     SWEEP,
@@ -30,6 +32,7 @@ from lens_pipeline.contracts.tables import TableContract
 __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
+    "FOLD_THRESHOLDS",
     "HISTORY",
     "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
@@ -38,6 +41,7 @@ __all__ = [
     "NULL_FLUX",
     "OPERATING_POINT",
     "OUT_OF_FOLD",
+    "OUT_OF_FOLD_COMPLETENESS",
     "PARENT_COMPLETENESS",
     "PARENT_LEFT_OUT",
     "PARENT_SAMPLE",
@@ -71,6 +75,8 @@ CATALOGUE: tuple[TableContract, ...] = (
     OUT_OF_FOLD,
     OPERATING_POINT,
     COMPLETENESS,
+    OUT_OF_FOLD_COMPLETENESS,
+    FOLD_THRESHOLDS,
     METRICS,
     SWEEP,
     PREDICTIONS,
