@@ -13,7 +13,9 @@ from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.survey.densities import Density
 
-LENS_MODELS = ("SIS", "SIE", "SIE_SHEAR")
+LENS_MODELS = ("SIS", "SIE", "SIE_SHEAR", "EPL")
+# Of a power law: what lies beyond is 2.6 standard deviations and more from the mean of Auger et al. (2010).
+LENS_GAMMA_BOUNDS = (1.5, 2.5)
 
 
 class PopulationName(StrEnum):
@@ -67,9 +69,26 @@ class InjectionConfig(Section):
         0.9, ge=0.3, le=3, description="scale of the source redshifts, z^2 exp(-(z / z0)^1.5); their median is 1.412 z0"
     )
     share_sie: float = Field(0.4, ge=0, le=1, description="share of lenses that are SIE")
-    share_sis: float = Field(0.2, ge=0, le=1, description="share of lenses that are SIS; the rest is SIE_SHEAR")
+    share_sis: float = Field(
+        0.2, ge=0, le=1, description="share of lenses that are SIS; what sie, sis and epl leave is SIE_SHEAR"
+    )
+    share_epl: float = Field(
+        0.0, ge=0, le=1, description="share of lenses that are EPL, elliptical power laws with the shear of SIE_SHEAR"
+    )
+    epl_gamma_mean: float = Field(
+        2.078,
+        ge=1.5,
+        le=2.5,
+        description="mean slope gamma of an EPL's density, rho ~ r^-gamma, normal within 1.5 to 2.5; 2 is isothermal (SLACS: "
+        "Auger et al. 2010)",
+    )
+    epl_gamma_scatter: float = Field(
+        0.16, gt=0, le=1, description="standard deviation of these slopes (intrinsic: Auger et al. 2010)"
+    )
     lens_q_low: float = Field(0.4, gt=0.1, le=1, description="smallest axis ratio of the mass, minor over major")
-    shear_high: float = Field(0.1, ge=0, le=0.4, description="largest external shear, uniform prior from 0 (SIE_SHEAR)")
+    shear_high: float = Field(
+        0.1, ge=0, le=0.4, description="largest external shear, uniform prior from 0 (SIE_SHEAR, EPL)"
+    )
     source_mag_low: float = Field(20.5, ge=15, le=32, description="brightest unlensed source in r, AB mag")
     source_mag_high: float = Field(25.0, ge=15, le=32, description="faint end of the main prior in r, AB mag")
     source_mag_slope: float = Field(
@@ -171,8 +190,9 @@ class InjectionConfig(Section):
         ):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}")
-        if self.share_sie + self.share_sis > 1:
-            raise ValueError(f"share_sie + share_sis = {self.share_sie + self.share_sis:g} is above 1")
+        shares = self.share_sie + self.share_sis + self.share_epl
+        if shares > 1:
+            raise ValueError(f"share_sie + share_sis + share_epl = {shares:g} is above 1")
         self._refuse_table()
         self._refuse_cells()
         self._refuse_hold_out()

@@ -103,8 +103,8 @@ class Population:
         ConfigError
             If a density can't be normalised.
         """
-        sis, sie = config.share_sis, config.share_sie
-        shares = dict(zip(LENS_MODELS, (sis, sie, max(0.0, 1 - sis - sie)), strict=True))
+        sis, sie, epl = config.share_sis, config.share_sie, config.share_epl
+        shares = dict(zip(LENS_MODELS, (sis, sie, max(0.0, 1 - sis - sie - epl), epl), strict=True))
         deflectors = mean_rates = None
         if config.population is PopulationName.table:
             theta_e = Density.of(config.theta_e_knots_arcsec, config.theta_e_density, "theta_e (population: table)")
