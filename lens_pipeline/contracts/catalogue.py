@@ -18,7 +18,7 @@ from lens_pipeline.contracts.model_tables import (
     SWEEP,
 )
 from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
-from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, STAMPS
+from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "PARENT_SAMPLE",
     "PREDICTIONS",
     "QUARANTINE",
+    "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
     "SPLIT_ROWS",
@@ -53,6 +54,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     PARENT_COMPLETENESS,
     INJECTION_MANIFEST,
     NULL_FLUX,
+    REAL_SOURCES,
     INJECTION_DESIGN,
     STAMPS,
     STAMP_STORE,

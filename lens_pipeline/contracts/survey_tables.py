@@ -13,9 +13,20 @@ ARC = (
     Column("src_mag_z", _FLOAT, "unlensed AB magnitude of the source in z", "mag", True, False),
     Column("src_dmag", _FLOAT, "unlensed source minus host magnitude in r", "mag", True, False),
     Column("src_reff_arcsec", _FLOAT, "half-light radius of the source", "arcsec", True, False, 0),
-    Column("src_n", _FLOAT, "Sersic index of the source", "", True, False, 0),
-    Column("src_e", _FLOAT, "ellipticity of the source, (1 - q) / (1 + q)", "", True, False, 0, 1),
-    Column("src_phi_rad", _FLOAT, "position angle of the source", "rad", True, False),
+    Column("src_n", _FLOAT, "Sersic index of the source; null where it is a real galaxy", "", True, False, 0),
+    Column(
+        "src_e",
+        _FLOAT,
+        "ellipticity of the source, (1 - q) / (1 + q); null where it is a real galaxy",
+        "",
+        True,
+        False,
+        0,
+        1,
+    ),
+    Column(
+        "src_phi_rad", _FLOAT, "position angle of the source; of a real galaxy its picture's turn", "rad", True, False
+    ),
     Column("src_x_arcsec", _FLOAT, "source position along x from the host's centre", "arcsec", True, False),
     Column("src_y_arcsec", _FLOAT, "source position along y from the host's centre", "arcsec", True, False),
     Column("lens_e", _FLOAT, "ellipticity of the lens mass, (1 - q) / (1 + q)", "", True, False, 0, 1),
@@ -35,6 +46,22 @@ ARC = (
     Column("z_source", _FLOAT, "redshift of the source; null where the host's is unknown", "", True, False, 0),
     Column(
         "sigma_v_km_s", _FLOAT, "velocity dispersion of an isothermal lens with this theta_e", "km/s", True, False, 0
+    ),
+    Column(
+        "source_id",
+        _TEXT,
+        "real galaxy that is lensed, which stands in one split only; null where the source is a Sersic profile",
+        "",
+        True,
+        False,
+    ),
+    Column(
+        "source_colours",
+        _TEXT,
+        "where a real galaxy's colours come from: table (of the settings) or template; null where source_id is",
+        "",
+        True,
+        False,
     ),
 )
 
@@ -65,7 +92,7 @@ SAMPLE = (
     Column(
         "region_split",
         _TEXT,
-        "the survey's own split: train, val or test; null where regions are split later",
+        "the survey's own split: train, val (or val_select, val_calibrate) or test; null where regions are split later",
         "",
         True,
         False,
@@ -122,6 +149,32 @@ NULL_FLUX = TableContract(
     columns=(*SAMPLE, *ARC),
 )
 
+REAL_SOURCES = TableContract(
+    name="injection_manifest/sources",
+    meaning="Real galaxies that are lensed: their light as it is rendered, so that stamps depend on nobody's folder.",
+    key=("source_id",),
+    columns=(
+        Column("source_id", _TEXT, "name of the galaxy"),
+        Column("split", _TEXT, "split whose regions it is lensed in; all its rows stand there"),
+        Column("n_rows", _INT, "rows of the picture", minimum=1),
+        Column("n_columns", _INT, "columns of the picture", minimum=1),
+        Column(
+            "pixels",
+            pa.list_(pa.float32()),
+            "share of the flux in each pixel, row by row from the bottom; they sum to 1",
+        ),
+        Column("pixel_scale_arcsec", _FLOAT, "side of a pixel as it was observed", "arcsec", minimum=0),
+        Column("half_light_radius_arcsec", _FLOAT, "of the circle that holds half of its light", "arcsec", minimum=0),
+        Column("redshift", _FLOAT, "its own, photometric; null where unknown. Rows draw theirs", "", True, minimum=0),
+        Column("band", _TEXT, "band that it was observed in"),
+        Column("mag", _FLOAT, "AB magnitude there", "mag"),
+        Column("g_r", _FLOAT, "g - r of the settings' table; null where a template's is drawn", "mag", True),
+        Column("r_z", _FLOAT, "r - z of the settings' table; null where a template's is drawn", "mag", True),
+        Column("file", _TEXT, "name of the file that it was read from"),
+        Column("sha256", _TEXT, "SHA-256 of that file"),
+    ),
+)
+
 INJECTION_DESIGN = TableContract(
     name="injection_manifest/design",
     meaning="What was drawn against the population it stands for, cell by cell, and how well completeness will be known.",
@@ -129,7 +182,8 @@ INJECTION_DESIGN = TableContract(
         Column(
             "axis",
             _TEXT,
-            "all, theta_e_arcsec, src_mag_r, lens_model, psf_fwhm_r (of the galaxy), or cell of the design",
+            "all, theta_e_arcsec, src_mag_r, lens_model, psf_fwhm_r (of the galaxy), source (Sersic or a source_id), or cell of "
+            "the design",
         ),
         Column("cell", _TEXT, "name of the cell"),
         Column("low", _FLOAT, "lower edge, on a continuous axis", "", True),

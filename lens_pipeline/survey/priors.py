@@ -18,6 +18,7 @@ from lens_pipeline.survey.injection_config import LENS_GAMMA_BOUNDS, InjectionCo
 from lens_pipeline.survey.lensing import Lens
 from lens_pipeline.survey.multiple_images import MOST_AREA, Caustic, CutEllipse
 from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.real_sources import TABLE_COLOURS, TEMPLATE_COLOURS
 from lens_pipeline.survey.roles import CONTROL
 
 ROUND, POWER_LAW = "SIS", "EPL"
@@ -26,6 +27,9 @@ ARC_COLUMNS = (
     "src_mag_g", "src_mag_r", "src_mag_z", "src_dmag", "src_reff_arcsec", "src_n", "src_e", "src_phi_rad",
     "src_x_arcsec", "src_y_arcsec", "lens_e", "lens_phi_rad", "lens_gamma", "shear", "shear_phi_rad", "z_source", "sigma_v_km_s",
 )  # fmt: skip
+
+# Of the source, where it is a real galaxy.
+SOURCE_COLUMNS = ("source_id", "source_colours")
 
 # Star-forming galaxies at redshift 1 to 3: nearly flat in f_nu.
 _SOURCE_G_R, _SOURCE_R_Z = (0.2, 0.2), (0.35, 0.25)
@@ -39,7 +43,7 @@ def draw_injection(design: Design, galaxy: Mapping[str, Any], task_id: str) -> d
     Returns
     -------
     dict
-        lens_model, theta_e_arcsec, weight, whether it is held out, and every arc column of the manifest.
+        lens_model, theta_e_arcsec, weight, whether it is held out, and every arc and source column of the manifest.
     """
     config = design.config
     rng = stream(config.seed, "injection", task_id)
@@ -52,9 +56,7 @@ def draw_injection(design: Design, galaxy: Mapping[str, Any], task_id: str) -> d
     shear = config.shear_high * float(more[2]) if drawn.lens_model in SHEARED else 0.0
     mass = _Mass(drawn.lens_model, theta_e, gamma, shear, float(np.pi * u[3]))
     q, lens_phi, region = _shape(design, galaxy, mass, u[2], u[5], normal[:2], rng)
-    mag_g = float(mag_r + _SOURCE_G_R[0] + _SOURCE_G_R[1] * normal[2])
-    mag_z = float(mag_r - _SOURCE_R_Z[0] - _SOURCE_R_Z[1] * normal[3])
-    source_q = _between(config.source_q_low, 1.0, u[8])
+    source_id = design.draw_real_source(galaxy["region_id"], task_id)
     x, y = region.draw(rng, u[10], u[11])
     host_r, z_lens = galaxy["mag_r"], design.population.redshift_of(galaxy)
     z_source = design.population.draw_source_redshift(galaxy, theta_e, more[1])
@@ -63,15 +65,11 @@ def draw_injection(design: Design, galaxy: Mapping[str, Any], task_id: str) -> d
         "lens_model": drawn.lens_model,
         "theta_e_arcsec": theta_e,
         "weight": drawn.weight * design.population.relative_rate(galaxy, theta_e),
-        "is_held_out": design.is_held_out(theta_e, drawn.lens_model),
-        "src_mag_g": mag_g,
+        "is_held_out": design.is_held_out(theta_e, drawn.lens_model, source_id),
         "src_mag_r": mag_r,
-        "src_mag_z": mag_z,
         "src_dmag": None if host_r is None else mag_r - host_r,
         "src_reff_arcsec": _log_between(config.source_reff_low_arcsec, config.source_reff_high_arcsec, u[6]),
-        "src_n": _between(config.source_n_low, config.source_n_high, u[7]),
-        "src_e": (1 - source_q) / (1 + source_q),
-        "src_phi_rad": float(np.pi * u[9]),
+        **_look(config, source_id, mag_r, u[7:10], normal[2:4]),
         "src_x_arcsec": x,
         "src_y_arcsec": y,
         "lens_e": (1 - q) / (1 + q),
@@ -84,10 +82,41 @@ def draw_injection(design: Design, galaxy: Mapping[str, Any], task_id: str) -> d
     }
 
 
+def _look(
+    config: InjectionConfig, source_id: str | None, mag_r: float, u: np.ndarray, normal: np.ndarray
+) -> dict[str, Any]:
+    """Return a source's shape and colours: a Sersic profile's, or a picture's turn and what the settings say of its galaxy."""
+    mag_g = float(mag_r + _SOURCE_G_R[0] + _SOURCE_G_R[1] * normal[0])
+    mag_z = float(mag_r - _SOURCE_R_Z[0] - _SOURCE_R_Z[1] * normal[1])
+    if source_id is None:
+        q = _between(config.source_q_low, 1.0, u[1])
+        return {
+            "src_mag_g": mag_g,
+            "src_mag_z": mag_z,
+            "src_n": _between(config.source_n_low, config.source_n_high, u[0]),
+            "src_e": (1 - q) / (1 + q),
+            "src_phi_rad": float(np.pi * u[2]),
+            **dict.fromkeys(SOURCE_COLUMNS),
+        }
+    colours, origin = config.real_source_colours.get(source_id), TEMPLATE_COLOURS
+    if colours is not None:
+        mag_g, mag_z, origin = mag_r + colours[0], mag_r - colours[1], TABLE_COLOURS
+    return {
+        "src_mag_g": mag_g,
+        "src_mag_z": mag_z,
+        "src_n": None,
+        "src_e": None,
+        # A profile looks the same turned by half a circle, a picture doesn't.
+        "src_phi_rad": float(2 * np.pi * u[2]),
+        "source_id": source_id,
+        "source_colours": origin,
+    }
+
+
 def control_row(lens_model: str = CONTROL) -> dict[str, Any]:
     """Parameters of a control, or of another row that holds no lens: an Einstein radius of 0 and nulls for the arc."""
     bare = {"lens_model": lens_model, "theta_e_arcsec": 0.0, "weight": 1.0, "is_held_out": None}
-    return {**bare, **dict.fromkeys(ARC_COLUMNS)}
+    return {**bare, **dict.fromkeys((*ARC_COLUMNS, *SOURCE_COLUMNS))}
 
 
 @dataclass(frozen=True)
