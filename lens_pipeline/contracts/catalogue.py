@@ -1,18 +1,10 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
 from lens_pipeline.contracts.data_tables import (
-    INJECTION_DESIGN,
-    INJECTION_MANIFEST,
-    KNOWN_LENSES,
-    NULL_FLUX,
-    PARENT_COMPLETENESS,
-    PARENT_LEFT_OUT,
-    PARENT_SAMPLE,
     QUARANTINE,
     REGION_SPLITS,
     SPLIT_ROWS,
     STAMP_STORE,
-    STAMPS,
     STORED_FRAGMENTS,
 )
 from lens_pipeline.contracts.model_tables import (
@@ -25,6 +17,8 @@ from lens_pipeline.contracts.model_tables import (
     SCORES,
     SWEEP,
 )
+from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
+from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
 
 __all__ = [
@@ -43,6 +37,7 @@ __all__ = [
     "PARENT_SAMPLE",
     "PREDICTIONS",
     "QUARANTINE",
+    "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
     "SPLIT_ROWS",
@@ -59,6 +54,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     PARENT_COMPLETENESS,
     INJECTION_MANIFEST,
     NULL_FLUX,
+    REAL_SOURCES,
     INJECTION_DESIGN,
     STAMPS,
     STAMP_STORE,

@@ -25,6 +25,7 @@ from lens_pipeline.survey.config import Source, StampsConfig
 from lens_pipeline.survey.cutouts import open_cutouts
 from lens_pipeline.survey.fakes import make_light
 from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.real_sources import Pictures, open_pictures
 from lens_pipeline.survey.render import Scene, make_stamp, observed_scene, simulated_scene
 
 _BLOB = "stamp_npz"
@@ -65,6 +66,8 @@ class Renderer:
         Real galaxies' pixels, (galaxy, band, y, x), memory-mapped.
     psfs : array or None
         Their PSFs likewise, where these are known.
+    pictures : mapping
+        The real galaxies that the manifest lenses.
     """
 
     config: StampsConfig
@@ -72,6 +75,7 @@ class Renderer:
     source: Source
     cutouts: NDArray[np.float32] | None
     psfs: NDArray[np.float32] | None
+    pictures: Pictures
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> "Renderer":
@@ -82,6 +86,7 @@ class Renderer:
             source=Source(settings["source"]),
             cutouts=None if settings["cutouts"] is None else open_cutouts(Path(settings["cutouts"])),
             psfs=None if settings["psfs"] is None else open_cutouts(Path(settings["psfs"])),
+            pictures=open_pictures(settings["sources"]),
         )
 
     def write_fragment(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +131,7 @@ class Renderer:
         )
 
     def _row(self, scene: Scene, galaxy: Row, row: Row) -> Row:
-        arc = make_light(scene, row)
+        arc = make_light(scene, row, self.pictures)
         pixels = make_stamp(scene, arc, stream(self.config.seed, "noise", row["task_id"]))
         known = galaxy["psf_fwhm_r"] is not None
         widths = {

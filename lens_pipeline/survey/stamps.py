@@ -21,6 +21,7 @@ from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import Source, StampsConfig
 from lens_pipeline.survey.cutouts import CUTOUTS_FILE, PSFS_FILE
 from lens_pipeline.survey.manifest import NULL_FLUX_TABLE
+from lens_pipeline.survey.real_sources import sources_path
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
@@ -100,6 +101,7 @@ def _render(
         "source": source.value,
         "cutouts": str(parent.path(CUTOUTS_FILE)) if source is Source.real_cutouts else None,
         "psfs": str(parent.path(PSFS_FILE)) if PSFS_FILE in parent.manifest.files else None,
+        "sources": sources_path(manifest),
     }
     jobs = _jobs(config, parent, path, staging.folder, table or "fragment")
     n_workers = min(config.workers or os.cpu_count() or 1, -(-n_rows // config.rows_per_fragment))

@@ -99,7 +99,7 @@ def test_a_rendering_process_that_dies_is_a_clear_error_and_nothing_is_published
 
 def test_a_rendering_process_ends_with_its_input(small: dict[str, Publication]) -> None:
     settings = {
-        "config": {}, "source": "simulated", "cutouts": None, "psfs": None,
+        "config": {}, "source": "simulated", "cutouts": None, "psfs": None, "sources": None,
         "dataset_contract": small["injection_manifest"].attributes["dataset_contract"],
     }  # fmt: skip
     worker = stamps_module._Worker(settings)
