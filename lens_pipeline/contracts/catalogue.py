@@ -1,5 +1,6 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
+from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.data_tables import (
     INJECTION_DESIGN,
     INJECTION_MANIFEST,
@@ -35,6 +36,7 @@ __all__ = [
     "INJECTION_MANIFEST",
     "KNOWN_LENSES",
     "METRICS",
+    "NOISELESS_ARCS",
     "NULL_FLUX",
     "OPERATING_POINT",
     "OUT_OF_FOLD",
@@ -61,6 +63,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     NULL_FLUX,
     INJECTION_DESIGN,
     STAMPS,
+    NOISELESS_ARCS,
     STAMP_STORE,
     QUARANTINE,
     STORED_FRAGMENTS,
