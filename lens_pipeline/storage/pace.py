@@ -10,7 +10,7 @@ _log = logging.getLogger(__name__)
 
 
 class Pace:
-    """The pace of work that is counted in rows.
+    """The pace of work that is counted in rows, or another unit.
 
     Parameters
     ----------
@@ -18,6 +18,8 @@ class Pace:
         What is done to the rows, as ``rendering``.
     total : int
         Rows in all.
+    unit : str
+        What is counted, in the plural.
     tell : callable, optional
         Takes a line; by default the log.
     clock : callable
@@ -25,9 +27,15 @@ class Pace:
     """
 
     def __init__(
-        self, what: str, total: int, tell: Tell | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        total: int,
+        tell: Tell | None = None,
+        *,
+        unit: str = "rows",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._what, self._total, self._clock = what, total, clock
+        self._what, self._total, self._unit, self._clock = what, total, unit, clock
         self._tell = tell or _log.info
         self._began = self._told = clock()
         self.n_found = self.n_done = 0
@@ -46,7 +54,7 @@ class Pace:
         """Say what was done; nothing where the work was over before there was anything to tell."""
         seconds = self._clock() - self._began
         if seconds >= _EVERY_S:
-            self._tell(f"{self._what}: {self.n_done:,} rows in {_span(seconds)}{self._of_before()}")
+            self._tell(f"{self._what}: {self.n_done:,} {self._unit} in {_span(seconds)}{self._of_before()}")
 
     def _report(self) -> None:
         now = self._clock()
@@ -54,10 +62,10 @@ class Pace:
             return
         self._told = now
         here = self.n_found + self.n_done
-        line = f"{self._what}: {here:,} of {self._total:,} rows ({here / max(self._total, 1):.1%})"
+        line = f"{self._what}: {here:,} of {self._total:,} {self._unit} ({here / max(self._total, 1):.1%})"
         if self.n_done:
             rate = self.n_done / (now - self._began)
-            line += f", {rate:,.0f} rows/s, {_span((self._total - here) / rate)} left"
+            line += f", {rate:,.0f} {self._unit}/s, {_span((self._total - here) / rate)} left"
         self._tell(line + self._of_before())
 
     def _of_before(self) -> str:

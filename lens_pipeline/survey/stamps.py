@@ -16,7 +16,7 @@ from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import Source, StampsConfig
 from lens_pipeline.survey.cutouts import CUTOUTS_FILE, PSFS_FILE
 from lens_pipeline.survey.design_report import TABLE as DESIGN_TABLE
-from lens_pipeline.survey.manifest import NULL_FLUX_TABLE
+from lens_pipeline.survey.drawing import NULL_FLUX_TABLE
 from lens_pipeline.survey.parts import cut
 from lens_pipeline.survey.rendering import Files, Rendering, rendering_code
 

@@ -90,7 +90,7 @@ def injection_manifest(
         workspace,
         config,
         inputs=[parent],
-        build=lambda staging: build_manifest(config, parent, staging),
+        build=lambda staging: build_manifest(config, parent, staging, context.log.info),
         check=lambda manifest, _: [checks.label_alignment(manifest), checks.pairs_are_sound(manifest)],
         describe=lambda manifest, result: {
             "injections": dg.MetadataValue.int(result.n_injections),
