@@ -1,5 +1,6 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
+from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
     REGION_SPLITS,
@@ -29,6 +30,7 @@ __all__ = [
     "INJECTION_MANIFEST",
     "KNOWN_LENSES",
     "METRICS",
+    "NOISELESS_ARCS",
     "NULL_FLUX",
     "OPERATING_POINT",
     "OUT_OF_FOLD",
@@ -57,6 +59,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     REAL_SOURCES,
     INJECTION_DESIGN,
     STAMPS,
+    NOISELESS_ARCS,
     STAMP_STORE,
     QUARANTINE,
     STORED_FRAGMENTS,
