@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pyarrow as pa
 
+from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
 from lens_pipeline.defs.sections import InjectionManifestSection, ParentSampleSection, StampsSection
@@ -113,7 +114,7 @@ def _design(manifest: Publication) -> Metadata:
 @dg.asset(
     group_name="survey",
     deps=["parent_sample", "injection_manifest"],
-    check_specs=check_specs("stamps", "label_alignment", "manifest_conservation"),
+    check_specs=check_specs("stamps", "label_alignment", "manifest_conservation", "no_fingerprints"),
 )
 def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: Workspace) -> Iterator[Event]:
     """The unified parquet: manifest columns, compressed pixels and quality columns; or the user's own, unchanged."""
@@ -126,7 +127,11 @@ def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: 
         config,
         inputs=[parent, manifest],
         build=lambda staging: build_stamps(config, parent, manifest, staging, before, context.log.info),
-        check=lambda made, _: [checks.label_alignment(made), checks.manifest_conservation(made, manifest)],
+        check=lambda made, _: [
+            checks.label_alignment(made),
+            checks.manifest_conservation(made, manifest),
+            _no_fingerprints(made, parent),
+        ],
         describe=lambda made, result: {
             "dagster/row_count": dg.MetadataValue.int(result.n_rows),
             "fragments": dg.MetadataValue.int(result.n_fragments),
@@ -134,3 +139,10 @@ def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: 
             "gallery": picture(gallery.stamps_png(made), "stamps: injections above their controls"),
         },
     )
+
+
+def _no_fingerprints(made: Publication, parent: Publication) -> Check:
+    # Imported when it is used: what compiles lenses takes a second to load.
+    from lens_pipeline.survey.fingerprints import no_fingerprints
+
+    return no_fingerprints(made, parent)
