@@ -10,10 +10,12 @@ from lens_pipeline.contracts.data_tables import (
 )
 from lens_pipeline.contracts.model_tables import (
     COMPLETENESS,
+    FOLD_THRESHOLDS,
     HISTORY,
     METRICS,
     OPERATING_POINT,
     OUT_OF_FOLD,
+    OUT_OF_FOLD_COMPLETENESS,
     PREDICTIONS,
     SCORES,
     SWEEP,
@@ -25,6 +27,7 @@ from lens_pipeline.contracts.tables import TableContract
 __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
+    "FOLD_THRESHOLDS",
     "HISTORY",
     "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
@@ -34,6 +37,7 @@ __all__ = [
     "NULL_FLUX",
     "OPERATING_POINT",
     "OUT_OF_FOLD",
+    "OUT_OF_FOLD_COMPLETENESS",
     "PARENT_COMPLETENESS",
     "PARENT_LEFT_OUT",
     "PARENT_SAMPLE",
@@ -70,6 +74,8 @@ CATALOGUE: tuple[TableContract, ...] = (
     OUT_OF_FOLD,
     OPERATING_POINT,
     COMPLETENESS,
+    OUT_OF_FOLD_COMPLETENESS,
+    FOLD_THRESHOLDS,
     METRICS,
     SWEEP,
     PREDICTIONS,
