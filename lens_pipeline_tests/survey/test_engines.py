@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from lens_pipeline.contracts.errors import ConfigError, PipelineError
+from lens_pipeline.survey import engines
 from lens_pipeline.survey.engines import Engine, do_jobs
 
 from . import fake_ray
@@ -77,3 +78,10 @@ def test_ray_that_is_not_installed_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"uv pip install 'lens_pipeline\[ray\]'"):
         list(do_jobs(TASK, {}, jobs(2), workers=2, engine=Engine.ray))
+
+
+def test_a_process_ends_with_its_input_in_the_midst_of_a_job() -> None:
+    with engines._Process(TASK, {}) as process:
+        process.begin({"name": "a long job", "number": 1, "sleep": 200})
+        process._input.close()
+        assert process._process.wait(timeout=60) == 0
