@@ -25,6 +25,7 @@ from lens_pipeline.contracts.model_tables import (
     SCORES,
     SWEEP,
 )
+from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
 from lens_pipeline.contracts.tables import TableContract
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "PARENT_SAMPLE",
     "PREDICTIONS",
     "QUARANTINE",
+    "REALISM",
+    "REALISM_CURVES",
     "REGION_SPLITS",
     "SCORES",
     "SPLIT_ROWS",
@@ -61,6 +64,8 @@ CATALOGUE: tuple[TableContract, ...] = (
     NULL_FLUX,
     INJECTION_DESIGN,
     STAMPS,
+    REALISM,
+    REALISM_CURVES,
     STAMP_STORE,
     QUARANTINE,
     STORED_FRAGMENTS,
