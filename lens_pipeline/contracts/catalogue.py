@@ -1,44 +1,44 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
+from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.data_tables import (
-    INJECTION_DESIGN,
-    INJECTION_MANIFEST,
-    KNOWN_LENSES,
-    NULL_FLUX,
-    PARENT_COMPLETENESS,
-    PARENT_LEFT_OUT,
-    PARENT_SAMPLE,
     QUARANTINE,
     REGION_SPLITS,
     SPLIT_ROWS,
     STAMP_STORE,
-    STAMPS,
     STORED_FRAGMENTS,
 )
 from lens_pipeline.contracts.model_tables import (
     COMPLETENESS,
+    FOLD_THRESHOLDS,
     HISTORY,
     METRICS,
     OPERATING_POINT,
     OUT_OF_FOLD,
+    OUT_OF_FOLD_COMPLETENESS,
     PREDICTIONS,
     SCORES,
     SWEEP,
 )
+from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
 from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
+from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
 
 __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
+    "FOLD_THRESHOLDS",
     "HISTORY",
     "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
     "KNOWN_LENSES",
     "METRICS",
+    "NOISELESS_ARCS",
     "NULL_FLUX",
     "OPERATING_POINT",
     "OUT_OF_FOLD",
+    "OUT_OF_FOLD_COMPLETENESS",
     "PARENT_COMPLETENESS",
     "PARENT_LEFT_OUT",
     "PARENT_SAMPLE",
@@ -46,6 +46,7 @@ __all__ = [
     "QUARANTINE",
     "REALISM",
     "REALISM_CURVES",
+    "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
     "SPLIT_ROWS",
@@ -62,8 +63,10 @@ CATALOGUE: tuple[TableContract, ...] = (
     PARENT_COMPLETENESS,
     INJECTION_MANIFEST,
     NULL_FLUX,
+    REAL_SOURCES,
     INJECTION_DESIGN,
     STAMPS,
+    NOISELESS_ARCS,
     REALISM,
     REALISM_CURVES,
     STAMP_STORE,
@@ -76,6 +79,8 @@ CATALOGUE: tuple[TableContract, ...] = (
     OUT_OF_FOLD,
     OPERATING_POINT,
     COMPLETENESS,
+    OUT_OF_FOLD_COMPLETENESS,
+    FOLD_THRESHOLDS,
     METRICS,
     SWEEP,
     PREDICTIONS,

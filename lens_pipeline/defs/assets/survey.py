@@ -96,7 +96,7 @@ def injection_manifest(
         workspace,
         config,
         inputs=[parent],
-        build=lambda staging: build_manifest(config, parent, staging),
+        build=lambda staging: build_manifest(config, parent, staging, context.log.info),
         check=lambda manifest, _: [checks.label_alignment(manifest), checks.pairs_are_sound(manifest)],
         describe=lambda manifest, result: {
             "injections": dg.MetadataValue.int(result.n_injections),
@@ -125,12 +125,13 @@ def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: 
     """The unified parquet: manifest columns, compressed pixels and quality columns; or the user's own, unchanged."""
     parent = workspace.open("parent_sample")
     manifest = workspace.open_made_from("injection_manifest", "parent_sample", parent.version)
+    before = workspace.open_if_there("stamps")
     yield from publish(
         context,
         workspace,
         config,
         inputs=[parent, manifest],
-        build=lambda staging: build_stamps(config, parent, manifest, staging),
+        build=lambda staging: build_stamps(config, parent, manifest, staging, before, context.log.info),
         check=lambda made, _: [
             checks.label_alignment(made),
             checks.manifest_conservation(made, manifest),
@@ -139,6 +140,7 @@ def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: 
         describe=lambda made, result: {
             "dagster/row_count": dg.MetadataValue.int(result.n_rows),
             "fragments": dg.MetadataValue.int(result.n_fragments),
+            "rows_taken_over": dg.MetadataValue.int(result.n_taken_over),
             "gallery": picture(gallery.stamps_png(made), "stamps: injections above their controls"),
         },
     )
