@@ -21,6 +21,7 @@ from lens_pipeline.contracts.model_tables import (
     SWEEP,
 )
 from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
+from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
 from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
 
@@ -43,6 +44,8 @@ __all__ = [
     "PARENT_SAMPLE",
     "PREDICTIONS",
     "QUARANTINE",
+    "REALISM",
+    "REALISM_CURVES",
     "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
@@ -64,6 +67,8 @@ CATALOGUE: tuple[TableContract, ...] = (
     INJECTION_DESIGN,
     STAMPS,
     NOISELESS_ARCS,
+    REALISM,
+    REALISM_CURVES,
     STAMP_STORE,
     QUARANTINE,
     STORED_FRAGMENTS,

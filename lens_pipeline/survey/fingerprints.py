@@ -16,22 +16,20 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.arc_reach import needed_columns, outside_arc
+from lens_pipeline.survey.conditions import BANDS
 from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.cutout_measures import sky_noise
 from lens_pipeline.survey.npz_facts import npz_facts
 from lens_pipeline.survey.probe import Probed, paired_probe
 from lens_pipeline.survey.stamp_features import feature_names, stamp_features
-from lens_pipeline.survey.stamp_pairs import PairReader, Row, StampPair
+from lens_pipeline.survey.stamp_pairs import PairReader, Row, StampPair, parents_of
 
 NAME = "no_fingerprints"
 MOST_PAIRS = 512
@@ -49,7 +47,9 @@ _OFF_SIGMA, _OFF_SHARE, _OFF_MEAN = 0.1, 1e-3, 0.02
 _CHUNK = 128
 # What differs between an injection and its control by what they are.
 _LABELS = frozenset({"task_id", "pair_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"})
-_HOST = ("galaxy_id", "host_x_arcsec", "host_y_arcsec", "pixel_scale_arcsec", "ebv")
+_HOST = (
+    "host_x_arcsec", "host_y_arcsec", "pixel_scale_arcsec", "ebv", *(f"psf_fwhm_assumed_{band}" for band in BANDS)
+)  # fmt: skip
 _KINDS = {True: "injections", False: "probes without flux"}
 
 
@@ -147,7 +147,7 @@ def gather(stamps: Publication, parent: Publication) -> list[_Evidence]:
     evidence = {True: _Evidence(of_flux=True), False: _Evidence(of_flux=False)}
     pairs = reader.pairs()
     while chunk := list(islice(pairs, _CHUNK)):
-        hosts = _hosts(parent, [pair.control.get("galaxy_id") for pair in chunk])
+        hosts = parents_of(parent, [pair.control.get("galaxy_id") for pair in chunk], _HOST)
         for pair in chunk:
             host = hosts.get(str(pair.control.get("galaxy_id")), {})
             _compare(pair, host, reader.contract, shared, evidence[pair.of_flux])
@@ -206,19 +206,6 @@ def _mask(
         sigma=sigma,
         ebv=host.get("ebv"),
     )
-
-
-def _hosts(parent: Publication, names: list[str | None]) -> dict[str, Row]:
-    """Return what rendering knew of some galaxies, by name."""
-    file = f"{parent.asset}.parquet"
-    there = parent.entry(file).schema or {}
-    columns = [name for name in there if name in _HOST or name.startswith("psf_fwhm_assumed_")]
-    wanted = pa.array([name for name in names if name is not None], pa.string())
-    return {
-        row["galaxy_id"]: row
-        for batch in iterate_parquet(parent.path(file), columns)
-        for row in batch.filter(pc.is_in(pc.cast(batch["galaxy_id"], pa.string()), value_set=wanted)).to_pylist()
-    }
 
 
 def _too_few(evidence: list[_Evidence], hidden: int) -> str:

@@ -3,17 +3,20 @@
 Belongs here: which rows are compared, at a cost that doesn't grow with the survey. What is asked of them is in `fingerprints.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.stamps.decode import decode_pixels
 from lens_pipeline.stamps.fragments import BLOB, Fragment, Fragments, open_fragment
+from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.sources import LocalFile
 from lens_pipeline.survey.randomness import stream
@@ -82,10 +85,8 @@ class PairReader:
             waiting: dict[str, tuple[Row, bytes]] = {}
             done: set[str] = set()
             for row, blob in self._rows(fragment):
-                is_control = row["lens_model"] == self.contract.classes[0].label_values[0]
-                label = self.contract.label_of.get(row["lens_model"])
-                galaxy = row.get("galaxy_id") or row.get("pair_id") or row["task_id"]
-                if (is_control or label) and galaxy not in done:
+                is_control, galaxy = self.is_control(row), galaxy_of(row)
+                if (is_control or self.is_injection(row)) and galaxy not in done:
                     (controls if is_control else waiting).setdefault(galaxy, (row, blob))
                     if galaxy in controls and galaxy in waiting:
                         done.add(galaxy)
@@ -96,6 +97,22 @@ class PairReader:
                     controls.pop(galaxy, None)
                 if found[True] >= self.most or self.n_rows >= MOST_ROWS:
                     return
+
+    def rows(self) -> Iterator[tuple[Row, bytes]]:
+        """Read usable rows with their blobs, whatever they are; at most about `MOST_ROWS`."""
+        for fragment in self._chosen():
+            for row in self._rows(fragment):
+                yield row
+                if self.n_rows >= MOST_ROWS:
+                    return
+
+    def is_control(self, row: Row) -> bool:
+        """Whether a row is a galaxy as it is: no arc, and no fake of one."""
+        return bool(row["lens_model"] == self.contract.classes[0].label_values[0])
+
+    def is_injection(self, row: Row) -> bool:
+        """Whether a row is of a class other than the negative one."""
+        return bool(self.contract.label_of.get(row["lens_model"]))
 
     def _pair(
         self, first: tuple[Row, bytes], control: tuple[Row, bytes], found: dict[bool, int], *, of_flux: bool
@@ -133,6 +150,23 @@ class PairReader:
             for row, blob in zip(batch.select(plain).to_pylist(), batch[BLOB], strict=True):
                 if row.get("cutout_ok") == 1 and blob.is_valid:
                     yield row, blob.as_py()
+
+
+def galaxy_of(row: Row) -> str:
+    """Name the galaxy of a row: as it says, else by its control, else by itself."""
+    return str(row.get("galaxy_id") or row.get("pair_id") or row["task_id"])
+
+
+def parents_of(parent: Publication, names: Sequence[str | None], columns: Sequence[str]) -> dict[str, Row]:
+    """Return what the parent sample knows of some galaxies, by name; a column that it lacks is left out."""
+    file = f"{parent.asset}.parquet"
+    there = parent.entry(file).schema or {}
+    wanted = pa.array([name for name in names if name is not None], pa.string())
+    return {
+        row["galaxy_id"]: row
+        for batch in iterate_parquet(parent.path(file), ["galaxy_id", *(name for name in columns if name in there)])
+        for row in batch.filter(pc.is_in(pc.cast(batch["galaxy_id"], pa.string()), value_set=wanted)).to_pylist()
+    }
 
 
 def _with_all_columns(fragment: Fragment) -> Fragment:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from lens_pipeline.survey.optics import Image
-from lens_pipeline.survey.probe import area, paired_probe, unpaired_probe
+from lens_pipeline.survey.probe import area, area_interval, paired_probe, unpaired_probe
 from lens_pipeline.survey.stamp_features import feature_names, stamp_features
 
 
@@ -24,7 +25,9 @@ def test_pairs_without_a_difference_are_above_chance_as_seldom_as_stated(n: int,
 def test_sets_without_a_difference_are_above_chance_as_seldom_as_stated() -> None:
     rng = np.random.default_rng(8)
     sets = [correlated(rng, 40, 10) for _ in range(40)]
-    alarms = [unpaired_probe(one[:15], one[15:], false_alarms=0.05, seed=i).above_chance for i, one in enumerate(sets)]
+    alarms = [
+        unpaired_probe(one[:15], one[15:], false_alarms=0.05, seed=i)[0].above_chance for i, one in enumerate(sets)
+    ]
     assert sum(alarms) <= 6
 
 
@@ -57,9 +60,21 @@ def test_features_that_never_differ_are_chance_and_not_an_error() -> None:
 
 def test_two_sets_are_told_apart_by_their_means() -> None:
     rng = np.random.default_rng(2)
-    probed = unpaired_probe(rng.standard_normal((40, 6)) + 2, rng.standard_normal((300, 6)), false_alarms=5e-4)
-    assert probed.auroc > 0.98
+    probed, (low, high) = unpaired_probe(
+        rng.standard_normal((40, 6)) + 1, rng.standard_normal((300, 6)), false_alarms=5e-4
+    )
+    assert 0.85 < low < probed.auroc < high < 1
     assert probed.above_chance
+
+
+def test_the_interval_of_an_area_covers_it_nineteen_times_in_twenty() -> None:
+    rng = np.random.default_rng(5)
+    truth = float(ndtr(1 / np.sqrt(2)))
+    label = np.arange(150) < 50
+    intervals = [area_interval(rng.standard_normal(150) + label, label) for _ in range(400)]
+    assert 0.92 < np.mean([low < truth < high for low, high in intervals]) < 0.98
+    assert area_interval(label.astype(float), label)[1] == 1.0
+    assert 0.9 < area_interval(label.astype(float), label)[0] < 0.95
 
 
 def test_the_area_counts_ties_half() -> None:

@@ -8,7 +8,12 @@ import pyarrow as pa
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
-from lens_pipeline.defs.sections import InjectionManifestSection, ParentSampleSection, StampsSection
+from lens_pipeline.defs.sections import (
+    InjectionManifestSection,
+    ParentSampleSection,
+    RealismReportSection,
+    StampsSection,
+)
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey import checks, gallery
@@ -146,3 +151,42 @@ def _no_fingerprints(made: Publication, parent: Publication) -> Check:
     from lens_pipeline.survey.fingerprints import no_fingerprints
 
     return no_fingerprints(made, parent)
+
+
+@dg.asset(
+    group_name="survey",
+    deps=["parent_sample", "stamps"],
+    check_specs=check_specs("realism_report", "realism_is_complete"),
+)
+def realism_report(
+    context: dg.AssetExecutionContext, config: RealismReportSection, workspace: Workspace
+) -> Iterator[Event]:
+    """How stamps compare with the sky and with what was asked for: noise, pixels, arcs, PSF; tables and one HTML page."""
+    # Imported when it is used: statistics and what compiles lenses take a second to load.
+    from lens_pipeline.survey.realism import PAGE, build_realism, number_words, realism_is_complete
+
+    stamps = workspace.open("stamps")
+    parent = workspace.open_version("parent_sample", stamps.inputs["parent_sample"])
+    other = workspace.home.open(config.compare_with, "stamps") if config.compare_with else None
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[stamps, parent],
+        build=lambda staging: build_realism(config, stamps, parent, other, staging),
+        check=lambda _, result: [realism_is_complete(result)],
+        describe=lambda report, result: {
+            "page": dg.MetadataValue.path(str(report.path(PAGE))),
+            "curves": picture(result.images["curves"], "noise power, pixel histogram and noise per pixel"),
+            "controls": picture(result.images["stamps"], "controls of each dataset"),
+            "probes": markdown_table(
+                pa.Table.from_pylist(
+                    [
+                        {"what": row["metric"], "auroc": number_words(row), "note": row["reason"]}
+                        for row in result.lines
+                        if row["metric"].startswith("probe_")
+                    ]
+                )
+            ),
+        },
+    )
