@@ -14,7 +14,7 @@ from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.scoring.aliases import Alias
 from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.storage.home import Home
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 
 _OK, _BAD = 0, 1
 _CUT_SHORT = 128 + signal.SIGPIPE

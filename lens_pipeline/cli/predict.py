@@ -11,7 +11,7 @@ from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.scoring.inputs import expand
 from lens_pipeline.storage.home import DEFAULT_MODEL, Home
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 
 _PRESETS = (".yaml", ".yml")
 

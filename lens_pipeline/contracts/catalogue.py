@@ -1,18 +1,11 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
+from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.data_tables import (
-    INJECTION_DESIGN,
-    INJECTION_MANIFEST,
-    KNOWN_LENSES,
-    NULL_FLUX,
-    PARENT_COMPLETENESS,
-    PARENT_LEFT_OUT,
-    PARENT_SAMPLE,
     QUARANTINE,
     REGION_SPLITS,
     SPLIT_ROWS,
     STAMP_STORE,
-    STAMPS,
     STORED_FRAGMENTS,
 )
 from lens_pipeline.contracts.model_tables import (
@@ -27,6 +20,9 @@ from lens_pipeline.contracts.model_tables import (
     SCORES,
     SWEEP,
 )
+from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
+from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
+from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
 
 __all__ = [
@@ -38,6 +34,7 @@ __all__ = [
     "INJECTION_MANIFEST",
     "KNOWN_LENSES",
     "METRICS",
+    "NOISELESS_ARCS",
     "NULL_FLUX",
     "OPERATING_POINT",
     "OUT_OF_FOLD",
@@ -47,6 +44,9 @@ __all__ = [
     "PARENT_SAMPLE",
     "PREDICTIONS",
     "QUARANTINE",
+    "REALISM",
+    "REALISM_CURVES",
+    "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
     "SPLIT_ROWS",
@@ -63,8 +63,12 @@ CATALOGUE: tuple[TableContract, ...] = (
     PARENT_COMPLETENESS,
     INJECTION_MANIFEST,
     NULL_FLUX,
+    REAL_SOURCES,
     INJECTION_DESIGN,
     STAMPS,
+    NOISELESS_ARCS,
+    REALISM,
+    REALISM_CURVES,
     STAMP_STORE,
     QUARANTINE,
     STORED_FRAGMENTS,

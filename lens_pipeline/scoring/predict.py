@@ -26,7 +26,7 @@ from lens_pipeline.scoring.logits import turned
 from lens_pipeline.scoring.model import Classifier, Ensemble
 from lens_pipeline.storage.atomic import appearing, refuse_unless_new
 from lens_pipeline.storage.parquet import RowGroups
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 from lens_pipeline.training.forward import evaluate_logits
 from lens_pipeline.training.gpus import device_for
 from lens_pipeline.training.metrics import score_of
