@@ -78,7 +78,9 @@ def _stamps(quick: bool) -> Result:
         galaxies = {galaxy["galaxy_id"]: galaxy for galaxy in parent.read_table().to_pylist()}
         rows = manifest.read_table().to_pylist()
     contract = manifest.attributes["dataset_contract"]
-    renderer = Renderer.of({"config": {}, "source": "simulated", "cutouts": None, "dataset_contract": contract})
+    renderer = Renderer.of(
+        {"config": {}, "source": "simulated", "cutouts": None, "psfs": None, "dataset_contract": contract}
+    )
     took = []
     for turn in range(rounds + 1):
         began = time.process_time()

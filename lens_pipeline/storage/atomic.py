@@ -135,6 +135,14 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
     fsync_folder(path.parent)
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Remove what `appearing` left in a folder whose writers were killed; a living one's is let be."""
+    for temporary in folder.glob(".*.tmp"):
+        writer = temporary.name.split(".")[-2].split("-")[0]
+        if not Path(f"/proc/{writer}").exists():
+            temporary.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old bytes or the new ones, never a part.
 

@@ -23,6 +23,7 @@ from lens_pipeline.storage.atomic import (
     fsync_folder,
     locked,
     make_folder,
+    remove_temporaries,
     safe_name,
     sha256_of,
     write_atomically,
@@ -276,10 +277,8 @@ def remove_abandoned(shelf: Path) -> int:
     A living writer holds a lock on its own staging; a temporary file is removed when the process that its name gives is gone,
     since a living one may be fetching it.
     """
-    for temporary in (*shelf.glob(".*.tmp"), *shelf.glob("[0-9a-f]*/.*.tmp")):
-        writer = temporary.name.split(".")[-2].split("-")[0]
-        if not Path(f"/proc/{writer}").exists():
-            temporary.unlink(missing_ok=True)
+    for folder in (shelf, *shelf.glob("[0-9a-f]*/")):
+        remove_temporaries(folder)
     removed = 0
     for folder in shelf.glob(f"{_PREFIX}*"):
         try:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.storage.s3_address import refuse_as_folder
+from lens_pipeline.survey.engines import Engine
 from lens_pipeline.survey.injection_config import InjectionConfig
 
 __all__ = ["InjectionConfig", "ParentSampleConfig", "Source", "StampsConfig"]
@@ -57,9 +58,9 @@ class ParentSampleConfig(Section):
     noise_correlation_high: float = Field(0.4, ge=0, le=0.45, description="largest lag-1 pixel correlation (simulated)")
     folder: str = Field(
         "",
-        description="folder of the FITS cubes, of a copy of the Legacy Surveys' coadd/ or of single exposures with their "
-        "survey-ccds*.fits (real_cutouts), folder or s3:// address of the parquet files (external_stamps), or "
-        "folder of sweep or Tractor files, FITS or parquet (legacy_catalogue)",
+        description="folder of the FITS cubes, of a copy of the Legacy Surveys' coadd/ (or its s3:// address) or of single "
+        "exposures with their survey-ccds*.fits (real_cutouts), folder or s3:// address of the parquet files "
+        "(external_stamps), or folder of sweep or Tractor files, FITS or parquet (legacy_catalogue)",
     )
     catalogue: str = Field(
         "",
@@ -135,7 +136,11 @@ class ParentSampleConfig(Section):
         if self.source is not Source.simulated and not self.folder:
             raise ValueError(f"source {self.source.value} needs a folder: set parent_sample.folder")
         try:
-            refuse_as_folder(self.folder, "parent_sample.folder", or_address=self.source is Source.external_stamps)
+            refuse_as_folder(
+                self.folder,
+                "parent_sample.folder",
+                or_address=self.source in (Source.external_stamps, Source.real_cutouts),
+            )
         except ConfigError as error:
             raise ValueError(str(error)) from error
         if self.source is Source.simulated and (self.folder or self.catalogue):
@@ -164,10 +169,22 @@ class StampsConfig(Section):
     """How stamps are rendered and written."""
 
     seed: int = Field(11, ge=0, le=2**31 - 1, description="seed of neighbours and noise")
-    rows_per_fragment: int = Field(512, ge=1, le=1_000_000, description="rows in a parquet file")
+    rows_per_fragment: int = Field(
+        512,
+        ge=1,
+        le=1_000_000,
+        description="most rows in a parquet file, which ends sooner where a row's key says so: 0.43 times as many on average",
+    )
     workers: int = Field(
         0, ge=0, le=1024, description="rendering processes; 0 for one a core, 1 for none beside this one"
     )
+    engine: Engine = Field(
+        Engine.processes,
+        description="who renders: processes of this machine, or ray (to be installed: lens_pipeline[ray]); the same bytes",
+    )
     neighbours_per_stamp: float = Field(
         2.0, ge=0, le=50, description="mean number of unrelated galaxies and stars in a stamp (simulated)"
+    )
+    noiseless_arcs: bool = Field(
+        False, description="whether the light that was added to each stamp is published too, before noise"
     )

@@ -1,34 +1,34 @@
-"""One rendering process: reads jobs as JSON lines, writes fragments, answers with JSON lines; and the same done in-process.
+"""The rendering of one fragment: rows of the manifest to a parquet file of stamps, and one of their arcs without noise.
 
-Belongs here: rows of one fragment to its parquet file. Run by `stamps.py` as ``python -m lens_pipeline.survey.fragment_worker``,
-so that a worker never inherits threads or the main module of whoever started it, and ends when its input ends.
+Belongs here: a task of `engines.py` and what its files hold. A fragment's bytes depend on its job and on the settings alone.
 """
 
-import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lens_pipeline.contracts.catalogue import INJECTION_MANIFEST, STAMPS
+from lens_pipeline.contracts.catalogue import INJECTION_MANIFEST, NOISELESS_ARCS, STAMPS
 from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB, DatasetContract
 from lens_pipeline.stamps.encode import encode_stamp
-from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.storage.atomic import appearing, sha256_of
 from lens_pipeline.storage.parquet import parquet_writer
 from lens_pipeline.survey.config import Source, StampsConfig
 from lens_pipeline.survey.cutouts import open_cutouts
 from lens_pipeline.survey.fakes import make_light
+from lens_pipeline.survey.optics import crop
 from lens_pipeline.survey.randomness import stream
 from lens_pipeline.survey.real_sources import Pictures, open_pictures
-from lens_pipeline.survey.render import Scene, make_stamp, observed_scene, simulated_scene
+from lens_pipeline.survey.render import Arc, Scene, make_stamp, observed_scene, simulated_scene
 
-_BLOB = "stamp_npz"
+_BLOB, _ARC_BLOB = "stamp_npz", "arc_npz"
 _ROW_GROUP = 256
 _FURTHER = pa.schema(
     [
@@ -45,14 +45,6 @@ _FURTHER = pa.schema(
 )
 _MADE_HERE = [field for field in STAMPS.schema if field.name != _BLOB]
 SCHEMA = pa.schema([*_MADE_HERE, *_FURTHER, STAMPS.schema.field(_BLOB)])
-# Blobs are compressed already, and no two are alike.
-_PLAIN = [name for name in SCHEMA.names if name != _BLOB]
-_BLOBS_AS_THEY_ARE = {
-    "compression": dict.fromkeys(_PLAIN, "zstd") | {_BLOB: "none"},
-    "use_dictionary": _PLAIN,
-    "write_statistics": _PLAIN,
-}
-
 Row = dict[str, Any]
 
 
@@ -90,33 +82,50 @@ class Renderer:
         )
 
     def write_fragment(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Render the rows of one fragment and write it.
+        """Render the rows of one fragment and write its files, whole or not at all.
 
         Parameters
         ----------
         job : dict
-            ``path``, ``rows`` of the manifest, and ``galaxies`` (galaxy_id to row of the parent sample).
+            ``path`` of the fragment, ``arcs`` of its arcs without noise or None, ``rows`` of the manifest, and ``galaxies``
+            (galaxy_id to row of the parent sample).
 
         Returns
         -------
         dict
-            ``file``, ``rows`` and ``sha256``.
+            ``path`` and ``arcs``: of each file ``rows`` and ``sha256``.
         """
-        path = Path(job["path"])
-        rows = job["rows"]
-        made = self.rows(rows, job["galaxies"])
-        with parquet_writer(path, SCHEMA, **_BLOBS_AS_THEY_ARE) as writer:
-            while group := [row for _, row in zip(range(_ROW_GROUP), made, strict=False)]:
-                writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA))
-        return {"file": path.name, "rows": len(rows), "sha256": sha256_of(path)}
+        path, arcs_path = Path(job["path"]), job["arcs"] and Path(job["arcs"])
+        n_arcs = 0
+        with ExitStack() as files:
+            writer = files.enter_context(_writer(path, SCHEMA, _BLOB))
+            arcs_writer = (
+                files.enter_context(_writer(arcs_path, NOISELESS_ARCS.schema, _ARC_BLOB)) if arcs_path else None
+            )
+            made = self.rows(job["rows"], job["galaxies"])
+            while group := list(islice(made, _ROW_GROUP)):
+                writer.write_table(pa.Table.from_pylist([row for row, _ in group], schema=SCHEMA))
+                arcs = [arc for _, arc in group if arc is not None]
+                if arcs_writer is not None and arcs:
+                    arcs_writer.write_table(pa.Table.from_pylist(arcs, schema=NOISELESS_ARCS.schema))
+                    n_arcs += len(arcs)
+        written = {"path": {"rows": len(job["rows"]), "sha256": sha256_of(path)}}
+        return written | ({"arcs": {"rows": n_arcs, "sha256": sha256_of(arcs_path)}} if arcs_path else {})
 
-    def rows(self, rows: list[Row], galaxies: dict[str, Row]) -> Iterator[Row]:
-        """Make the stamps of manifest rows, each host's scene once for all its rows that stand together."""
+    def rows(self, rows: list[Row], galaxies: dict[str, Row]) -> Iterator[tuple[Row, Row | None]]:
+        """Make the stamps of manifest rows, each host's scene once for all its rows that stand together.
+
+        Yields
+        ------
+        (dict, dict or None)
+            A row of the fragment, and of NOISELESS_ARCS where these are wanted and light was added.
+        """
         for galaxy_id, group in groupby(rows, key=lambda row: row["galaxy_id"]):
             galaxy = galaxies[galaxy_id]
             scene = self.scene(galaxy)
             for row in group:
-                yield self._row(scene, galaxy, row)
+                arc = make_light(scene, row, self.pictures)
+                yield self._row(scene, arc, galaxy, row), self._arc_row(arc, row)
 
     def scene(self, galaxy: Row) -> Scene:
         """Make the scene of a host."""
@@ -130,8 +139,13 @@ class Renderer:
             neighbours_per_stamp=self.config.neighbours_per_stamp,
         )
 
-    def _row(self, scene: Scene, galaxy: Row, row: Row) -> Row:
-        arc = make_light(scene, row, self.pictures)
+    def _arc_row(self, arc: Arc, row: Row) -> Row | None:
+        if not self.config.noiseless_arcs or not arc.pixels.any():
+            return None
+        pixels = crop(arc.pixels, self.contract.stamp_size).astype(np.float32)
+        return {"task_id": row["task_id"], _ARC_BLOB: encode_stamp(pixels, self.contract)}
+
+    def _row(self, scene: Scene, arc: Arc, galaxy: Row, row: Row) -> Row:
         pixels = make_stamp(scene, arc, stream(self.config.seed, "noise", row["task_id"]))
         known = galaxy["psf_fwhm_r"] is not None
         widths = {
@@ -156,12 +170,19 @@ class Renderer:
         }
 
 
-def main() -> None:
-    """Read the settings and then jobs, one JSON object a line, until the input ends; answer each with one line."""
-    renderer = Renderer.of(json.loads(sys.stdin.readline()))
-    for line in sys.stdin:
-        print(json.dumps(renderer.write_fragment(json.loads(line))), flush=True)
+@contextmanager
+def _writer(path: Path, schema: pa.Schema, blob: str) -> Iterator[pq.ParquetWriter]:
+    """Write a parquet file that gets its name when it is whole, its blobs as they are: compressed already, and no two alike."""
+    plain = [name for name in schema.names if name != blob]
+    options = {
+        "compression": dict.fromkeys(plain, "zstd") | {blob: "none"},
+        "use_dictionary": plain,
+        "write_statistics": plain,
+    }
+    with appearing(path) as file, parquet_writer(file, schema, **options) as writer:
+        yield writer
 
 
-if __name__ == "__main__":
-    main()
+def worker(settings: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return what makes a fragment of a job."""
+    return Renderer.of(settings).write_fragment

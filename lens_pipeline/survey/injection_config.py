@@ -45,6 +45,9 @@ class InjectionConfig(Section):
     """Priors that injections are drawn from, fixed before any training."""
 
     seed: int = Field(7, ge=0, le=2**31 - 1, description="seed of every injection's parameters")
+    workers: int = Field(
+        0, ge=0, le=1024, description="processes that draw rows, none for less than 100,000 rows each; 0 for one a core"
+    )
     injections_per_galaxy: int = Field(
         1, ge=1, le=10_000, description="injections into each galaxy, beside one control"
     )

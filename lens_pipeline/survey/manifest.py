@@ -1,26 +1,23 @@
 """The injection manifest: one row per stamp to make, with its key, its galaxy and its lens, or CONTROL.
 
-Belongs here: which rows there are and how they are named. What is drawn for a row is in `priors.py`; a survey's own rows are
-read in `external_manifest.py`.
+Belongs here: which rows there are and how they are named. What is drawn for a row is in `priors.py`, how many are drawn side by
+side in `drawing.py`; a survey's own rows are read in `external_manifest.py`.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from lens_pipeline.contracts.catalogue import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX
-from lens_pipeline.contracts.tables import TableContract
-from lens_pipeline.storage.parquet import parquet_writer
+from lens_pipeline.contracts.catalogue import INJECTION_DESIGN
+from lens_pipeline.storage.pace import Tell
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import InjectionConfig, Source
 from lens_pipeline.survey.design import Design
-from lens_pipeline.survey.design_report import TABLE, DesignTally
+from lens_pipeline.survey.design_report import TABLE
+from lens_pipeline.survey.drawing import draw_manifest
 from lens_pipeline.survey.external_manifest import write_external_manifest
 from lens_pipeline.survey.features import draw_feature
 from lens_pipeline.survey.population import Hosts
@@ -44,9 +41,7 @@ from lens_pipeline.survey.roles import (
     UNPAIRED_CONTROL,
 )
 
-NULL_FLUX_TABLE = "null_flux"
 _RING_OFFSET = 0.3
-_ROWS_PER_GROUP = 8192
 
 
 @dataclass(frozen=True)
@@ -59,13 +54,17 @@ class ManifestResult:
     n_unlabelled: int
 
 
-def build_manifest(config: InjectionConfig, parent: Publication, staging: Staging) -> ManifestResult:
+def build_manifest(
+    config: InjectionConfig, parent: Publication, staging: Staging, tell: Tell | None = None
+) -> ManifestResult:
     """Write the manifest of a parent sample: a control and its injections for each galaxy, or a survey's own rows.
 
     Parameters
     ----------
     parent : Publication
         The parent sample; its source says which way is taken.
+    tell : callable, optional
+        Takes a line about every ten seconds that says how far it has come; by default the log.
 
     Raises
     ------
@@ -85,46 +84,14 @@ def build_manifest(config: InjectionConfig, parent: Publication, staging: Stagin
         sources.publish(staging, design.sources)
         staging.attributes["population"] = design.population.describe()
         staging.attributes["hosts"] = hosts.as_attributes()
-        counts, tally = _write_drawn_manifest(design, parent, staging)
-        staging.write_table(TABLE, tally.table(), INJECTION_DESIGN)
+        drawn = draw_manifest(design, hosts, parent, staging, tell)
+        counts = drawn.labels
+        staging.attributes["roles"] = dict(sorted(drawn.roles.items()))
+        staging.write_table(TABLE, drawn.tally.table(), INJECTION_DESIGN)
     unlabelled = sum(n for label, n in counts.items() if label is None)
     controls = sum(counts.get(name, 0) for name in (CONTROL, *NO_LENS))
     total = sum(counts.values())
     return ManifestResult(total, total - controls - unlabelled, controls, unlabelled)
-
-
-def _write_drawn_manifest(
-    design: Design, parent: Publication, staging: Staging
-) -> tuple[dict[str | None, int], DesignTally]:
-    tally = DesignTally(design, parent.read_table(columns=["psf_fwhm_r"])["psf_fwhm_r"].to_pylist())
-    counts: Counter[str | None] = Counter()
-    roles: Counter[str] = Counter()
-    with (
-        parquet_writer(staging.folder / f"{staging.asset}.parquet", INJECTION_MANIFEST.schema) as manifest,
-        parquet_writer(staging.folder / f"{NULL_FLUX_TABLE}.parquet", NULL_FLUX.schema) as probes,
-    ):
-        for galaxies in parent.read_table().to_batches(max_chunksize=_galaxies_per_group(design.config)):
-            hosts = galaxies.to_pylist()
-            rows = [row for galaxy in hosts for row in rows_of_galaxy(design, galaxy)]
-            _write(manifest, rows, INJECTION_MANIFEST)
-            if without_flux := [row for galaxy in hosts for row in null_flux_rows(design, galaxy)]:
-                _write(probes, without_flux, NULL_FLUX)
-            seeing = {galaxy["galaxy_id"]: galaxy["psf_fwhm_r"] for galaxy in hosts}
-            tally.add([row for row in rows if row["role"] == INJECTION], seeing)
-            counts.update(row["lens_model"] for row in rows)
-            roles.update(row["role"] for row in [*rows, *without_flux])
-    staging.attributes["roles"] = dict(sorted(roles.items()))
-    return dict(counts), tally
-
-
-def _write(writer: pq.ParquetWriter, rows: list[dict[str, Any]], contract: TableContract) -> None:
-    table = pa.Table.from_pylist(rows, schema=contract.schema)
-    contract.validate(table, where=f"the table {contract.name} that is about to be published")
-    writer.write_table(table)
-
-
-def _galaxies_per_group(config: InjectionConfig) -> int:
-    return max(1, _ROWS_PER_GROUP // (config.injections_per_galaxy + 1))
 
 
 def rows_of_galaxy(design: Design | InjectionConfig, galaxy: dict[str, Any]) -> Iterator[dict[str, Any]]:

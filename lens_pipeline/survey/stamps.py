@@ -1,42 +1,54 @@
-"""Stamps: the manifest's rows rendered into parquet fragments by a pool of processes, or a survey's own files as they are.
+"""Stamps: the manifest's rows rendered into parquet fragments, or a survey's own files as they are.
 
-Belongs here: cutting the manifest into fragments and handing them out. What a fragment holds is made in `fragment_worker.py`.
+Belongs here: what the asset publishes. How rows are cut into fragments is in `parts.py`, which of them must be made in
+`rendering.py`, who makes them in `engines.py`, and what a fragment holds in `fragment_worker.py`.
 """
 
+import hashlib
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Event, Lock
-from typing import Any
 
-from lens_pipeline.contracts.errors import ConfigError, PipelineError
-from lens_pipeline.storage.parquet import iterate_parquet
+from lens_pipeline.contracts.errors import ConfigError
+from lens_pipeline.stamps.journal import Journal
+from lens_pipeline.storage.pace import Pace, Tell
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import Source, StampsConfig
 from lens_pipeline.survey.cutouts import CUTOUTS_FILE, PSFS_FILE
-from lens_pipeline.survey.manifest import NULL_FLUX_TABLE
+from lens_pipeline.survey.design_report import TABLE as DESIGN_TABLE
+from lens_pipeline.survey.drawing import NULL_FLUX_TABLE
+from lens_pipeline.survey.parts import cut
 from lens_pipeline.survey.real_sources import sources_path
+from lens_pipeline.survey.rendering import Files, Rendering, rendering_code
 
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-
-Job = dict[str, Any]
+_FRAGMENT, _ARCS = "fragment", "noiseless_arcs"
+# They say who renders and into how many files, and change no stamp.
+_NOT_OF_THE_STAMPS = {"workers", "engine", "rows_per_fragment"}
 
 
 @dataclass(frozen=True)
 class StampsResult:
-    """What was made, or found."""
+    """What was made, or found.
+
+    Attributes
+    ----------
+    n_taken_over : int
+        Rows whose stamps stood already, in the current version or in an interrupted run's work.
+    """
 
     n_rows: int
     n_fragments: int
+    n_taken_over: int = 0
 
 
-def build_stamps(config: StampsConfig, parent: Publication, manifest: Publication, staging: Staging) -> StampsResult:
+def build_stamps(
+    config: StampsConfig,
+    parent: Publication,
+    manifest: Publication,
+    staging: Staging,
+    previous: Publication | None = None,
+    tell: Tell | None = None,
+) -> StampsResult:
     """Make the stamps of a manifest.
 
     Each row's pixels depend on the seeds and its keys only, not on how the manifest is cut or on the number of processes.
@@ -48,6 +60,10 @@ def build_stamps(config: StampsConfig, parent: Publication, manifest: Publicatio
         The parent sample that the manifest was made from.
     manifest : Publication
         The injection manifest.
+    previous : Publication, optional
+        Stamps to take fragments over from that are made of the same.
+    tell : callable, optional
+        Takes a line about every ten seconds that says how far it has come; by default the log.
 
     Raises
     ------
@@ -55,6 +71,8 @@ def build_stamps(config: StampsConfig, parent: Publication, manifest: Publicatio
         If the galaxies come from catalogues, without pixels.
     PipelineError
         If a rendering process failed; what it said is in the message.
+    StorageError
+        If another process is at work on the same stamps.
     """
     source = Source(manifest.attributes["source"])
     if source is Source.legacy_catalogue:
@@ -71,15 +89,9 @@ def build_stamps(config: StampsConfig, parent: Publication, manifest: Publicatio
         fragments = [{"file": file["path"], **file} for file in parent.attributes["files"]]
         for fragment in fragments:
             del fragment["path"]
-    else:
-        fragments = _render(config, parent, manifest, staging, source)
-        # Not among the fragments, so that no store takes them in.
-        probes = f"{NULL_FLUX_TABLE}.parquet" in manifest.manifest.files
-        staging.attributes["null_flux"] = (
-            _render(config, parent, manifest, staging, source, NULL_FLUX_TABLE) if probes else []
-        )
-    staging.attributes["fragments"] = fragments
-    return StampsResult(n_rows=sum(fragment["rows"] for fragment in fragments), n_fragments=len(fragments))
+        staging.attributes["fragments"] = fragments
+        return StampsResult(sum(fragment["rows"] for fragment in fragments), len(fragments))
+    return _render(config, parent, manifest, staging, previous, tell)
 
 
 def _render(
@@ -87,116 +99,65 @@ def _render(
     parent: Publication,
     manifest: Publication,
     staging: Staging,
-    source: Source,
-    table: str | None = None,
-) -> list[dict[str, Any]]:
-    """Render the rows of one of the manifest's tables, by default its own."""
-    path = manifest.path(f"{table or manifest.asset}.parquet")
-    n_rows = manifest.entry(path.name).rows or 0
-    if n_rows == 0:
-        return []
+    previous: Publication | None,
+    tell: Tell | None,
+) -> StampsResult:
+    """Render the manifest's own table, and the probes without flux beside it, which no store takes in."""
     settings = {
         "config": config.model_dump(mode="json"),
         "dataset_contract": manifest.attributes["dataset_contract"],
-        "source": source.value,
-        "cutouts": str(parent.path(CUTOUTS_FILE)) if source is Source.real_cutouts else None,
-        "psfs": str(parent.path(PSFS_FILE)) if PSFS_FILE in parent.manifest.files else None,
+        "source": manifest.attributes["source"],
+        "cutouts": _published(parent, CUTOUTS_FILE),
+        "psfs": _published(parent, PSFS_FILE),
         "sources": sources_path(manifest),
     }
-    jobs = _jobs(config, parent, path, staging.folder, table or "fragment")
-    n_workers = min(config.workers or os.cpu_count() or 1, -(-n_rows // config.rows_per_fragment))
-    if n_workers == 1:
-        from lens_pipeline.survey.fragment_worker import Renderer
-
-        renderer = Renderer.of(settings)
-        return [renderer.write_fragment(job) for job in jobs]
-    made = _in_processes(n_workers, settings, jobs)
-    return sorted(made, key=lambda fragment: str(fragment["file"]))
-
-
-def _jobs(config: StampsConfig, parent: Publication, path: Path, folder: Path, stem: str) -> Iterator[Job]:
-    """Cut a table, in its order, into fragments with the galaxies that each needs; streamed."""
-    galaxies = {row["galaxy_id"]: row for row in parent.read_table().to_pylist()}
-    rows: list[dict[str, Any]] = []
-    number = 0
-
-    def job() -> Job:
-        needed = {row["galaxy_id"]: galaxies[row["galaxy_id"]] for row in rows}
-        return {"path": str(folder / f"{stem}-{number:05d}.parquet"), "rows": rows, "galaxies": needed}
-
-    for batch in iterate_parquet(path):
-        for row in batch.to_pylist():
-            rows.append(row)
-            if len(rows) == config.rows_per_fragment:
-                yield job()
-                rows, number = [], number + 1
-    if rows:
-        yield job()
-
-
-class _Worker:
-    """A rendering process and its two pipes."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "lens_pipeline.survey.fragment_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **_ONE_THREAD},
-        )
-        self._say(settings)
-
-    def __enter__(self) -> "_Worker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-
-    def write_fragment(self, job: Job) -> dict[str, Any]:
-        """Have a fragment written and return what the process says of it."""
-        self._say(job)
-        assert self._process.stdout is not None
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise PipelineError(
-                f"a rendering process ended with code {self._process.wait()} while it made {Path(job['path']).name}; its "
-                f"traceback is in this step's log. Nothing was published. If it was killed for memory, set a smaller "
-                f"stamps.rows_per_fragment or fewer stamps.workers."
+    made_with = _made_with(config, manifest)
+    tables = {name: manifest.manifest.files.get(f"{name}.parquet") for name in (manifest.asset, NULL_FLUX_TABLE)}
+    sizes = {name: entry.rows or 0 for name, entry in tables.items() if entry is not None}
+    stems = {
+        manifest.asset: {"path": _FRAGMENT, **({"arcs": _ARCS} if config.noiseless_arcs else {})},
+        NULL_FLUX_TABLE: {"path": NULL_FLUX_TABLE},
+    }
+    pace = Pace("rendering", sum(sizes.values()), tell)
+    made: dict[str, list[Files]] = {NULL_FLUX_TABLE: []}
+    name = hashlib.sha256(repr((made_with, parent.version, manifest.version, config.rows_per_fragment)).encode())
+    work = staging.work_folder(name.hexdigest()[:16]).path
+    with Journal(work / "journal") as journal:
+        rendering = Rendering.of(staging, work, journal, previous)
+        for table, n_rows in sizes.items():
+            parts = cut(manifest.path(f"{table}.parquet"), parent, config.rows_per_fragment, made_with)
+            made[table] = rendering.render(
+                parts,
+                stems[table],
+                settings,
+                pace,
+                # A small table is rendered before other processes had loaded.
+                workers=1 if n_rows <= config.rows_per_fragment else config.workers,
+                engine=config.engine,
             )
-        return dict(json.loads(answer))
-
-    def _say(self, what: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(what, allow_nan=False) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            # The process is gone; the missing answer will say so with its exit code.
-            return
+    pace.end()
+    fragments = [files["path"] for files in made[manifest.asset]]
+    staging.attributes["fragments"] = fragments
+    staging.attributes["null_flux"] = [files["path"] for files in made[NULL_FLUX_TABLE]]
+    if config.noiseless_arcs:
+        staging.attributes["noiseless_arcs"] = [files["arcs"] for files in made[manifest.asset]]
+    return StampsResult(sizes[manifest.asset], len(fragments), pace.n_found)
 
 
-def _in_processes(n_workers: int, settings: dict[str, Any], jobs: Iterator[Job]) -> list[dict[str, Any]]:
-    """Share jobs out to processes, a thread each; only as many jobs are in memory as there are processes."""
-    taking, stop = Lock(), Event()
+def _published(parent: Publication, name: str) -> str | None:
+    return str(parent.path(name)) if name in parent.manifest.files else None
 
-    def take() -> Job | None:
-        with taking:
-            return None if stop.is_set() else next(jobs, None)
 
-    def serve() -> list[dict[str, Any]]:
-        with _Worker(settings) as worker:
-            return [worker.write_fragment(job) for job in iter(take, None)]
-
-    with ThreadPoolExecutor(n_workers) as threads:
-        try:
-            served = [threads.submit(serve) for _ in range(n_workers)]
-            wait(served, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-    return [fragment for future in served for fragment in future.result()]
+def _made_with(config: StampsConfig, manifest: Publication) -> str:
+    """Say what all fragments depend on: settings, code, and what the manifest publishes beside its rows and their report."""
+    rows = {f"{name}.parquet" for name in (manifest.asset, NULL_FLUX_TABLE, DESIGN_TABLE)}
+    return json.dumps(
+        {
+            "config": config.model_dump(mode="json", exclude=_NOT_OF_THE_STAMPS),
+            "source": manifest.attributes["source"],
+            "dataset_contract": manifest.attributes["dataset_contract"],
+            "files": {name: entry.sha256 for name, entry in manifest.manifest.files.items() if name not in rows},
+            "code": rendering_code(),
+        },
+        sort_keys=True,
+    )
