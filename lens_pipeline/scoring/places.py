@@ -107,7 +107,7 @@ def cut_places(galaxies: list[Galaxy], images: str, contract: DatasetContract) -
         for galaxy in galaxies:
             pixels = None
             try:
-                image = cut(galaxy.ra, galaxy.dec)
+                image = cut(galaxy)
                 pixels = image.pixels
                 must_be_usable(image)
                 yield Place(galaxy, pixels, None)

@@ -58,9 +58,9 @@ class ParentSampleConfig(Section):
     noise_correlation_high: float = Field(0.4, ge=0, le=0.45, description="largest lag-1 pixel correlation (simulated)")
     folder: str = Field(
         "",
-        description="folder of the FITS cubes, of a copy of the Legacy Surveys' coadd/ (or its s3:// address) or of single "
-        "exposures with their survey-ccds*.fits (real_cutouts), folder or s3:// address of the parquet files "
-        "(external_stamps), or folder of sweep or Tractor files, FITS or parquet (legacy_catalogue)",
+        description="folder of the FITS cubes, of FITS files of single galaxies, of a copy of the Legacy Surveys' coadd/ (or its "
+        "s3:// address) or of single exposures with their survey-ccds*.fits (real_cutouts), folder or s3:// address of the "
+        "parquet files (external_stamps), or folder of sweep or Tractor files, FITS or parquet (legacy_catalogue)",
     )
     catalogue: str = Field(
         "",

@@ -1,4 +1,4 @@
-"""Real galaxies as hosts, cut by their coordinates out of coadds or single exposures: a second kind of input of real_cutouts.
+"""Real galaxies as hosts, cut out of coadds, single exposures or files of their own: other inputs of real_cutouts than cubes.
 
 Belongs here: a catalogue's galaxies to a parent sample with published pixels and PSFs. Reading images is in `mirror.py` and
 `ccd.py`; what the files don't say is null, and what is assumed instead stands in columns and attributes that say so.
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import PARENT_LEFT_OUT
 from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
@@ -21,9 +22,10 @@ from lens_pipeline.survey.cutout_measures import aperture_mag, pixel_correlation
 from lens_pipeline.survey.cutouts import PSF_PIXELS, create_cutouts, create_psfs
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
 from lens_pipeline.survey.galaxy_table import PLACE, Known, places_of
-from lens_pipeline.survey.images_at import images_at, is_mirror, open_mirror
+from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
 from lens_pipeline.survey.measured_psf import fwhm_of_psf
-from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ
+from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
+from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
 
 _CATALOGUE = ("ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
 _R = BANDS.index("r")
@@ -38,7 +40,8 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     Parameters
     ----------
     catalogue : list of dict
-        galaxy_id, ra, dec of each galaxy, and what else is known under the names of PARENT_SAMPLE.
+        galaxy_id, ra, dec of each galaxy, and what else is known under the names of PARENT_SAMPLE. May be empty where galaxies
+        have files of their own, which then say where they are.
 
     Returns
     -------
@@ -48,22 +51,29 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     Raises
     ------
     ConfigError
-        If there is no catalogue.
+        If there is no catalogue, and no galaxy has files of its own.
     ContractError
         If the catalogue lacks a column or value, the survey's files can't be used, or no galaxy is left.
     """
-    if not config.catalogue:
+    files = None
+    if not holds_images(config.folder):
+        files = object_files(Path(config.folder).expanduser().absolute(), BANDS)
+        catalogue = with_places(files, catalogue, config.catalogue, BANDS)
+        staging.attributes["files"] = [
+            {"path": str(path), "sha256": sha256_of(path)} for of_one in files.values() for path in of_one.values()
+        ]
+    elif not config.catalogue:
         raise ConfigError(
             f"{config.folder} holds a survey's images: set parent_sample.catalogue to a table of the galaxies to cut, with "
             f"{', '.join(PLACE)}."
         )
-    galaxies = places_of(catalogue, config.catalogue)
+    galaxies = places_of(catalogue, config.catalogue or config.folder)
     places = {galaxy.galaxy_id: number for number, galaxy in enumerate(galaxies)}
     pixels = create_cutouts(staging.folder, (len(galaxies), len(BANDS), config.stamp_size, config.stamp_size))
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
     quarantine, rows, assumed = Quarantine(), [], set()
     with ExitStack() as stack:
-        for galaxy, image in _cut(config, galaxies, quarantine, stack):
+        for galaxy, image in _cut(config, galaxies, files, quarantine, stack):
             number = places[galaxy.galaxy_id]
             pixels[number] = image.pixels
             for i, psf in enumerate(image.psf):
@@ -87,17 +97,24 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
 
 
 def _cut(
-    config: ParentSampleConfig, galaxies: list[Galaxy], quarantine: Quarantine, stack: ExitStack
+    config: ParentSampleConfig, galaxies: list[Galaxy], files: Files | None, quarantine: Quarantine, stack: ExitStack
 ) -> Iterator[tuple[Galaxy, GalaxyImage]]:
-    how = (config.folder, BANDS, config.stamp_size, config.pixel_scale_arcsec, config.pixel_scale_tolerance)
-    if is_mirror(config.folder):
-        yield from stack.enter_context(open_mirror(*how)).cut_each(galaxies, quarantine)
+    grid = (config.stamp_size, config.pixel_scale_arcsec, config.pixel_scale_tolerance)
+    if files is None and is_mirror(config.folder):
+        yield from stack.enter_context(open_mirror(config.folder, BANDS, *grid)).cut_each(galaxies, quarantine)
         return
     galaxy_ids_must_differ(galaxies)
-    cut = stack.enter_context(images_at(*how))
-    for galaxy in galaxies:
+    cut = (
+        stack.enter_context(images_at(config.folder, BANDS, *grid))
+        if files is None
+        else objects_at(files, BANDS, *grid)
+    )
+    twins = twins_of(galaxies)
+    for place, galaxy in enumerate(galaxies):
         try:
-            yield galaxy, must_be_usable(cut(galaxy.ra, galaxy.dec))
+            if place in twins:
+                raise CutoutRefusedError("same_place", f"within 1 arcsec of {galaxies[twins[place]].galaxy_id}")
+            yield galaxy, must_be_usable(cut(galaxy))
         except CutoutRefusedError as error:
             quarantine.add(galaxy.galaxy_id, error)
 
@@ -153,10 +170,9 @@ def _write_left_out(
         rows.append(
             {
                 "galaxy_id": left["galaxy_id"],
-                "ra": float(known["ra"]),
-                "dec": float(known["dec"]),
+                **{name: float(known[name]) if np.isfinite(known[name]) else None for name in ("ra", "dec")},
                 "reason": left["reason"],
-                "file": config.catalogue,
+                "file": config.catalogue or config.folder,
             }
         )
     staging.write_table("left_out", pa.Table.from_pylist(rows, schema=PARENT_LEFT_OUT.schema), PARENT_LEFT_OUT)

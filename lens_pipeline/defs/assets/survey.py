@@ -21,6 +21,7 @@ from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.design_report import design_png
 from lens_pipeline.survey.manifest import build_manifest
 from lens_pipeline.survey.parent_sample import build_parent_sample
+from lens_pipeline.survey.rendering import find_earlier
 from lens_pipeline.survey.source_gallery import sources_png
 from lens_pipeline.survey.source_growth import source_only_grew
 from lens_pipeline.survey.stamps import build_stamps
@@ -141,7 +142,7 @@ def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: 
     """The unified parquet: manifest columns, compressed pixels and quality columns; or the user's own, unchanged."""
     parent = workspace.open("parent_sample")
     manifest = workspace.open_made_from("injection_manifest", "parent_sample", parent.version)
-    before = workspace.open_if_there("stamps")
+    before = find_earlier(workspace.home, workspace.dataset, manifest)
     yield from publish(
         context,
         workspace,
