@@ -9,7 +9,8 @@ import torch
 
 from lens_pipeline.batches.loader import FORWARD_MULTIPLE
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.training.config import Architecture, Normalization, TrainingConfig
+from lens_pipeline.training.choices import Architecture, Normalization
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.models import build_model, spec_for
 from reliability.subject import Case, Subject
 

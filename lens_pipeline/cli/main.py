@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TextIO
 
 from lens_pipeline.cli import compact, documents, members, predict, prune, registry, summary, sweep, verify, watch
-from lens_pipeline.contracts.errors import PipelineError
+from lens_pipeline.contracts.errors import ConfigError, PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.scoring.aliases import Alias
 from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.storage.home import Home
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 
 _OK, _BAD = 0, 1
 _CUT_SHORT = 128 + signal.SIGPIPE
@@ -134,6 +134,11 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         action="store_true",
         help="score a stamp as the mean over its 8 turns and flips, as scores with tta does",
     )
+    predicted.add_argument(
+        "--images",
+        help="folder of single exposures or coadds, or s3:// address of coadds: INPUT is a table of galaxies to cut out of them",
+    )
+    predicted.add_argument("--picture", type=Path, help="PNG of these galaxies, each with its score or reason")
     predicted.add_argument("--device", type=Device, choices=list(Device), default=Device.cpu)
     predicted.set_defaults(run=_predict)
     for name, run, what in (
@@ -174,7 +179,10 @@ def _predict(parsed: argparse.Namespace) -> int:
     preset, inputs = predict.split_preset(parsed.inputs)
     which = predict.Which(preset, parsed.dataset, parsed.model, parsed.version, parsed.alias, parsed.folder)
     options = FitsOptions(flux_unit=parsed.flux_unit, cut_centre=parsed.cut_centre)
-    return predict.run(which, inputs, parsed.out, options, parsed.device, tta=parsed.tta)
+    if parsed.picture is not None and parsed.images is None:
+        raise ConfigError("--picture draws galaxies that are cut out of --images: name these, or leave it out.")
+    images = None if parsed.images is None else predict.Images(parsed.images, parsed.picture)
+    return predict.run(which, inputs, parsed.out, options, parsed.device, tta=parsed.tta, images=images)
 
 
 def _check(parsed: argparse.Namespace) -> int:

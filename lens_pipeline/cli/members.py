@@ -16,7 +16,9 @@ from lens_pipeline.defs.members import (
 )
 from lens_pipeline.defs.sections import RunConfig, load_preset, resource_settings
 from lens_pipeline.defs.workspace import Workspace
-from lens_pipeline.scoring.out_of_fold import METRICS_TABLE, POOLED
+from lens_pipeline.evaluation.cells import ARC_SNR, THETA_E
+from lens_pipeline.evaluation.out_of_fold import POOLED, CrossFit
+from lens_pipeline.scoring.out_of_fold import METRICS_TABLE
 from lens_pipeline.storage.home import DEFAULT_MODEL
 from lens_pipeline.storage.publication import Publication
 
@@ -62,6 +64,7 @@ def _tell(workspace: Workspace) -> None:
         print(f"  {member['model']:<32} lens_classifier {member['version']}")
     if f"{METRICS_TABLE}.parquet" in scores.manifest.files:
         _tell_out_of_fold(scores)
+        _tell_cross_fit(workspace.open_version("completeness", report.inputs["completeness"]))
     for row in report.read_table().to_pylist():
         if row["split"] == "test" and row["metric"] in ("auroc", "average_precision", "log_loss"):
             print(f"  test {row['metric']:<28} {_figure(row)}  {_counts(row)}")
@@ -79,6 +82,26 @@ def _tell_out_of_fold(scores: Publication) -> None:
                 f"  {where:<14} {row['metric']:<18} {_figure(row)}  {_counts(row)}"
                 + (f"; {row['reason']}" if row["reason"] else "")
             )
+
+
+def _tell_cross_fit(completeness: Publication) -> None:
+    found = CrossFit.of(completeness)
+    if found is None:
+        return
+    print("  completeness out of fold, above the highest control of each fold:")
+    for row in found.thresholds.iter_rows(named=True):
+        where = "all folds" if row["split"] == POOLED else row["split"]
+        print(
+            f"    {where:<16} {_completeness(row)}; FPR at most {row['fpr_high']:.3g} ({row['n_negatives']:,} controls)"
+        )
+    for row in found.cells.iter_rows(named=True):
+        if row["axis"] in (THETA_E, ARC_SNR):
+            print(f"    {row['axis']:<16} {row['cell']:<16} {_completeness(row)}")
+
+
+def _completeness(row: dict[str, Any]) -> str:
+    figure = _figure({"value": row["completeness"], "low": row["completeness_low"], "high": row["completeness_high"]})
+    return f"{figure:<26} n = {row['n']:,} injections in {row['n_galaxies']:,} galaxies"
 
 
 def _counts(row: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.scoring.inputs import expand
 from lens_pipeline.storage.home import DEFAULT_MODEL, Home
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 
 _PRESETS = (".yaml", ".yml")
 
@@ -85,16 +85,48 @@ def split_preset(names: Sequence[str]) -> tuple[Path | None, list[str]]:
     return None, list(names)
 
 
+@dataclass(frozen=True)
+class Images:
+    """A survey's images that galaxies are cut out of, and the picture to draw of them.
+
+    Attributes
+    ----------
+    where : str
+        Folder, or s3:// address of coadds.
+    picture : Path or None
+        PNG to write.
+    """
+
+    where: str
+    picture: Path | None = None
+
+
 def run(
-    which: Which, names: Sequence[str], out: Path, options: FitsOptions, device: Device, *, tta: bool = False
+    which: Which,
+    names: Sequence[str],
+    out: Path,
+    options: FitsOptions,
+    device: Device,
+    *,
+    tta: bool = False,
+    images: Images | None = None,
 ) -> int:
-    """Score every input into a parquet file; return 1 if no stamp could be scored."""
+    """Score every input into a parquet file; return 1 if no stamp could be scored.
+
+    Parameters
+    ----------
+    images : Images, optional
+        Then the one input is a table of galaxies that are cut out of them.
+    """
     # Torch takes seconds to import, which the other commands shouldn't pay.
     from lens_pipeline.scoring.model import open_model
+    from lens_pipeline.scoring.places import score_places
     from lens_pipeline.scoring.predict import predict_files
 
     if not names:
         raise ConfigError("name at least one input: *.fits, a name with {band} in it, *.npy, *.npz or *.parquet.")
+    if images is not None and len(names) != 1:
+        raise ConfigError(f"--images takes one table of galaxies, with galaxy_id, ra and dec; {len(names)} are named.")
     publication = which.open()
     classifier = open_model(Home.from_environment(), publication, tta=tta)
     members = publication.attributes.get("members", [])
@@ -103,9 +135,14 @@ def run(
     )
     turns = ", mean over 8 turns and flips" if classifier.is_turned else ""
     print(f"{publication.asset} {publication.version} of {publication.dataset}, {what}{turns}")
-    tally = predict_files(classifier, expand(names, classifier.contract.bands), out, options=options, device=device)
+    if images is not None:
+        tally = score_places(classifier, names[0], images.where, out, picture=images.picture, device=device)
+    else:
+        tally = predict_files(classifier, expand(names, classifier.contract.bands), out, options=options, device=device)
     print(f"{tally.inputs:,} inputs, {tally.rows:,} rows: {tally.scored:,} scored, {tally.refused.total():,} refused")
     for reason, count in tally.refused.most_common():
         print(f"  {reason:<20} {count:,}")
     print(f"{out}: input, row, task_id, logit, reason, detail")
+    if images is not None and images.picture is not None:
+        print(f"{images.picture}: the first galaxies of the table, each with its logit or reason")
     return 0 if tally.scored else 1

@@ -2,35 +2,33 @@
 
 from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.data_tables import (
-    INJECTION_DESIGN,
-    INJECTION_MANIFEST,
-    KNOWN_LENSES,
-    NULL_FLUX,
-    PARENT_COMPLETENESS,
-    PARENT_LEFT_OUT,
-    PARENT_SAMPLE,
     QUARANTINE,
     REGION_SPLITS,
     SPLIT_ROWS,
     STAMP_STORE,
-    STAMPS,
     STORED_FRAGMENTS,
 )
 from lens_pipeline.contracts.model_tables import (
     COMPLETENESS,
+    FOLD_THRESHOLDS,
     HISTORY,
     METRICS,
     OPERATING_POINT,
     OUT_OF_FOLD,
+    OUT_OF_FOLD_COMPLETENESS,
     PREDICTIONS,
     SCORES,
     SWEEP,
 )
+from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
+from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
+from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
 
 __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
+    "FOLD_THRESHOLDS",
     "HISTORY",
     "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
@@ -40,11 +38,15 @@ __all__ = [
     "NULL_FLUX",
     "OPERATING_POINT",
     "OUT_OF_FOLD",
+    "OUT_OF_FOLD_COMPLETENESS",
     "PARENT_COMPLETENESS",
     "PARENT_LEFT_OUT",
     "PARENT_SAMPLE",
     "PREDICTIONS",
     "QUARANTINE",
+    "REALISM",
+    "REALISM_CURVES",
+    "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
     "SPLIT_ROWS",
@@ -61,9 +63,12 @@ CATALOGUE: tuple[TableContract, ...] = (
     PARENT_COMPLETENESS,
     INJECTION_MANIFEST,
     NULL_FLUX,
+    REAL_SOURCES,
     INJECTION_DESIGN,
     STAMPS,
     NOISELESS_ARCS,
+    REALISM,
+    REALISM_CURVES,
     STAMP_STORE,
     QUARANTINE,
     STORED_FRAGMENTS,
@@ -74,6 +79,8 @@ CATALOGUE: tuple[TableContract, ...] = (
     OUT_OF_FOLD,
     OPERATING_POINT,
     COMPLETENESS,
+    OUT_OF_FOLD_COMPLETENESS,
+    FOLD_THRESHOLDS,
     METRICS,
     SWEEP,
     PREDICTIONS,

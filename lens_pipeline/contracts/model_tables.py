@@ -94,33 +94,73 @@ OPERATING_POINT = TableContract(
     ),
 )
 
+_CELLS = (
+    Column("operating_point", _TEXT, "name of the frozen threshold"),
+    Column("axis", _TEXT, "all, theta_e_arcsec, psf_fwhm_used_r, arc_snr or lens_model"),
+    Column("cell", _TEXT, "bin or value"),
+    Column("low", _FLOAT, "lower edge of the bin; null on a categorical axis", "", True),
+    Column("high", _FLOAT, "upper edge of the bin; null on a categorical axis", "", True),
+    Column("n", _INT, "attempted and scored injections", minimum=0),
+    Column(
+        "n_quarantined",
+        _INT,
+        "attempted injections that were never stored; null where the manifest doesn't carry the axis",
+        "",
+        True,
+        minimum=0,
+    ),
+    Column("n_galaxies", _INT, "distinct host galaxies", minimum=0),
+    Column("n_recovered", _INT, "of n, above the threshold", minimum=0),
+    Column("n_eff", _FLOAT, "effective n: weights (Kish) and clusters by galaxy", "", True, True, 0),
+    Column("completeness", _FLOAT, "sum of w x recovered / sum of w", "", True, True, 0, 1),
+    Column("completeness_low", _FLOAT, "lower end of the 95 % interval", "", True, True, 0, 1),
+    Column("completeness_high", _FLOAT, "upper end of the 95 % interval", "", True, True, 0, 1),
+    Column("status", _TEXT, "ok, small (few effective injections) or undefined"),
+    Column("reason", _TEXT, "why it is small or undefined", "", True),
+)
+
 COMPLETENESS = TableContract(
     name="completeness",
     meaning="Recovered over injected on test, weighted, per operating point and cell.",
     key=("operating_point", "axis", "cell"),
+    columns=_CELLS,
+)
+
+OUT_OF_FOLD_COMPLETENESS = TableContract(
+    name="completeness/out_of_fold",
+    meaning="Of a cross-validation: recovered over injected on train and val_select, each row by the one model that was not "
+    "trained on its fold, above the threshold of its fold.",
+    key=("operating_point", "axis", "cell"),
+    columns=_CELLS,
+)
+
+FOLD_THRESHOLDS = TableContract(
+    name="completeness/fold_thresholds",
+    meaning="Of a cross-validation: the threshold of each fold, its highest control, what lies above it, and what rate of false "
+    "positives that can hide; then all folds together.",
+    key=("split",),
     columns=(
-        Column("operating_point", _TEXT, "name of the frozen threshold"),
-        Column("axis", _TEXT, "all, theta_e_arcsec, psf_fwhm_used_r, arc_snr or lens_model"),
-        Column("cell", _TEXT, "bin or value"),
-        Column("low", _FLOAT, "lower edge of the bin; null on a categorical axis", "", True),
-        Column("high", _FLOAT, "upper edge of the bin; null on a categorical axis", "", True),
-        Column("n", _INT, "attempted and scored injections", minimum=0),
+        Column("split", _TEXT, "fold 0, fold 1, ..., or out_of_fold for all of them"),
+        Column("threshold", _FLOAT, "logit of the fold's highest control; null for all folds", "", True),
+        Column("n_negatives", _INT, "distinct controls: identical repeats count once", minimum=0),
+        Column("n_negative_galaxies", _INT, "galaxies of these controls", minimum=0),
         Column(
-            "n_quarantined",
-            _INT,
-            "attempted injections that were never stored; null where the manifest doesn't carry the axis",
+            "fpr_high",
+            _FLOAT,
+            "upper end of the 95 % interval of the false-positive rate; none of the fold's own controls is above",
             "",
+            False,
             True,
-            minimum=0,
+            0,
+            1,
         ),
-        Column("n_galaxies", _INT, "distinct host galaxies", minimum=0),
+        Column("n", _INT, "injections", minimum=0),
+        Column("n_galaxies", _INT, "galaxies of these injections", minimum=0),
         Column("n_recovered", _INT, "of n, above the threshold", minimum=0),
-        Column("n_eff", _FLOAT, "effective n: weights (Kish) and clusters by galaxy", "", True, True, 0),
         Column("completeness", _FLOAT, "sum of w x recovered / sum of w", "", True, True, 0, 1),
         Column("completeness_low", _FLOAT, "lower end of the 95 % interval", "", True, True, 0, 1),
         Column("completeness_high", _FLOAT, "upper end of the 95 % interval", "", True, True, 0, 1),
-        Column("status", _TEXT, "ok, small (few effective injections) or undefined"),
-        Column("reason", _TEXT, "why it is small or undefined", "", True),
+        Column("reason", _TEXT, "why something is null", "", True),
     ),
 )
 

@@ -10,7 +10,9 @@ from lens_pipeline.defs.sections import SECTIONS, RunConfig, job_part, load_pres
 
 PRESET_VARIABLE = "LENS_PIPELINE_PRESET"
 _EVERYTHING = frozenset(SECTIONS)
-_TO_SPLITS = frozenset({"parent_sample", "injection_manifest", "stamps", "stamp_store", "region_splits"})
+_TO_SPLITS = frozenset(
+    {"parent_sample", "injection_manifest", "stamps", "realism_report", "stamp_store", "region_splits"}
+)
 _FROM_CLASSIFIER = frozenset({"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report"})
 
 

@@ -16,6 +16,7 @@ from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.splits.config import SplitConfig
 from lens_pipeline.stamps.config import StoreConfig
 from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig, StampsConfig
+from lens_pipeline.survey.realism_config import RealismConfig
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.search import SweepConfig
 
@@ -30,6 +31,10 @@ class InjectionManifestSection(InjectionConfig, dg.Config):
 
 class StampsSection(StampsConfig, dg.Config):
     """Settings of stamps."""
+
+
+class RealismReportSection(RealismConfig, dg.Config):
+    """Settings of realism_report."""
 
 
 class StampStoreSection(StoreConfig, dg.Config):
@@ -70,6 +75,7 @@ SECTIONS: dict[str, type[Section]] = {
     "parent_sample": ParentSampleConfig,
     "injection_manifest": InjectionConfig,
     "stamps": StampsConfig,
+    "realism_report": RealismConfig,
     "stamp_store": StoreConfig,
     "region_splits": SplitConfig,
     "lens_classifier": TrainingConfig,

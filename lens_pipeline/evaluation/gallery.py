@@ -1,6 +1,7 @@
 """Stamps worth looking at: the lenses missed and the controls mistaken, in colour, with what is known of each."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from astropy.visualization import make_lupton_rgb
-from matplotlib.image import imsave
+from matplotlib.figure import Figure
+from matplotlib.image import imread, imsave
+
+from lens_pipeline.evaluation.plots import DPI, figure_png
 
 _MAD_TO_SIGMA = 1.4826
 _STRETCH_SIGMA, _Q = 6.0, 8.0
@@ -119,6 +123,37 @@ def lupton_png(stamp: npt.NDArray[np.float32]) -> bytes:
     buffer = io.BytesIO()
     imsave(buffer, image, format="png", origin="lower")
     return buffer.getvalue()
+
+
+def scored_png(stamps: Sequence[tuple[npt.NDArray[np.float32] | None, tuple[str, str]]]) -> bytes:
+    """Draw stamps in colour in rows of four, each with two lines of words beneath it.
+
+    Parameters
+    ----------
+    stamps : sequence of (pixels, (name, verdict))
+        Pixels (band, y, x), sky-subtracted, in the image's own orientation, 0 where nothing was measured; or None: then the words
+        stand alone.
+    """
+    columns = min(len(stamps), 4)
+    rows = -(-len(stamps) // columns)
+    figure = Figure(figsize=(2.6 * columns, 3.0 * rows), dpi=DPI, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, (pixels, (name, verdict)) in zip(panels, stamps, strict=False):
+        if pixels is not None:
+            noise = np.array([_noise(plane) for plane in pixels], np.float32)
+            png = lupton_png(pixels / noise[:, None, None])
+            panel.imshow(imread(io.BytesIO(png), format="png"), interpolation="nearest")
+        panel.set_title(f"{name}\n{verdict}", fontsize=9)
+    return figure_png(figure)
+
+
+def _noise(plane: npt.NDArray[np.float32]) -> float:
+    """Sigma of a pixel from differences of neighbours, so that a galaxy that fills the stamp isn't taken for noise."""
+    steps = np.diff(plane, axis=1)[(plane[:, 1:] != 0) & (plane[:, :-1] != 0)]
+    found = float(np.median(np.abs(steps))) * _MAD_TO_SIGMA / np.sqrt(2) if steps.size else 0.0
+    return found or 1.0
 
 
 def _facts(row: dict[str, Any]) -> str:

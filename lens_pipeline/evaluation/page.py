@@ -14,6 +14,7 @@ from lens_pipeline.evaluation import statements
 from lens_pipeline.evaluation.cells import ALL, AXES
 from lens_pipeline.evaluation.gallery import Gallery
 from lens_pipeline.evaluation.metrics import NULL_TEST, UNRESOLVED
+from lens_pipeline.evaluation.out_of_fold import CrossFit
 from lens_pipeline.evaluation.scored_rows import TEST
 from lens_pipeline.evaluation.wording import metric_words, number, threshold_words
 from lens_pipeline.storage.publication import Publication
@@ -24,11 +25,12 @@ _TEMPLATE = "report.html.j2"
 
 @dataclass(frozen=True)
 class PageContent:
-    """What was measured and drawn: METRICS, OPERATING_POINT, COMPLETENESS, PNG bytes by name, galleries."""
+    """What was measured and drawn: METRICS, OPERATING_POINT, COMPLETENESS, out of fold, PNG bytes by name, galleries."""
 
     metrics: pl.DataFrame
     operating_points: pl.DataFrame
     completeness: pl.DataFrame
+    cross_fit: CrossFit | None
     primary: str
     images: dict[str, bytes]
     galleries: list[Gallery]
@@ -60,13 +62,18 @@ def render(
         source=inputs["store"].attributes.get("source", contract.name),
         contract=contract,
         splits=_split_rows(inputs["splits"], contract),
-        claims=statements.claims(content.metrics, content.completeness, content.primary),
+        claims=[
+            *statements.claims(content.metrics, content.completeness, content.primary),
+            *(statements.cross_fit_claims(content.cross_fit.whole) if content.cross_fit else ()),
+        ],
         limits=statements.limits(content.operating_points, content.metrics, content.completeness),
         headline=_headline(content.metrics),
         metrics=content.metrics.to_dicts(),
         operating_points=content.operating_points.to_dicts(),
         cells={axis: _cells(content.completeness, axis) for axis in AXES if axis != ALL},
         whole=_cells(content.completeness, ALL),
+        folds=content.cross_fit.thresholds.to_dicts() if content.cross_fit else [],
+        cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in AXES} if content.cross_fit else {},
         weighted=inputs["completeness"].attributes.get("weighted", False),
         primary=content.primary,
         images=content.images,

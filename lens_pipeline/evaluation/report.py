@@ -23,6 +23,7 @@ from lens_pipeline.evaluation.metrics import (
     unresolved_threshold_metrics,
 )
 from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
+from lens_pipeline.evaluation.out_of_fold import CrossFit, out_of_fold_metrics
 from lens_pipeline.evaluation.page import PageContent, render
 from lens_pipeline.evaluation.plots import completeness_png, histogram_png, history_png, roc_png
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, missing_class, roc_curve
@@ -113,17 +114,25 @@ def build_report(
     distinct = distinct_rows(test)
     rule = ResolutionRule(**operating_point.attributes["rule"])
     settings = BootstrapSettings(config.n_bootstrap, config.seed)
-    metrics = [*_test_metrics(sealed, distinct, rule, settings), *_open_metrics(inputs, rule, settings)]
+    cross_fit = CrossFit.of(completeness)
+    metrics = [
+        *_test_metrics(sealed, distinct, rule, settings),
+        *_open_metrics(inputs, rule, settings),
+        *(out_of_fold_metrics(cross_fit) if cross_fit else ()),
+    ]
     table = metric_table(metrics)
     staging.write_table(None, table, METRICS)
     cells = pl.DataFrame(completeness.read_table())
     curve = _curve(distinct)
     images = _images(inputs, curve, distinct, sealed, pl.DataFrame(table), cells, rule)
+    if cross_fit:
+        images |= {f"out_of_fold_{axis}": completeness_png(cross_fit.cells, axis) for axis in CONTINUOUS}
     primary = primary_point(sealed.usable)
     content = PageContent(
         metrics=pl.DataFrame(table),
         operating_points=sealed.operating_points,
         completeness=cells,
+        cross_fit=cross_fit,
         primary=primary["operating_point"],
         images=images,
         galleries=_galleries(config, test, primary, pixels),

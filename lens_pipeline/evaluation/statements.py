@@ -33,6 +33,23 @@ def claims(metrics: pl.DataFrame, completeness: pl.DataFrame, primary: str) -> l
     return lines
 
 
+def cross_fit_claims(whole: dict[str, Any]) -> list[str]:
+    """Line of the report on a cross-validation.
+
+    Parameters
+    ----------
+    whole : dict
+        The row of FOLD_THRESHOLDS for all folds.
+    """
+    interval = number(whole["completeness"], whole["completeness_low"], whole["completeness_high"])
+    return [
+        f"Cross-fitted, each galaxy judged by the model that was not trained on it, above the highest control of its fold: "
+        f"completeness {interval} over {count(whole['n'], 'injection')} in {count(whole['n_galaxies'], 'galaxy', 'galaxies')}; "
+        f"the false-positive rate there is at most {whole['fpr_high']:.3g} (95 % interval, from "
+        f"{count(whole['n_negatives'], 'distinct control')})."
+    ]
+
+
 def limits(operating_points: pl.DataFrame, metrics: pl.DataFrame, completeness: pl.DataFrame) -> list[str]:
     """List what can't be told from so many rows, and why."""
     return [

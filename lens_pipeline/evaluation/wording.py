@@ -17,6 +17,8 @@ _NAMES = {
 _AT = {
     "tpr_at_": "Lenses found where the ROC of test has",
     "recall_at_": "Lenses found at the threshold",
+    "completeness_at_": "Completeness at the threshold",
+    "fpr_bound_at_": "Most controls that are mistaken for lenses at the threshold",
     "fpr_at_": "Controls mistaken for lenses at the threshold",
 }
 

@@ -4,7 +4,7 @@ from pydantic import Field, model_validator
 
 from lens_pipeline.batches.reader import Reader
 from lens_pipeline.contracts.config import Section
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 
 
 class ScoringConfig(Section):

@@ -106,10 +106,21 @@ def read_stamps(names: Sequence[str], contract: DatasetContract, options: FitsOp
             yield _refused_whole(name, "unreadable", error.strerror or str(error), contract)
 
 
-def judged(source: str, first_row: int, pixels: NDArray[np.float32], contract: DatasetContract) -> Offered:
+def judged(
+    source: str,
+    first_row: int,
+    pixels: NDArray[np.float32],
+    contract: DatasetContract,
+    keys: list[str | None] | None = None,
+) -> Offered:
     """Return an input's pixels (n, band, y, x) as what is offered of them."""
     room = Decoded.room_for(len(pixels), contract)
-    return _offered(source, first_row, [None] * len(pixels), judge_pixels(pixels, contract, room), room)
+    return _offered(source, first_row, keys or [None] * len(pixels), judge_pixels(pixels, contract, room), room)
+
+
+def without_pixels(source: str, row: int, key: str, refusal: Refusal, contract: DatasetContract) -> Offered:
+    """Return a stamp that there is no use of."""
+    return Offered(source, [row], [key], [refusal], Decoded.room_for(1, contract))
 
 
 def _reader_of(name: str) -> Callable[[str, DatasetContract, FitsOptions], Iterator[Offered]]:

@@ -18,7 +18,7 @@ from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.ensemble import mean_logits
 from lens_pipeline.scoring.model import Classifier
 from lens_pipeline.stamps.store import StampStore
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 from lens_pipeline.training.forward import evaluate_logits
 from lens_pipeline.training.gpus import device_for
 

@@ -16,6 +16,7 @@ from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.errors import ScoringError
 from lens_pipeline.evaluation.intervals import CONFIDENCE
 from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric, likelihood_metrics, metric_table, rank_metrics
+from lens_pipeline.evaluation.out_of_fold import POOLED
 from lens_pipeline.evaluation.resolution import ResolutionRule
 from lens_pipeline.evaluation.scored_rows import distinct_rows
 from lens_pipeline.splits.assignment import TRAIN, VAL_SELECT
@@ -27,8 +28,8 @@ from lens_pipeline.training.metrics import score_of
 from lens_pipeline.training.rows import read_rows
 
 CHECK = "out_of_fold_is_whole"
-TABLE, METRICS_TABLE = "out_of_fold", "out_of_fold_metrics"
-POOLED, MEAN = "out_of_fold", "mean of folds"
+TABLE, METRICS_TABLE = OUT_OF_FOLD.name, "out_of_fold_metrics"
+MEAN = "mean of folds"
 _BOOTSTRAP = BootstrapSettings(n_replicates=1000, seed=0)
 # No rate is asked for, so that nothing has to be resolved.
 _NO_RATES = ResolutionRule(min_false_positives=1, min_share_of_target=0.0)

@@ -26,7 +26,7 @@ from lens_pipeline.scoring.logits import turned
 from lens_pipeline.scoring.model import Classifier, Ensemble
 from lens_pipeline.storage.atomic import appearing, refuse_unless_new
 from lens_pipeline.storage.parquet import RowGroups
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 from lens_pipeline.training.forward import evaluate_logits
 from lens_pipeline.training.gpus import device_for
 from lens_pipeline.training.metrics import score_of
@@ -130,14 +130,34 @@ def predict_files(
         If `out` is there already or has no folder, or the device isn't there.
     """
     refuse_unless_new(out, what="the scores")
-    tally = Tally(len(names))
+    offered = read_stamps(names, classifier.contract, options or FitsOptions())
+    return predict_offered(classifier, offered, out, n_inputs=len(names), device=device)
+
+
+def predict_offered(
+    classifier: Classifier | Ensemble,
+    offered: Iterable[Offered],
+    out: Path,
+    *,
+    n_inputs: int,
+    device: Device = Device.cpu,
+) -> Tally:
+    """Score stamps that have been read into a PREDICTIONS table, in their order.
+
+    Raises
+    ------
+    ConfigError
+        If `out` is there already or has no folder, or the device isn't there.
+    """
+    refuse_unless_new(out, what="the scores")
+    tally = Tally(n_inputs)
     contract = classifier.contract
     schema = PREDICTIONS.schema
     heads = contract.class_names if classifier.spec.outputs > 1 else ()
     for name in heads:
         schema = schema.append(pa.field(f"logit_{name}", pa.float32()))
     with _Scorer(classifier, device) as scorer, appearing(out) as file, RowGroups(file, schema) as table:
-        for group in _groups(read_stamps(names, contract, options or FitsOptions())):
+        for group in _groups(offered):
             found = scorer.logits(*group)
             rows = _table(group, found, heads, schema)
             tally.rows += rows.num_rows

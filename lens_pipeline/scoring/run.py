@@ -22,7 +22,7 @@ from lens_pipeline.splits.region_splits import read_split_rows
 from lens_pipeline.stamps.store import refuse_damaged
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 from lens_pipeline.training.metrics import score_of
 from lens_pipeline.training.processes import refuse_missing_gpus
 

@@ -17,7 +17,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
 ROWS = "rows"
-SURVEY_SPLITS = ("train", "val", "test")
+SURVEY_SPLITS = ("train", "val", "val_select", "val_calibrate", "test")
 _COLUMNS = ("task_id", "logical", "label", "stratum", "region_id", "galaxy_id", "ra", "dec")
 _ROWS_TOGETHER = 65_536
 _FROZEN = ("train", "validation", "calibrate_share", "seed", "honour_survey_split")

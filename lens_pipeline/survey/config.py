@@ -58,9 +58,9 @@ class ParentSampleConfig(Section):
     noise_correlation_high: float = Field(0.4, ge=0, le=0.45, description="largest lag-1 pixel correlation (simulated)")
     folder: str = Field(
         "",
-        description="folder of the FITS cubes, of a copy of the Legacy Surveys' coadd/ or of single exposures with their "
-        "survey-ccds*.fits (real_cutouts), folder or s3:// address of the parquet files (external_stamps), or "
-        "folder of sweep or Tractor files, FITS or parquet (legacy_catalogue)",
+        description="folder of the FITS cubes, of FITS files of single galaxies, of a copy of the Legacy Surveys' coadd/ (or its "
+        "s3:// address) or of single exposures with their survey-ccds*.fits (real_cutouts), folder or s3:// address of the "
+        "parquet files (external_stamps), or folder of sweep or Tractor files, FITS or parquet (legacy_catalogue)",
     )
     catalogue: str = Field(
         "",
@@ -136,7 +136,11 @@ class ParentSampleConfig(Section):
         if self.source is not Source.simulated and not self.folder:
             raise ValueError(f"source {self.source.value} needs a folder: set parent_sample.folder")
         try:
-            refuse_as_folder(self.folder, "parent_sample.folder", or_address=self.source is Source.external_stamps)
+            refuse_as_folder(
+                self.folder,
+                "parent_sample.folder",
+                or_address=self.source in (Source.external_stamps, Source.real_cutouts),
+            )
         except ConfigError as error:
             raise ValueError(str(error)) from error
         if self.source is Source.simulated and (self.folder or self.catalogue):

@@ -20,8 +20,9 @@ from lens_pipeline.survey.densities import Density
 from lens_pipeline.survey.injection_config import DesignName, InjectionConfig
 from lens_pipeline.survey.population import Hosts, Population
 from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.real_sources import deal
 
-TRAIN, VAL, TEST = "train", "val", "test"
+TRAIN, VAL, VAL_SELECT, VAL_CALIBRATE, TEST = "train", "val", "val_select", "val_calibrate", "test"
 # Standard deviations that the expected count of a cell stands above its floor: Poisson counts fall short 1 in 30,000 times.
 _MARGIN_SIGMA = 4.0
 
@@ -121,12 +122,15 @@ class Design:
     population : Population
         All of it, held out or not.
     proposals : dict
-        Proposal of each group of regions; all regions are TEST where nothing is held out.
+        Proposal of each group of regions; those of other groups are as in TEST.
+    sources : dict
+        Split to the real galaxies that are lensed in its regions.
     """
 
     config: InjectionConfig
     population: Population
     proposals: dict[str, Proposal]
+    sources: dict[str, tuple[str, ...]]
 
     @classmethod
     def of(cls, config: InjectionConfig, hosts: Hosts) -> "Design":
@@ -135,36 +139,75 @@ class Design:
         Raises
         ------
         ConfigError
-            If a density can't be normalised, a cell's floor can't be met, or nothing is left beside what is held out.
+            If a density can't be normalised, a cell's floor can't be met, nothing is left beside what is held out, or there are
+            too few real sources.
         """
         population = Population.of(config, hosts)
         n = int(hosts.n_galaxies * (1 - config.unpaired_control_share) * config.injections_per_galaxy)
-        if not config.holds_out:
-            return cls(config, population, {TEST: _proposal(config, population, n)})
+        sources = _sources(config, hosts.real_sources)
+        if not config.holds_out_lenses:
+            return cls(config, population, {TEST: _proposal(config, population, n)}, sources)
         band = config.hold_out_theta_e_arcsec
         left = population.without(config.hold_out_lens_models, (band[0], band[1]) if band else None)
         whole = _proposal(config, population, int(n * config.hold_out_test_share))
         seen = _proposal(config, left, int(n * (1 - config.hold_out_test_share)), some_held_out=True)
-        return cls(config, population, {TRAIN: seen, VAL: seen, TEST: whole})
+        others = dict.fromkeys((TRAIN, VAL, VAL_SELECT, VAL_CALIBRATE), seen)
+        return cls(config, population, {**others, TEST: whole}, sources)
 
     def split_of(self, region_id: str) -> str | None:
-        """Split of a region, by a hash; None where nothing is held out and regions are split later."""
-        if not self.config.holds_out:
+        """Split of a region, by a hash; None where nothing needs it here and regions are split later.
+
+        Where splits share no real source, neither do the two halves of validation.
+        """
+        if not (self.config.holds_out_lenses or self.sources):
             return None
         place = float(stream(self.config.seed, "region_split", region_id).random())
-        if place < self.config.hold_out_test_share:
-            return TEST
-        return VAL if place < self.config.hold_out_test_share + self.config.hold_out_validation_share else TRAIN
+        edge = 0.0
+        for split, share in _split_shares(self.config, halves=VAL_SELECT in self.sources).items():
+            edge += share
+            if place < edge:
+                return split
+        return TRAIN
 
-    def is_held_out(self, theta_e_arcsec: float, lens_model: str) -> bool:
+    def is_held_out(self, theta_e_arcsec: float, lens_model: str, source_id: str | None = None) -> bool:
         """Whether such a lens stands in test regions only."""
         band = self.config.hold_out_theta_e_arcsec
         in_band = bool(band) and band[0] <= theta_e_arcsec < band[1]
-        return in_band or lens_model in self.config.hold_out_lens_models
+        held_source = self.config.hold_out_real_sources and source_id is not None
+        return in_band or held_source or lens_model in self.config.hold_out_lens_models
 
     def proposal(self, region_id: str) -> Proposal:
         """Return the proposal of a region."""
-        return self.proposals[self.split_of(region_id) or TEST]
+        return self.proposals.get(self.split_of(region_id) or TEST, self.proposals[TEST])
+
+    def draw_real_source(self, region_id: str, task_id: str) -> str | None:
+        """Draw the real galaxy that a row lenses, of those of its region's split; None for a Sersic profile."""
+        split = self.split_of(region_id) if self.sources else None
+        mine = self.sources.get(split or "", ())
+        if not mine:
+            return None
+        is_real, which = stream(self.config.seed, "real_source", task_id).random(2)
+        return mine[int(which * len(mine))] if is_real < self.config.real_source_share else None
+
+
+def _split_shares(config: InjectionConfig, *, halves: bool) -> dict[str, float]:
+    """Share of regions of each split but TRAIN, which has the rest; validation as one or as two halves."""
+    test, validation = config.hold_out_test_share, config.hold_out_validation_share
+    return {TEST: test} | ({VAL_CALIBRATE: validation / 2, VAL_SELECT: validation / 2} if halves else {VAL: validation})
+
+
+def _sources(config: InjectionConfig, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    if config.real_source_share == 0:
+        return {}
+    if not names:
+        raise ConfigError(
+            f"real_source_share = {config.real_source_share:g} and no real source was given: this design belongs to a manifest "
+            "that lenses some (`Hosts.real_sources`)."
+        )
+    if config.hold_out_real_sources:
+        return {TEST: names}
+    shares = _split_shares(config, halves=True)
+    return deal(names, {TRAIN: 1 - sum(shares.values()), **shares}, config.seed)
 
 
 def _proposal(config: InjectionConfig, population: Population, n: int, *, some_held_out: bool = False) -> Proposal:

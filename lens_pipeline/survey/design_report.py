@@ -19,6 +19,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.design import TEST, Design
 
 ALL, THETA_E, MAG, MODEL, SEEING, CELL = "all", "theta_e_arcsec", "src_mag_r", "lens_model", "psf_fwhm_r", "cell"
+SOURCE = "source"
 TABLE = "design"
 # Injections into one galaxy are found or missed together to this degree; the value that docs/survey-priors.md gives reasons for.
 INTRA_GALAXY_CORRELATION = 0.1
@@ -107,6 +108,7 @@ class DesignTally:
         )
         models = {name: share for name, share in population.lens_models.items() if share > 0}
         self._models = list(models)
+        self._sources = ["Sersic", *sorted(name for names in design.sources.values() for name in names)]
         self._cells = design.proposals[TEST].cells if not design.proposals[TEST].points else ()
         self._axes = {
             ALL: _Axis(ALL, [ALL], [(None, None)], [1.0]),
@@ -114,11 +116,20 @@ class DesignTally:
             MAG: _binned(MAG, self._mag, [mag.share(*e) for e in pairwise(self._mag)]),
             MODEL: _Axis(MODEL, self._models, [(None, None)] * len(models), list(models.values())),
             SEEING: _binned(SEEING, self._seeing, [None] * max(len(self._seeing) - 1, 0)),
+            SOURCE: self._source_axis(),
             CELL: _Axis(
                 CELL, [str(cell) for cell in self._cells], [(None, None)] * len(self._cells),
                 [cell.share for cell in self._cells],
             ),
         }  # fmt: skip
+
+    def _source_axis(self) -> _Axis:
+        """Sersic profiles and each real galaxy; the population's share is that of test regions. Without real ones none."""
+        if not self._design.sources:
+            return _Axis(SOURCE, [], [], [])
+        share, tested = self._design.config.real_source_share, self._design.sources[TEST]
+        population = [1 - share, *(share / len(tested) if name in tested else None for name in self._sources[1:])]
+        return _Axis(SOURCE, self._sources, [(None, None)] * len(self._sources), population)
 
     def add(self, injections: Sequence[dict[str, Any]], seeing: dict[str, float | None]) -> None:
         """Count some injections; all of a galaxy's are given at once.
@@ -142,6 +153,7 @@ class DesignTally:
             MAG: _place(mag, self._mag),
             MODEL: model,
             SEEING: _place(psf, self._seeing),
+            SOURCE: np.array([self._sources.index(row["source_id"] or "Sersic") for row in injections]),
             CELL: self._cell_of(theta_e, mag, model),
         }
         for name, axis in self._axes.items():

@@ -32,7 +32,7 @@ TASK = "lens_pipeline.survey.manifest_worker"
 _ROWS_A_LOT = 8192
 # Fewer are drawn before another process has loaded.
 _ROWS_WORTH_A_PROCESS = 100_000
-_COUNTED = ("galaxy_id", "lens_model", "theta_e_arcsec", "src_mag_r", "weight", "region_split")
+_COUNTED = ("galaxy_id", "lens_model", "theta_e_arcsec", "src_mag_r", "weight", "region_split", "source_id")
 
 
 @dataclass

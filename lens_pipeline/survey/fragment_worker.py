@@ -25,6 +25,7 @@ from lens_pipeline.survey.cutouts import open_cutouts
 from lens_pipeline.survey.fakes import make_light
 from lens_pipeline.survey.optics import crop
 from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.real_sources import Pictures, open_pictures
 from lens_pipeline.survey.render import Arc, Scene, make_stamp, observed_scene, simulated_scene
 
 _BLOB, _ARC_BLOB = "stamp_npz", "arc_npz"
@@ -57,6 +58,8 @@ class Renderer:
         Real galaxies' pixels, (galaxy, band, y, x), memory-mapped.
     psfs : array or None
         Their PSFs likewise, where these are known.
+    pictures : mapping
+        The real galaxies that the manifest lenses.
     """
 
     config: StampsConfig
@@ -64,6 +67,7 @@ class Renderer:
     source: Source
     cutouts: NDArray[np.float32] | None
     psfs: NDArray[np.float32] | None
+    pictures: Pictures
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> "Renderer":
@@ -74,6 +78,7 @@ class Renderer:
             source=Source(settings["source"]),
             cutouts=None if settings["cutouts"] is None else open_cutouts(Path(settings["cutouts"])),
             psfs=None if settings["psfs"] is None else open_cutouts(Path(settings["psfs"])),
+            pictures=open_pictures(settings["sources"]),
         )
 
     def write_fragment(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +124,7 @@ class Renderer:
             galaxy = galaxies[galaxy_id]
             scene = self.scene(galaxy)
             for row in group:
-                arc = make_light(scene, row)
+                arc = make_light(scene, row, self.pictures)
                 yield self._row(scene, arc, galaxy, row), self._arc_row(arc, row)
 
     def scene(self, galaxy: Row) -> Scene:

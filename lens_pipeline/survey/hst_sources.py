@@ -60,6 +60,8 @@ class HstSource:
         Photometric; None where the catalogue has none.
     flux_kept : float
         `light` before its normalisation over the flux of the catalogue's magnitude; below 1 by what the isophote cut off.
+    file : str
+        Name of the file that its image stands in.
     """
 
     source_id: str
@@ -70,6 +72,7 @@ class HstSource:
     half_light_radius_arcsec: float
     redshift: float | None
     flux_kept: float
+    file: str
 
 
 def read_hst_sources(catalogue: Path, quarantine: Quarantine, *, prefix: str = "cosmos") -> tuple[HstSource, ...]:
@@ -162,6 +165,7 @@ def _source(source_id: str, row: dict[str, Any], image: Image, redshift: float |
         half_light_radius_arcsec=_half_light_radius(light) * scale,
         redshift=redshift,
         flux_kept=kept,
+        file=str(row["gal_filename"]).strip(),
     )
 
 
@@ -241,8 +245,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [{name: row[name] for name in table.colnames} for row in table]
 
 
+def redshifts_path(catalogue: Path) -> Path:
+    """Where a catalogue's redshifts stand, if it has any."""
+    return catalogue.with_name(f"{catalogue.stem}_fits.fits")
+
+
 def _redshifts(catalogue: Path) -> dict[int, float]:
-    path = catalogue.with_name(f"{catalogue.stem}_fits.fits")
+    path = redshifts_path(catalogue)
     if not path.is_file():
         return {}
     with fits.open(path, memmap=False) as hdus:

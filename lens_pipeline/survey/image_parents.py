@@ -1,4 +1,4 @@
-"""Real galaxies as hosts, cut by their coordinates out of coadds or single exposures: a second kind of input of real_cutouts.
+"""Real galaxies as hosts, cut out of coadds, single exposures or files of their own: other inputs of real_cutouts than cubes.
 
 Belongs here: a catalogue's galaxies to a parent sample with published pixels and PSFs. Reading images is in `mirror.py` and
 `ccd.py`; what the files don't say is null, and what is assumed instead stands in columns and attributes that say so.
@@ -7,33 +7,28 @@ Belongs here: a catalogue's galaxies to a parent sample with published pixels an
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import PARENT_LEFT_OUT
-from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.storage.staging import Staging
-from lens_pipeline.survey.ccd import cut_from_ccds, read_field
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.cutout_measures import aperture_mag, pixel_correlation, sky_noise
 from lens_pipeline.survey.cutouts import PSF_PIXELS, create_cutouts, create_psfs
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
+from lens_pipeline.survey.galaxy_table import PLACE, Known, places_of
+from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
 from lens_pipeline.survey.measured_psf import fwhm_of_psf
-from lens_pipeline.survey.mirror import Galaxy, Mirror, galaxy_ids_must_differ
+from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
+from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
 
-_NEEDED = ("galaxy_id", "ra", "dec")
 _CATALOGUE = ("ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
 _R = BANDS.index("r")
-
-Known = dict[str, Any]
-
-
-def holds_images(folder: Path) -> bool:
-    """Whether a folder holds a survey's images, coadds or single exposures, rather than cubes of cutouts."""
-    return (folder / "coadd").is_dir() or any(folder.glob("survey-ccds*.fits*"))
 
 
 def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: Staging) -> pa.Table:
@@ -45,7 +40,8 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     Parameters
     ----------
     catalogue : list of dict
-        galaxy_id, ra, dec of each galaxy, and what else is known under the names of PARENT_SAMPLE.
+        galaxy_id, ra, dec of each galaxy, and what else is known under the names of PARENT_SAMPLE. May be empty where galaxies
+        have files of their own, which then say where they are.
 
     Returns
     -------
@@ -55,17 +51,29 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     Raises
     ------
     ConfigError
-        If there is no catalogue.
+        If there is no catalogue, and no galaxy has files of its own.
     ContractError
         If the catalogue lacks a column or value, the survey's files can't be used, or no galaxy is left.
     """
-    galaxies = _galaxies(config, catalogue)
+    files = None
+    if not holds_images(config.folder):
+        files = object_files(Path(config.folder).expanduser().absolute(), BANDS)
+        catalogue = with_places(files, catalogue, config.catalogue, BANDS)
+        staging.attributes["files"] = [
+            {"path": str(path), "sha256": sha256_of(path)} for of_one in files.values() for path in of_one.values()
+        ]
+    elif not config.catalogue:
+        raise ConfigError(
+            f"{config.folder} holds a survey's images: set parent_sample.catalogue to a table of the galaxies to cut, with "
+            f"{', '.join(PLACE)}."
+        )
+    galaxies = places_of(catalogue, config.catalogue or config.folder)
     places = {galaxy.galaxy_id: number for number, galaxy in enumerate(galaxies)}
     pixels = create_cutouts(staging.folder, (len(galaxies), len(BANDS), config.stamp_size, config.stamp_size))
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
     quarantine, rows, assumed = Quarantine(), [], set()
     with ExitStack() as stack:
-        for galaxy, image in _cut(config, galaxies, quarantine, stack):
+        for galaxy, image in _cut(config, galaxies, files, quarantine, stack):
             number = places[galaxy.galaxy_id]
             pixels[number] = image.pixels
             for i, psf in enumerate(image.psf):
@@ -81,47 +89,32 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             f"none of {len(galaxies):,} galaxies could be cut out of {config.folder}: {quarantine.counts}. First: "
             f"{quarantine.rows[0]['detail']}"
         )
-    staging.attributes["folder"] = str(Path(config.folder).expanduser().absolute())
+    folder = config.folder if is_address(config.folder) else str(Path(config.folder).expanduser().absolute())
+    staging.attributes["folder"] = folder
     staging.attributes["left_out"] = quarantine.counts
     staging.attributes["assumptions"] = [*_assumptions(config, rows), *sorted(assumed)]
     return pa.Table.from_pylist(sorted(rows, key=lambda row: int(row["cutout_row"])))
 
 
-def _galaxies(config: ParentSampleConfig, catalogue: list[Known]) -> list[Galaxy]:
-    if not config.catalogue:
-        raise ConfigError(
-            f"{config.folder} holds a survey's images: set parent_sample.catalogue to a table of the galaxies to cut, with "
-            f"{', '.join(_NEEDED)}."
-        )
-    for name in _NEEDED:
-        if lacking := [number for number, row in enumerate(catalogue) if row.get(name) is None]:
-            raise ContractError(
-                f"{config.catalogue} has no {name} in {len(lacking):,} of {len(catalogue):,} rows; first (place in the table): "
-                f"{first_few(lacking)}. A cutout needs {', '.join(_NEEDED)}."
-            )
-    return [Galaxy(str(row["galaxy_id"]), float(row["ra"]), float(row["dec"])) for row in catalogue]
-
-
 def _cut(
-    config: ParentSampleConfig, galaxies: list[Galaxy], quarantine: Quarantine, stack: ExitStack
+    config: ParentSampleConfig, galaxies: list[Galaxy], files: Files | None, quarantine: Quarantine, stack: ExitStack
 ) -> Iterator[tuple[Galaxy, GalaxyImage]]:
-    folder = Path(config.folder).expanduser().absolute()
-    if (folder / "coadd").is_dir():
-        mirror = Mirror(str(folder), BANDS, config.stamp_size, config.pixel_scale_arcsec, config.pixel_scale_tolerance)
-        yield from stack.enter_context(mirror).cut_each(galaxies, quarantine)
+    grid = (config.stamp_size, config.pixel_scale_arcsec, config.pixel_scale_tolerance)
+    if files is None and is_mirror(config.folder):
+        yield from stack.enter_context(open_mirror(config.folder, BANDS, *grid)).cut_each(galaxies, quarantine)
         return
     galaxy_ids_must_differ(galaxies)
-    ccds = read_field(folder)
-    for galaxy in galaxies:
+    cut = (
+        stack.enter_context(images_at(config.folder, BANDS, *grid))
+        if files is None
+        else objects_at(files, BANDS, *grid)
+    )
+    twins = twins_of(galaxies)
+    for place, galaxy in enumerate(galaxies):
         try:
-            image = must_be_usable(cut_from_ccds(ccds, BANDS, galaxy.ra, galaxy.dec, config.stamp_size))
-            off = abs(image.pixel_scale_arcsec / config.pixel_scale_arcsec - 1)
-            if not off <= config.pixel_scale_tolerance:
-                raise CutoutRefusedError(
-                    "wrong_scale",
-                    f"{image.pixel_scale_arcsec:.5g} arcsec per pixel, {off:.2%} from the nominal {config.pixel_scale_arcsec:g}",
-                )
-            yield galaxy, image
+            if place in twins:
+                raise CutoutRefusedError("same_place", f"within 1 arcsec of {galaxies[twins[place]].galaxy_id}")
+            yield galaxy, must_be_usable(cut(galaxy))
         except CutoutRefusedError as error:
             quarantine.add(galaxy.galaxy_id, error)
 
@@ -177,10 +170,9 @@ def _write_left_out(
         rows.append(
             {
                 "galaxy_id": left["galaxy_id"],
-                "ra": float(known["ra"]),
-                "dec": float(known["dec"]),
+                **{name: float(known[name]) if np.isfinite(known[name]) else None for name in ("ra", "dec")},
                 "reason": left["reason"],
-                "file": config.catalogue,
+                "file": config.catalogue or config.folder,
             }
         )
     staging.write_table("left_out", pa.Table.from_pylist(rows, schema=PARENT_LEFT_OUT.schema), PARENT_LEFT_OUT)

@@ -10,10 +10,12 @@ from itertools import pairwise
 from pydantic import Field, model_validator
 
 from lens_pipeline.contracts.config import Section
-from lens_pipeline.contracts.errors import ConfigError
+from lens_pipeline.contracts.errors import ConfigError, first_few
 from lens_pipeline.survey.densities import Density
 
-LENS_MODELS = ("SIS", "SIE", "SIE_SHEAR")
+LENS_MODELS = ("SIS", "SIE", "SIE_SHEAR", "EPL")
+# Of a power law: what lies beyond is 2.6 standard deviations and more from the mean of Auger et al. (2010).
+LENS_GAMMA_BOUNDS = (1.5, 2.5)
 
 
 class PopulationName(StrEnum):
@@ -70,9 +72,26 @@ class InjectionConfig(Section):
         0.9, ge=0.3, le=3, description="scale of the source redshifts, z^2 exp(-(z / z0)^1.5); their median is 1.412 z0"
     )
     share_sie: float = Field(0.4, ge=0, le=1, description="share of lenses that are SIE")
-    share_sis: float = Field(0.2, ge=0, le=1, description="share of lenses that are SIS; the rest is SIE_SHEAR")
+    share_sis: float = Field(
+        0.2, ge=0, le=1, description="share of lenses that are SIS; what sie, sis and epl leave is SIE_SHEAR"
+    )
+    share_epl: float = Field(
+        0.0, ge=0, le=1, description="share of lenses that are EPL, elliptical power laws with the shear of SIE_SHEAR"
+    )
+    epl_gamma_mean: float = Field(
+        2.078,
+        ge=1.5,
+        le=2.5,
+        description="mean slope gamma of an EPL's density, rho ~ r^-gamma, normal within 1.5 to 2.5; 2 is isothermal (SLACS: "
+        "Auger et al. 2010)",
+    )
+    epl_gamma_scatter: float = Field(
+        0.16, gt=0, le=1, description="standard deviation of these slopes (intrinsic: Auger et al. 2010)"
+    )
     lens_q_low: float = Field(0.4, gt=0.1, le=1, description="smallest axis ratio of the mass, minor over major")
-    shear_high: float = Field(0.1, ge=0, le=0.4, description="largest external shear, uniform prior from 0 (SIE_SHEAR)")
+    shear_high: float = Field(
+        0.1, ge=0, le=0.4, description="largest external shear, uniform prior from 0 (SIE_SHEAR, EPL)"
+    )
     source_mag_low: float = Field(20.5, ge=15, le=32, description="brightest unlensed source in r, AB mag")
     source_mag_high: float = Field(25.0, ge=15, le=32, description="faint end of the main prior in r, AB mag")
     source_mag_slope: float = Field(
@@ -92,6 +111,20 @@ class InjectionConfig(Section):
     source_n_low: float = Field(0.7, ge=0.3, le=4, description="smallest Sersic index of a source, uniform")
     source_n_high: float = Field(2.0, ge=0.3, le=4, description="largest Sersic index of a source, uniform")
     source_q_low: float = Field(0.4, gt=0.1, le=1, description="smallest axis ratio of a source, uniform up to 1")
+
+    real_source_share: float = Field(
+        0.0, ge=0, le=1, description="share of sources that are real galaxies; the rest are Sersic profiles"
+    )
+    real_source_catalogue: str = Field(
+        "",
+        description="GalSim RealGalaxy catalogue (FITS) of these, its images beside it; each galaxy stays in one split",
+    )
+    real_source_colours: dict[str, list[float]] = Field(
+        {}, description="g - r and r - z of real galaxies by source_id; the others have the colours of any source"
+    )
+    real_source_colours_from: str = Field(
+        "", max_length=500, description="where these colours were published; needed where some are given"
+    )
 
     design: DesignName = Field(DesignName.population, description="how rows are drawn from the population")
     cell_theta_e_edges_arcsec: list[float] = Field(
@@ -151,16 +184,20 @@ class InjectionConfig(Section):
     hold_out_theta_e_arcsec: list[float] = Field(
         [], description="band of Einstein radii, low and high, that stands in test regions only, arcsec"
     )
+    hold_out_real_sources: bool = Field(
+        False, description="whether real galaxies are lensed in test regions only, for a test of generalisation"
+    )
     hold_out_test_share: float = Field(
-        0.4, gt=0, lt=1, description="share of regions to test on, where something is held out"
+        0.4,
+        gt=0,
+        lt=1,
+        description="share of regions to test on, where something is held out or real galaxies are lensed",
     )
-    hold_out_validation_share: float = Field(
-        0.2, gt=0, lt=1, description="share of regions to validate on, where something is held out"
-    )
+    hold_out_validation_share: float = Field(0.2, gt=0, lt=1, description="share of regions to validate on, likewise")
 
     @property
-    def holds_out(self) -> bool:
-        """Whether anything stands in test regions only."""
+    def holds_out_lenses(self) -> bool:
+        """Whether some lenses stand in test regions only."""
         return bool(self.hold_out_lens_models or self.hold_out_theta_e_arcsec)
 
     @model_validator(mode="after")
@@ -174,11 +211,13 @@ class InjectionConfig(Section):
         ):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}")
-        if self.share_sie + self.share_sis > 1:
-            raise ValueError(f"share_sie + share_sis = {self.share_sie + self.share_sis:g} is above 1")
+        shares = self.share_sie + self.share_sis + self.share_epl
+        if shares > 1:
+            raise ValueError(f"share_sie + share_sis + share_epl = {shares:g} is above 1")
         self._refuse_table()
         self._refuse_cells()
         self._refuse_hold_out()
+        self._refuse_real_sources()
         return self
 
     def _refuse_table(self) -> None:
@@ -216,3 +255,21 @@ class InjectionConfig(Section):
             raise ValueError("hold_out_theta_e_arcsec holds out part of a density; on a grid leave points out instead")
         if self.hold_out_test_share + self.hold_out_validation_share >= 1:
             raise ValueError("hold_out_test_share + hold_out_validation_share leave nothing to train on")
+
+    def _refuse_real_sources(self) -> None:
+        if self.real_source_share > 0 and not self.real_source_catalogue:
+            raise ValueError(
+                f"real_source_share = {self.real_source_share:g} needs a real_source_catalogue to draw from"
+            )
+        named = ("real_source_catalogue", "real_source_colours", "real_source_colours_from", "hold_out_real_sources")
+        unread = [name for name in named if getattr(self, name)]
+        if self.real_source_share == 0 and unread:
+            raise ValueError(f"{', '.join(unread)}: nothing reads this while real_source_share is 0")
+        if wrong := [name for name, colours in self.real_source_colours.items() if len(colours) != 2]:
+            raise ValueError(
+                f"real_source_colours are g - r and r - z, two numbers a galaxy; not so for {first_few(wrong)}"
+            )
+        if bool(self.real_source_colours) != bool(self.real_source_colours_from):
+            raise ValueError(
+                "real_source_colours and real_source_colours_from belong together: colours and who published them"
+            )

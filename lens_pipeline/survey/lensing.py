@@ -18,6 +18,9 @@ _CENTRE_ARCSEC = 1e-12
 # Terms of the series are each smaller than the last by at least (1 - q) / (1 + q).
 _LAST_TERM = 1e-13
 _ANGLES = 128
+_CAUSTIC_POINTS = 256
+# In Einstein radii.
+_AT_CENTRE = 1e-9
 
 
 class Lens(NamedTuple):
@@ -147,15 +150,42 @@ def effective_einstein_radius(lens: Lens) -> float:
     """
     total = 0.0
     for i in range(_ANGLES):
-        angle = 2 * math.pi * i / _ANGLES
-        xx, xy, yy = mass_hessian(math.cos(angle), math.sin(angle), lens)
-        free_x, free_y = 1 - lens.shear_1, 1 + lens.shear_1
-        constant = free_x * free_y - lens.shear_2**2
-        linear = free_y * xx + free_x * yy + 2 * lens.shear_2 * xy
-        square = xx * yy - xy * xy
-        power = 2 * constant / (linear + math.sqrt(max(linear * linear - 4 * square * constant, 0.0)))
-        total += power ** (-2 / lens.slope)
+        constant, larger, _ = _critical_powers(2 * math.pi * i / _ANGLES, lens)
+        total += (constant / larger) ** (-2 / lens.slope)
     return math.sqrt(total / _ANGLES)
+
+
+@compiled
+def _critical_powers(angle: float, lens: Lens) -> tuple[float, float, float]:
+    """Return c, h, s such that det(1 - shear - M p) = 0 along a ray for p = c / h and for p = h / s."""
+    xx, xy, yy = mass_hessian(math.cos(angle), math.sin(angle), lens)
+    free_x, free_y = 1 - lens.shear_1, 1 + lens.shear_1
+    constant = free_x * free_y - lens.shear_2**2
+    linear = free_y * xx + free_x * yy + 2 * lens.shear_2 * xy
+    square = xx * yy - xy * xy
+    return constant, (linear + math.sqrt(max(linear * linear - 4 * square * constant, 0.0))) / 2, square
+
+
+@compiled
+def _radial_caustic(lens: Lens, x: Image, y: Image) -> None:
+    for i in range(len(x)):
+        angle = 2 * math.pi * i / len(x)
+        radius = _AT_CENTRE * lens.theta_e
+        if lens.slope < 1:
+            _, half, square = _critical_powers(angle, lens)
+            radius = max(radius, (max(square, 0.0) / half) ** (1 / lens.slope))
+        x[i], y[i] = trace(radius * math.cos(angle), radius * math.sin(angle), lens)
+
+
+def radial_caustic(lens: Lens) -> tuple[Image, Image]:
+    """Where the inner critical curve shines from: a source inside has one image more. Points x and y in order, arcsec.
+
+    The inner curve is the other root of `effective_einstein_radius`'s equation. It shrinks to the lens's centre as the slope
+    becomes isothermal; then, and for steeper lenses, this is the cut of the isothermal lens (Kormann et al. 1994).
+    """
+    x, y = np.empty((2, _CAUSTIC_POINTS))
+    _radial_caustic(lens._replace(slope=min(lens.slope, 1.0)), x, y)
+    return x, y
 
 
 @compiled

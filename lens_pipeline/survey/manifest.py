@@ -21,8 +21,9 @@ from lens_pipeline.survey.drawing import draw_manifest
 from lens_pipeline.survey.external_manifest import write_external_manifest
 from lens_pipeline.survey.features import draw_feature
 from lens_pipeline.survey.population import Hosts
-from lens_pipeline.survey.priors import ARC_COLUMNS, control_row, draw_injection
+from lens_pipeline.survey.priors import ARC_COLUMNS, SOURCE_COLUMNS, control_row, draw_injection
 from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.real_sources import RealSources
 from lens_pipeline.survey.roles import (
     BLOB,
     CONTROL,
@@ -70,15 +71,17 @@ def build_manifest(
     ContractError
         If a survey's own rows don't follow the contract.
     ConfigError
-        If a density can't be normalised or a cell's floor can't be met.
+        If a density can't be normalised, a cell's floor can't be met, or real sources can't be had.
     """
     for name in ("source", "dataset_contract"):
         staging.attributes[name] = parent.attributes[name]
     if parent.attributes["source"] == Source.external_stamps.value:
         counts = write_external_manifest(parent, staging.folder / f"{staging.asset}.parquet")
     else:
-        hosts = Hosts.of(config, parent.read_table(columns=["z_lens"])["z_lens"].to_pylist())
+        sources = RealSources.of(config)
+        hosts = Hosts.of(config, parent.read_table(columns=["z_lens"])["z_lens"].to_pylist(), sources.ids)
         design = Design.of(config, hosts)
+        sources.publish(staging, design.sources)
         staging.attributes["population"] = design.population.describe()
         staging.attributes["hosts"] = hosts.as_attributes()
         drawn = draw_manifest(design, hosts, parent, staging, tell)
@@ -137,7 +140,7 @@ def fakes_of(design: Design, injection: dict[str, Any]) -> Iterator[dict[str, An
         if not chosen(design, role, injection["task_id"], share) or (role == TURNED and is_ring(injection)):
             continue
         kept = ("region_id", "galaxy_id", "ra", "dec", "z_lens", "region_split")
-        twin = {name: injection[name] for name in ("lens_model", "theta_e_arcsec", *ARC_COLUMNS)}
+        twin = {name: injection[name] for name in ("lens_model", "theta_e_arcsec", *ARC_COLUMNS, *SOURCE_COLUMNS)}
         yield {
             "task_id": f"{injection['task_id']}-{role.removeprefix('fake_')}",
             **{name: injection[name] for name in kept},

@@ -21,7 +21,7 @@ _MAG_KNOTS = 128
 
 @dataclass(frozen=True)
 class Hosts:
-    """What the population must know of all galaxies together; small, and published with the manifest.
+    """What the design must know of all galaxies together; small, and published with the manifest.
 
     Attributes
     ----------
@@ -31,6 +31,8 @@ class Hosts:
         Least and largest redshift of a galaxy, the assumed one included.
     weights : tuple of float
         Share of galaxies that each tabulated redshift stands for; empty where the population doesn't ask.
+    real_sources : tuple of str
+        Real galaxies that may be lensed by them.
     """
 
     n_galaxies: int
@@ -38,14 +40,15 @@ class Hosts:
     z_low: float | None = None
     z_high: float | None = None
     weights: tuple[float, ...] = ()
+    real_sources: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, config: InjectionConfig, z_lens: Iterable[float | None]) -> "Hosts":
+    def of(cls, config: InjectionConfig, z_lens: Iterable[float | None], real_sources: tuple[str, ...] = ()) -> "Hosts":
         """Sum up the redshifts of a parent sample's galaxies, None where unknown."""
         given = list(z_lens)
         unknown = sum(z is None for z in given)
         if config.population is not PopulationName.velocity_dispersion:
-            return cls(len(given), unknown)
+            return cls(len(given), unknown, real_sources=real_sources)
         known = np.array([config.lens_redshift_assumed if z is None else z for z in given], dtype=float)
         bad = known[~np.isfinite(known) | (known <= 0)]
         if len(known) == 0 or len(bad):
@@ -54,16 +57,18 @@ class Hosts:
                 "galaxy lenses nothing. Mend z_lens of parent_sample, or take another population of theta_e."
             )
         bare = cls(len(given), unknown, float(known.min()), float(known.max()))
-        return replace(bare, weights=tuple(_deflectors(config, bare).node_weights(known).tolist()))
+        weights = tuple(_deflectors(config, bare).node_weights(known).tolist())
+        return replace(bare, weights=weights, real_sources=real_sources)
 
     def as_attributes(self) -> dict[str, Any]:
         """Return it as JSON holds it."""
-        return asdict(self) | {"weights": list(self.weights)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> "Hosts":
         """Read what `as_attributes` wrote."""
-        return cls(**{**attributes, "weights": tuple(attributes["weights"])})
+        known: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in attributes.items()}
+        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -103,8 +108,8 @@ class Population:
         ConfigError
             If a density can't be normalised.
         """
-        sis, sie = config.share_sis, config.share_sie
-        shares = dict(zip(LENS_MODELS, (sis, sie, max(0.0, 1 - sis - sie)), strict=True))
+        sis, sie, epl = config.share_sis, config.share_sie, config.share_epl
+        shares = dict(zip(LENS_MODELS, (sis, sie, max(0.0, 1 - sis - sie - epl), epl), strict=True))
         deflectors = mean_rates = None
         if config.population is PopulationName.table:
             theta_e = Density.of(config.theta_e_knots_arcsec, config.theta_e_density, "theta_e (population: table)")

@@ -1,4 +1,4 @@
-"""Real galaxies as hosts: FITS cubes of cutouts, one a band, with an optional catalogue; or images to cut them out of.
+"""Real galaxies as hosts: FITS cubes of cutouts, one a band, with an optional catalogue; or other images of them.
 
 Belongs here: reading and refusing the cubes, and what must be assumed because they don't say it. The pixels that stamps are made
 of are published beside the parent sample, so that nothing later depends on the user's folder.
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from astropy.io import fits
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
@@ -27,16 +26,17 @@ from lens_pipeline.survey.cutout_measures import (
     sky_noise,
 )
 from lens_pipeline.survey.cutouts import write_cutouts
-from lens_pipeline.survey.image_parents import holds_images, image_parents
+from lens_pipeline.survey.galaxy_table import COLUMNS, Known, read_galaxies
+from lens_pipeline.survey.image_parents import image_parents
+from lens_pipeline.survey.images_at import holds_images
 
 _UNIT = "nanomaggy"
-_CATALOGUE_COLUMNS = ("galaxy_id", "region_id", "ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
 
 Cubes = NDArray[np.float32]
 
 
 def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
-    """Read the cubes, or images to cut (`image_parents`), refuse what isn't as it must be, and describe the galaxies in them.
+    """Read the cubes, or images and files of single galaxies (`image_parents`), and describe the galaxies in them.
 
     Writes the centre of every cutout to ``cutouts.npy``, (galaxy, band, y, x) float32 in nanomaggy.
 
@@ -55,9 +55,9 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
         If cubes differ in shape or are too small, hold pixels that aren't finite, or have another unit or pixel scale.
     """
     folder = Path(config.folder).expanduser().absolute()
-    if holds_images(folder):
-        return image_parents(config, _catalogue(config, None), staging)
     paths = {band: folder / f"{band}.fits" for band in BANDS}
+    if holds_images(config.folder) or not any(path.exists() for path in paths.values()):
+        return image_parents(config, _catalogue(config, None), staging)
     cubes, scale = _read_cubes(config, folder, paths)
     pixels, (y0, x0) = _centre(cubes, config.stamp_size, folder)
     write_cutouts(staging.folder, pixels)
@@ -143,12 +143,12 @@ def _centre(cubes: Cubes, stamp_size: int, folder: Path) -> tuple[Cubes, tuple[i
 
 
 def _row(
-    config: ParentSampleConfig, known: dict[str, Any], number: int, pixels: Cubes, scale: float, rho: float
+    config: ParentSampleConfig, known: Known, number: int, pixels: Cubes, scale: float, rho: float
 ) -> dict[str, Any]:
     galaxy_id = known.get("galaxy_id") or f"{config.galaxy_prefix}-{number:04d}"
     x, y = centroid(pixels[BANDS.index("r")])
     row: dict[str, Any] = {"galaxy_id": galaxy_id, "region_id": known.get("region_id") or galaxy_id}
-    row |= {name: known.get(name) for name in _CATALOGUE_COLUMNS if name not in row}
+    row |= {name: known.get(name) for name in COLUMNS if name not in row}
     row |= {
         "cutout_row": number,
         "host_x_arcsec": x * scale,
@@ -164,37 +164,11 @@ def _row(
     return row
 
 
-def _catalogue(config: ParentSampleConfig, n_galaxies: int | None) -> list[dict[str, Any]]:
+def _catalogue(config: ParentSampleConfig, n_galaxies: int | None) -> list[Known]:
     """Read what the optional catalogue knows of each galaxy; without one nothing. None where it says how many there are."""
     if not config.catalogue:
         return [{} for _ in range(n_galaxies or 0)]
-    path = Path(config.catalogue).expanduser().absolute()
-    if not path.is_file():
-        raise ConfigError(
-            f"parent_sample.catalogue: there is no file {path}. Set it to a FITS, CSV or ECSV table, or leave it out."
-        )
-    table = Table.read(path)
-    lower = {name.lower(): name for name in table.colnames}
-    if n_galaxies is not None and len(table) != n_galaxies:
-        raise ContractError(
-            f"{path} has {len(table)} rows and the cubes hold {n_galaxies} galaxies. A row must stand for each galaxy, in the "
-            f"cubes' order."
-        )
-    names = [name for name in _CATALOGUE_COLUMNS if name in lower]
-    columns = {name: [_plain(value) for value in table[lower[name]]] for name in names}
-    ids = columns.get("galaxy_id", [])
-    if len(set(ids)) < len(ids):
-        twice = sorted({str(i) for i in ids if ids.count(i) > 1})
-        raise ContractError(f"{path} names galaxies more than once: {first_few(twice)}. A galaxy_id names one cutout.")
-    return [{name: columns[name][i] for name in names} for i in range(len(table))]
-
-
-def _plain(value: Any) -> Any:
-    if np.ma.is_masked(value):
-        return None
-    return (
-        value.strip() if isinstance(value, str) else str(value, "ascii") if isinstance(value, bytes) else value.item()
-    )
+    return read_galaxies(config.catalogue, n_galaxies)
 
 
 def _assumptions(config: ParentSampleConfig, scale: float, rho: float) -> list[str]:

@@ -30,6 +30,7 @@ from lens_pipeline.survey.optics import (
     white_sigma_of_depth,
 )
 from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.real_sources import NO_PICTURES, Pictures, source_of
 
 _R = BANDS.index("r")
 # Noise is smoothed by a 3x3 kernel: it is made one pixel wider than the stamp.
@@ -196,19 +197,21 @@ def _scene(
     )
 
 
-def make_arc(scene: Scene, row: Row) -> Arc:
+def make_arc(scene: Scene, row: Row, pictures: Pictures = NO_PICTURES) -> Arc:
     """Render and measure the arc of one manifest row; a control has none.
 
     Parameters
     ----------
     row : mapping
         A row of the injection manifest.
+    pictures : mapping
+        The real galaxies that the manifest lenses.
     """
     stamp_size = scene.grid.stamp_size
     if row["src_mag_r"] is None:
         empty = np.zeros_like(scene.base)
         return Arc(empty, dict.fromkeys(MEASURES))
-    source = Sersic.of_source(row)
+    source = source_of(row, pictures)
     place = (scene.x_arcsec, scene.y_arcsec)
     cells = lensed_light(scene.grid, source, row, *place)
     spectrum = transform(cells)

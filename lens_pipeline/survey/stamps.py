@@ -20,6 +20,7 @@ from lens_pipeline.survey.design_report import TABLE as DESIGN_TABLE
 from lens_pipeline.survey.drawing import NULL_FLUX_TABLE
 from lens_pipeline.survey.engines import Engine
 from lens_pipeline.survey.parts import cut
+from lens_pipeline.survey.real_sources import sources_path
 from lens_pipeline.survey.rendering import Files, Rendering, rendering_code
 
 _FRAGMENT, _ARCS = "fragment", "noiseless_arcs"
@@ -110,6 +111,7 @@ def _render(
         "source": manifest.attributes["source"],
         "cutouts": _published(parent, CUTOUTS_FILE),
         "psfs": _published(parent, PSFS_FILE),
+        "sources": sources_path(manifest),
     }
     made_with = _made_with(config, manifest)
     tables = {name: manifest.manifest.files.get(f"{name}.parquet") for name in (manifest.asset, NULL_FLUX_TABLE)}

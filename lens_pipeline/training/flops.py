@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from lens_pipeline.training.config import Precision
+from lens_pipeline.training.choices import Precision
 from lens_pipeline.training.models import ModelSpec, build_model
 
 # Dense peaks by NVIDIA's data sheets, TFLOP/s: of bf16 or float16 tensor cores, and of float32 outside them. A name that a

@@ -74,7 +74,8 @@ def folds_are_disjoint(
             count=len(off) + sum(check.count for check in torn),
             why="a fold that shares something with the others is judged on what its model was trained on",
             next_step="give rows that share a galaxy, pair, source or pixels one region_id, then materialize stamps and what "
-            "follows; or set folds: 0",
+            "follows; where real sources are drawn, hold them out of training (injection_manifest.hold_out_real_sources); or set "
+            "folds: 0",
         )
     return green(
         FOLDS,

@@ -5,7 +5,7 @@ import re
 import torch
 
 from lens_pipeline.contracts.errors import ConfigError
-from lens_pipeline.training.config import Device, Precision
+from lens_pipeline.training.choices import Device, Precision
 from lens_pipeline.training.processes import what_to_set
 
 _BF16_FROM = (8, 0)

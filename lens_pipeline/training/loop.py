@@ -27,7 +27,7 @@ from lens_pipeline.training.checkpoint import (
     checkpoint_name,
     newest_checkpoint,
 )
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 from lens_pipeline.training.figures import EpochClock, EpochSums
 from lens_pipeline.training.folder import HistoryWriter, RunFolder
 from lens_pipeline.training.forward import model_input

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from lens_pipeline.contracts.errors import TrainingError
-from lens_pipeline.training.config import LossName, TrainingConfig
+from lens_pipeline.training.choices import LossName
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.weights import Strata, class_weights, refuse_focal_alpha, stratum_weights
 
 

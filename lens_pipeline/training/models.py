@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError
-from lens_pipeline.training.config import Architecture, Normalization, TrainingConfig
+from lens_pipeline.training.choices import Architecture, Normalization
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.normalization import normalised
 from lens_pipeline.training.stems import Stem, create, stem_for
 

@@ -3,7 +3,8 @@
 from torch import nn
 
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.training.config import Architecture, TrainingConfig
+from lens_pipeline.training.choices import Architecture
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.flops import flops_per_stamp, forward_flops_per_stamp
 from lens_pipeline.training.kernels import BANDS_FORMULA, ONE_BAND_FORMULA, SIDE_FORMULA
 from lens_pipeline.training.models import build_model, spec_for

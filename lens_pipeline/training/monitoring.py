@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lens_pipeline.contracts.checks import Check, green, red
-from lens_pipeline.training.config import ClassWeighting, LossName, ScheduleName, StratumWeighting, TrainingConfig
+from lens_pipeline.training.choices import ClassWeighting, LossName, ScheduleName, StratumWeighting
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.history import Event, History
 from lens_pipeline.training.schedule import Schedule
 

@@ -6,7 +6,7 @@ from timm.layers.norm_act import BatchNormAct2d, GroupNormAct, convert_sync_batc
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lens_pipeline.training.config import Normalization
+from lens_pipeline.training.choices import Normalization
 
 # Wu & He (2018, table 3) find 16 channels a group best; 8 where 16 don't divide the layer.
 _CHANNELS_OF_A_GROUP = 16

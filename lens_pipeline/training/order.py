@@ -15,7 +15,8 @@ from lens_pipeline.stamps.pairs import Paired
 from lens_pipeline.stamps.sampler import GlobalSampler
 from lens_pipeline.stamps.weighted import Repeated, WithReplacement
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.config import RowOrder, TrainingConfig
+from lens_pipeline.training.choices import RowOrder
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.rows import Rows
 from lens_pipeline.training.weights import read_strata
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lens_pipeline.contracts.errors import ConfigError, first_few
-from lens_pipeline.training.config import Architecture
+from lens_pipeline.training.choices import Architecture
 from lens_pipeline.training.kernels import map_first_kernel, map_positions
 from lens_pipeline.training.models import ModelSpec
 from lens_pipeline.training.stems import first_convolution, first_name, head_name, stock_model

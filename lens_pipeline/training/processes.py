@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lens_pipeline.contracts.errors import TrainingError, first_few
-from lens_pipeline.training.config import Device, TrainingConfig
+from lens_pipeline.training.choices import Device
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.folder import TOKEN
 
 ATTEMPT = "LENS_PIPELINE_TRAINING_ATTEMPT"

@@ -17,7 +17,8 @@ from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
-from lens_pipeline.training.config import Device, TrainingConfig
+from lens_pipeline.training.choices import Device
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import is_full
 from lens_pipeline.training.folder import TIMINGS, RunFolder
 from lens_pipeline.training.folds import folds_are_disjoint

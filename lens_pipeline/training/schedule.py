@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lens_pipeline.training.config import ScheduleName, TrainingConfig
+from lens_pipeline.training.choices import ScheduleName
+from lens_pipeline.training.config import TrainingConfig
 
 # torch's OneCycleLR starts at this part of the peak (div_factor).
 ONE_CYCLE_DIVISOR = 25.0

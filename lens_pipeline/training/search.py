@@ -14,7 +14,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.errors import ConfigError, first_few
-from lens_pipeline.training.config import Architecture, TrainingConfig
+from lens_pipeline.training.choices import Architecture
+from lens_pipeline.training.config import TrainingConfig
 
 RANGES = ("learning_rate", "weight_decay", "dropout", "warmup_epochs", "label_smoothing")
 CHOICES = ("model", "batch_size")

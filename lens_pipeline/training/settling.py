@@ -8,7 +8,8 @@ from torch import nn
 
 from lens_pipeline.contracts.errors import TrainingError, first_few
 from lens_pipeline.training import freezing
-from lens_pipeline.training.config import Precision, TrainingConfig
+from lens_pipeline.training.choices import Precision
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.figures import EpochSums, Owed, StepFigures
 from lens_pipeline.training.optimizer import assert_all_changed
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lens_pipeline.contracts.errors import ConfigError
-from lens_pipeline.training.config import Architecture
+from lens_pipeline.training.choices import Architecture
 
 # A head that averages over one pixel can't tell where anything is; 2 x 2 is the least that is accepted.
 MIN_FEATURE_SIDE = 2

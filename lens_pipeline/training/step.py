@@ -22,7 +22,8 @@ from lens_pipeline.batches.loader import Batch
 from lens_pipeline.batches.preprocessing import Preprocessing
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.training import freezing
-from lens_pipeline.training.config import MIN_BATCHNORM_ROWS, Normalization, Precision, TrainingConfig
+from lens_pipeline.training.choices import Normalization, Precision
+from lens_pipeline.training.config import MIN_BATCHNORM_ROWS, TrainingConfig
 from lens_pipeline.training.figures import StepFigures, Stopwatch
 from lens_pipeline.training.forward import model_input
 from lens_pipeline.training.losses import RowLoss

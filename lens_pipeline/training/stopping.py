@@ -6,7 +6,8 @@ import numpy as np
 
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.config import Monitor, TrainingConfig
+from lens_pipeline.training.choices import Monitor
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.rows import Rows
 
 # Of a count of this many, the standard deviation is 10 %: so many galaxies of each class a rank metric must rest on.

@@ -14,7 +14,7 @@ from lens_pipeline.batches.loader import Loader
 from lens_pipeline.batches.preprocessing import Preprocessing
 from lens_pipeline.contracts.errors import TrainingError, first_few
 from lens_pipeline.storage.parquet import write_parquet
-from lens_pipeline.training.config import Monitor
+from lens_pipeline.training.choices import Monitor
 from lens_pipeline.training.forward import evaluate_logits
 from lens_pipeline.training.metrics import (
     Float64,

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from lens_pipeline.contracts.errors import TrainingError, first_few
 from lens_pipeline.stamps.weighted import LARGEST_WEIGHT
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.config import ClassWeighting, StratumWeighting, TrainingConfig
+from lens_pipeline.training.choices import ClassWeighting, StratumWeighting
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.rows import Rows
 
 # Where lenses are rarer than this, a focal_alpha under a half is what Lin et al. (2017) found best.

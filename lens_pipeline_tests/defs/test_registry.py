@@ -24,7 +24,8 @@ from lens_pipeline.scoring.program import export_program
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.training.config import Architecture, TrainingConfig
+from lens_pipeline.training.choices import Architecture
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.forward import serialize
 from lens_pipeline.training.models import build_model, spec_for
 from lens_pipeline_tests.scoring.test_card import publish_report

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import HISTORY, REGION_SPLITS, SCORES, SPLIT_ROWS
+from lens_pipeline.contracts.catalogue import HISTORY, OUT_OF_FOLD, REGION_SPLITS, SCORES, SPLIT_ROWS
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
@@ -42,6 +42,7 @@ class Stamps:
     logit: np.ndarray
     lost: list[dict[str, Any]] = field(default_factory=list)
     without: tuple[str, ...] = ()
+    n_folds: int = 0
 
 
 def draw(galaxies: dict[str, int], *, injections_per_galaxy: int = 1, separation: float = 2.5, seed: int = 0) -> Stamps:
@@ -101,7 +102,10 @@ def publish(stamps: Stamps, folder: Path) -> Chain:
         staging.attributes.update(architecture="test_resnet", parameters=470_000, best_epoch=2)
         classifier = staging.commit()
     with home.stage(DATASET, "scores", inputs=[store, splits, classifier]) as staging:
-        staging.write_table(None, pa.table(keyed | {"logit": pa.array(stamps.logit, pa.float32())}), SCORES)
+        logit = pa.array(stamps.logit, pa.float32())
+        staging.write_table(None, pa.table(keyed | {"logit": logit}), SCORES)
+        if stamps.n_folds:
+            staging.write_table("out_of_fold", _out_of_fold(stamps, pa.table(keyed | {"logit": logit})), OUT_OF_FOLD)
         scores = staging.commit()
     return Chain(home, store, splits, manifest, classifier, scores)
 
@@ -175,6 +179,15 @@ def _regions(stamps: Stamps) -> pa.Table:
         for r, s in split_of.items()
     ]
     return pa.Table.from_pylist(rows, schema=REGION_SPLITS.schema)
+
+
+def _out_of_fold(stamps: Stamps, scores: pa.Table) -> pa.Table:
+    """Deal the galaxies of train and val_select into folds, in turn; each row's logit is the mean's plus its fold."""
+    galaxies = {name: number for number, name in enumerate(dict.fromkeys(stamps.columns["galaxy_id"]))}
+    fold = np.array([galaxies[name] % stamps.n_folds for name in stamps.columns["galaxy_id"]], np.int8)
+    table = scores.drop_columns(["split", "logit"]).append_column("fold", pa.array(fold))
+    table = table.append_column("logit", pa.array(stamps.logit + fold.astype(np.float32)))
+    return table.filter(pa.array([split in ("train", "val_select") for split in stamps.split]))
 
 
 def _history() -> pa.Table:

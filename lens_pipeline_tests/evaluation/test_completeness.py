@@ -78,7 +78,7 @@ def test_an_axis_that_nobody_measured_is_undefined_with_the_reason(ten_galaxies:
     assert rows.height == 1
     row = rows.row(0, named=True)
     assert (row["completeness"], row["completeness_low"], row["status"], row["n"]) == (None, None, "undefined", 500)
-    assert row["reason"] == "psf_fwhm_used_r is null for all 500 injections of test"
+    assert row["reason"] == "psf_fwhm_used_r is null for all 500 injections"
 
 
 def test_a_column_that_the_store_lacks_is_undefined_too(evaluate: Evaluate) -> None:

@@ -176,7 +176,7 @@ def test_a_survey_that_puts_a_region_into_two_splits_is_refused(home: Home) -> N
 @pytest.mark.parametrize("value", ["validation", None])
 def test_a_survey_split_of_unknown_value_is_refused(home: Home, value: str | None) -> None:
     store = publish(home, "stamp_store", survey_index({3: value}))
-    with pytest.raises(SplitError, match=f"none of train, val, test: {value}"):
+    with pytest.raises(SplitError, match=f"none of train, val, val_select, val_calibrate, test: {value}"):
         split(home, store)
 
 

@@ -23,11 +23,11 @@ SMALL = ParentSampleConfig(n_galaxies=12, n_bricks=4)
 class Survey:
     """Publishes survey assets into a home."""
 
-    def __init__(self, home: Home) -> None:
-        self.home = home
+    def __init__(self, home: Home, dataset: str = "test") -> None:
+        self.home, self.dataset = home, dataset
 
     def _publish(self, asset: str, inputs: list[Publication], build: Callable[[Staging], Any]) -> Publication:
-        with self.home.stage("test", asset, inputs=inputs) as staging:
+        with self.home.stage(self.dataset, asset, inputs=inputs) as staging:
             build(staging)
             return staging.commit()
 

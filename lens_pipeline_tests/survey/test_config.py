@@ -12,7 +12,11 @@ CATALOGUE = {"source": "legacy_catalogue", "folder": "sweep"}
         (ParentSampleConfig, {"n_galaxies": 0}, "greater than or equal to 1"),
         (ParentSampleConfig, {"galaxies": 5}, "Extra inputs are not permitted"),
         (ParentSampleConfig, {"source": "real_cutouts"}, "needs a folder"),
-        (ParentSampleConfig, {"source": "real_cutouts", "folder": "S3://b/cubes"}, "must be a folder on this machine"),
+        (
+            ParentSampleConfig,
+            {"source": "legacy_catalogue", "folder": "S3://b/sweep"},
+            "must be a folder on this machine",
+        ),
         (ParentSampleConfig, {"source": "external_stamps", "folder": "gs://b/x"}, r"must be .* or an s3:// address"),
         (ParentSampleConfig, {"folder": "x"}, "reads no folder"),
         (ParentSampleConfig, {"noise_correlation_low": 0.4, "noise_correlation_high": 0.3}, "above"),

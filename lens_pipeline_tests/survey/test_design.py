@@ -214,3 +214,11 @@ def test_a_row_is_made_again_from_what_the_manifest_says_of_all_hosts() -> None:
         "axis_ratio": 0.8, "phi_rad": 0.3, "z_lens": next(row["z_lens"] for row in rows if row["galaxy_id"] == "g17"),
     }  # fmt: skip
     assert list(rows_of_galaxy(again, galaxy))[1:] == [row for row in rows if row["galaxy_id"] == "g17"]
+
+
+def test_power_laws_can_be_a_family_that_training_never_sees() -> None:
+    _, rows = make(600, injections_per_galaxy=4, share_epl=0.3, hold_out_lens_models=["EPL"])
+    seen, tested = ([row for row in rows if (row["region_split"] == "test") is test] for test in (False, True))
+    assert not [row for row in seen if row["lens_model"] == "EPL"]
+    assert np.mean([row["lens_model"] == "EPL" for row in tested]) == pytest.approx(0.3, abs=0.05)
+    assert all(row["is_held_out"] == (row["lens_model"] == "EPL") for row in tested)

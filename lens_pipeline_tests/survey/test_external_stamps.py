@@ -20,12 +20,15 @@ from .conftest import Survey
 
 @pytest.fixture
 def folder(tmp_path: Path, small: dict[str, Publication]) -> Path:
-    """The simulated stamps as somebody else's files, which name no galaxies and no weights."""
+    """The simulated stamps as somebody else's three files, which name no galaxies and no weights."""
     out = tmp_path / "theirs"
     out.mkdir()
-    for fragment in small["stamps"].attributes["fragments"]:
-        table = read_parquet(small["stamps"].path(fragment["file"])).drop_columns(["galaxy_id", "weight"])
-        pq.write_table(table, out / fragment["file"], row_group_size=5)
+    ours = [
+        read_parquet(small["stamps"].path(fragment["file"])) for fragment in small["stamps"].attributes["fragments"]
+    ]
+    table = pa.concat_tables(ours).drop_columns(["galaxy_id", "weight"])
+    for number in range(3):
+        pq.write_table(table.slice(16 * number, 16), out / f"fragment-{number:05d}.parquet", row_group_size=5)
     return out
 
 

@@ -124,3 +124,21 @@ def test_the_splits_keep_what_is_held_out_in_test(survey: Survey) -> None:
     assert {split_of[row["region_id"]] for row in rows if row["lens_model"] == "SIS"} == {"test"}
     assert {split_of[row["region_id"]] for row in rows if row["is_held_out"]} == {"test"}
     assert len(set(split_of.values())) > 2
+
+
+def test_power_laws_are_lenses_from_the_manifest_to_the_store(survey: Survey) -> None:
+    parent = survey.parents()
+    manifest = survey.manifest(parent, share_sie=0.0, share_sis=0.0, share_epl=1.0, fake_blob_share=1.0)
+    stamps = survey.stamps(parent, manifest)
+    assert [check.message() for check in (label_alignment(manifest), label_alignment(stamps)) if not check.passed] == []
+    with survey.home.stage("test", "stamp_store", inputs=[stamps]) as staging:
+        build_store(StoreConfig(workers=1), stamps, staging)
+        store = staging.commit()
+    rows = store.read_table().to_pylist()
+    assert {(row["lens_model"], row["label"], row["lens_gamma"] is None) for row in rows} == {
+        ("EPL", 1, False),
+        ("CONTROL", 0, True),
+        ("FAKE_BLOB", 0, True),
+    }
+    drawn = {row["task_id"]: row["lens_gamma"] for row in manifest.read_table().to_pylist()}
+    assert {row["task_id"]: row["lens_gamma"] for row in rows} == drawn

@@ -8,9 +8,10 @@ from lenstronomy.LensModel.Solver.lens_equation_solver import LensEquationSolver
 from lens_pipeline.survey.config import InjectionConfig
 from lens_pipeline.survey.deflectors import distance_ratio
 from lens_pipeline.survey.design import Design
-from lens_pipeline.survey.lensing import source_position
+from lens_pipeline.survey.lensing import Lens
+from lens_pipeline.survey.multiple_images import Caustic, cut_half_axes
 from lens_pipeline.survey.population import Hosts
-from lens_pipeline.survey.priors import ARC_COLUMNS, control_row, cut_half_axes, draw_injection
+from lens_pipeline.survey.priors import ARC_COLUMNS, control_row, draw_injection
 
 HOST: dict[str, Any] = {"region_id": "r", "mag_r": 19.5, "axis_ratio": 0.7, "phi_rad": 0.4, "z_lens": 0.5}
 
@@ -21,6 +22,7 @@ def design(**settings: Any) -> Design:
 
 
 DEFAULT = design()
+POWER_LAWS = design(share_sis=0.0, share_sie=0.3, share_epl=0.7)
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +51,6 @@ def test_the_priors_are_as_stated(drawn: list[dict[str, Any]]) -> None:
 def test_only_the_models_that_have_shape_or_shear_have_them(drawn: list[dict[str, Any]]) -> None:
     assert all((row["shear"] > 0) == (row["lens_model"] == "SIE_SHEAR") for row in drawn)
     assert all((row["lens_e"] > 0) == (row["lens_model"] != "SIS") for row in drawn)
-
-
-@pytest.mark.parametrize("q", [0.4, 0.7, 0.95])
-def test_the_cut_is_where_the_deflection_at_the_centre_points(q: float) -> None:
-    angle = np.linspace(0, 2 * np.pi, 721)
-    lens = {"theta_e_arcsec": 1.0, "lens_e": (1 - q) / (1 + q), "lens_phi_rad": 0.0, "shear": 0.0}
-    bx, by = source_position(lens, 1e-6 * np.cos(angle), 1e-6 * np.sin(angle))
-    along, across = cut_half_axes(q)
-    assert (np.abs(bx).max(), np.abs(by).max()) == (pytest.approx(along, abs=1e-3), pytest.approx(across, abs=1e-3))
-    assert np.hypot(bx / along, by / across).min() > 0.999
 
 
 def test_every_source_has_more_than_one_image(drawn: list[dict[str, Any]]) -> None:
@@ -122,3 +114,47 @@ def test_axis_ratios_of_deflectors_are_weighed_by_their_cross_section() -> None:
     area = np.array([np.prod(cut_half_axes(value)) for value in grid])
     assert q.mean() == pytest.approx(np.average(grid, weights=area), abs=4 * q.std() / np.sqrt(len(q)))
     assert abs(q.mean() - grid.mean()) > 6 * q.std() / np.sqrt(len(q))
+
+
+def test_slopes_of_power_laws_are_as_slacs_found_them_and_other_lenses_have_none(drawn: list[dict[str, Any]]) -> None:
+    rows = [draw_injection(POWER_LAWS, HOST, f"g-{n}") for n in range(3000)]
+    models = [row["lens_model"] for row in rows]
+    assert [models.count(name) / 3000 for name in ("SIE", "EPL")] == pytest.approx([0.3, 0.7], abs=0.04)
+    assert all((row["lens_gamma"] is None) == (row["lens_model"] != "EPL") for row in [*rows, *drawn])
+    assert all((row["shear"] > 0) == (row["lens_model"] == "EPL") for row in rows)
+    gamma = np.array([row["lens_gamma"] for row in rows if row["lens_gamma"] is not None])
+    assert (gamma.min() >= 1.5, gamma.max() <= 2.5) == (True, True)
+    assert (gamma.mean(), gamma.std()) == (pytest.approx(2.078, abs=0.015), pytest.approx(0.16, abs=0.01))
+    plain = design(share_sis=0.0, share_sie=0.3, share_epl=0.7, epl_gamma_mean=1.8, epl_gamma_scatter=0.01)
+    assert draw_injection(plain, HOST, "g-1")["lens_gamma"] == pytest.approx(1.8, abs=0.05)
+
+
+def test_sources_of_power_laws_lie_in_their_own_region() -> None:
+    rows = [draw_injection(POWER_LAWS, HOST, f"g-{n}") for n in range(400)]
+    inside = []
+    for row in (row for row in rows if row["lens_model"] == "EPL"):
+        x, y = Caustic(Lens.of(row)).curve
+        at = np.arctan2(row["src_y_arcsec"], row["src_x_arcsec"])
+        border = np.interp(at, *_by_angle(x, y), period=2 * np.pi)
+        inside.append(np.hypot(row["src_x_arcsec"], row["src_y_arcsec"]) / border)
+    assert max(inside) < 1.001
+    # Uniform in area: the square of the share of the way to the border is uniform.
+    assert np.mean(np.square(inside)) == pytest.approx(0.5, abs=4 * 0.29 / np.sqrt(len(inside)))
+
+
+def _by_angle(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(np.arctan2(y, x))
+    return np.arctan2(y, x)[order], np.hypot(x, y)[order]
+
+
+def test_shapes_of_power_law_deflectors_are_weighed_by_their_own_cross_section() -> None:
+    settings = {"share_sis": 0.0, "share_sie": 0.0, "share_epl": 1.0, "shear_high": 0.0, "lens_q_low": 0.11}
+    deflecting = design(population="velocity_dispersion", epl_gamma_mean=1.6, epl_gamma_scatter=0.001, **settings)
+    host = {**HOST, "axis_ratio": None}
+    e = np.array([draw_injection(deflecting, host, f"g-{n}")["lens_e"] for n in range(3000)])
+    q = (1 - e) / (1 + e)
+    grid = np.linspace(0.11, 1, 200)
+    area = np.array([Caustic(Lens(1.0, 0.6, value, 1.0, 0.0, 0.0, 0.0)).over_round for value in grid])
+    assert q.mean() == pytest.approx(np.average(grid, weights=area), abs=4 * q.std() / np.sqrt(len(q)))
+    isothermal = np.array([np.prod(cut_half_axes(value)) for value in grid])
+    assert abs(q.mean() - np.average(grid, weights=isothermal)) > 6 * q.std() / np.sqrt(len(q))

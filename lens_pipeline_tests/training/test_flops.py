@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.training.config import Architecture
+from lens_pipeline.training.choices import Architecture
 from lens_pipeline.training.flops import flops_per_stamp, forward_flops_per_stamp
 from lens_pipeline.training.models_page import models_page
 from lens_pipeline_tests.training.test_models import EVERY, spec_of

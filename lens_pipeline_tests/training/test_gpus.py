@@ -11,7 +11,7 @@ import torch
 
 from lens_pipeline.contracts.errors import ConfigError, TrainingError
 from lens_pipeline.training import processes
-from lens_pipeline.training.config import Device, Precision
+from lens_pipeline.training.choices import Device, Precision
 from lens_pipeline.training.gpus import device_for
 from lens_pipeline.training.loop import Trainer
 from lens_pipeline.training.rank import trainer_for

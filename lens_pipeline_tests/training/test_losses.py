@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional
 
 from lens_pipeline.contracts.errors import TrainingError
-from lens_pipeline.training.config import LossName, TrainingConfig
+from lens_pipeline.training.choices import LossName
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.losses import RowLoss, build_loss
 from lens_pipeline_tests.training.test_weights import STRATA
 

@@ -8,7 +8,8 @@ from torch import nn
 from lens_pipeline.batches.loader import FORWARD_MULTIPLE
 from lens_pipeline.contracts.dataset import DatasetContract, StampClass
 from lens_pipeline.contracts.errors import ConfigError
-from lens_pipeline.training.config import Architecture, Normalization, TrainingConfig
+from lens_pipeline.training.choices import Architecture, Normalization
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.freezing import layers
 from lens_pipeline.training.models import ModelSpec, build_model, freeze_batchnorm, has_batchnorm, spec_for
 from lens_pipeline.training.optimizer import assert_all_changed

@@ -14,7 +14,7 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.training.checkpoint import Checkpoint, newest_checkpoint
-from lens_pipeline.training.config import Architecture
+from lens_pipeline.training.choices import Architecture
 from lens_pipeline.training.folder import RunFolder
 from lens_pipeline.training.models import build_model
 from lens_pipeline.training.pretrained import PretrainedReport, load_pretrained

@@ -23,7 +23,8 @@ from lens_pipeline.stamps.store import verify
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training import study as study_module
-from lens_pipeline.training.config import Monitor, TrainingConfig
+from lens_pipeline.training.choices import Monitor
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import TrainingCancelledError, TrainingInterruptedError
 from lens_pipeline.training.folder import RunFolder
 from lens_pipeline.training.history import History

@@ -12,7 +12,8 @@ from lens_pipeline.batches.preprocessing import fit_preprocessing
 from lens_pipeline.batches.reader import Reader
 from lens_pipeline.contracts.errors import TrainingError
 from lens_pipeline.stamps.store import StampStore
-from lens_pipeline.training.config import Monitor, TrainingConfig
+from lens_pipeline.training.choices import Monitor
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.metrics import Measured
 from lens_pipeline.training.models import build_model, spec_for
 from lens_pipeline.training.resuming import agree_on

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lens_pipeline.contracts.errors import TrainingError
-from lens_pipeline.training.config import ClassWeighting, StratumWeighting, TrainingConfig
+from lens_pipeline.training.choices import ClassWeighting, StratumWeighting
+from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.weights import Strata, class_weights, read_strata, refuse_focal_alpha, stratum_weights
 from lens_pipeline_tests.training.conftest import Survey

@@ -5,9 +5,15 @@ from collections.abc import Iterator
 import dagster as dg
 import pyarrow as pa
 
+from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown_table, picture, publish
-from lens_pipeline.defs.sections import InjectionManifestSection, ParentSampleSection, StampsSection
+from lens_pipeline.defs.sections import (
+    InjectionManifestSection,
+    ParentSampleSection,
+    RealismReportSection,
+    StampsSection,
+)
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey import checks, gallery
@@ -16,6 +22,7 @@ from lens_pipeline.survey.design_report import design_png
 from lens_pipeline.survey.manifest import build_manifest
 from lens_pipeline.survey.parent_sample import build_parent_sample
 from lens_pipeline.survey.rendering import find_earlier
+from lens_pipeline.survey.source_gallery import sources_png
 from lens_pipeline.survey.source_growth import source_only_grew
 from lens_pipeline.survey.stamps import build_stamps
 
@@ -108,13 +115,28 @@ def _design(manifest: Publication) -> Metadata:
     return {
         "population": dg.MetadataValue.text(manifest.attributes["population"]),
         "design": picture(design_png(manifest), "population, drawn and weighted shares, and the resolution expected"),
+        **_real_sources(manifest),
+    }
+
+
+def _real_sources(manifest: Publication) -> Metadata:
+    """What a manifest that lenses real galaxies shows of them."""
+    if "real_sources" not in manifest.attributes:
+        return {}
+    left_out = manifest.attributes["real_sources"]["left_out"]
+    said = "; ".join(f"{row['galaxy_id']}: {row['reason']}, {row['detail']}" for row in left_out)
+    return {
+        "real_sources": picture(
+            sources_png(manifest), "real galaxies that are lensed, with split and half-light radius"
+        ),
+        "real_sources_left_out": dg.MetadataValue.text(said or "none"),
     }
 
 
 @dg.asset(
     group_name="survey",
     deps=["parent_sample", "injection_manifest"],
-    check_specs=check_specs("stamps", "label_alignment", "manifest_conservation"),
+    check_specs=check_specs("stamps", "label_alignment", "manifest_conservation", "no_fingerprints"),
 )
 def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: Workspace) -> Iterator[Event]:
     """The unified parquet: manifest columns, compressed pixels and quality columns; or the user's own, unchanged."""
@@ -127,11 +149,61 @@ def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: 
         config,
         inputs=[parent, manifest],
         build=lambda staging: build_stamps(config, parent, manifest, staging, before, context.log.info),
-        check=lambda made, _: [checks.label_alignment(made), checks.manifest_conservation(made, manifest)],
+        check=lambda made, _: [
+            checks.label_alignment(made),
+            checks.manifest_conservation(made, manifest),
+            _no_fingerprints(made, parent),
+        ],
         describe=lambda made, result: {
             "dagster/row_count": dg.MetadataValue.int(result.n_rows),
             "fragments": dg.MetadataValue.int(result.n_fragments),
             "rows_taken_over": dg.MetadataValue.int(result.n_taken_over),
             "gallery": picture(gallery.stamps_png(made), "stamps: injections above their controls"),
+        },
+    )
+
+
+def _no_fingerprints(made: Publication, parent: Publication) -> Check:
+    # Imported when it is used: what compiles lenses takes a second to load.
+    from lens_pipeline.survey.fingerprints import no_fingerprints
+
+    return no_fingerprints(made, parent)
+
+
+@dg.asset(
+    group_name="survey",
+    deps=["parent_sample", "stamps"],
+    check_specs=check_specs("realism_report", "realism_is_complete"),
+)
+def realism_report(
+    context: dg.AssetExecutionContext, config: RealismReportSection, workspace: Workspace
+) -> Iterator[Event]:
+    """How stamps compare with the sky and with what was asked for: noise, pixels, arcs, PSF; tables and one HTML page."""
+    # Imported when it is used: statistics and what compiles lenses take a second to load.
+    from lens_pipeline.survey.realism import PAGE, build_realism, number_words, realism_is_complete
+
+    stamps = workspace.open("stamps")
+    parent = workspace.open_version("parent_sample", stamps.inputs["parent_sample"])
+    other = workspace.home.open(config.compare_with, "stamps") if config.compare_with else None
+    yield from publish(
+        context,
+        workspace,
+        config,
+        inputs=[stamps, parent],
+        build=lambda staging: build_realism(config, stamps, parent, other, staging),
+        check=lambda _, result: [realism_is_complete(result)],
+        describe=lambda report, result: {
+            "page": dg.MetadataValue.path(str(report.path(PAGE))),
+            "curves": picture(result.images["curves"], "noise power, pixel histogram and noise per pixel"),
+            "controls": picture(result.images["stamps"], "controls of each dataset"),
+            "probes": markdown_table(
+                pa.Table.from_pylist(
+                    [
+                        {"what": row["metric"], "auroc": number_words(row), "note": row["reason"]}
+                        for row in result.lines
+                        if row["metric"].startswith("probe_")
+                    ]
+                )
+            ),
         },
     )

@@ -1,0 +1,122 @@
+"""Tables of galaxies that may host an arc, and of those left out. `catalogue` has all tables."""
+
+import pyarrow as pa
+
+from lens_pipeline.contracts.tables import Column, TableContract
+
+_TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+PARENT_SAMPLE = TableContract(
+    name="parent_sample",
+    meaning="Galaxies that may host an arc, one row a galaxy.",
+    key=("galaxy_id",),
+    open_ended=True,
+    columns=(
+        Column("galaxy_id", _TEXT, "name of the host galaxy"),
+        Column("region_id", _TEXT, "unit of splitting: brick or HEALPix cell"),
+        Column(
+            "ra",
+            _FLOAT,
+            "right ascension, ICRS; null where the cutouts carry none",
+            "deg",
+            True,
+            minimum=0,
+            maximum=360,
+        ),
+        Column(
+            "dec", _FLOAT, "declination, ICRS; null where the cutouts carry none", "deg", True, minimum=-90, maximum=90
+        ),
+        Column("z_lens", _FLOAT, "redshift; null where unknown", "", True, minimum=0),
+        Column("mag_g", _FLOAT, "total AB magnitude in g", "mag", True),
+        Column("mag_r", _FLOAT, "total AB magnitude in r", "mag", True),
+        Column("mag_z", _FLOAT, "total AB magnitude in z", "mag", True),
+        Column("psf_fwhm_g", _FLOAT, "seeing FWHM in g; null where unknown", "arcsec", True, minimum=0),
+        Column("psf_fwhm_r", _FLOAT, "seeing FWHM in r; null where unknown", "arcsec", True, minimum=0),
+        Column("psf_fwhm_z", _FLOAT, "seeing FWHM in z; null where unknown", "arcsec", True, minimum=0),
+        Column("psfdepth_g", _FLOAT, "inverse variance of a point source in g", "nanomaggy^-2", True, minimum=0),
+        Column("psfdepth_r", _FLOAT, "inverse variance of a point source in r", "nanomaggy^-2", True, minimum=0),
+        Column("psfdepth_z", _FLOAT, "inverse variance of a point source in z", "nanomaggy^-2", True, minimum=0),
+        Column("mag_dered_g", _FLOAT, "mag_g corrected for Galactic extinction", "mag", True, False),
+        Column("mag_dered_r", _FLOAT, "mag_r corrected for Galactic extinction", "mag", True, False),
+        Column("mag_dered_z", _FLOAT, "mag_z corrected for Galactic extinction", "mag", True, False),
+        Column("ebv", _FLOAT, "Galactic reddening E(B-V), SFD scale", "mag", True, False, 0),
+        Column("brickname", _TEXT, "brick of the Legacy Surveys that holds the galaxy", "", True, False),
+        Column("morphology", _TEXT, "the catalogue's TYPE: PSF, REX, EXP, DEV, SER, ...", "", True, False),
+        Column("reff_arcsec", _FLOAT, "half-light radius", "arcsec", True, False, 0),
+        Column("axis_ratio", _FLOAT, "axis ratio of the light, minor over major", "", True, False, 0, 1),
+        Column("phi_rad", _FLOAT, "position angle of the light, from x (west) towards y (north)", "rad", True, False),
+        Column("sersic_n", _FLOAT, "Sersic index of the light", "", True, False, 0),
+        Column("maskbits", _INT, "the catalogue's MASKBITS", "", True, False),
+        Column("nobs_g", _INT, "exposures in g at the galaxy", "", True, False, 0),
+        Column("nobs_r", _INT, "exposures in r at the galaxy", "", True, False, 0),
+        Column("nobs_z", _INT, "exposures in z at the galaxy", "", True, False, 0),
+        Column("release", _INT, "the catalogue's RELEASE", "", True, False),
+        Column("targetid", _INT, "DESI's TARGETID: RELEASE, BRICKID and OBJID in one number", "", True, False),
+    ),
+)
+
+PARENT_LEFT_OUT = TableContract(
+    name="parent_sample/left_out",
+    meaning="Galaxies that a selection keeps, or a catalogue asks to cut out, and that are no parents, each with its reason.",
+    columns=(
+        Column("galaxy_id", _TEXT, "name that the galaxy would have"),
+        Column("ra", _FLOAT, "right ascension, ICRS", "deg", True),
+        Column("dec", _FLOAT, "declination, ICRS", "deg", True),
+        Column(
+            "reason",
+            _TEXT,
+            "no_identity, no_position, not_primary, repeated, known_lens or near_border; of cutouts, as in docs/survey-images.md",
+        ),
+        Column("file", _TEXT, "catalogue file that the row stands in"),
+    ),
+)
+
+KNOWN_LENSES = TableContract(
+    name="parent_sample/known_lenses",
+    meaning="Galaxies of the selection that are known lenses or candidates: neither hosts nor controls.",
+    columns=(
+        Column("galaxy_id", _TEXT, "name that the galaxy would have"),
+        Column("ra", _FLOAT, "right ascension of the galaxy, ICRS", "deg", minimum=0, maximum=360),
+        Column("dec", _FLOAT, "declination of the galaxy, ICRS", "deg", minimum=-90, maximum=90),
+        Column("separation_arcsec", _FLOAT, "distance between galaxy and lens", "arcsec", minimum=0),
+        Column("lens_name", _TEXT, "name in the table of lenses"),
+        Column("lens_ra", _FLOAT, "right ascension of the lens, ICRS", "deg", minimum=0, maximum=360),
+        Column("lens_dec", _FLOAT, "declination of the lens, ICRS", "deg", minimum=-90, maximum=90),
+        Column("grade", _TEXT, "confident or probable"),
+        Column(
+            "methods", _TEXT, "how it was found: network, spectroscopy, arc_finder, visual, submillimetre, compilation"
+        ),
+        Column(
+            "independent_of_networks",
+            _BOOL,
+            "whether a method without a network found it; null where no list says how it was found",
+            "",
+            True,
+        ),
+        Column("references", _TEXT, "the table's references"),
+    ),
+)
+
+PARENT_COMPLETENESS = TableContract(
+    name="parent_sample/completeness",
+    meaning="Share of lens systems that the selection keeps when arc and galaxy are blended in the catalogue; it multiplies the "
+    "classifier's completeness at the same arc magnitude.",
+    key=("source_colour", "blended_share", "arc_mag_r"),
+    columns=(
+        Column("source_colour", _TEXT, "the arc's colours: flat, star_forming or red"),
+        Column(
+            "blended_share",
+            _FLOAT,
+            "share of the arc's flux that the catalogue gives to the galaxy",
+            "",
+            minimum=0,
+            maximum=1,
+        ),
+        Column("arc_mag_r", _FLOAT, "the whole arc's AB magnitude in r, corrected for extinction", "mag"),
+        Column("n", _INT, "galaxies that were given such an arc", minimum=0),
+        Column("n_kept", _INT, "of these, systems that still meet every cut", minimum=0),
+        Column("share_kept", _FLOAT, "n_kept / n; null where n is 0", "", True, minimum=0, maximum=1),
+        Column("low", _FLOAT, "lower end of the 95 % Wilson interval", "", True, minimum=0, maximum=1),
+        Column("high", _FLOAT, "upper end of the 95 % Wilson interval", "", True, minimum=0, maximum=1),
+    ),
+)

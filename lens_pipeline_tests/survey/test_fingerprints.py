@@ -1,0 +1,183 @@
+"""Whatever tells an injection from its control beside the arc is red; nothing else is."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import ndimage
+
+from lens_pipeline.contracts.checks import Check
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.stamps.decode import Stamp, decode_blob
+from lens_pipeline.stamps.encode import encode_stamp
+from lens_pipeline.stamps.fragments import BLOB
+from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.parquet import parquet_writer, read_parquet
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.staging import Staging
+from lens_pipeline.survey.config import ParentSampleConfig
+from lens_pipeline.survey.fingerprints import no_fingerprints
+from lens_pipeline_tests import survey_like
+
+from .conftest import Survey, real_config
+
+CONTRACT = DatasetContract()
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Publication]:
+    """A galaxy needs an injection that leaves a tenth of its stamp dark, in one file with its control: of 130 some 100 have."""
+    survey = Survey(Home(tmp_path_factory.mktemp("clean")))
+    parent = survey.parents(ParentSampleConfig(n_galaxies=130, n_bricks=20))
+    manifest = survey.manifest(parent, null_flux_share=0.6)
+    return {"parent": parent, "manifest": manifest, "stamps": survey.stamps(parent, manifest, rows_per_fragment=100)}
+
+
+def changed(survey: Survey, made: dict[str, Publication], change: Callable[[Row], Row], of: str = "fragments") -> Check:
+    """Publish stamps again with every injection, or every probe without flux, changed, and check them."""
+
+    def rewrite(path: Path, folder: Path) -> dict[str, Any]:
+        table = read_parquet(path)
+        rows = [change(row) if row["src_mag_r"] is not None else row for row in table.to_pylist()]
+        with parquet_writer(folder / path.name, table.schema) as writer:
+            writer.write_table(pa.Table.from_pylist(rows, schema=table.schema))
+        return {"file": path.name, "rows": len(rows), "sha256": sha256_of(folder / path.name)}
+
+    def build(staging: Staging) -> None:
+        stamps = made["stamps"]
+        staging.attributes.update(stamps.attributes)
+        for name in ("fragments", "null_flux"):
+            staging.attributes[name] = [
+                rewrite(stamps.path(entry["file"]), staging.folder) if name == of else _copied(stamps, entry, staging)
+                for entry in stamps.attributes[name]
+            ]
+
+    return no_fingerprints(survey._publish("stamps", [made["parent"]], build), made["parent"])
+
+
+def _copied(stamps: Publication, entry: dict[str, Any], staging: Staging) -> dict[str, Any]:
+    (staging.folder / entry["file"]).write_bytes(stamps.path(entry["file"]).read_bytes())
+    return entry
+
+
+def in_pixels(change: Callable[[Any, np.random.Generator], Any]) -> Callable[[Row], Row]:
+    rng = np.random.default_rng(0)
+
+    def of_row(row: Row) -> Row:
+        stamp = decode_blob(row[BLOB], CONTRACT)
+        assert isinstance(stamp, Stamp)
+        return {**row, BLOB: encode_stamp(change(stamp.pixels, rng).astype(np.float32), CONTRACT)}
+
+    return of_row
+
+
+def louder(pixels: Any, rng: np.random.Generator) -> Any:
+    sigma = 1.4826 * np.median(np.abs(pixels - np.median(pixels, axis=(1, 2), keepdims=True)), axis=(1, 2))
+    return pixels + rng.standard_normal(pixels.shape) * sigma[:, None, None] * np.sqrt(1.02**2 - 1)
+
+
+FINGERPRINTS: dict[str, Callable[[Row], Row]] = {
+    "noise 2 % larger": in_pixels(louder),
+    "half a pixel off": in_pixels(lambda pixels, _: ndimage.shift(pixels, (0, 0, 0.5), order=1, mode="nearest")),
+    "rounded to float16": in_pixels(lambda pixels, _: pixels.astype(np.float16)),
+    "a sky level of 0.1 sigma": in_pixels(lambda pixels, _: pixels + 2e-4),
+    "written by numpy": lambda row: {**row, BLOB: survey_like.blob(decode_blob(row[BLOB], CONTRACT).pixels)},  # type: ignore[union-attr]
+    "bad pixels counted otherwise": lambda row: {**row, "bad_pixel_frac": 0.01},
+    "another name of the bands": lambda row: {**row, "bandset": "rgz"},
+}
+
+
+def test_stamps_as_they_are_made_are_at_chance_and_the_check_says_what_it_would_have_seen(
+    clean: dict[str, Publication],
+) -> None:
+    check = no_fingerprints(clean["stamps"], clean["parent"])
+    assert check.passed, check.message()
+    figures = {name: float(value) for name, value in check.figures.items() if value is not None}
+    assert 90 < figures["galaxies"] + figures["arcs_that_fill_the_stamp"] <= 130
+    assert figures["pairs"] == figures["galaxies"] + figures["arcs_that_fill_the_stamp"] + figures["no_flux_galaxies"]
+    assert figures["no_flux_galaxies"] > 50
+    assert figures["low"] < 0.5 < figures["high"] < figures["least_seen"] < 0.9
+    assert "would have been seen" in check.what
+
+
+@pytest.mark.parametrize("name", list(FINGERPRINTS))
+def test_a_fingerprint_on_injections_is_red(survey: Survey, clean: dict[str, Publication], name: str) -> None:
+    check = changed(survey, clean, FINGERPRINTS[name])
+    assert not check.passed
+    assert check.blocking
+    assert check.first[0].startswith("injections: ")
+    assert not any(found.startswith("probes") for found in check.first)
+
+
+def test_the_finding_names_the_fact_or_the_features(survey: Survey, clean: dict[str, Publication]) -> None:
+    column = changed(survey, clean, FINGERPRINTS["bad pixels counted otherwise"])
+    assert re.search(r"bad_pixel_frac \(differs in (1[0-9]{2}) of \1 pairs\)", column.first[0])
+    written = changed(survey, clean, FINGERPRINTS["written by numpy"]).message()
+    assert "npz" in written
+    assert "auroc" not in written.lower()
+    assert "share_of_round_numbers" in changed(survey, clean, FINGERPRINTS["rounded to float16"]).first[0]
+
+
+def test_a_fingerprint_on_probes_without_flux_is_red_though_injections_have_none(
+    survey: Survey, clean: dict[str, Publication]
+) -> None:
+    check = changed(survey, clean, FINGERPRINTS["noise 2 % larger"], of="null_flux")
+    assert not check.passed
+    assert check.count == 1
+    assert check.first[0].startswith("probes without flux: ")
+
+
+def test_too_few_probes_are_said_beside_a_green_answer(survey: Survey, clean: dict[str, Publication]) -> None:
+    manifest = survey.manifest(clean["parent"], null_flux_share=0.1)
+    check = no_fingerprints(survey.stamps(clean["parent"], manifest), clean["parent"])
+    assert check.passed
+    assert re.search(r"undecided of probes without flux: \d+ probes", check.what)
+
+
+def test_too_few_galaxies_are_undecided_and_block_nothing(small: dict[str, Publication]) -> None:
+    check = no_fingerprints(small["stamps"], small["parent_sample"])
+    assert (check.passed, check.blocking) == (False, False)
+    assert "undecided: " in check.what
+
+
+def test_real_pixels_must_equal_their_control_outside_the_arc(survey: Survey, cubes: Callable[..., Path]) -> None:
+    parent = survey.parents(real_config(cubes()))
+    manifest = survey.manifest(parent, injections_per_galaxy=2, null_flux_share=1.0)
+    made = {"parent": parent, "manifest": manifest, "stamps": survey.stamps(parent, manifest)}
+    check = no_fingerprints(made["stamps"], parent)
+    assert check.passed, check.message()
+    assert "3 injections equal their controls outside the arc; 3 probes without flux equal" in check.what
+    off = changed(survey, made, FINGERPRINTS["noise 2 % larger"])
+    assert (off.passed, off.blocking, off.count) == (False, True, 3)
+    assert "cutout-0000-i0000" in off.first[0]
+    assert not changed(survey, made, FINGERPRINTS["half a pixel off"], of="null_flux").passed
+
+
+@pytest.mark.real_data
+def test_injections_into_real_galaxies_equal_their_controls_outside_the_arc(survey: Survey, real_data: Path) -> None:
+    parent = survey.parents(real_config(real_data / "des_lrg_cutouts"))
+    manifest = survey.manifest(parent, null_flux_share=1.0)
+    check = no_fingerprints(survey.stamps(parent, manifest), parent)
+    assert check.passed, check.message()
+    assert "30 injections equal" in check.what
+
+
+def test_rows_that_do_not_say_where_their_arc_is_are_undecided(survey: Survey, clean: dict[str, Publication]) -> None:
+    check = changed(survey, clean, lambda row: {**row, "src_reff_arcsec": None})
+    assert (check.passed, check.blocking) == (False, False)
+    assert "rows lack columns" in check.what
+
+
+def test_a_surveys_own_stamps_are_told_and_not_blocked(survey: Survey, tmp_path: Path) -> None:
+    folder = survey_like.write(tmp_path / "own", survey_like.rows(60, 12))
+    parent = survey.parents(ParentSampleConfig(source="external_stamps", folder=str(folder)))
+    manifest = survey.manifest(parent)
+    check = no_fingerprints(survey.stamps(parent, manifest), parent)
+    assert not check.passed
+    assert not check.blocking
