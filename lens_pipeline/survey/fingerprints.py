@@ -143,7 +143,7 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
 def gather(stamps: Publication, parent: Publication) -> list[_Evidence]:
     """Read pairs and take down how the two of each differ; probes without flux second, if there are any."""
     reader = PairReader(stamps, MOST_PAIRS)
-    shared = stamps.attributes["source"] == Source.real_cutouts.value
+    shared = Source(stamps.attributes["source"]) in (Source.real_cutouts, Source.legacy_catalogue)
     evidence = {True: _Evidence(of_flux=True), False: _Evidence(of_flux=False)}
     pairs = reader.pairs()
     while chunk := list(islice(pairs, _CHUNK)):
