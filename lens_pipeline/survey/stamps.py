@@ -77,12 +77,12 @@ def build_stamps(
         If another process is at work on the same stamps.
     """
     source = Source(manifest.attributes["source"])
-    if source is Source.legacy_catalogue:
+    if source is Source.legacy_catalogue and _published(parent, CUTOUTS_FILE) is None:
         n_rows = manifest.entry(f"{manifest.asset}.parquet").rows or 0
         raise ConfigError(
             f"the parent sample of {parent.dataset!r} comes from catalogues, which hold no pixels: its {n_rows:,} "
-            "stamps can't be rendered. Cut the galaxies of read_table('parent_sample') out of the survey's images into FITS "
-            "cubes, g.fits, r.fits and z.fits, and name these in presets/real_cutouts.yaml with the table as its catalogue."
+            "stamps can't be rendered. Set parent_sample.images to the folder or s3:// address of the survey's coadds that "
+            "these galaxies are to be cut out of, and materialize parent_sample and what follows."
         )
     staging.attributes["source"] = source.value
     staging.attributes["dataset_contract"] = manifest.attributes["dataset_contract"]
