@@ -131,7 +131,8 @@ def scored_png(stamps: Sequence[tuple[npt.NDArray[np.float32] | None, tuple[str,
     Parameters
     ----------
     stamps : sequence of (pixels, (name, verdict))
-        Pixels (band, y, x) in nanomaggy, in the images' own orientation, or None: then the words stand alone.
+        Pixels (band, y, x), sky-subtracted, in the image's own orientation, 0 where nothing was measured; or None: then the words
+        stand alone.
     """
     columns = min(len(stamps), 4)
     rows = -(-len(stamps) // columns)
@@ -141,12 +142,18 @@ def scored_png(stamps: Sequence[tuple[npt.NDArray[np.float32] | None, tuple[str,
         panel.set_axis_off()
     for panel, (pixels, (name, verdict)) in zip(panels, stamps, strict=False):
         if pixels is not None:
-            level = np.median(pixels, axis=(1, 2), keepdims=True)
-            mad = np.median(np.abs(pixels - level), axis=(1, 2), keepdims=True)
-            png = lupton_png((pixels - level) / np.maximum(_MAD_TO_SIGMA * mad, np.finfo(np.float32).tiny))
+            noise = np.array([_noise(plane) for plane in pixels], np.float32)
+            png = lupton_png(pixels / noise[:, None, None])
             panel.imshow(imread(io.BytesIO(png), format="png"), interpolation="nearest")
         panel.set_title(f"{name}\n{verdict}", fontsize=9)
     return figure_png(figure)
+
+
+def _noise(plane: npt.NDArray[np.float32]) -> float:
+    """Sigma of a pixel from differences of neighbours, so that a galaxy that fills the stamp isn't taken for noise."""
+    steps = np.diff(plane, axis=1)[(plane[:, 1:] != 0) & (plane[:, :-1] != 0)]
+    found = float(np.median(np.abs(steps))) * _MAD_TO_SIGMA / np.sqrt(2) if steps.size else 0.0
+    return found or 1.0
 
 
 def _facts(row: dict[str, Any]) -> str:

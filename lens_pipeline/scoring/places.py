@@ -22,7 +22,7 @@ from lens_pipeline.survey.galaxy_images import CutoutRefusedError, must_be_usabl
 from lens_pipeline.survey.galaxy_table import places_of, read_galaxies
 from lens_pipeline.survey.images_at import images_at
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ
-from lens_pipeline.training.config import Device
+from lens_pipeline.training.choices import Device
 
 MOST_SHOWN = 48
 _SCALE_TOLERANCE = 0.005
@@ -107,7 +107,7 @@ def cut_places(galaxies: list[Galaxy], images: str, contract: DatasetContract) -
         for galaxy in galaxies:
             pixels = None
             try:
-                image = cut(galaxy.ra, galaxy.dec)
+                image = cut(galaxy)
                 pixels = image.pixels
                 must_be_usable(image)
                 yield Place(galaxy, pixels, None)

@@ -1,11 +1,12 @@
-"""Real galaxies as hosts, cut by their coordinates out of coadds or single exposures: a second kind of input of real_cutouts.
+"""Real galaxies as hosts, cut out of coadds, single exposures or files of their own: other inputs of real_cutouts than cubes.
 
 Belongs here: a catalogue's galaxies to a parent sample with published pixels and PSFs. Reading images is in `mirror.py` and
 `ccd.py`; what the files don't say is null, and what is assumed instead stands in columns and attributes that say so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import PARENT_LEFT_OUT
 from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
@@ -21,9 +23,10 @@ from lens_pipeline.survey.cutout_measures import aperture_mag, pixel_correlation
 from lens_pipeline.survey.cutouts import PSF_PIXELS, create_cutouts, create_psfs
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
 from lens_pipeline.survey.galaxy_table import PLACE, Known, places_of
-from lens_pipeline.survey.images_at import images_at, is_mirror, open_mirror
+from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
 from lens_pipeline.survey.measured_psf import fwhm_of_psf
-from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ
+from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
+from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
 
 _CATALOGUE = ("ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
 _R = BANDS.index("r")
@@ -38,7 +41,8 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     Parameters
     ----------
     catalogue : list of dict
-        galaxy_id, ra, dec of each galaxy, and what else is known under the names of PARENT_SAMPLE.
+        galaxy_id, ra, dec of each galaxy, and what else is known under the names of PARENT_SAMPLE. May be empty where galaxies
+        have files of their own, which then say where they are.
 
     Returns
     -------
@@ -48,22 +52,81 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     Raises
     ------
     ConfigError
-        If there is no catalogue.
+        If there is no catalogue, and no galaxy has files of its own.
     ContractError
         If the catalogue lacks a column or value, the survey's files can't be used, or no galaxy is left.
     """
-    if not config.catalogue:
+    files = None
+    if not holds_images(config.folder):
+        files = object_files(Path(config.folder).expanduser().absolute(), BANDS)
+        catalogue = with_places(files, catalogue, config.catalogue, BANDS)
+        staging.attributes["files"] = [
+            {"path": str(path), "sha256": sha256_of(path)} for of_one in files.values() for path in of_one.values()
+        ]
+    elif not config.catalogue:
         raise ConfigError(
             f"{config.folder} holds a survey's images: set parent_sample.catalogue to a table of the galaxies to cut, with "
             f"{', '.join(PLACE)}."
         )
-    galaxies = places_of(catalogue, config.catalogue)
+    galaxies = places_of(catalogue, config.catalogue or config.folder)
+    found = cut_sample(config, config.folder, galaxies, catalogue, staging, files)
+    left_out = left_out_rows(found.quarantine, galaxies, config.catalogue or config.folder)
+    staging.write_table("left_out", left_out, PARENT_LEFT_OUT)
+    staging.attributes["folder"] = absolute(config.folder)
+    staging.attributes["left_out"] = found.quarantine.counts
+    staging.attributes["assumptions"] = found.assumptions
+    return pa.Table.from_pylist(found.rows)
+
+
+@dataclass(frozen=True)
+class CutSample:
+    """Galaxies that were cut.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Of those that could be cut: columns of PARENT_SAMPLE and what rendering needs, in the order of the catalogue.
+    quarantine : Quarantine
+        The others, each with its reason.
+    assumptions : list of str
+        What the images and the catalogue don't say, in words.
+    """
+
+    rows: list[Known]
+    quarantine: Quarantine
+    assumptions: list[str]
+
+
+def cut_sample(
+    config: ParentSampleConfig,
+    where: str,
+    galaxies: list[Galaxy],
+    catalogue: Sequence[Known],
+    staging: Staging,
+    files: Files | None = None,
+) -> CutSample:
+    """Cut galaxies out of images, and write ``cutouts.npy`` and ``psfs.npy`` with a place for each of them.
+
+    Parameters
+    ----------
+    where : str
+        Folder or address of the images.
+    catalogue : sequence of dict
+        What is known of each galaxy, in their order.
+    files : mapping, optional
+        Each galaxy's own files, in place of images of the sky.
+
+    Raises
+    ------
+    ContractError
+        If the images can't be used, or no galaxy could be cut.
+    """
     places = {galaxy.galaxy_id: number for number, galaxy in enumerate(galaxies)}
     pixels = create_cutouts(staging.folder, (len(galaxies), len(BANDS), config.stamp_size, config.stamp_size))
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
     quarantine, rows, assumed = Quarantine(), [], set()
     with ExitStack() as stack:
-        for galaxy, image in _cut(config, galaxies, quarantine, stack):
+        for galaxy, image in _cut(config, where, galaxies, files, quarantine, stack):
             number = places[galaxy.galaxy_id]
             pixels[number] = image.pixels
             for i, psf in enumerate(image.psf):
@@ -73,31 +136,52 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             assumed |= set(image.assumed)
     pixels.flush()
     psfs.flush()
-    _write_left_out(config, catalogue, places, quarantine, staging)
     if not rows:
         raise ContractError(
-            f"none of {len(galaxies):,} galaxies could be cut out of {config.folder}: {quarantine.counts}. First: "
+            f"none of {len(galaxies):,} galaxies could be cut out of {where}: {quarantine.counts}. First: "
             f"{quarantine.rows[0]['detail']}"
         )
-    folder = config.folder if is_address(config.folder) else str(Path(config.folder).expanduser().absolute())
-    staging.attributes["folder"] = folder
-    staging.attributes["left_out"] = quarantine.counts
-    staging.attributes["assumptions"] = [*_assumptions(config, rows), *sorted(assumed)]
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: int(row["cutout_row"])))
+    rows.sort(key=lambda row: int(row["cutout_row"]))
+    return CutSample(rows, quarantine, [*_assumptions(config, rows), *sorted(assumed)])
+
+
+def left_out_rows(quarantine: Quarantine, galaxies: Sequence[Galaxy], file: str) -> pa.Table:
+    """Return PARENT_LEFT_OUT of galaxies that couldn't be cut; a place that isn't known is null."""
+    places = {galaxy.galaxy_id: galaxy for galaxy in galaxies}
+    rows = []
+    for left in quarantine.rows:
+        galaxy = places[left["galaxy_id"]]
+        place = {"ra": galaxy.ra, "dec": galaxy.dec}
+        known = {name: value if np.isfinite(value) else None for name, value in place.items()}
+        rows.append({"galaxy_id": galaxy.galaxy_id, **known, "reason": left["reason"], "file": file})
+    return pa.Table.from_pylist(rows, schema=PARENT_LEFT_OUT.schema)
+
+
+def absolute(where: str) -> str:
+    """Return an address as it is, and a folder's absolute path."""
+    return where if is_address(where) else str(Path(where).expanduser().absolute())
 
 
 def _cut(
-    config: ParentSampleConfig, galaxies: list[Galaxy], quarantine: Quarantine, stack: ExitStack
+    config: ParentSampleConfig,
+    where: str,
+    galaxies: list[Galaxy],
+    files: Files | None,
+    quarantine: Quarantine,
+    stack: ExitStack,
 ) -> Iterator[tuple[Galaxy, GalaxyImage]]:
-    how = (config.folder, BANDS, config.stamp_size, config.pixel_scale_arcsec, config.pixel_scale_tolerance)
-    if is_mirror(config.folder):
-        yield from stack.enter_context(open_mirror(*how)).cut_each(galaxies, quarantine)
+    grid = (config.stamp_size, config.pixel_scale_arcsec, config.pixel_scale_tolerance)
+    if files is None and is_mirror(where):
+        yield from stack.enter_context(open_mirror(where, BANDS, *grid)).cut_each(galaxies, quarantine)
         return
     galaxy_ids_must_differ(galaxies)
-    cut = stack.enter_context(images_at(*how))
-    for galaxy in galaxies:
+    cut = stack.enter_context(images_at(where, BANDS, *grid)) if files is None else objects_at(files, BANDS, *grid)
+    twins = twins_of(galaxies)
+    for place, galaxy in enumerate(galaxies):
         try:
-            yield galaxy, must_be_usable(cut(galaxy.ra, galaxy.dec))
+            if place in twins:
+                raise CutoutRefusedError("same_place", f"within 1 arcsec of {galaxies[twins[place]].galaxy_id}")
+            yield galaxy, must_be_usable(cut(galaxy))
         except CutoutRefusedError as error:
             quarantine.add(galaxy.galaxy_id, error)
 
@@ -142,24 +226,6 @@ def _psfdepth(image: GalaxyImage, i: int) -> float | None:
         return None
     share = psf.on_image_pixels(PSF_PIXELS)
     return float((share**2).sum() * np.median(image.ivar[i][~image.bad[i]]))
-
-
-def _write_left_out(
-    config: ParentSampleConfig, catalogue: list[Known], places: dict[str, int], quarantine: Quarantine, staging: Staging
-) -> None:
-    rows = []
-    for left in quarantine.rows:
-        known = catalogue[places[left["galaxy_id"]]]
-        rows.append(
-            {
-                "galaxy_id": left["galaxy_id"],
-                "ra": float(known["ra"]),
-                "dec": float(known["dec"]),
-                "reason": left["reason"],
-                "file": config.catalogue,
-            }
-        )
-    staging.write_table("left_out", pa.Table.from_pylist(rows, schema=PARENT_LEFT_OUT.schema), PARENT_LEFT_OUT)
 
 
 def _assumptions(config: ParentSampleConfig, rows: list[Known]) -> list[str]:

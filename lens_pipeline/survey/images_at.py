@@ -7,9 +7,9 @@ from pathlib import Path
 from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.survey.ccd import cut_from_ccds, read_field
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
-from lens_pipeline.survey.mirror import Mirror
+from lens_pipeline.survey.mirror import Galaxy, Mirror
 
-Cut = Callable[[float, float], GalaxyImage]
+Cut = Callable[[Galaxy], GalaxyImage]
 
 
 def is_mirror(where: str) -> bool:
@@ -41,7 +41,7 @@ def images_at(
 
     Yields
     ------
-    function of ra, dec in ICRS degrees
+    function of a Galaxy
         Gives the cutout, not yet judged, or raises `CutoutRefusedError`.
 
     Raises
@@ -53,12 +53,12 @@ def images_at(
     """
     if is_mirror(where):
         with open_mirror(where, bands, stamp_size, scale_arcsec, tolerance) as mirror:
-            yield mirror.cut
+            yield lambda galaxy: mirror.cut(galaxy.ra, galaxy.dec)
         return
     ccds = read_field(Path(where).expanduser().absolute())
 
-    def cut(ra: float, dec: float) -> GalaxyImage:
-        image = cut_from_ccds(ccds, bands, ra, dec, stamp_size)
+    def cut(galaxy: Galaxy) -> GalaxyImage:
+        image = cut_from_ccds(ccds, bands, galaxy.ra, galaxy.dec, stamp_size)
         off = abs(image.pixel_scale_arcsec / scale_arcsec - 1)
         if not off <= tolerance:
             raise CutoutRefusedError(

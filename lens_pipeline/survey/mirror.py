@@ -85,7 +85,7 @@ class Mirror:
         galaxy_ids_must_differ(galaxies)
         ra, dec = np.array([g.ra for g in galaxies]), np.array([g.dec for g in galaxies])
         homes = _homes(ra, dec)
-        twins = _twins(ra, dec)
+        twins = twins_of(galaxies)
         for place in sorted(range(len(galaxies)), key=lambda i: homes[i]):
             galaxy = galaxies[place]
             try:
@@ -253,12 +253,14 @@ def galaxy_ids_must_differ(galaxies: Sequence[Galaxy]) -> None:
     )
 
 
-def _twins(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> dict[int, int]:
-    """Each galaxy that stands where one before it does, and that one."""
-    east, north = np.radians(ra), np.radians(dec)
+def twins_of(galaxies: Sequence[Galaxy]) -> dict[int, int]:
+    """Return the number of each galaxy that stands within an arcsec of one before it, and that one's; none without a place."""
+    places = np.radians([(galaxy.ra, galaxy.dec) for galaxy in galaxies]).reshape(-1, 2)
+    known = np.flatnonzero(np.isfinite(places).all(axis=1))
+    east, north = places[known].T
     points = np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], axis=1)
     pairs = cKDTree(points).query_pairs(np.radians(_SAME_GALAXY_ARCSEC / 3600), output_type="ndarray")
     twins: dict[int, int] = {}
-    for first, second in sorted(pairs.tolist()):
+    for first, second in sorted(known[pairs].tolist()):
         twins.setdefault(max(first, second), min(first, second))
     return twins

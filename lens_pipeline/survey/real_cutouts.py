@@ -1,4 +1,4 @@
-"""Real galaxies as hosts: FITS cubes of cutouts, one a band, with an optional catalogue; or images to cut them out of.
+"""Real galaxies as hosts: FITS cubes of cutouts, one a band, with an optional catalogue; or other images of them.
 
 Belongs here: reading and refusing the cubes, and what must be assumed because they don't say it. The pixels that stamps are made
 of are published beside the parent sample, so that nothing later depends on the user's folder.
@@ -36,7 +36,7 @@ Cubes = NDArray[np.float32]
 
 
 def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
-    """Read the cubes, or images to cut (`image_parents`), refuse what isn't as it must be, and describe the galaxies in them.
+    """Read the cubes, or images and files of single galaxies (`image_parents`), and describe the galaxies in them.
 
     Writes the centre of every cutout to ``cutouts.npy``, (galaxy, band, y, x) float32 in nanomaggy.
 
@@ -54,10 +54,10 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     ContractError
         If cubes differ in shape or are too small, hold pixels that aren't finite, or have another unit or pixel scale.
     """
-    if holds_images(config.folder):
-        return image_parents(config, _catalogue(config, None), staging)
     folder = Path(config.folder).expanduser().absolute()
     paths = {band: folder / f"{band}.fits" for band in BANDS}
+    if holds_images(config.folder) or not any(path.exists() for path in paths.values()):
+        return image_parents(config, _catalogue(config, None), staging)
     cubes, scale = _read_cubes(config, folder, paths)
     pixels, (y0, x0) = _centre(cubes, config.stamp_size, folder)
     write_cutouts(staging.folder, pixels)

@@ -1,5 +1,6 @@
 """Galaxies of a table, cut out of a survey's images and scored: each has a logit or the reason why it has none."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +116,14 @@ def test_of_the_two_real_spirals_one_is_scored_and_the_one_on_the_border_says_wh
     assert edge_on.refusal is not None
     assert edge_on.refusal.reason == "centre_masked"
     assert edge_on.pixels is not None
+
+
+def test_a_galaxy_is_drawn_alike_whether_or_not_half_of_its_stamp_lies_beyond_the_image() -> None:
+    y, x = np.mgrid[:32, :32] - 15.5
+    galaxy = 0.3 * np.exp(-np.hypot(x, y) / 4)[None] * np.array([0.5, 1, 2])[:, None, None]
+    whole = (galaxy + np.random.default_rng(0).normal(0, 0.01, (3, 32, 32))).astype(np.float32)
+    half = np.where(x < -4, 0, whole).astype(np.float32)
+    drawn = [imread(io.BytesIO(scored_png([(pixels, ("a", "b"))]))) for pixels in (whole, half)]
+    right = [picture[:, picture.shape[1] // 2 + 10 :, :3] for picture in drawn]
+    assert np.abs(right[0] - right[1]).mean() < 0.01
+    assert np.abs(drawn[0] - drawn[1]).mean() > 0.02
