@@ -74,6 +74,7 @@ def render(
         whole=_cells(content.completeness, ALL),
         folds=content.cross_fit.thresholds.to_dicts() if content.cross_fit else [],
         cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in AXES} if content.cross_fit else {},
+        of_all_lenses=content.completeness["total"].count() > 0,
         weighted=inputs["completeness"].attributes.get("weighted", False),
         primary=content.primary,
         images=content.images,
