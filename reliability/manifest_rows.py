@@ -30,7 +30,7 @@ _FAKES = {"fake_turned_share": 0.2, "fake_unlensed_share": 0.2, "fake_blob_share
 _VDF = {"population": "velocity_dispersion"}
 DESIGNS: tuple[dict[str, Any], ...] = (
     {"injections_per_galaxy": 4},
-    {"injections_per_galaxy": 8, **_VDF, **_FAKES},
+    {"injections_per_galaxy": 8, "share_epl": 0.3, **_VDF, **_FAKES},
     {"injections_per_galaxy": 12, "design": "stratified", "floor_per_cell": 20, **_VDF, **_FAKES},
     {"injections_per_galaxy": 6, "design": "grid", "hold_out_lens_models": ["SIS"]},
 )

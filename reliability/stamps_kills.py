@@ -36,7 +36,8 @@ _STAMPS: dict[str, Any] = {"rows_per_fragment": 6, "noiseless_arcs": True}
 # What is killed, and the processes that the step has beside itself.
 _MANNERS = (("step", 1), ("step", 2), ("worker", 2))
 _DONE, _FAILED = 0, 3
-_PATIENCE_S = 120.0
+# Of a machine that has other things to do.
+_PATIENCE_S = 900.0
 # Fragments that are waited for, at most, and seconds from then on: about as many as there are, and as one takes.
 _MOST_FRAGMENTS, _MOST_S = 16, 0.06
 
@@ -49,10 +50,13 @@ def case(number: int) -> Case:
         home, inputs = _home(Path(folder))
         shelf = home.shelf(_DATASET, "stamps")
         process = _begin(home, workers)
-        _wait_for(shelf, fragments, process)
-        time.sleep(then_s)
-        _kill(process, what)
-        process.join(_PATIENCE_S)
+        try:
+            _wait_for(shelf, fragments, process)
+            time.sleep(then_s)
+            _kill(process, what)
+            process.join(_PATIENCE_S)
+        finally:
+            process.kill()
         if process.exitcode == _DONE:
             return Case(n=0, counts={"ended before it was killed": 1})
         problems = [] if process.exitcode in (_FAILED, -signal.SIGKILL) else [f"ended with {process.exitcode}"]

@@ -18,7 +18,9 @@ _NUMBERS = (
     *("n_eff", "completeness", "completeness_low", "completeness_high"),
     *("parent_share", "total", "total_low", "total_high"),
 )
-_MANIFEST_COLUMNS = ("task_id", "region_id", "lens_model", "theta_e_arcsec", "psf_fwhm_used_r", "arc_snr")
+_MANIFEST_COLUMNS = (
+    "task_id", "region_id", "lens_model", "theta_e_arcsec", "psf_fwhm_used_r", "arc_snr", "source_id", "is_held_out",
+)  # fmt: skip
 
 
 def never_stored(

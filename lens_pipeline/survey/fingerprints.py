@@ -45,6 +45,8 @@ _FACT_LEVEL = 1e-6
 # their mean is. What is left of an arc below 0.003 sigma, with its Poisson noise, stays within a third of that.
 _OFF_SIGMA, _OFF_SHARE, _OFF_MEAN = 0.1, 1e-3, 0.02
 _CHUNK = 128
+# Whether an injection and its control have a real cutout's pixels in common; of a user's own stamps the pixels tell.
+_SHARED = {Source.simulated: False, Source.real_cutouts: True, Source.legacy_catalogue: True}
 # What differs between an injection and its control by what they are.
 _LABELS = frozenset({"task_id", "pair_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"})
 _HOST = (
@@ -78,6 +80,17 @@ class _Evidence:
         if len(self.differences) < _LEAST_TO_PROBE:
             return None
         return paired_probe(np.array(self.differences), false_alarms=FALSE_ALARMS)
+
+    def too_few(self) -> str:
+        """Say why there are too few galaxies to call pixels alike; empty where there are enough."""
+        if self.n_shared or len(self.differences) >= LEAST_TO_DECIDE:
+            return ""
+        why = (
+            f" ({self.n_hidden:,} arcs fill the stamp, or their rows lack columns that say where they are)"
+            if self.n_hidden
+            else ""
+        )
+        return f"{len(self.differences):,} {_KINDS[self.of_flux]} can be compared with the control of their galaxy{why}"
 
     def facts(self) -> list[str]:
         """Facts that lean to one side."""
@@ -126,10 +139,11 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
             blocking=blocking,
             **figures,
         )
-    if short := _too_few(evidence, hidden):
+    short = {seen.of_flux: words for seen in evidence if (words := seen.too_few())}
+    if True in short:
         return red(
             NAME,
-            f"undecided: {short}",
+            f"undecided: {short[True]}",
             wrong=[],
             why="So few pairs would not show a difference that a model could learn from.",
             next_step=f"nothing is blocked. At least {LEAST_TO_DECIDE} galaxies would do, each with a control and an "
@@ -137,13 +151,14 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
             blocking=False,
             **figures,
         )
+    said += [f"undecided of {_KINDS[of_flux]}: {words}" for of_flux, words in short.items()]
     return green(NAME, f"nothing beside the arc tells stamps from their controls: {'; '.join(said)}", **figures)
 
 
 def gather(stamps: Publication, parent: Publication) -> list[_Evidence]:
     """Read pairs and take down how the two of each differ; probes without flux second, if there are any."""
     reader = PairReader(stamps, MOST_PAIRS)
-    shared = Source(stamps.attributes["source"]) in (Source.real_cutouts, Source.legacy_catalogue)
+    shared = _SHARED.get(Source(stamps.attributes["source"]))
     evidence = {True: _Evidence(of_flux=True), False: _Evidence(of_flux=False)}
     pairs = reader.pairs()
     while chunk := list(islice(pairs, _CHUNK)):
@@ -151,10 +166,11 @@ def gather(stamps: Publication, parent: Publication) -> list[_Evidence]:
         for pair in chunk:
             host = hosts.get(str(pair.control.get("galaxy_id")), {})
             _compare(pair, host, reader.contract, shared, evidence[pair.of_flux])
-    return [seen for seen in evidence.values() if seen.n or seen.of_flux]
+    return [seen for seen in evidence.values() if seen.of_flux or stamps.attributes.get("null_flux")]
 
 
-def _compare(pair: StampPair, host: Row, contract: DatasetContract, shared: bool, seen: _Evidence) -> None:
+def _compare(pair: StampPair, host: Row, contract: DatasetContract, shared: bool | None, seen: _Evidence) -> None:
+    """Take down how the two of a pair differ; whether they share pixels is seen from them where it isn't known."""
     seen.n += 1
     first, control = (
         {**row, **npz_facts(blob, contract.members)}
@@ -162,16 +178,17 @@ def _compare(pair: StampPair, host: Row, contract: DatasetContract, shared: bool
     )
     for name in (first.keys() & control.keys()) - _LABELS:
         ours, theirs = first[name], control[name]
-        if ours is not None and theirs is not None and ours != theirs:
-            seen.leaning.setdefault(name, [0, 0])[int(str(ours) < str(theirs))] += 1
+        if _is_known(ours) and _is_known(theirs) and ours != theirs:
+            seen.leaning.setdefault(name, [0, 0])[int(_order(ours) < _order(theirs))] += 1
     scale = host.get("pixel_scale_arcsec") or contract.pixel_scale_arcsec
     sigma = np.array([max(sky_noise(band, 0.0, 0.0, scale)[1], np.finfo(float).tiny) for band in pair.pixels[1]])
     mask = np.ones(pair.pixels.shape[-2:], bool) if not pair.of_flux else _mask(pair, host, contract, scale, sigma)
     if mask is None or mask.mean() < _LEAST_OUTSIDE:
         seen.n_hidden += 1
-    elif shared:
+        return
+    difference = (pair.pixels[0].astype(float) - pair.pixels[1])[:, mask] / sigma[:, None]
+    if shared or (shared is None and np.median(np.abs(difference)) < _OFF_SIGMA):
         seen.n_shared += 1
-        difference = (pair.pixels[0].astype(float) - pair.pixels[1])[:, mask] / sigma[:, None]
         share, mean = float((np.abs(difference) > _OFF_SIGMA).mean()), float(np.abs(difference.mean(axis=1)).max())
         if share > _OFF_SHARE or mean > _OFF_MEAN:
             seen.off.append(
@@ -181,6 +198,16 @@ def _compare(pair: StampPair, host: Row, contract: DatasetContract, shared: bool
     else:
         ours, theirs = stamp_features(pair.pixels, mask)
         seen.differences.append(ours - theirs)
+
+
+def _is_known(value: Any) -> bool:
+    """Whether a column has a value: a null, or a NaN of some writers, says that it is of the arc, by contract."""
+    return value is not None and not (isinstance(value, float) and np.isnan(value))
+
+
+def _order(value: Any) -> tuple[float, str]:
+    """Return what values of a column, numbers or not, are ordered by."""
+    return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
 
 
 def _mask(
@@ -206,17 +233,6 @@ def _mask(
         sigma=sigma,
         ebv=host.get("ebv"),
     )
-
-
-def _too_few(evidence: list[_Evidence], hidden: int) -> str:
-    """Say where a kind has too few galaxies to call it green; empty where none has."""
-    short = [
-        f"{len(seen.differences):,} {_KINDS[seen.of_flux]} can be compared with the control of their galaxy"
-        for seen in evidence
-        if not seen.n_shared and len(seen.differences) < LEAST_TO_DECIDE
-    ]
-    why = f" ({hidden:,} arcs fill the stamp, or their rows lack columns that say where they are)" if hidden else ""
-    return f"{' and '.join(short)}{why}" if short else ""
 
 
 def _lean(probed: Probed, stamps: Publication) -> str:

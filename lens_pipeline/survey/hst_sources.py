@@ -245,8 +245,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [{name: row[name] for name in table.colnames} for row in table]
 
 
+def redshifts_path(catalogue: Path) -> Path:
+    """Where a catalogue's redshifts stand, if it has any."""
+    return catalogue.with_name(f"{catalogue.stem}_fits.fits")
+
+
 def _redshifts(catalogue: Path) -> dict[int, float]:
-    path = catalogue.with_name(f"{catalogue.stem}_fits.fits")
+    path = redshifts_path(catalogue)
     if not path.is_file():
         return {}
     with fits.open(path, memmap=False) as hdus:

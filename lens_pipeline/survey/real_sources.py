@@ -184,9 +184,17 @@ class RealSources:
         """
         if not self.found:
             return
+        from lens_pipeline.survey.hst_sources import redshifts_path
+
         split_of = {source_id: split for split, names in dealt.items() for source_id in names}
         folder = self.catalogue.parent
-        digests = {name: sha256_of(folder / name) for name in sorted({source.file for source in self.found})}
+        beside = redshifts_path(self.catalogue)
+        names = {
+            self.catalogue.name,
+            *(source.file for source in self.found),
+            *([beside.name] if beside.is_file() else []),
+        }
+        digests = {name: sha256_of(folder / name) for name in sorted(names)}
         records = [
             {
                 "source_id": source.source_id,
@@ -206,7 +214,7 @@ class RealSources:
         ]
         staging.write_table(TABLE, pa.Table.from_pylist(records, schema=REAL_SOURCES.schema), REAL_SOURCES)
         staging.attributes["real_sources"] = {
-            "files": {self.catalogue.name: sha256_of(self.catalogue), **digests},
+            "files": digests,
             "left_out": list(self.left_out),
             "colours_from": self.config.real_source_colours_from or None,
         }

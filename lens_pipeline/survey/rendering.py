@@ -15,6 +15,7 @@ from lens_pipeline.contracts.code import code_sha256
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.stamps.journal import Journal
 from lens_pipeline.storage.atomic import remove_temporaries, sha256_of
+from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.pace import Pace
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -143,6 +144,21 @@ class Rendering:
             entry = self.previous.entry(there[role])
             taken[role] = {"file": name, "rows": entry.rows, "sha256": entry.sha256}
         return taken
+
+
+def find_earlier(home: Home, dataset: str, manifest: Publication) -> Publication | None:
+    """Find the stamps to take fragments over from: the newest that were made of this manifest, else the current ones.
+
+    Some that are red, or whose run ended before its checks, will do: a fragment is what it is made of, whatever the checks said.
+    """
+    try:
+        for stamps in reversed(home.versions(dataset, "stamps")):
+            if stamps.inputs.get(manifest.asset) == manifest.version:
+                return stamps
+        return home.open(dataset, "stamps") if home.has_current(dataset, "stamps") else None
+    except StorageError as error:
+        _log.warning("earlier stamps are damaged, every fragment is rendered anew: %s", error)
+        return None
 
 
 def rendering_code() -> str:

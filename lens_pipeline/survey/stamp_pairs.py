@@ -134,13 +134,30 @@ class PairReader:
         return sorted(fragments, key=lambda fragment: float(stream(0, "looked at", fragment.name).random()))
 
     def _probes(self) -> dict[str, tuple[Row, bytes]]:
-        """Probes without flux, by the control that each names; of one file."""
+        """Probes without flux of the galaxies that will be looked at, by the control that each names."""
+        entries = self.stamps.attributes.get("null_flux", [])
+        wanted = self._first_keys() if entries else set()
         probes: dict[str, tuple[Row, bytes]] = {}
-        for entry in self.stamps.attributes.get("null_flux", [])[:1]:
+        for entry in entries:
             source = LocalFile(self.stamps.path(entry["file"], verify=False))
-            for row, blob in self._rows(open_fragment(source, self.contract, (), entry)):
-                probes[row["pair_id"]] = (row, blob)
+            fragment = open_fragment(source, self.contract, (), entry)
+            named = fragment.batches(("pair_id",), rows=MOST_ROWS)
+            if any(wanted.intersection(batch["pair_id"].to_pylist()) for batch in named):
+                probes |= {
+                    row["pair_id"]: (row, blob) for row, blob in self._rows(fragment) if row["pair_id"] in wanted
+                }
+        self.n_rows = 0
         return probes
+
+    def _first_keys(self) -> set[str]:
+        """Keys of the rows that will be looked at."""
+        keys: set[str] = set()
+        for fragment in self._chosen():
+            for batch in fragment.batches(("task_id",), rows=MOST_ROWS):
+                keys.update(batch["task_id"].to_pylist())
+            if len(keys) >= MOST_ROWS:
+                break
+        return keys
 
     def _rows(self, fragment: Fragment) -> Iterator[tuple[Row, bytes]]:
         whole = _with_all_columns(fragment)

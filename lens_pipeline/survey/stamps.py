@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.stamps.journal import Journal
+from lens_pipeline.stamps.work import available_cpus
 from lens_pipeline.storage.pace import Pace, Tell
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -17,6 +18,7 @@ from lens_pipeline.survey.config import Source, StampsConfig
 from lens_pipeline.survey.cutouts import CUTOUTS_FILE, PSFS_FILE
 from lens_pipeline.survey.design_report import TABLE as DESIGN_TABLE
 from lens_pipeline.survey.drawing import NULL_FLUX_TABLE
+from lens_pipeline.survey.engines import Engine
 from lens_pipeline.survey.parts import cut
 from lens_pipeline.survey.real_sources import sources_path
 from lens_pipeline.survey.rendering import Files, Rendering, rendering_code
@@ -131,8 +133,7 @@ def _render(
                 stems[table],
                 settings,
                 pace,
-                # A small table is rendered before other processes had loaded.
-                workers=1 if n_rows <= config.rows_per_fragment else config.workers,
+                workers=_workers(config, n_rows),
                 engine=config.engine,
             )
     pace.end()
@@ -142,6 +143,13 @@ def _render(
     if config.noiseless_arcs:
         staging.attributes["noiseless_arcs"] = [files["arcs"] for files in made[manifest.asset]]
     return StampsResult(sizes[manifest.asset], len(fragments), pace.n_found)
+
+
+def _workers(config: StampsConfig, n_rows: int) -> int:
+    """Return how many share a table: none that would find no fragment left. A cluster's size only Ray knows."""
+    if config.engine is Engine.ray:
+        return config.workers
+    return max(1, min(config.workers or available_cpus(), -(-n_rows // config.rows_per_fragment)))
 
 
 def _published(parent: Publication, name: str) -> str | None:

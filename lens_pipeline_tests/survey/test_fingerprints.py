@@ -1,5 +1,6 @@
 """Whatever tells an injection from its control beside the arc is red; nothing else is."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ Row = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Publication]:
-    """A galaxy needs an injection that leaves a tenth of its stamp dark: of 130 about 115 have one."""
+    """A galaxy needs an injection that leaves a tenth of its stamp dark, in one file with its control: of 130 some 100 have."""
     survey = Survey(Home(tmp_path_factory.mktemp("clean")))
     parent = survey.parents(ParentSampleConfig(n_galaxies=130, n_bricks=20))
     manifest = survey.manifest(parent, null_flux_share=0.6)
@@ -98,8 +99,8 @@ def test_stamps_as_they_are_made_are_at_chance_and_the_check_says_what_it_would_
     check = no_fingerprints(clean["stamps"], clean["parent"])
     assert check.passed, check.message()
     figures = {name: float(value) for name, value in check.figures.items() if value is not None}
-    assert figures["galaxies"] + figures["arcs_that_fill_the_stamp"] == 130
-    assert figures["galaxies"] > 100
+    assert 90 < figures["galaxies"] + figures["arcs_that_fill_the_stamp"] <= 130
+    assert figures["pairs"] == figures["galaxies"] + figures["arcs_that_fill_the_stamp"] + figures["no_flux_galaxies"]
     assert figures["no_flux_galaxies"] > 50
     assert figures["low"] < 0.5 < figures["high"] < figures["least_seen"] < 0.9
     assert "would have been seen" in check.what
@@ -116,7 +117,7 @@ def test_a_fingerprint_on_injections_is_red(survey: Survey, clean: dict[str, Pub
 
 def test_the_finding_names_the_fact_or_the_features(survey: Survey, clean: dict[str, Publication]) -> None:
     column = changed(survey, clean, FINGERPRINTS["bad pixels counted otherwise"])
-    assert "bad_pixel_frac (differs in 130 of 130 pairs)" in column.first[0]
+    assert re.search(r"bad_pixel_frac \(differs in (1[0-9]{2}) of \1 pairs\)", column.first[0])
     written = changed(survey, clean, FINGERPRINTS["written by numpy"]).message()
     assert "npz" in written
     assert "auroc" not in written.lower()
@@ -130,6 +131,13 @@ def test_a_fingerprint_on_probes_without_flux_is_red_though_injections_have_none
     assert not check.passed
     assert check.count == 1
     assert check.first[0].startswith("probes without flux: ")
+
+
+def test_too_few_probes_are_said_beside_a_green_answer(survey: Survey, clean: dict[str, Publication]) -> None:
+    manifest = survey.manifest(clean["parent"], null_flux_share=0.1)
+    check = no_fingerprints(survey.stamps(clean["parent"], manifest), clean["parent"])
+    assert check.passed
+    assert re.search(r"undecided of probes without flux: \d+ probes", check.what)
 
 
 def test_too_few_galaxies_are_undecided_and_block_nothing(small: dict[str, Publication]) -> None:

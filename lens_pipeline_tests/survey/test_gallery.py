@@ -1,12 +1,15 @@
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.gallery import colour, sky_map_png, stamps_png
+from lens_pipeline.survey.source_gallery import sources_png
 
 from .conftest import Survey, real_config
+from .hst_catalogues import galaxy, noise, write
 from .test_real_cutouts import Cubes
 
 
@@ -36,3 +39,15 @@ def test_the_sky_map_is_drawn_with_and_without_positions(
 ) -> None:
     assert opened(sky_map_png(small["parent_sample"])).size[0] > 400
     assert opened(sky_map_png(survey.parents(real_config(cubes())))).size[0] > 400
+
+
+def test_real_sources_are_shown_however_few_or_many(survey: Survey, tmp_path: Path) -> None:
+    widths = []
+    for n in (4, 9):
+        path = write(tmp_path, [galaxy() + noise((121, 122), seed) for seed in range(n)])
+        png = sources_png(survey.manifest(survey.parents(), real_source_share=0.5, real_source_catalogue=str(path)))
+        assert len(png) < 150_000
+        image = opened(png)
+        widths.append(image.size[0])
+        assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 100
+    assert widths[1] == 2 * widths[0]

@@ -12,6 +12,7 @@ from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.cutouts import open_cutouts
 from lens_pipeline.survey.light import Sersic
 from lens_pipeline.survey.measured_psf import fwhm_of_psf
+from lens_pipeline.survey.optics import smoothing_loss
 from lens_pipeline.survey.psfex import read_psfex
 from lens_pipeline.survey.render import make_arc, observed_scene
 from lens_pipeline_tests.survey import coadds, test_ccd, test_psfex
@@ -104,8 +105,9 @@ def test_stamps_of_exposures_have_the_measured_psf_and_their_controls_are_the_cu
     scene = observed_scene(galaxy, cutout, psfs)
     assert np.array_equal(scene.base[:, 1:-1, 1:-1], cutout.astype(float))
     assert not scene.drawn_variance.any()
-    # A nanomaggy of light is so many electrons, whose variance is their number.
-    assert scene.per_flux[1] == pytest.approx(1 / galaxy["electrons_per_nanomaggy_r"])
+    # A nanomaggy of light is so many electrons, whose variance in the stamp, after its smoothing, is their number.
+    in_the_stamp = scene.per_flux[1] * smoothing_loss(scene.correlation) ** 2
+    assert in_the_stamp == pytest.approx(1 / galaxy["electrons_per_nanomaggy_r"])
 
 
 def test_light_is_laid_where_each_bands_own_pixels_have_the_lens(survey: Survey, exposures: Path) -> None:

@@ -245,6 +245,17 @@ def test_real_pixels_are_part_of_what_a_fragment_is_made_of_and_their_place_in_t
     assert "cutout-0002-i0005" not in rendered
 
 
+def test_stamps_that_were_never_made_current_will_do_and_damaged_ones_are_no_hindrance(
+    survey: Survey, small: dict[str, Publication]
+) -> None:
+    inputs = small["parent_sample"], small["injection_manifest"]
+    assert rendering.find_earlier(survey.home, "test", inputs[1]) is None
+    made = survey.stamps(*inputs, **MADE)
+    assert rendering.find_earlier(survey.home, "test", inputs[1]) == made
+    (made.folder / "manifest.json").write_bytes(b"{")
+    assert rendering.find_earlier(survey.home, "test", inputs[1]) is None
+
+
 def test_progress_is_told_by_the_caller(survey: Survey, small: dict[str, Publication]) -> None:
     lines: list[str] = []
     clock = iter(range(0, 10_000, 4))

@@ -21,6 +21,8 @@ from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.design_report import design_png
 from lens_pipeline.survey.manifest import build_manifest
 from lens_pipeline.survey.parent_sample import build_parent_sample
+from lens_pipeline.survey.rendering import find_earlier
+from lens_pipeline.survey.source_gallery import sources_png
 from lens_pipeline.survey.source_growth import source_only_grew
 from lens_pipeline.survey.stamps import build_stamps
 
@@ -113,6 +115,21 @@ def _design(manifest: Publication) -> Metadata:
     return {
         "population": dg.MetadataValue.text(manifest.attributes["population"]),
         "design": picture(design_png(manifest), "population, drawn and weighted shares, and the resolution expected"),
+        **_real_sources(manifest),
+    }
+
+
+def _real_sources(manifest: Publication) -> Metadata:
+    """What a manifest that lenses real galaxies shows of them."""
+    if "real_sources" not in manifest.attributes:
+        return {}
+    left_out = manifest.attributes["real_sources"]["left_out"]
+    said = "; ".join(f"{row['galaxy_id']}: {row['reason']}, {row['detail']}" for row in left_out)
+    return {
+        "real_sources": picture(
+            sources_png(manifest), "real galaxies that are lensed, with split and half-light radius"
+        ),
+        "real_sources_left_out": dg.MetadataValue.text(said or "none"),
     }
 
 
@@ -125,7 +142,7 @@ def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: 
     """The unified parquet: manifest columns, compressed pixels and quality columns; or the user's own, unchanged."""
     parent = workspace.open("parent_sample")
     manifest = workspace.open_made_from("injection_manifest", "parent_sample", parent.version)
-    before = workspace.open_if_there("stamps")
+    before = find_earlier(workspace.home, workspace.dataset, manifest)
     yield from publish(
         context,
         workspace,
