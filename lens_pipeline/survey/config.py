@@ -110,7 +110,7 @@ class ParentSampleConfig(Section):
     mag_r_high: float = Field(
         40.0, ge=0, le=40, description="faintest galaxy in r, AB mag corrected for extinction (legacy_catalogue)"
     )
-    region: RegionKind = Field(RegionKind.brick, description="unit of splitting (legacy_catalogue)")
+    region: RegionKind = Field(RegionKind.brick, description="unit of splitting (legacy_catalogue, real_cutouts)")
     healpix_nside: int = Field(
         64, ge=1, le=8192, description="HEALPix cells on a side of a base pixel, a power of 2 (region: healpix)"
     )
@@ -119,14 +119,15 @@ class ParentSampleConfig(Section):
         ge=0,
         le=600,
         description="galaxies this near to their region's border are left out: half a stamp's diagonal or more, so that no sky "
-        "is seen from two regions; 0 keeps all (legacy_catalogue)",
+        "is seen from two regions; 0 keeps all (legacy_catalogue, real_cutouts)",
     )
     known_lenses: str = Field(
         "",
-        description="table of known lenses in lenscat's layout, none of which becomes a host or control (legacy_catalogue)",
+        description="table of known lenses in lenscat's layout, none of which becomes a host or control (legacy_catalogue, "
+        "real_cutouts)",
     )
     known_lens_radius_arcsec: float = Field(
-        3.0, gt=0, le=60, description="a galaxy this near to a known lens is one (legacy_catalogue)"
+        3.0, gt=0, le=60, description="a galaxy this near to a known lens is one, arcsec (known_lenses)"
     )
 
     @model_validator(mode="after")
@@ -145,6 +146,8 @@ class ParentSampleConfig(Section):
             raise ValueError(str(error)) from error
         if self.source is Source.simulated and (self.folder or self.catalogue):
             raise ValueError("a simulated sample reads no folder and no catalogue: leave both out or change the source")
+        if self.healpix_nside & (self.healpix_nside - 1):
+            raise ValueError(f"healpix_nside = {self.healpix_nside} is no power of 2")
         if self.source is Source.legacy_catalogue:
             self._refuse_bad_regions()
         return self
@@ -157,8 +160,6 @@ class ParentSampleConfig(Section):
                 f"{half_diagonal:.4g}: stamps of two regions, and so of two splits, could show the same sky. Set it to "
                 f"{half_diagonal:.4g} or more"
             )
-        if self.healpix_nside & (self.healpix_nside - 1):
-            raise ValueError(f"healpix_nside = {self.healpix_nside} is no power of 2")
         if self.mag_r_low > self.mag_r_high:
             raise ValueError(f"mag_r_low = {self.mag_r_low:g} is above mag_r_high = {self.mag_r_high:g}")
         if unknown := [bit for bit in self.excluded_maskbits if not 0 <= bit < 31]:

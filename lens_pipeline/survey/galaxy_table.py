@@ -69,7 +69,13 @@ def places_of(rows: Sequence[Known], where: str) -> list[Galaxy]:
                 f"{where} has no {name} in {len(lacking):,} of {len(rows):,} rows; first (place in the table): "
                 f"{first_few(lacking)}. A cutout needs {', '.join(PLACE)}."
             )
-    return [Galaxy(str(row["galaxy_id"]), float(row["ra"]), float(row["dec"])) for row in rows]
+    return [place_of(row) for row in rows]
+
+
+def place_of(row: Known) -> Galaxy:
+    """Return name and place of a galaxy; NaN where it isn't known."""
+    ra, dec = (np.nan if row.get(name) is None else float(row[name]) for name in ("ra", "dec"))
+    return Galaxy(str(row["galaxy_id"]), ra, dec)
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.cutout_measures import aperture_mag, pixel_correlation, sky_noise
+from lens_pipeline.survey.cutout_places import left_out_rows, place_galaxies, regions_must_not_overlap
 from lens_pipeline.survey.cutouts import PSF_PIXELS, create_cutouts, create_psfs
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
 from lens_pipeline.survey.galaxy_table import PLACE, Known, places_of
@@ -27,7 +28,7 @@ from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
 from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
 
-_CATALOGUE = ("ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
+_CATALOGUE = ("galaxy_id", "region_id", "ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
 _R = BANDS.index("r")
 
 
@@ -53,7 +54,8 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     ConfigError
         If there is no catalogue, and no galaxy has files of its own.
     ContractError
-        If the catalogue lacks a column or value, the survey's files can't be used, or no galaxy is left.
+        If the catalogue lacks a column or value, the survey's files can't be used, no galaxy is left, or the stamps of two
+        regions could show the same sky.
     """
     files = None
     if not holds_images(config.folder):
@@ -67,11 +69,13 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             f"{config.folder} holds a survey's images: set parent_sample.catalogue to a table of the galaxies to cut, with "
             f"{', '.join(PLACE)}."
         )
-    galaxies = places_of(catalogue, config.catalogue or config.folder)
+    asked = places_of(catalogue, config.catalogue or config.folder)
+    placed = place_galaxies(config, catalogue, staging)
+    every, catalogue, galaxies = catalogue, placed.rows, [asked[number] for number in placed.numbers]
     places = {galaxy.galaxy_id: number for number, galaxy in enumerate(galaxies)}
     pixels = create_cutouts(staging.folder, (len(galaxies), len(BANDS), config.stamp_size, config.stamp_size))
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
-    quarantine, rows, assumed = Quarantine(), [], set()
+    quarantine, rows, assumed = placed.quarantine, [], set()
     with ExitStack() as stack:
         for galaxy, image in _cut(config, galaxies, files, quarantine, stack):
             number = places[galaxy.galaxy_id]
@@ -83,12 +87,15 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             assumed |= set(image.assumed)
     pixels.flush()
     psfs.flush()
-    _write_left_out(config, catalogue, places, quarantine, staging)
+    staging.write_table(
+        "left_out", left_out_rows(quarantine, every, config.catalogue or config.folder), PARENT_LEFT_OUT
+    )
     if not rows:
         raise ContractError(
-            f"none of {len(galaxies):,} galaxies could be cut out of {config.folder}: {quarantine.counts}. First: "
+            f"none of {len(asked):,} galaxies could be cut out of {config.folder}: {quarantine.counts}. First: "
             f"{quarantine.rows[0]['detail']}"
         )
+    regions_must_not_overlap(rows, config.stamp_size)
     folder = config.folder if is_address(config.folder) else str(Path(config.folder).expanduser().absolute())
     staging.attributes["folder"] = folder
     staging.attributes["left_out"] = quarantine.counts
@@ -122,9 +129,7 @@ def _cut(
 def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyImage) -> Known:
     scale = image.pixel_scale_arcsec
     x, y = image.offset_arcsec[_R]
-    galaxy_id = str(known["galaxy_id"])
     row: Known = {name: known.get(name) for name in _CATALOGUE}
-    row |= {"galaxy_id": galaxy_id, "region_id": known.get("region_id") or galaxy_id}
     row |= {
         "cutout_row": number,
         "host_x_arcsec": float(x),
@@ -159,23 +164,6 @@ def _psfdepth(image: GalaxyImage, i: int) -> float | None:
         return None
     share = psf.on_image_pixels(PSF_PIXELS)
     return float((share**2).sum() * np.median(image.ivar[i][~image.bad[i]]))
-
-
-def _write_left_out(
-    config: ParentSampleConfig, catalogue: list[Known], places: dict[str, int], quarantine: Quarantine, staging: Staging
-) -> None:
-    rows = []
-    for left in quarantine.rows:
-        known = catalogue[places[left["galaxy_id"]]]
-        rows.append(
-            {
-                "galaxy_id": left["galaxy_id"],
-                **{name: float(known[name]) if np.isfinite(known[name]) else None for name in ("ra", "dec")},
-                "reason": left["reason"],
-                "file": config.catalogue or config.folder,
-            }
-        )
-    staging.write_table("left_out", pa.Table.from_pylist(rows, schema=PARENT_LEFT_OUT.schema), PARENT_LEFT_OUT)
 
 
 def _assumptions(config: ParentSampleConfig, rows: list[Known]) -> list[str]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from lens_pipeline.contracts.catalogue import PARENT_LEFT_OUT
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.staging import Staging
@@ -25,10 +26,13 @@ from lens_pipeline.survey.cutout_measures import (
     pixel_correlation,
     sky_noise,
 )
+from lens_pipeline.survey.cutout_places import Placed, left_out_rows, place_galaxies, regions_must_not_overlap
 from lens_pipeline.survey.cutouts import write_cutouts
-from lens_pipeline.survey.galaxy_table import COLUMNS, Known, read_galaxies
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError
+from lens_pipeline.survey.galaxy_table import COLUMNS, Known, place_of, read_galaxies
 from lens_pipeline.survey.image_parents import image_parents
 from lens_pipeline.survey.images_at import holds_images
+from lens_pipeline.survey.mirror import twins_of
 
 _UNIT = "nanomaggy"
 
@@ -61,9 +65,19 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     cubes, scale = _read_cubes(config, folder, paths)
     pixels, (y0, x0) = _centre(cubes, config.stamp_size, folder)
     write_cutouts(staging.folder, pixels)
-    rho = pixel_correlation(pixels, scale)
-    catalogue = _catalogue(config, len(pixels))
-    rows = [_row(config, catalogue[i], i, pixels[i], scale, rho) for i in range(len(pixels))]
+    catalogue = _named(config, _catalogue(config, len(pixels)))
+    placed = place_galaxies(config, catalogue, staging)
+    usable = _usable(placed, pixels, scale)
+    staging.write_table("left_out", left_out_rows(placed.quarantine, catalogue, str(folder)), PARENT_LEFT_OUT)
+    staging.attributes["left_out"] = placed.quarantine.counts
+    if not usable:
+        raise ContractError(
+            f"none of {len(pixels):,} galaxies in {folder} can be used: {placed.quarantine.counts}. First: "
+            f"{placed.quarantine.rows[0]['detail']}."
+        )
+    rho = pixel_correlation(pixels[list(usable)], scale)
+    rows = [_row(config, known, number, pixels[number], scale, rho) for number, known in usable.items()]
+    regions_must_not_overlap(rows, config.stamp_size)
     staging.attributes["folder"] = str(folder)
     staging.attributes["files"] = [{"path": str(path), "sha256": sha256_of(path)} for path in paths.values()]
     staging.attributes["pixel_scale_measured_arcsec"] = scale
@@ -145,10 +159,8 @@ def _centre(cubes: Cubes, stamp_size: int, folder: Path) -> tuple[Cubes, tuple[i
 def _row(
     config: ParentSampleConfig, known: Known, number: int, pixels: Cubes, scale: float, rho: float
 ) -> dict[str, Any]:
-    galaxy_id = known.get("galaxy_id") or f"{config.galaxy_prefix}-{number:04d}"
     x, y = centroid(pixels[BANDS.index("r")])
-    row: dict[str, Any] = {"galaxy_id": galaxy_id, "region_id": known.get("region_id") or galaxy_id}
-    row |= {name: known.get(name) for name in COLUMNS if name not in row}
+    row: dict[str, Any] = {name: known.get(name) for name in COLUMNS}
     row |= {
         "cutout_row": number,
         "host_x_arcsec": x * scale,
@@ -162,6 +174,28 @@ def _row(
         row[f"psf_fwhm_assumed_{band}"] = config.assumed_psf_fwhm_arcsec * SEEING_OVER_R[band]
         row[f"mag_aperture_{band}"] = aperture_mag(pixels[i], x, y, scale, level)
     return row
+
+
+def _named(config: ParentSampleConfig, catalogue: list[Known]) -> list[Known]:
+    return [
+        {**known, "galaxy_id": known.get("galaxy_id") or f"{config.galaxy_prefix}-{number:04d}"}
+        for number, known in enumerate(catalogue)
+    ]
+
+
+def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, Known]:
+    """Return what is known of each galaxy that arcs can be injected into, by its place in the cubes; others are quarantined."""
+    usable = {}
+    twins = twins_of([place_of(row) for row in placed.rows])
+    for i, (number, known) in enumerate(zip(placed.numbers, placed.rows, strict=True)):
+        try:
+            if i in twins:
+                raise CutoutRefusedError("same_place", f"within 1 arcsec of {placed.rows[twins[i]]['galaxy_id']}")
+        except CutoutRefusedError as error:
+            placed.quarantine.add(known["galaxy_id"], error)
+        else:
+            usable[number] = known
+    return usable
 
 
 def _catalogue(config: ParentSampleConfig, n_galaxies: int | None) -> list[Known]:

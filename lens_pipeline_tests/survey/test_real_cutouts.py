@@ -62,6 +62,28 @@ def test_a_catalogue_names_and_places_the_galaxies(survey: Survey, cubes: Cubes,
     ]
 
 
+def test_cubes_whose_galaxies_have_places_get_regions_and_each_galaxy_once(
+    survey: Survey, cubes: Cubes, tmp_path: Path
+) -> None:
+    path = tmp_path / "galaxies.csv"
+    rows = {"ra": [150.1, 150.1, 150.1], "dec": [2.3, 2.3 + 5 / 3600, 2.3 + 5.5 / 3600]}
+    Table(rows).write(path)
+    parent = survey.parents(real_config(cubes(), catalogue=str(path)))
+    assert [(row["galaxy_id"], row["region_id"], row["cutout_row"]) for row in parent.read_table().to_pylist()] == [
+        ("cutout-0000", "1501p022", 0),
+        ("cutout-0001", "1501p022", 1),
+    ]
+    assert parent.attributes["left_out"] == {"same_place": 1}
+    Table(rows | {"region_id": ["x", "y", "y"]}).write(path, overwrite=True)
+    with pytest.raises(ContractError, match=r"1 pairs .*: cutout-0000 \(x\) and cutout-0001 \(y\)"):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+
+
+def test_settings_of_places_are_refused_where_no_galaxy_has_one(survey: Survey, cubes: Cubes) -> None:
+    with pytest.raises(ConfigError, match=r"parent_sample.region, region_margin_arcsec: no galaxy has a place"):
+        survey.parents(real_config(cubes(), region="healpix", region_margin_arcsec=20))
+
+
 def nan(band: str, hdu: fits.PrimaryHDU) -> None:
     if band == "z":
         hdu.data[1, 40, 40] = np.nan
