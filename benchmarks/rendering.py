@@ -79,7 +79,7 @@ def _stamps(quick: bool) -> Result:
         rows = manifest.read_table().to_pylist()
     contract = manifest.attributes["dataset_contract"]
     renderer = Renderer.of(
-        {"config": {}, "source": "simulated", "cutouts": None, "psfs": None, "dataset_contract": contract}
+        {"config": {}, "source": "simulated", "cutouts": None, "bad": None, "psfs": None, "dataset_contract": contract}
     )
     took = []
     for turn in range(rounds + 1):

@@ -20,7 +20,7 @@ from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.cutout_measures import aperture_mag, pixel_correlation, sky_noise
 from lens_pipeline.survey.cutout_places import left_out_rows, place_galaxies, regions_must_not_overlap
-from lens_pipeline.survey.cutouts import PSF_PIXELS, create_cutouts, create_psfs
+from lens_pipeline.survey.cutouts import PSF_PIXELS, create_bad, create_cutouts, create_psfs
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
 from lens_pipeline.survey.galaxy_table import PLACE, Known, places_of
 from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
@@ -35,8 +35,8 @@ _R = BANDS.index("r")
 def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: Staging) -> pa.Table:
     """Cut every galaxy of the catalogue and describe those that could be cut.
 
-    Writes their pixels to ``cutouts.npy``, (galaxy of the catalogue, band, y, x) float32 in nanomaggy, their PSFs to ``psfs.npy``
-    and the others, each with its reason, to the table ``left_out``.
+    Writes their pixels to ``cutouts.npy``, (galaxy, band, y, x) float32 in nanomaggy, which of these are bad to
+    ``bad_pixels.npy``, their PSFs to ``psfs.npy`` and the others, each with its reason, to the table ``left_out``.
 
     Parameters
     ----------
@@ -74,19 +74,20 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     every, catalogue, galaxies = catalogue, placed.rows, [asked[number] for number in placed.numbers]
     places = {galaxy.galaxy_id: number for number, galaxy in enumerate(galaxies)}
     pixels = create_cutouts(staging.folder, (len(galaxies), len(BANDS), config.stamp_size, config.stamp_size))
+    bad = create_bad(staging.folder, pixels.shape)
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
     quarantine, rows, assumed = placed.quarantine, [], set()
     with ExitStack() as stack:
         for galaxy, image in _cut(config, galaxies, files, quarantine, stack):
             number = places[galaxy.galaxy_id]
-            pixels[number] = image.pixels
+            pixels[number], bad[number] = image.pixels, image.bad
             for i, psf in enumerate(image.psf):
                 if psf is not None:
                     psfs[number, i] = psf.on_image_pixels(PSF_PIXELS)
             rows.append(_row(config, catalogue[number], number, image))
             assumed |= set(image.assumed)
-    pixels.flush()
-    psfs.flush()
+    for file in (pixels, bad, psfs):
+        file.flush()
     staging.write_table(
         "left_out", left_out_rows(quarantine, every, config.catalogue or config.folder), PARENT_LEFT_OUT
     )

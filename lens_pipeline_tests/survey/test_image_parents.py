@@ -6,10 +6,14 @@ import pyarrow as pa
 import pytest
 from astropy.table import Table
 
+from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.stamps.decode import Stamp, decode_blob
+from lens_pipeline.survey import fragment_worker
 from lens_pipeline.survey.ccd import read_field
 from lens_pipeline.survey.config import ParentSampleConfig, RegionKind
-from lens_pipeline.survey.cutouts import open_cutouts
+from lens_pipeline.survey.cutouts import open_bad, open_cutouts
+from lens_pipeline.survey.fingerprints import no_fingerprints
 from lens_pipeline.survey.light import Sersic
 from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.psfex import read_psfex
@@ -153,6 +157,34 @@ def test_galaxies_are_cut_out_of_a_copy_of_the_surveys_bricks(survey: Survey, tm
     assert "1 of 1 galaxies have no gain in z: the arc's Poisson noise follows" in said
     made = rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=2))).to_pylist()
     assert {round(each["psf_fwhm_used_r"], 2) for each in made} == {1.31}
+
+
+def test_a_dead_column_is_the_same_in_injections_fakes_and_controls_or_the_check_is_red(
+    survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(kind: str, band: str, hdu: Any) -> None:
+        if kind in ("image", "invvar") and band == "r":
+            hdu.data[:, coadds.N // 2 + 9] = 0
+
+    _, ra0, dec0 = coadds.brick_at(150.1, 2.3)
+    coadds.write_brick(tmp_path, 150.1, 2.3, change=dead, scale=SCALE)
+    parent = survey.parents(config(tmp_path, [{"galaxy_id": "a", "ra": ra0, "dec": dec0}]))
+    (row,) = parent.read_table().to_pylist()
+    assert row["bad_pixel_frac"] == 1 / SIZE
+    bad = open_bad(parent.path("bad_pixels.npy"))[0]
+    assert bad.sum() == bad[1].sum() == SIZE
+    manifest = survey.manifest(parent, injections_per_galaxy=4, fake_blob_share=0.5, fake_turned_share=0.5)
+    stamps = survey.stamps(parent, manifest)
+    made = [decode_blob(each["stamp_npz"], DatasetContract(stamp_size=SIZE)) for each in rows_of(stamps).to_pylist()]
+    assert len(made) > 5
+    for stamp in made:
+        assert isinstance(stamp, Stamp)
+        assert (stamp.pixels[bad] == 0).all()
+    assert no_fingerprints(stamps, parent).count == 0
+    monkeypatch.setattr(fragment_worker, "observed_scene", lambda host, pixels, psfs, _: observed_scene(host, pixels, psfs))
+    check = no_fingerprints(survey.stamps(parent, manifest), parent)
+    assert not check.passed
+    assert "32 bad pixels aren't the cutout's own" in check.first[0]
 
 
 def test_a_catalogue_that_does_not_say_where_its_galaxies_are_is_refused(survey: Survey, exposures: Path) -> None:
