@@ -96,7 +96,11 @@ OPERATING_POINT = TableContract(
 
 _CELLS = (
     Column("operating_point", _TEXT, "name of the frozen threshold"),
-    Column("axis", _TEXT, "all, theta_e_arcsec, psf_fwhm_used_r, arc_snr or lens_model"),
+    Column(
+        "axis",
+        _TEXT,
+        "all, theta_e_arcsec, psf_fwhm_used_r, arc_snr, lens_model; where they divide the injections source_id and is_held_out",
+    ),
     Column("cell", _TEXT, "bin or value"),
     Column("low", _FLOAT, "lower edge of the bin; null on a categorical axis", "", True),
     Column("high", _FLOAT, "upper edge of the bin; null on a categorical axis", "", True),

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS
 from lens_pipeline.contracts.errors import EvaluationError
-from lens_pipeline.evaluation.cells import AXES
+from lens_pipeline.evaluation.cells import axes_of
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import axis_records, never_stored
 from lens_pipeline.evaluation.out_of_fold import build_out_of_fold, is_cross_validated
@@ -72,7 +72,7 @@ def build_completeness(
     records = [
         record
         for point in sealed.usable.iter_rows(named=True)
-        for axis in AXES
+        for axis in axes_of(lenses)
         for record in axis_records(axis, lenses, lost, point["operating_point"], point["threshold"], config)
     ]
     table = pa.Table.from_pylist(records, schema=COMPLETENESS.schema)

@@ -13,7 +13,9 @@ from lens_pipeline.storage.publication import Publication
 
 OK, SMALL, UNDEFINED = "ok", "small", "undefined"
 UNACCOUNTED = "not in the quarantine table"
-_MANIFEST_COLUMNS = ("task_id", "region_id", "lens_model", "theta_e_arcsec", "psf_fwhm_used_r", "arc_snr")
+_MANIFEST_COLUMNS = (
+    "task_id", "region_id", "lens_model", "theta_e_arcsec", "psf_fwhm_used_r", "arc_snr", "source_id", "is_held_out",
+)  # fmt: skip
 
 
 def never_stored(

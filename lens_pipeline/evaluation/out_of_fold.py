@@ -12,7 +12,7 @@ import pyarrow as pa
 from scipy import special
 
 from lens_pipeline.contracts.catalogue import FOLD_THRESHOLDS, OUT_OF_FOLD, OUT_OF_FOLD_COMPLETENESS
-from lens_pipeline.evaluation.cells import AXES
+from lens_pipeline.evaluation.cells import axes_of
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import axis_records, never_stored
 from lens_pipeline.evaluation.intervals import CONFIDENCE, clopper_pearson, clustered_proportion
@@ -59,7 +59,9 @@ def build_out_of_fold(
     staging.write_table(THRESHOLDS_TABLE, fold_thresholds(rows), FOLD_THRESHOLDS)
     lenses = rows.filter(pl.col("is_lens")).with_columns(logit=pl.col("margin"))
     lost = never_stored(manifest, store, splits, _SPLITS_IN_FOLDS)
-    records = [record for axis in AXES for record in axis_records(axis, lenses, lost, HIGHEST_CONTROL, 0.0, config)]
+    records = [
+        record for axis in axes_of(lenses) for record in axis_records(axis, lenses, lost, HIGHEST_CONTROL, 0.0, config)
+    ]
     cells = pa.Table.from_pylist(records, schema=OUT_OF_FOLD_COMPLETENESS.schema)
     staging.write_table(COMPLETENESS_TABLE, cells, OUT_OF_FOLD_COMPLETENESS)
 

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import METRICS
-from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, LENS_MODEL, THETA_E
+from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, THETA_E, axes_in
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
 from lens_pipeline.evaluation.metrics import (
@@ -206,7 +206,7 @@ def _images(
         "histogram": histogram_png(distinct, sealed.usable),
         "history": history_png([pl.DataFrame(classifier.read_table()) for classifier in inputs.classifiers]),
     }
-    for axis in (THETA_E, ARC_SNR, *(other for other in CONTINUOUS if other not in (THETA_E, ARC_SNR)), LENS_MODEL):
+    for axis in sorted(axes_in(cells), key=lambda axis: axis not in (THETA_E, ARC_SNR)):
         images[f"completeness_{axis}"] = completeness_png(cells, axis)
     return images
 

@@ -4,8 +4,9 @@ Belongs here: a catalogue's galaxies to a parent sample with published pixels an
 `ccd.py`; what the files don't say is null, and what is assumed instead stands in columns and attributes that say so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -69,16 +70,73 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             f"{config.folder} holds a survey's images: set parent_sample.catalogue to a table of the galaxies to cut, with "
             f"{', '.join(PLACE)}."
         )
-    asked = places_of(catalogue, config.catalogue or config.folder)
+    galaxies = places_of(catalogue, config.catalogue or config.folder)
     placed = place_galaxies(config, catalogue, staging)
-    every, catalogue, galaxies = catalogue, placed.rows, [asked[number] for number in placed.numbers]
+    kept = [galaxies[number] for number in placed.numbers]
+    found = cut_sample(config, config.folder, kept, placed.rows, staging, files, placed.quarantine)
+    regions_must_not_overlap(found.rows, config.stamp_size)
+    left_out = left_out_rows(found.quarantine, catalogue, config.catalogue or config.folder)
+    staging.write_table("left_out", left_out, PARENT_LEFT_OUT)
+    staging.attributes["folder"] = absolute(config.folder)
+    staging.attributes["left_out"] = found.quarantine.counts
+    staging.attributes["assumptions"] = found.assumptions
+    return pa.Table.from_pylist(found.rows)
+
+
+@dataclass(frozen=True)
+class CutSample:
+    """Galaxies that were cut.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Of those that could be cut: columns of PARENT_SAMPLE and what rendering needs, in the order of the catalogue.
+    quarantine : Quarantine
+        The others, each with its reason.
+    assumptions : list of str
+        What the images and the catalogue don't say, in words.
+    """
+
+    rows: list[Known]
+    quarantine: Quarantine
+    assumptions: list[str]
+
+
+def cut_sample(
+    config: ParentSampleConfig,
+    where: str,
+    galaxies: list[Galaxy],
+    catalogue: Sequence[Known],
+    staging: Staging,
+    files: Files | None = None,
+    quarantine: Quarantine | None = None,
+) -> CutSample:
+    """Cut galaxies out of images, and write ``cutouts.npy``, ``bad_pixels.npy`` and ``psfs.npy`` with a place for each.
+
+    Parameters
+    ----------
+    where : str
+        Folder or address of the images.
+    catalogue : sequence of dict
+        What is known of each galaxy, in their order.
+    files : mapping, optional
+        Each galaxy's own files, in place of images of the sky.
+    quarantine : Quarantine, optional
+        Galaxies that were left out before; those that can't be cut are added to it.
+
+    Raises
+    ------
+    ContractError
+        If the images can't be used, or no galaxy could be cut.
+    """
     places = {galaxy.galaxy_id: number for number, galaxy in enumerate(galaxies)}
     pixels = create_cutouts(staging.folder, (len(galaxies), len(BANDS), config.stamp_size, config.stamp_size))
     bad = create_bad(staging.folder, pixels.shape)
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
-    quarantine, rows, assumed = placed.quarantine, [], set()
+    quarantine = Quarantine() if quarantine is None else quarantine
+    n_asked, rows, assumed = len(galaxies) + len(quarantine.rows), [], set()
     with ExitStack() as stack:
-        for galaxy, image in _cut(config, galaxies, files, quarantine, stack):
+        for galaxy, image in _cut(config, where, galaxies, files, quarantine, stack):
             number = places[galaxy.galaxy_id]
             pixels[number], bad[number] = image.pixels, image.bad
             for i, psf in enumerate(image.psf):
@@ -88,35 +146,34 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             assumed |= set(image.assumed)
     for file in (pixels, bad, psfs):
         file.flush()
-    staging.write_table(
-        "left_out", left_out_rows(quarantine, every, config.catalogue or config.folder), PARENT_LEFT_OUT
-    )
     if not rows:
         raise ContractError(
-            f"none of {len(asked):,} galaxies could be cut out of {config.folder}: {quarantine.counts}. First: "
+            f"none of {n_asked:,} galaxies could be cut out of {where}: {quarantine.counts}. First: "
             f"{quarantine.rows[0]['detail']}"
         )
-    regions_must_not_overlap(rows, config.stamp_size)
-    folder = config.folder if is_address(config.folder) else str(Path(config.folder).expanduser().absolute())
-    staging.attributes["folder"] = folder
-    staging.attributes["left_out"] = quarantine.counts
-    staging.attributes["assumptions"] = [*_assumptions(config, rows), *sorted(assumed)]
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: int(row["cutout_row"])))
+    rows.sort(key=lambda row: int(row["cutout_row"]))
+    return CutSample(rows, quarantine, [*_assumptions(config, rows), *sorted(assumed)])
+
+
+def absolute(where: str) -> str:
+    """Return an address as it is, and a folder's absolute path."""
+    return where if is_address(where) else str(Path(where).expanduser().absolute())
 
 
 def _cut(
-    config: ParentSampleConfig, galaxies: list[Galaxy], files: Files | None, quarantine: Quarantine, stack: ExitStack
+    config: ParentSampleConfig,
+    where: str,
+    galaxies: list[Galaxy],
+    files: Files | None,
+    quarantine: Quarantine,
+    stack: ExitStack,
 ) -> Iterator[tuple[Galaxy, GalaxyImage]]:
     grid = (config.stamp_size, config.pixel_scale_arcsec, config.pixel_scale_tolerance)
-    if files is None and is_mirror(config.folder):
-        yield from stack.enter_context(open_mirror(config.folder, BANDS, *grid)).cut_each(galaxies, quarantine)
+    if files is None and is_mirror(where):
+        yield from stack.enter_context(open_mirror(where, BANDS, *grid)).cut_each(galaxies, quarantine)
         return
     galaxy_ids_must_differ(galaxies)
-    cut = (
-        stack.enter_context(images_at(config.folder, BANDS, *grid))
-        if files is None
-        else objects_at(files, BANDS, *grid)
-    )
+    cut = stack.enter_context(images_at(where, BANDS, *grid)) if files is None else objects_at(files, BANDS, *grid)
     twins = twins_of(galaxies)
     for place, galaxy in enumerate(galaxies):
         try:

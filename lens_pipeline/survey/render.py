@@ -93,7 +93,8 @@ class Arc:
           1986 for independent pixels; `matched_snr`);
         - ``magnification`` = lensed over unlensed flux of the whole source, before the PSF and wherever it falls: the mean of
           the point magnification over the source's light (Schneider, Ehlers & Falco 1992);
-        - ``total_injected_flux_r`` = sum_i m_i, nanomaggy, after Galactic extinction: what falls beyond the stamp or on bad pixels is missing;
+        - ``total_injected_flux_r`` = sum_i m_i, nanomaggy, after Galactic extinction: what falls beyond the stamp or on
+          bad pixels is missing;
         - ``theta_e_eff_arcsec`` = sqrt(A / pi), A the area inside the outer critical curve (`effective_einstein_radius`).
     """
 
@@ -192,11 +193,12 @@ def _scene(
 ) -> Scene:
     # The sky's Poisson noise sets sigma, so that sigma^2 = sky / gain gives the gain, and each nanomaggy of light adds
     # sigma^2 / sky of variance: nothing about the noise is chosen apart from depth and seeing.
-    # Where the gain is known, a nanomaggy's electrons give it.
+    # Where the gain is known, a nanomaggy's electrons give it: 1 / electrons after the smoothing, and so more before it.
     skies = np.array([sky_per_pixel(b, grid.pixel_scale_arcsec) for b in BANDS])
     electrons = [galaxy.get(f"electrons_per_nanomaggy_{b}") for b in BANDS]
+    kept = smoothing_loss(rho) ** 2
     per_flux = np.array(
-        [v / sky if e is None else 1 / e for v, sky, e in zip(sigmas**2, skies, electrons, strict=True)]
+        [v / sky if e is None else 1 / (e * kept) for v, sky, e in zip(sigmas**2, skies, electrons, strict=True)]
     )
     white = (sigmas**2)[:, None, None] + per_flux[:, None, None] * np.maximum(base, 0)
     return Scene(
@@ -277,7 +279,8 @@ def make_stamp(scene: Scene, arc: Arc, rng: np.random.Generator) -> NDArray[np.f
     """Add noise to scene and arc, and cut the stamp.
 
     The noise is Poisson noise in its Gaussian limit: a pixel holds thousands of sky electrons, so that their skewness is
-    about one percent. The arc's share of it is added to real cutouts too, whose own noise is in their pixels already. Hidden pixels stay as they are.
+    about one percent. The arc's share of it is added to real cutouts too, whose own noise is in their pixels already.
+    Hidden pixels stay as they are.
 
     Returns
     -------

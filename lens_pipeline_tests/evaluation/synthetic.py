@@ -70,7 +70,7 @@ def publish(stamps: Stamps, folder: Path) -> Chain:
     """Publish the chain up to the scores."""
     home = Home(folder)
     names = [name for name in stamps.columns if name not in stamps.without]
-    index = pa.table({name: pa.array(stamps.columns[name], type=_NAMES[name]) for name in names})
+    index = pa.table({name: pa.array(stamps.columns[name], type=(_NAMES | _FURTHER)[name]) for name in names})
     index = index.append_column("logical", pa.array(range(index.num_rows), pa.int64()))
     keyed = {
         "task_id": index["task_id"],
@@ -137,6 +137,8 @@ class Pixels:
         )
 
 
+# Columns that a test adds.
+_FURTHER = {"source_id": pa.string(), "is_held_out": pa.bool_()}
 _NAMES = {
     "task_id": pa.string(),
     "region_id": pa.string(),

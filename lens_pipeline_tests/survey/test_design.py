@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from lens_pipeline.contracts.errors import ConfigError
-from lens_pipeline.survey.design import TEST, TRAIN, Design, shares_with_floors
+from lens_pipeline.survey.design import TEST, TRAIN, Design
 from lens_pipeline.survey.injection_config import InjectionConfig
 from lens_pipeline.survey.manifest import rows_of_galaxy
 from lens_pipeline.survey.population import Hosts
+from lens_pipeline.survey.proposals import shares_with_floors
 
 VDF = {"population": "velocity_dispersion"}
 TABLE = {"population": "table", "theta_e_knots_arcsec": [0.3, 0.8, 3.0], "theta_e_density": [1.0, 4.0, 0.0]}

@@ -8,7 +8,7 @@ from lens_pipeline.contracts.catalogue import INJECTION_DESIGN
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.evaluation.intervals import wilson
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.survey import design
+from lens_pipeline.survey import proposals
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.design_report import TABLE, design_png, half_width
 
@@ -57,7 +57,7 @@ def test_the_expected_resolution_is_half_an_interval() -> None:
 
 
 def test_a_cell_that_fell_short_is_refused_by_name(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(design, "_MARGIN_SIGMA", -1.5)
+    monkeypatch.setattr(proposals, "_MARGIN_SIGMA", -1.5)
     parent = survey.parents(ParentSampleConfig(n_galaxies=60, n_bricks=5))
     with pytest.raises(
         ConfigError, match=r"of 24 cells have fewer than floor_per_cell = 30 injections: S.* with theta_e"

@@ -16,6 +16,7 @@ from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.fingerprints import no_fingerprints
 from lens_pipeline.survey.light import Sersic
 from lens_pipeline.survey.measured_psf import fwhm_of_psf
+from lens_pipeline.survey.optics import smoothing_loss
 from lens_pipeline.survey.psfex import read_psfex
 from lens_pipeline.survey.regions import Regions
 from lens_pipeline.survey.render import make_arc, observed_scene
@@ -110,8 +111,9 @@ def test_stamps_of_exposures_have_the_measured_psf_and_their_controls_are_the_cu
     scene = observed_scene(galaxy, cutout, psfs)
     assert np.array_equal(scene.base[:, 1:-1, 1:-1], cutout.astype(float))
     assert not scene.drawn_variance.any()
-    # A nanomaggy of light is so many electrons, whose variance is their number.
-    assert scene.per_flux[1] == pytest.approx(1 / galaxy["electrons_per_nanomaggy_r"])
+    # A nanomaggy of light is so many electrons, whose variance in the stamp, after its smoothing, is their number.
+    in_the_stamp = scene.per_flux[1] * smoothing_loss(scene.correlation) ** 2
+    assert in_the_stamp == pytest.approx(1 / galaxy["electrons_per_nanomaggy_r"])
 
 
 def test_light_is_laid_where_each_bands_own_pixels_have_the_lens(survey: Survey, exposures: Path) -> None:
@@ -181,7 +183,9 @@ def test_a_dead_column_is_the_same_in_injections_fakes_and_controls_or_the_check
         assert isinstance(stamp, Stamp)
         assert (stamp.pixels[bad] == 0).all()
     assert no_fingerprints(stamps, parent).count == 0
-    monkeypatch.setattr(fragment_worker, "observed_scene", lambda host, pixels, psfs, _: observed_scene(host, pixels, psfs))
+    monkeypatch.setattr(
+        fragment_worker, "observed_scene", lambda host, pixels, psfs, _: observed_scene(host, pixels, psfs)
+    )
     check = no_fingerprints(survey.stamps(parent, manifest), parent)
     assert not check.passed
     assert "32 bad pixels aren't the cutout's own" in check.first[0]
