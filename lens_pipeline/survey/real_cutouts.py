@@ -27,8 +27,8 @@ from lens_pipeline.survey.cutout_measures import (
     sky_noise,
 )
 from lens_pipeline.survey.cutout_places import Placed, left_out_rows, place_galaxies, regions_must_not_overlap
-from lens_pipeline.survey.cutouts import write_cutouts
-from lens_pipeline.survey.galaxy_images import CutoutRefusedError
+from lens_pipeline.survey.cutouts import create_bad, write_cutouts
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, must_be_usable
 from lens_pipeline.survey.galaxy_table import COLUMNS, Known, place_of, read_galaxies
 from lens_pipeline.survey.image_parents import image_parents
 from lens_pipeline.survey.images_at import holds_images
@@ -42,7 +42,8 @@ Cubes = NDArray[np.float32]
 def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     """Read the cubes, or images and files of single galaxies (`image_parents`), and describe the galaxies in them.
 
-    Writes the centre of every cutout to ``cutouts.npy``, (galaxy, band, y, x) float32 in nanomaggy.
+    Writes the centre of every cutout to ``cutouts.npy``, (galaxy, band, y, x) float32 in nanomaggy, which pixels are bad to
+    ``bad_pixels.npy``, and the galaxies that can't be used to the table ``left_out``.
 
     Returns
     -------
@@ -56,7 +57,8 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     ConfigError
         If the folder or a cube is missing.
     ContractError
-        If cubes differ in shape or are too small, hold pixels that aren't finite, or have another unit or pixel scale.
+        If cubes differ in shape or are too small, have another unit or pixel scale, no galaxy can be used, or the stamps of two
+        regions could show the same sky.
     """
     folder = Path(config.folder).expanduser().absolute()
     paths = {band: folder / f"{band}.fits" for band in BANDS}
@@ -64,10 +66,14 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
         return image_parents(config, _catalogue(config, None), staging)
     cubes, scale = _read_cubes(config, folder, paths)
     pixels, (y0, x0) = _centre(cubes, config.stamp_size, folder)
-    write_cutouts(staging.folder, pixels)
     catalogue = _named(config, _catalogue(config, len(pixels)))
     placed = place_galaxies(config, catalogue, staging)
     usable = _usable(placed, pixels, scale)
+    write_cutouts(staging.folder, np.where(np.isfinite(pixels), pixels, np.float32(0)))
+    bad = create_bad(staging.folder, pixels.shape)
+    for number, image in usable.items():
+        bad[number] = image.bad
+    bad.flush()
     staging.write_table("left_out", left_out_rows(placed.quarantine, catalogue, str(folder)), PARENT_LEFT_OUT)
     staging.attributes["left_out"] = placed.quarantine.counts
     if not usable:
@@ -75,8 +81,9 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
             f"none of {len(pixels):,} galaxies in {folder} can be used: {placed.quarantine.counts}. First: "
             f"{placed.quarantine.rows[0]['detail']}."
         )
-    rho = pixel_correlation(pixels[list(usable)], scale)
-    rows = [_row(config, known, number, pixels[number], scale, rho) for number, known in usable.items()]
+    rho = pixel_correlation(np.stack([image.pixels for image in usable.values()]), scale)
+    known = dict(zip(placed.numbers, placed.rows, strict=True))
+    rows = [_row(config, known[number], number, image, rho) for number, image in usable.items()]
     regions_must_not_overlap(rows, config.stamp_size)
     staging.attributes["folder"] = str(folder)
     staging.attributes["files"] = [{"path": str(path), "sha256": sha256_of(path)} for path in paths.values()]
@@ -137,12 +144,6 @@ def _read_cube(config: ParentSampleConfig, path: Path) -> tuple[Cubes, float]:
             f"{config.pixel_scale_tolerance:.2%} is accepted. Resample it, or set parent_sample.pixel_scale_arcsec or "
             f"parent_sample.pixel_scale_tolerance."
         )
-    bad = ~np.isfinite(data).all(axis=(1, 2))
-    if bad.any():
-        raise ContractError(
-            f"{path} holds pixels that are not finite in {bad.sum()} of {len(data)} galaxies; first (place in the cube): "
-            f"{first_few(np.flatnonzero(bad).tolist())}. Leave these galaxies out of every band, or fill the pixels."
-        )
     return data.astype(np.float32), float(scale)
 
 
@@ -156,10 +157,9 @@ def _centre(cubes: Cubes, stamp_size: int, folder: Path) -> tuple[Cubes, tuple[i
     return np.ascontiguousarray(cubes[..., y0 : y0 + stamp_size, x0 : x0 + stamp_size]), (y0, x0)
 
 
-def _row(
-    config: ParentSampleConfig, known: Known, number: int, pixels: Cubes, scale: float, rho: float
-) -> dict[str, Any]:
-    x, y = centroid(pixels[BANDS.index("r")])
+def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyImage, rho: float) -> dict[str, Any]:
+    pixels, scale = image.pixels, image.pixel_scale_arcsec
+    x, y = image.offset_arcsec[0] / scale
     row: dict[str, Any] = {name: known.get(name) for name in COLUMNS}
     row |= {
         "cutout_row": number,
@@ -167,6 +167,7 @@ def _row(
         "host_y_arcsec": y * scale,
         "pixel_scale_arcsec": scale,
         "noise_correlation": rho,
+        "bad_pixel_frac": image.bad_pixel_frac,
         "psf_is_assumed": True,
     }
     for i, band in enumerate(BANDS):
@@ -183,19 +184,31 @@ def _named(config: ParentSampleConfig, catalogue: list[Known]) -> list[Known]:
     ]
 
 
-def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, Known]:
-    """Return what is known of each galaxy that arcs can be injected into, by its place in the cubes; others are quarantined."""
+def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImage]:
+    """Return each galaxy that arcs can be injected into, by its place in the cubes; the others are quarantined."""
     usable = {}
     twins = twins_of([place_of(row) for row in placed.rows])
     for i, (number, known) in enumerate(zip(placed.numbers, placed.rows, strict=True)):
         try:
             if i in twins:
                 raise CutoutRefusedError("same_place", f"within 1 arcsec of {placed.rows[twins[i]]['galaxy_id']}")
+            usable[number] = must_be_usable(_image(pixels[number], scale))
         except CutoutRefusedError as error:
             placed.quarantine.add(known["galaxy_id"], error)
-        else:
-            usable[number] = known
     return usable
+
+
+def _image(pixels: Cubes, scale: float) -> GalaxyImage:
+    """Return a galaxy's cutout. Cubes carry no mask: a pixel that is exactly 0 or not finite is one that saw nothing."""
+    x, y = centroid(pixels[BANDS.index("r")])
+    return GalaxyImage.of(
+        BANDS,
+        pixels,
+        None,
+        pixels == 0,
+        pixel_scale_arcsec=scale,
+        offset_arcsec=np.full((len(BANDS), 2), (x * scale, y * scale)),
+    )
 
 
 def _catalogue(config: ParentSampleConfig, n_galaxies: int | None) -> list[Known]:
@@ -211,6 +224,7 @@ def _assumptions(config: ParentSampleConfig, scale: float, rho: float) -> list[s
         "(g and z scaled as in DR10). psf_fwhm_used_* and psfdepth_* stay null, so there is no seeing axis.",
         f"The pixel scale is {scale:g} arcsec, taken for the nominal {config.pixel_scale_arcsec:g} within "
         f"{config.pixel_scale_tolerance:.2%}; arcs are rendered with {scale:g}.",
+        "The cubes carry no mask: a pixel that is exactly 0 or not finite is taken for one that saw nothing.",
         "The cubes carry no gain: the arc's Poisson noise follows from the measured sky noise and DECam's nominal dark sky.",
         f"Sky noise is each galaxy's own (MAD beyond {SKY_BEYOND_ARCSEC:g} arcsec); pixels correlate at {rho:.2f} (measured).",
         f"mag_aperture_* are within {APERTURE_RADIUS_ARCSEC:g} arcsec, not total magnitudes.",

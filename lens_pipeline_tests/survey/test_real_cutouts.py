@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from astropy.table import Table
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError
 from lens_pipeline.storage.atomic import sha256_of
-from lens_pipeline.survey.cutouts import open_cutouts
+from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.source_growth import source_only_grew
 
 from .conftest import Survey, real_config
@@ -84,9 +85,67 @@ def test_settings_of_places_are_refused_where_no_galaxy_has_one(survey: Survey, 
         survey.parents(real_config(cubes(), region="healpix", region_margin_arcsec=20))
 
 
-def nan(band: str, hdu: fits.PrimaryHDU) -> None:
-    if band == "z":
-        hdu.data[1, 40, 40] = np.nan
+def of_galaxy_1(change: Callable[[np.ndarray], object], of: str = "grz") -> Callable[[str, fits.PrimaryHDU], None]:
+    def write(band: str, hdu: fits.PrimaryHDU) -> None:
+        if band in of:
+            change(hdu.data[1])
+
+    return write
+
+
+def shifted(plane: np.ndarray) -> None:
+    plane[:] = np.roll(plane, 9, axis=1)
+
+
+def rounded(plane: np.ndarray) -> None:
+    plane[:] = np.round(100 * plane)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "detail"),
+    [
+        (of_galaxy_1(lambda p: p.__imul__(300)), "wrong_unit", "in g .* look like ADU or electrons"),
+        (of_galaxy_1(lambda p: p.__imul__(300), "r"), "wrong_unit", "in r .* look like ADU or electrons"),
+        (of_galaxy_1(lambda p: p.__imul__(1e-9)), "wrong_unit", "look like maggy"),
+        (of_galaxy_1(rounded), "centre_masked|too_many_bad_pixels|wrong_unit", ""),
+        (of_galaxy_1(lambda p: p.__imul__(-1)), "no_galaxy", "no light stands out in r"),
+        (of_galaxy_1(lambda p: p.fill(0)), "no_galaxy|missing_band", ""),
+        (of_galaxy_1(lambda p: p.fill(0.5)), "no_galaxy|missing_band", ""),
+        (of_galaxy_1(lambda p: p.fill(0), "g"), "missing_band", "nothing was observed in g"),
+        (of_galaxy_1(lambda p: p[33:38, 33:38].fill(0), "z"), "centre_masked", "25 pixels .* in z"),
+        (of_galaxy_1(lambda p: p[33:38, 33:38].fill(0)), "centre_masked|off_centre", ""),
+        (of_galaxy_1(lambda p: p[30:40, 35].fill(np.nan), "r"), "centre_masked", "pixels .* in r"),
+        (of_galaxy_1(shifted), "off_centre", "the galaxy stands elsewhere"),
+    ],
+)
+def test_a_galaxy_of_a_cube_that_no_arc_can_be_put_into_is_left_out_and_the_others_are_whole(
+    survey: Survey, cubes: Cubes, change: Callable[[str, fits.PrimaryHDU], None], reason: str, detail: str
+) -> None:
+    parent = survey.parents(real_config(cubes(change)))
+    rows = parent.read_table().to_pylist()
+    assert [(row["galaxy_id"], row["cutout_row"]) for row in rows] == [("cutout-0000", 0), ("cutout-0002", 2)]
+    assert all(0 <= row["noise_correlation"] < 0.1 for row in rows)
+    (left,) = parent.read_table("left_out").to_pylist()
+    assert left["galaxy_id"] == "cutout-0001"
+    assert re.fullmatch(reason, left["reason"])
+    assert re.search(detail, left["detail"])
+    assert parent.attributes["left_out"] == {left["reason"]: 1}
+    made = rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=1)))
+    assert made.num_rows == 4
+
+
+def test_cubes_without_a_galaxy_that_can_be_used_are_refused(survey: Survey, cubes: Cubes) -> None:
+    with pytest.raises(ContractError, match=r"none of 3 galaxies in .*'wrong_unit': 3.*pixels in g have a noise of"):
+        survey.parents(real_config(cubes(lambda _, hdu: hdu.data.__imul__(300))))
+
+
+def test_a_hole_far_from_the_galaxy_is_marked_and_nothing_is_injected_there(survey: Survey, cubes: Cubes) -> None:
+    parent = survey.parents(real_config(cubes(of_galaxy_1(lambda p: p[5:8, 5:8].fill(np.nan), "z"))))
+    assert [row["bad_pixel_frac"] for row in parent.read_table().to_pylist()] == [0, 9 / 64**2, 0]
+    bad = open_bad(parent.path("bad_pixels.npy"))
+    assert np.argwhere(bad).min(axis=0).tolist() == [1, 2, 2, 2]
+    assert bad.sum() == 9
+    assert np.isfinite(open_cutouts(parent.path("cutouts.npy"))).all()
 
 
 def short(band: str, hdu: fits.PrimaryHDU) -> None:
@@ -117,7 +176,6 @@ def small(band: str, hdu: fits.PrimaryHDU) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (nan, r"z.fits holds pixels that are not finite in 1 of 3 galaxies; first \(place in the cube\): 1"),
         (short, r"differ in shape .*r.fits \(2, 71, 71\)"),
         (counts, r"g.fits is in 'adu' \(BUNIT\), wanted nanomaggy"),
         (coarse, r"0.2637 arcsec per pixel, 0.65% from the nominal 0.262; at most 0.50% is accepted"),
