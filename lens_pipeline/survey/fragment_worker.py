@@ -135,7 +135,8 @@ class Renderer:
         """Make the scene of a host."""
         if self.cutouts is not None:
             place = galaxy["cutout_row"]
-            psfs, bad = (None if of_all is None else of_all[place] for of_all in (self.psfs, self.bad))
+            psfs = None if self.psfs is None else self.psfs[place]
+            bad = None if self.bad is None else self.bad[place]
             return observed_scene(galaxy, self.cutouts[place], psfs, bad)
         return simulated_scene(
             galaxy,

@@ -23,13 +23,16 @@ from lens_pipeline.survey.cutout_measures import aperture_mag, pixel_correlation
 from lens_pipeline.survey.cutout_places import left_out_rows, place_galaxies, regions_must_not_overlap
 from lens_pipeline.survey.cutouts import PSF_PIXELS, create_bad, create_cutouts, create_psfs
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
-from lens_pipeline.survey.galaxy_table import PLACE, Known, places_of
+from lens_pipeline.survey.galaxy_table import COLUMNS, PLACE, Known, places_of
 from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
 from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
 from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
 
-_CATALOGUE = ("galaxy_id", "region_id", "ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
+_ANGLES = ("axis_ratio", "phi_rad")
+_TURNED = (
+    "Exposures keep their CCD's orientation: axis_ratio and phi_rad of the catalogue, from west to north, aren't used."
+)
 _R = BANDS.index("r")
 
 
@@ -71,6 +74,9 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             f"{', '.join(PLACE)}."
         )
     galaxies = places_of(catalogue, config.catalogue or config.folder)
+    turned = files is None and not is_mirror(config.folder)
+    if turned:
+        catalogue = [row | dict.fromkeys(_ANGLES) for row in catalogue]
     placed = place_galaxies(config, catalogue, staging)
     kept = [galaxies[number] for number in placed.numbers]
     found = cut_sample(config, config.folder, kept, placed.rows, staging, files, placed.quarantine)
@@ -79,7 +85,7 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     staging.write_table("left_out", left_out, PARENT_LEFT_OUT)
     staging.attributes["folder"] = absolute(config.folder)
     staging.attributes["left_out"] = found.quarantine.counts
-    staging.attributes["assumptions"] = found.assumptions
+    staging.attributes["assumptions"] = [*found.assumptions, *([_TURNED] if turned else ())]
     return pa.Table.from_pylist(found.rows)
 
 
@@ -187,7 +193,7 @@ def _cut(
 def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyImage) -> Known:
     scale = image.pixel_scale_arcsec
     x, y = image.offset_arcsec[_R]
-    row: Known = {name: known.get(name) for name in _CATALOGUE}
+    row: Known = {name: known.get(name) for name in COLUMNS}
     row |= {
         "cutout_row": number,
         "host_x_arcsec": float(x),

@@ -63,10 +63,10 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     folder = Path(config.folder).expanduser().absolute()
     paths = {band: folder / f"{band}.fits" for band in BANDS}
     if holds_images(config.folder) or not any(path.exists() for path in paths.values()):
-        return image_parents(config, _catalogue(config, None), staging)
+        return image_parents(config, _catalogue(config, None, staging), staging)
     cubes, scale = _read_cubes(config, folder, paths)
     pixels, (y0, x0) = _centre(cubes, config.stamp_size, folder)
-    catalogue = _named(config, _catalogue(config, len(pixels)))
+    catalogue = _named(config, _catalogue(config, len(pixels), staging))
     placed = place_galaxies(config, catalogue, staging)
     usable = _usable(placed, pixels, scale)
     write_cutouts(staging.folder, np.where(np.isfinite(pixels), pixels, np.float32(0)))
@@ -211,11 +211,17 @@ def _image(pixels: Cubes, scale: float) -> GalaxyImage:
     )
 
 
-def _catalogue(config: ParentSampleConfig, n_galaxies: int | None) -> list[Known]:
-    """Read what the optional catalogue knows of each galaxy; without one nothing. None where it says how many there are."""
+def _catalogue(config: ParentSampleConfig, n_galaxies: int | None, staging: Staging) -> list[Known]:
+    """Read what the optional catalogue knows of each galaxy; without one nothing. None where it says how many there are.
+
+    The names of columns that aren't read are published as ``columns_not_read``.
+    """
     if not config.catalogue:
         return [{} for _ in range(n_galaxies or 0)]
-    return read_galaxies(config.catalogue, n_galaxies)
+    unread: list[str] = []
+    galaxies = read_galaxies(config.catalogue, n_galaxies, unread)
+    staging.attributes["columns_not_read"] = unread
+    return galaxies
 
 
 def _assumptions(config: ParentSampleConfig, scale: float, rho: float) -> list[str]:

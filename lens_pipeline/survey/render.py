@@ -290,5 +290,5 @@ def make_stamp(scene: Scene, arc: Arc, rng: np.random.Generator) -> NDArray[np.f
     variance = scene.drawn_variance + scene.per_flux[:, None, None] * arc.pixels
     noise = smooth(rng.standard_normal(variance.shape) * np.sqrt(variance), scene.correlation)
     if scene.hidden is not None:
-        noise[crop(scene.hidden, scene.grid.stamp_size)] = 0
+        noise[scene.hidden[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]] = 0
     return (crop(scene.base + arc.pixels, scene.grid.stamp_size) + noise).astype(np.float32)

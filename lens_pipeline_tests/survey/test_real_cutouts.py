@@ -80,6 +80,61 @@ def test_cubes_whose_galaxies_have_places_get_regions_and_each_galaxy_once(
         survey.parents(real_config(cubes(), catalogue=str(path)))
 
 
+def test_a_known_lens_is_neither_host_nor_control(survey: Survey, cubes: Cubes, tmp_path: Path) -> None:
+    path, lenses = tmp_path / "galaxies.csv", tmp_path / "lenses.csv"
+    Table({"ra": [150.1, 150.12, 150.14], "dec": [2.3] * 3}).write(path)
+    ours = "Huang et al. (2021) - arXiv:2005.04730"
+    lenses.write_text(f"name,RA [deg],DEC [deg],zlens,type,grading,ref\nring,150.12,2.3003,-,galaxy,confident,{ours}\n")
+    parent = survey.parents(real_config(cubes(), catalogue=str(path), known_lenses=str(lenses)))
+    assert parent.read_table()["galaxy_id"].to_pylist() == ["cutout-0000", "cutout-0002"]
+    (left,) = parent.read_table("left_out").to_pylist()
+    assert (left["reason"], left["detail"]) == ("known_lens", "1.1 arcsec from ring (confident)")
+    (lens,) = parent.read_table("known_lenses").to_pylist()
+    assert (lens["galaxy_id"], lens["lens_name"]) == ("cutout-0001", "ring")
+    assert parent.attributes["known_lenses"]["lenses"] == 1
+    with pytest.raises(ConfigError, match="there is no file"):
+        survey.parents(real_config(cubes(), catalogue=str(path), known_lenses="/nonexistent.csv"))
+    with pytest.raises(ConfigError, match="known_lenses: no galaxy has a place"):
+        survey.parents(real_config(cubes(), known_lenses=str(lenses)))
+
+
+def test_redshift_and_shape_of_the_catalogue_are_read_and_other_columns_named(
+    survey: Survey, cubes: Cubes, tmp_path: Path
+) -> None:
+    path = tmp_path / "galaxies.csv"
+    shape = {"axis_ratio": [0.3, 0.3, 0.3], "phi_rad": [0.5, 0.5, 0.5], "reff_arcsec": [1.0, 1.1, 1.2]}
+    Table({"GALAXY_ID": [7, 8, 9], "Z_LENS": [0.5, 0.6, np.nan], **shape, "TYPE": ["DEV"] * 3}).write(path)
+    parent = survey.parents(real_config(cubes(), catalogue=str(path)))
+    rows = parent.read_table().to_pylist()
+    assert [(row["galaxy_id"], row["z_lens"], row["reff_arcsec"]) for row in rows] == [
+        ("7", 0.5, 1.0),
+        ("8", 0.6, 1.1),
+        ("9", None, 1.2),
+    ]
+    assert parent.attributes["columns_not_read"] == ["TYPE"]
+    made = survey.manifest(parent, injections_per_galaxy=20, share_sie=1.0, share_sis=0.0).read_table().to_pylist()
+    angles = [row["lens_phi_rad"] for row in made if row["lens_model"] != "CONTROL"]
+    assert np.median(np.abs(np.array(angles) - 0.5)) < 0.3
+    assert {row["z_lens"] for row in made if row["galaxy_id"] == "7"} == {0.5}
+    Table({"axis_ratio": [0.3, 0.3, 0.3]}).write(path, overwrite=True)
+    with pytest.raises(ContractError, match="gives axis_ratio without phi_rad"):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+
+
+def test_a_catalogue_with_text_for_numbers_or_in_another_encoding_is_refused(
+    survey: Survey, cubes: Cubes, tmp_path: Path
+) -> None:
+    path = tmp_path / "galaxies.csv"
+    path.write_text("ra,dec\n10:00:00,2.0\n10:00:01,2.0\n150.1,2.0\n")
+    with pytest.raises(
+        ContractError, match=r"column ra: 2 of 3 values aren't numbers: '10:00:00', '10:00:01'\. .* decimal"
+    ):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+    path.write_bytes("galaxy_id,ra,dec\ncaf\u00e9,1,2\n".encode("latin-1"))
+    with pytest.raises(ContractError, match="can't be read as a FITS, CSV or ECSV table"):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+
+
 def test_settings_of_places_are_refused_where_no_galaxy_has_one(survey: Survey, cubes: Cubes) -> None:
     with pytest.raises(ConfigError, match=r"parent_sample.region, region_margin_arcsec: no galaxy has a place"):
         survey.parents(real_config(cubes(), region="healpix", region_margin_arcsec=20))
