@@ -218,7 +218,7 @@ def write_page() -> Path:
         f"The one process that cuts the manifest and hands parts out spends {handing:.0f} microseconds a row, so it keeps up "
         f"with about {busy:.0f} rendering processes; more of them wait. A fragment is rendered by one process: set "
         "`stamps.rows_per_fragment` so that there are many more fragments than processes (8,192 gives some 3,000 fragments of "
-        "10.6 M rows). Memory is that of one fragment's rows a process, and grows with none of the tables.\n\n"
+        "10.6 M rows). Memory is that of one fragment's rows a process; the manifest keeps two numbers a galaxy.\n\n"
         "A row's cost depends on its arc: bright compact sources need finer grids. A run that was killed costs the fragments "
         "that were under way; a survey that grew the fragments with new galaxies "
         "([ADR 0009](adr/0009-fragments-by-content.md)).\n"

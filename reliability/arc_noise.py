@@ -1,12 +1,14 @@
 """Arcs on observed cutouts: a control is its cutout, and an injection adds the arc and the arc's own Poisson noise, no more.
 
-A case is 1,000 stamps. In a pixel where the arc has at least ten electrons its noise has the variance that the arc's Poisson
-noise has after the smoothing of a coadd; chi^2 over those pixels, less their number, is held against its own scatter from
-stamp to stamp.
+A case is 1,000 stamps, every other one with a known gain. In a pixel where the arc has at least ten electrons its noise has the
+variance arc / electrons per nanomaggy, the arc taken as a coadd's smoothing averages it; chi^2 over those pixels, less their
+number, is held against its own scatter from stamp to stamp. Where no gain is known, electrons are those that give the sky's
+noise on DECam's nominal dark sky.
 """
 
 import numpy as np
 
+from lens_pipeline.survey.conditions import sky_per_pixel
 from lens_pipeline.survey.config import InjectionConfig
 from lens_pipeline.survey.manifest import rows_of_galaxy
 from lens_pipeline.survey.optics import crop, smooth_variance
@@ -16,6 +18,8 @@ from lens_pipeline.survey.render import make_arc, make_stamp, observed_scene
 from reliability.subject import Case, Subject
 
 _STAMPS, _ELECTRONS = 1_000, 10
+_SCALE, _SIGMA = 0.262, 0.004
+_SKY = np.array([sky_per_pixel(band, _SCALE) for band in "grz"])
 
 
 def stamps(number: int) -> Case:
@@ -23,12 +27,14 @@ def stamps(number: int) -> Case:
     rng = np.random.default_rng(number)
     excess, n_pixels, problem = [], 0, None
     for one in range(_STAMPS):
+        electrons = rng.uniform(100, 1_000, 3) if one % 2 else (_SIGMA**-2) * _SKY
         galaxy = {
             "galaxy_id": f"{number}-{one}", "region_id": "r", "ra": None, "dec": None, "mag_r": None, "ebv": None,
-            "pixel_scale_arcsec": 0.262, "noise_correlation": rng.uniform(0, 0.4), "host_x_arcsec": 0.05, "host_y_arcsec": -0.1,
-            **{f"psf_fwhm_assumed_{b}": rng.uniform(0.9, 1.6) for b in "grz"}, **{f"pixel_sigma_{b}": 0.004 for b in "grz"},
+            "pixel_scale_arcsec": _SCALE, "noise_correlation": rng.uniform(0, 0.4), "host_x_arcsec": 0.05, "host_y_arcsec": -0.1,
+            **{f"psf_fwhm_assumed_{b}": rng.uniform(0.9, 1.6) for b in "grz"}, **{f"pixel_sigma_{b}": _SIGMA for b in "grz"},
+            **{f"electrons_per_nanomaggy_{b}": e if one % 2 else None for b, e in zip("grz", electrons, strict=True)},
         }  # fmt: skip
-        cutout = rng.normal(0.01, 0.004, (3, 64, 64)).astype(np.float32)
+        cutout = rng.normal(0.01, _SIGMA, (3, 64, 64)).astype(np.float32)
         scene = observed_scene(galaxy, cutout)
         control, injection = rows_of_galaxy(InjectionConfig(source_mag_high=22.5, source_faint_share=0.0), galaxy)
         arc = make_arc(scene, injection)
@@ -39,9 +45,11 @@ def stamps(number: int) -> Case:
         if made[0].tobytes() != cutout.tobytes():
             problem = f"the control of stamp {one} isn't its cutout"
         noise = made[1].astype(float) - cutout - crop(arc.pixels, 64)
-        per_flux = scene.per_flux[:, None, None]
-        variance = smooth_variance(per_flux * arc.pixels, scene.correlation)
-        counted = crop(arc.pixels, 64) / per_flux >= _ELECTRONS
+        averaged, alike = (
+            smooth_variance(light, scene.correlation) for light in (arc.pixels, np.ones_like(arc.pixels))
+        )
+        variance = averaged / alike / electrons[:, None, None]
+        counted = crop(arc.pixels, 64) * electrons[:, None, None] >= _ELECTRONS
         excess.append(float((noise[counted] ** 2 / variance[counted] - 1).sum()))
         n_pixels += int(counted.sum())
     sigmas = abs(sum(excess)) / np.sqrt(np.square(excess).sum())

@@ -10,8 +10,14 @@ from lens_pipeline.evaluation.config import CompletenessConfig
 
 ALL = "all"
 THETA_E, PSF, ARC_SNR, LENS_MODEL = "theta_e_arcsec", "psf_fwhm_used_r", "arc_snr", "lens_model"
+SOURCE, HELD_OUT = "source_id", "is_held_out"
 AXES = (ALL, THETA_E, PSF, ARC_SNR, LENS_MODEL)
 CONTINUOUS = (THETA_E, PSF, ARC_SNR)
+# Axes of two sides, counted where both have injections: who is on the first side, and what the sides are called.
+TWO_SIDED = {
+    SOURCE: (pl.col(SOURCE).is_not_null(), "real galaxy", "Sersic profile"),
+    HELD_OUT: (pl.col(HELD_OUT).cast(pl.Float64).fill_null(0.0) == 1, "held out of training", "seen in training"),
+}
 OUTSIDE, UNKNOWN = "outside the edges", "unknown"
 
 
@@ -26,6 +32,17 @@ class Cell:
     member: pl.Expr
 
 
+def axes_of(rows: pl.DataFrame) -> tuple[str, ...]:
+    """Axes that injections are counted along: `AXES`, and those of `TWO_SIDED` that divide them."""
+    dividing = [axis for axis, (first, *_) in TWO_SIDED.items() if rows.select(first.n_unique()).item() > 1]
+    return (*AXES, *dividing)
+
+
+def axes_in(completeness: pl.DataFrame) -> list[str]:
+    """Axes of a table COMPLETENESS but `ALL`, in its order."""
+    return [axis for axis in completeness["axis"].unique(maintain_order=True) if axis != ALL]
+
+
 def cells_of(axis: str, rows: pl.DataFrame, config: CompletenessConfig) -> list[Cell]:
     """Cut an axis into cells that together hold every row of `rows`; none if the axis is null throughout.
 
@@ -33,6 +50,9 @@ def cells_of(axis: str, rows: pl.DataFrame, config: CompletenessConfig) -> list[
     """
     if axis == ALL:
         return [Cell(ALL, ALL, None, None, pl.lit(True))]
+    if axis in TWO_SIDED:
+        first, name, other = TWO_SIDED[axis]
+        return [Cell(axis, name, None, None, first), Cell(axis, other, None, None, ~first)]
     column = pl.col(axis)
     known = rows[axis].drop_nulls()
     if known.is_empty():

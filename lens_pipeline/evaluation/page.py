@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation import statements
-from lens_pipeline.evaluation.cells import ALL, AXES
+from lens_pipeline.evaluation.cells import ALL, axes_in
 from lens_pipeline.evaluation.gallery import Gallery
 from lens_pipeline.evaluation.metrics import NULL_TEST, UNRESOLVED
 from lens_pipeline.evaluation.out_of_fold import CrossFit
@@ -70,10 +70,13 @@ def render(
         headline=_headline(content.metrics),
         metrics=content.metrics.to_dicts(),
         operating_points=content.operating_points.to_dicts(),
-        cells={axis: _cells(content.completeness, axis) for axis in AXES if axis != ALL},
+        cells={axis: _cells(content.completeness, axis) for axis in axes_in(content.completeness)},
         whole=_cells(content.completeness, ALL),
         folds=content.cross_fit.thresholds.to_dicts() if content.cross_fit else [],
-        cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in AXES} if content.cross_fit else {},
+        cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in axes_in(content.cross_fit.cells)}
+        if content.cross_fit
+        else {},
+        of_all_lenses=content.completeness["total"].count() > 0,
         weighted=inputs["completeness"].attributes.get("weighted", False),
         primary=content.primary,
         images=content.images,

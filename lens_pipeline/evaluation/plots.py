@@ -12,7 +12,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lens_pipeline.evaluation.cells import ARC_SNR, LENS_MODEL, PSF, THETA_E
+from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, HELD_OUT, LENS_MODEL, PSF, SOURCE, THETA_E
 from lens_pipeline.evaluation.ranking import RocCurve
 from lens_pipeline.evaluation.wording import threshold_words
 
@@ -23,6 +23,8 @@ _AXIS_LABELS = {
     PSF: "seeing in r, FWHM (arcsec)",
     ARC_SNR: "signal-to-noise of the arc's brightest pixel in r",
     LENS_MODEL: "lens model",
+    SOURCE: "source",
+    HELD_OUT: "lenses and sources like it",
 }
 _GREY = "#555555"
 DPI = 110
@@ -119,7 +121,7 @@ def completeness_png(table: pl.DataFrame, axis: str) -> bytes:
     """
     figure, axes = _figure(6.4, 3.4)
     mine = table.filter((pl.col("axis") == axis) & pl.col("completeness").is_not_null())
-    if axis != LENS_MODEL:
+    if axis in CONTINUOUS:
         mine = mine.filter(pl.col("low").is_not_null())
     if mine.is_empty():
         why = table.filter(pl.col("axis") == axis)["reason"].drop_nulls()
@@ -131,7 +133,7 @@ def completeness_png(table: pl.DataFrame, axis: str) -> bytes:
         shift = (i - (len(names) - 1) / 2) * 0.12
         _curve(axes, rows, _places(rows, axis, cells, shift), colour, marker, "threshold " + threshold_words(name))
     _number_cells(axes, mine.filter(pl.col("operating_point") == names[0]), axis, cells)
-    if axis == LENS_MODEL:
+    if axis not in CONTINUOUS:
         axes.set_xticks(range(len(cells)), cells)
         axes.set_xlim(-0.6, len(cells) - 0.4)
     elif _is_wide(mine):
@@ -198,7 +200,7 @@ def _curve(axes: Axes, rows: pl.DataFrame, places: list[float], colour: str, mar
 
 
 def _places(rows: pl.DataFrame, axis: str, cells: list[str], shift: float) -> list[float]:
-    if axis == LENS_MODEL:
+    if axis not in CONTINUOUS:
         return [cells.index(cell) + shift for cell in rows["cell"]]
     centres = []
     for low, high in rows.select("low", "high").iter_rows():
@@ -213,7 +215,7 @@ def _number_cells(axes: Axes, rows: pl.DataFrame, axis: str, cells: list[str]) -
         height = 1.05 + 0.06 * (i % 2)  # neighbours on two lines: narrow cells would print over each other
         axes.text(place, height, f"{n:,}", ha="center", va="center", fontsize=7, color=_GREY)
     axes.text(-0.01, 1.08 / 1.15, "n", transform=axes.transAxes, ha="right", va="center", fontsize=7, color=_GREY)
-    if axis != LENS_MODEL:
+    if axis in CONTINUOUS:
         for edge in {*rows["low"].to_list(), *rows["high"].to_list()}:
             axes.axvline(edge, color="#000000", alpha=0.08, lw=0.7, zorder=0)
 

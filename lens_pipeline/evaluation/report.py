@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import METRICS
-from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, LENS_MODEL, THETA_E
+from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
+from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, THETA_E, axes_in
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
 from lens_pipeline.evaluation.metrics import (
@@ -122,7 +122,9 @@ def build_report(
     ]
     table = metric_table(metrics)
     staging.write_table(None, table, METRICS)
-    cells = pl.DataFrame(completeness.read_table())
+    table_of_cells = completeness.read_table()
+    COMPLETENESS.validate(table_of_cells, where=f"completeness {completeness.version}")
+    cells = pl.DataFrame(table_of_cells)
     curve = _curve(distinct)
     images = _images(inputs, curve, distinct, sealed, pl.DataFrame(table), cells, rule)
     if cross_fit:
@@ -206,7 +208,7 @@ def _images(
         "histogram": histogram_png(distinct, sealed.usable),
         "history": history_png([pl.DataFrame(classifier.read_table()) for classifier in inputs.classifiers]),
     }
-    for axis in (THETA_E, ARC_SNR, *(other for other in CONTINUOUS if other not in (THETA_E, ARC_SNR)), LENS_MODEL):
+    for axis in sorted(axes_in(cells), key=lambda axis: axis not in (THETA_E, ARC_SNR)):
         images[f"completeness_{axis}"] = completeness_png(cells, axis)
     return images
 

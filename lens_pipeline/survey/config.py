@@ -95,6 +95,11 @@ class ParentSampleConfig(Section):
     selection: SelectionName = Field(
         SelectionName.lrg_dr9_main, description="published cuts that galaxies must meet (legacy_catalogue)"
     )
+    images: str = Field(
+        "",
+        description="folder or s3:// address of the survey's images, as real_cutouts reads them, that the selected galaxies are "
+        "cut out of; without it they have no pixels and no stamps (legacy_catalogue)",
+    )
     excluded_maskbits: list[int] = Field(
         [], description="MASKBITS, by number, that no galaxy may have beside those of its selection (legacy_catalogue)"
     )
@@ -141,8 +146,11 @@ class ParentSampleConfig(Section):
                 "parent_sample.folder",
                 or_address=self.source in (Source.external_stamps, Source.real_cutouts),
             )
+            refuse_as_folder(self.images, "parent_sample.images", or_address=True)
         except ConfigError as error:
             raise ValueError(str(error)) from error
+        if self.images and self.source is not Source.legacy_catalogue:
+            raise ValueError(f"source {self.source.value} reads no images beside its folder: name them there")
         if self.source is Source.simulated and (self.folder or self.catalogue):
             raise ValueError("a simulated sample reads no folder and no catalogue: leave both out or change the source")
         if self.source is Source.legacy_catalogue:

@@ -45,6 +45,8 @@ _FACT_LEVEL = 1e-6
 # their mean is. What is left of an arc below 0.003 sigma, with its Poisson noise, stays within a third of that.
 _OFF_SIGMA, _OFF_SHARE, _OFF_MEAN = 0.1, 1e-3, 0.02
 _CHUNK = 128
+# Whether an injection and its control have a real cutout's pixels in common; of a user's own stamps the pixels tell.
+_SHARED = {Source.simulated: False, Source.real_cutouts: True, Source.legacy_catalogue: True}
 # What differs between an injection and its control by what they are.
 _LABELS = frozenset({"task_id", "pair_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"})
 _HOST = (
@@ -156,7 +158,7 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
 def gather(stamps: Publication, parent: Publication) -> list[_Evidence]:
     """Read pairs and take down how the two of each differ; probes without flux second, if there are any."""
     reader = PairReader(stamps, MOST_PAIRS)
-    shared = {Source.real_cutouts: True, Source.simulated: False}.get(Source(stamps.attributes["source"]))
+    shared = _SHARED.get(Source(stamps.attributes["source"]))
     evidence = {True: _Evidence(of_flux=True), False: _Evidence(of_flux=False)}
     pairs = reader.pairs()
     while chunk := list(islice(pairs, _CHUNK)):

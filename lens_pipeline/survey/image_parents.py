@@ -4,8 +4,9 @@ Belongs here: a catalogue's galaxies to a parent sample with published pixels an
 `ccd.py`; what the files don't say is null, and what is assumed instead stands in columns and attributes that say so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -68,12 +69,64 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             f"{', '.join(PLACE)}."
         )
     galaxies = places_of(catalogue, config.catalogue or config.folder)
+    found = cut_sample(config, config.folder, galaxies, catalogue, staging, files)
+    left_out = left_out_rows(found.quarantine, galaxies, config.catalogue or config.folder)
+    staging.write_table("left_out", left_out, PARENT_LEFT_OUT)
+    staging.attributes["folder"] = absolute(config.folder)
+    staging.attributes["left_out"] = found.quarantine.counts
+    staging.attributes["assumptions"] = found.assumptions
+    return pa.Table.from_pylist(found.rows)
+
+
+@dataclass(frozen=True)
+class CutSample:
+    """Galaxies that were cut.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Of those that could be cut: columns of PARENT_SAMPLE and what rendering needs, in the order of the catalogue.
+    quarantine : Quarantine
+        The others, each with its reason.
+    assumptions : list of str
+        What the images and the catalogue don't say, in words.
+    """
+
+    rows: list[Known]
+    quarantine: Quarantine
+    assumptions: list[str]
+
+
+def cut_sample(
+    config: ParentSampleConfig,
+    where: str,
+    galaxies: list[Galaxy],
+    catalogue: Sequence[Known],
+    staging: Staging,
+    files: Files | None = None,
+) -> CutSample:
+    """Cut galaxies out of images, and write ``cutouts.npy`` and ``psfs.npy`` with a place for each of them.
+
+    Parameters
+    ----------
+    where : str
+        Folder or address of the images.
+    catalogue : sequence of dict
+        What is known of each galaxy, in their order.
+    files : mapping, optional
+        Each galaxy's own files, in place of images of the sky.
+
+    Raises
+    ------
+    ContractError
+        If the images can't be used, or no galaxy could be cut.
+    """
     places = {galaxy.galaxy_id: number for number, galaxy in enumerate(galaxies)}
     pixels = create_cutouts(staging.folder, (len(galaxies), len(BANDS), config.stamp_size, config.stamp_size))
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
     quarantine, rows, assumed = Quarantine(), [], set()
     with ExitStack() as stack:
-        for galaxy, image in _cut(config, galaxies, files, quarantine, stack):
+        for galaxy, image in _cut(config, where, galaxies, files, quarantine, stack):
             number = places[galaxy.galaxy_id]
             pixels[number] = image.pixels
             for i, psf in enumerate(image.psf):
@@ -83,32 +136,46 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             assumed |= set(image.assumed)
     pixels.flush()
     psfs.flush()
-    _write_left_out(config, catalogue, places, quarantine, staging)
     if not rows:
         raise ContractError(
-            f"none of {len(galaxies):,} galaxies could be cut out of {config.folder}: {quarantine.counts}. First: "
+            f"none of {len(galaxies):,} galaxies could be cut out of {where}: {quarantine.counts}. First: "
             f"{quarantine.rows[0]['detail']}"
         )
-    folder = config.folder if is_address(config.folder) else str(Path(config.folder).expanduser().absolute())
-    staging.attributes["folder"] = folder
-    staging.attributes["left_out"] = quarantine.counts
-    staging.attributes["assumptions"] = [*_assumptions(config, rows), *sorted(assumed)]
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: int(row["cutout_row"])))
+    rows.sort(key=lambda row: int(row["cutout_row"]))
+    return CutSample(rows, quarantine, [*_assumptions(config, rows), *sorted(assumed)])
+
+
+def left_out_rows(quarantine: Quarantine, galaxies: Sequence[Galaxy], file: str) -> pa.Table:
+    """Return PARENT_LEFT_OUT of galaxies that couldn't be cut; a place that isn't known is null."""
+    places = {galaxy.galaxy_id: galaxy for galaxy in galaxies}
+    rows = []
+    for left in quarantine.rows:
+        galaxy = places[left["galaxy_id"]]
+        place = {"ra": galaxy.ra, "dec": galaxy.dec}
+        known = {name: value if np.isfinite(value) else None for name, value in place.items()}
+        rows.append({"galaxy_id": galaxy.galaxy_id, **known, "reason": left["reason"], "file": file})
+    return pa.Table.from_pylist(rows, schema=PARENT_LEFT_OUT.schema)
+
+
+def absolute(where: str) -> str:
+    """Return an address as it is, and a folder's absolute path."""
+    return where if is_address(where) else str(Path(where).expanduser().absolute())
 
 
 def _cut(
-    config: ParentSampleConfig, galaxies: list[Galaxy], files: Files | None, quarantine: Quarantine, stack: ExitStack
+    config: ParentSampleConfig,
+    where: str,
+    galaxies: list[Galaxy],
+    files: Files | None,
+    quarantine: Quarantine,
+    stack: ExitStack,
 ) -> Iterator[tuple[Galaxy, GalaxyImage]]:
     grid = (config.stamp_size, config.pixel_scale_arcsec, config.pixel_scale_tolerance)
-    if files is None and is_mirror(config.folder):
-        yield from stack.enter_context(open_mirror(config.folder, BANDS, *grid)).cut_each(galaxies, quarantine)
+    if files is None and is_mirror(where):
+        yield from stack.enter_context(open_mirror(where, BANDS, *grid)).cut_each(galaxies, quarantine)
         return
     galaxy_ids_must_differ(galaxies)
-    cut = (
-        stack.enter_context(images_at(config.folder, BANDS, *grid))
-        if files is None
-        else objects_at(files, BANDS, *grid)
-    )
+    cut = stack.enter_context(images_at(where, BANDS, *grid)) if files is None else objects_at(files, BANDS, *grid)
     twins = twins_of(galaxies)
     for place, galaxy in enumerate(galaxies):
         try:
@@ -159,23 +226,6 @@ def _psfdepth(image: GalaxyImage, i: int) -> float | None:
         return None
     share = psf.on_image_pixels(PSF_PIXELS)
     return float((share**2).sum() * np.median(image.ivar[i][~image.bad[i]]))
-
-
-def _write_left_out(
-    config: ParentSampleConfig, catalogue: list[Known], places: dict[str, int], quarantine: Quarantine, staging: Staging
-) -> None:
-    rows = []
-    for left in quarantine.rows:
-        known = catalogue[places[left["galaxy_id"]]]
-        rows.append(
-            {
-                "galaxy_id": left["galaxy_id"],
-                **{name: float(known[name]) if np.isfinite(known[name]) else None for name in ("ra", "dec")},
-                "reason": left["reason"],
-                "file": config.catalogue or config.folder,
-            }
-        )
-    staging.write_table("left_out", pa.Table.from_pylist(rows, schema=PARENT_LEFT_OUT.schema), PARENT_LEFT_OUT)
 
 
 def _assumptions(config: ParentSampleConfig, rows: list[Known]) -> list[str]:

@@ -153,7 +153,7 @@ class LegacyParents:
             "arc_colours": [asdict(colour) for colour in ARC_COLOURS],
             "area_deg2": area,
             "area_is": "the unique area of every brick that a row was read of; masked sky isn't taken off",
-            "has_pixels": False,
+            "has_pixels": bool(config.images),
         }
 
     def _keeps(self, rows: pl.DataFrame) -> pl.Series:

@@ -76,6 +76,10 @@ def _legacy(config: ParentSampleConfig, staging: Staging) -> ParentSampleResult:
 
     parents = LegacyParents.of(config)
     parents.write(staging)
+    if config.images:
+        from lens_pipeline.survey.legacy_images import add_images
+
+        add_images(config, parents.tally, staging)
     staging.attributes.update(parents.describe())
     return ParentSampleResult(parents.tally.n_kept, len(parents.tally.regions), config.source.value)
 

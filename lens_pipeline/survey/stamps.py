@@ -7,9 +7,11 @@ Belongs here: what the asset publishes. How rows are cut into fragments is in `p
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.stamps.journal import Journal
+from lens_pipeline.stamps.work import available_cpus
 from lens_pipeline.storage.pace import Pace, Tell
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -17,6 +19,7 @@ from lens_pipeline.survey.config import Source, StampsConfig
 from lens_pipeline.survey.cutouts import CUTOUTS_FILE, PSFS_FILE
 from lens_pipeline.survey.design_report import TABLE as DESIGN_TABLE
 from lens_pipeline.survey.drawing import NULL_FLUX_TABLE
+from lens_pipeline.survey.engines import Engine
 from lens_pipeline.survey.parts import cut
 from lens_pipeline.survey.real_sources import sources_path
 from lens_pipeline.survey.rendering import Files, Rendering, rendering_code
@@ -75,12 +78,12 @@ def build_stamps(
         If another process is at work on the same stamps.
     """
     source = Source(manifest.attributes["source"])
-    if source is Source.legacy_catalogue:
+    if source is Source.legacy_catalogue and _published(parent, CUTOUTS_FILE) is None:
         n_rows = manifest.entry(f"{manifest.asset}.parquet").rows or 0
         raise ConfigError(
             f"the parent sample of {parent.dataset!r} comes from catalogues, which hold no pixels: its {n_rows:,} "
-            "stamps can't be rendered. Cut the galaxies of read_table('parent_sample') out of the survey's images into FITS "
-            "cubes, g.fits, r.fits and z.fits, and name these in presets/real_cutouts.yaml with the table as its catalogue."
+            "stamps can't be rendered. Set parent_sample.images to the folder or s3:// address of the survey's coadds that "
+            "these galaxies are to be cut out of, and materialize parent_sample and what follows."
         )
     staging.attributes["source"] = source.value
     staging.attributes["dataset_contract"] = manifest.attributes["dataset_contract"]
@@ -103,14 +106,7 @@ def _render(
     tell: Tell | None,
 ) -> StampsResult:
     """Render the manifest's own table, and the probes without flux beside it, which no store takes in."""
-    settings = {
-        "config": config.model_dump(mode="json"),
-        "dataset_contract": manifest.attributes["dataset_contract"],
-        "source": manifest.attributes["source"],
-        "cutouts": _published(parent, CUTOUTS_FILE),
-        "psfs": _published(parent, PSFS_FILE),
-        "sources": sources_path(manifest),
-    }
+    settings = worker_settings(config, parent, manifest)
     made_with = _made_with(config, manifest)
     tables = {name: manifest.manifest.files.get(f"{name}.parquet") for name in (manifest.asset, NULL_FLUX_TABLE)}
     sizes = {name: entry.rows or 0 for name, entry in tables.items() if entry is not None}
@@ -131,8 +127,7 @@ def _render(
                 stems[table],
                 settings,
                 pace,
-                # A small table is rendered before other processes had loaded.
-                workers=1 if n_rows <= config.rows_per_fragment else config.workers,
+                workers=_workers(config, n_rows),
                 engine=config.engine,
             )
     pace.end()
@@ -142,6 +137,25 @@ def _render(
     if config.noiseless_arcs:
         staging.attributes["noiseless_arcs"] = [files["arcs"] for files in made[manifest.asset]]
     return StampsResult(sizes[manifest.asset], len(fragments), pace.n_found)
+
+
+def worker_settings(config: StampsConfig, parent: Publication, manifest: Publication) -> dict[str, Any]:
+    """Return what a worker must know to render any fragment of a manifest, as JSON holds it."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "dataset_contract": manifest.attributes["dataset_contract"],
+        "source": manifest.attributes["source"],
+        "cutouts": _published(parent, CUTOUTS_FILE),
+        "psfs": _published(parent, PSFS_FILE),
+        "sources": sources_path(manifest),
+    }
+
+
+def _workers(config: StampsConfig, n_rows: int) -> int:
+    """Return how many share a table: none that would find no fragment left. A cluster's size only Ray knows."""
+    if config.engine is Engine.ray:
+        return config.workers
+    return max(1, min(config.workers or available_cpus(), -(-n_rows // config.rows_per_fragment)))
 
 
 def _published(parent: Publication, name: str) -> str | None:

@@ -124,3 +124,22 @@ def test_a_test_split_without_injections_is_a_clear_error(evaluate: Evaluate) ->
 def test_edges_that_do_not_rise_are_refused(edges: list[float]) -> None:
     with pytest.raises(ValidationError, match="edges must rise"):
         CompletenessConfig(theta_e_edges_arcsec=edges)
+
+
+def test_real_sources_and_what_training_never_saw_are_told_apart_where_there_are_some(evaluate: Evaluate) -> None:
+    stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 300, "test": 200})
+    label = stamps.columns["label"]
+    real = [number % 3 == 0 and lens == 1 for number, lens in enumerate(label)]
+    stamps.columns["source_id"] = ["cosmos-1" if yes else None for yes in real]
+    stamps.columns["is_held_out"] = [yes if lens else None for yes, lens in zip(real, label, strict=True)]
+    mine = (np.array(stamps.split) == "test") & (np.array(label) == 1)
+    stamps.logit[mine & np.array(real)] -= 50
+    table = _table(evaluate(stamps)).filter(pl.col("operating_point") == "fpr_1e-01")
+    found = {(row["axis"], row["cell"]): row for row in table.iter_rows(named=True)}
+    for axis, ours, theirs in (
+        ("source_id", "real galaxy", "Sersic profile"),
+        ("is_held_out", "held out of training", "seen in training"),
+    ):
+        assert found[axis, ours]["n"] == int((mine & np.array(real)).sum())
+        assert found[axis, ours]["n"] + found[axis, theirs]["n"] == mine.sum()
+        assert found[axis, ours]["completeness"] == 0.0 < 0.3 < found[axis, theirs]["completeness"]

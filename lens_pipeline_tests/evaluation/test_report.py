@@ -146,3 +146,14 @@ def test_the_loss_curves_of_another_model_are_refused(
 @pytest.mark.parametrize("bands", [1, 3, 5])
 def test_stamps_of_any_number_of_bands_are_drawn(bands: int) -> None:
     assert lupton_png(np.ones((bands, 48, 48), np.float32)).startswith(PNG)
+
+
+def test_the_page_shows_real_sources_beside_profiles(evaluate: Callable[[Stamps], Evaluated]) -> None:
+    stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 60, "test": 60})
+    stamps.columns["source_id"] = [
+        "cosmos-1" if lens and n % 3 else None for n, lens in enumerate(stamps.columns["label"])
+    ]
+    result, _ = evaluate(stamps).report()
+    assert "Completeness against source_id" in result.page.decode()
+    assert "Sersic profile" in _text(result.page)
+    assert "is_held_out" not in _text(result.page)

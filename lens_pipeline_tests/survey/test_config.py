@@ -32,6 +32,7 @@ CATALOGUE = {"source": "legacy_catalogue", "folder": "sweep"}
         ),
         (ParentSampleConfig, {**CATALOGUE, "excluded_maskbits": [1, 40]}, r"numbers of bits, 0 to 30, not \[40\]"),
         (InjectionConfig, {"theta_e_low_arcsec": 3.0}, "theta_e_low_arcsec = 3.0 is above theta_e_high_arcsec"),
+        (ParentSampleConfig, {"images": "coadds"}, "source simulated reads no images beside its folder"),
         (InjectionConfig, {"share_sie": 0.7, "share_sis": 0.4}, "above 1"),
         (InjectionConfig, {"injections_per_galaxy": 0}, "greater than or equal to 1"),
         (StampsConfig, {"rows_per_fragment": 0}, "greater than or equal to 1"),

@@ -17,8 +17,10 @@ from lens_pipeline.survey.regions import brick_ids, brick_names
 from lens_pipeline.survey.seen_ids import SeenIds
 from lens_pipeline.survey.selections import SELECTIONS
 
+from . import coadds
 from .catalogues import NORTH, row, write_fits, write_parquet
 from .conftest import Survey
+from .test_stamps import rows_of
 
 NETWORK = "Huang et al. (2021) - arXiv:2005.04730"
 
@@ -343,3 +345,45 @@ def test_real_sweep_and_tractor_files_make_a_parent_sample(survey: Survey, real_
     assert (parent.attributes["rows_selected"], parent.attributes["left_out"]) == (4, {"not_primary": 2})
     assert ids(parent) == ["ls-8000-321640-69", "ls-8000-321640-99"]
     assert pq.read_metadata(parent.path("parent_sample.parquet")).num_rows == 2
+
+
+def test_selected_galaxies_are_cut_out_of_the_surveys_images_in_one_step_and_can_be_injected_into(
+    survey: Survey, folder: Path, tmp_path: Path
+) -> None:
+    name, ra, dec = coadds.brick_at(0.06, -0.06)
+    coadds.write_brick(tmp_path, ra, dec, scale=0.262)
+    inside = [elsewhere(ra, dec, OBJID=1), elsewhere(ra, dec + 1e-5, OBJID=2)]
+    beyond = [
+        elsewhere(ra, dec + 0.05, OBJID=3),
+        elsewhere(*coadds.brick_at(10.0, 20.0)[1:], OBJID=4),
+    ]
+    write_fits(folder / "sweep.fits", [*inside, *beyond])
+    settings = {"region_margin_arcsec": 12.0, "stamp_size": 32}
+    bare = survey.parents(config(folder, **settings))
+    parent = survey.parents(config(folder, images=str(tmp_path), **settings))
+    (known,) = [one for one in bare.read_table().to_pylist() if one["galaxy_id"].endswith("-1")]
+    (found,) = parent.read_table().to_pylist()
+    measured = {"psf_fwhm_g", "psf_fwhm_r", "psf_fwhm_z"}
+    assert {key: found[key] for key in known if key not in measured} == {
+        k: v for k, v in known.items() if k not in measured
+    }
+    assert found["psf_fwhm_r"] == pytest.approx(1.3)
+    assert found["region_id"] == name
+    reasons = {key.rsplit("-", 1)[-1]: reason for key, reason in left_out(parent).items()}
+    assert reasons == {"2": "same_place", "3": "outside", "4": "outside"}
+    assert parent.attributes["left_out"] == {"outside": 2, "same_place": 1}
+    assert (parent.attributes["has_pixels"], bare.attributes["has_pixels"]) == (True, False)
+    assert parent.read_table("completeness").num_rows == bare.read_table("completeness").num_rows
+    made = rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=2)))
+    assert len(made) == 3
+    with pytest.raises(ConfigError, match=r"Set parent_sample\.images to the folder or s3:// address"):
+        survey.stamps(bare, survey.manifest(bare))
+
+
+def test_images_of_nothing_that_was_selected_are_refused(survey: Survey, folder: Path, tmp_path: Path) -> None:
+    write_fits(folder / "sweep.fits", [galaxy(1)])
+    coadds.write_brick(tmp_path, 50.0, 20.0, scale=0.262)
+    with pytest.raises(ContractError, match=r"none of 1 galaxies could be cut out of .*'outside': 1"):
+        survey.parents(config(folder, images=str(tmp_path)))
+    with pytest.raises(ConfigError, match="there is no folder"):
+        survey.parents(config(folder, images=str(tmp_path / "nothing")))

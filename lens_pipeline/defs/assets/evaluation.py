@@ -17,6 +17,7 @@ from lens_pipeline.defs.sections import (
 from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation import checks, plots
+from lens_pipeline.evaluation.cells import axes_in
 from lens_pipeline.evaluation.completeness import build_completeness
 from lens_pipeline.evaluation.operating_point import fit_operating_point
 from lens_pipeline.evaluation.report import ReportResult, build_report
@@ -107,11 +108,12 @@ def completeness(
     scores, point, store, splits = _evaluated(workspace)
     stamps = workspace.open_version("stamps", store.inputs["stamps"])
     manifest = workspace.open_version("injection_manifest", stamps.inputs["injection_manifest"])
+    parent = workspace.open_version("parent_sample", stamps.inputs["parent_sample"])
     yield from publish(
         context,
         workspace,
         config,
-        inputs=[scores, point, store, splits, manifest],
+        inputs=[scores, point, store, splits, manifest, parent],
         build=lambda staging: build_completeness(
             config,
             scores=scores,
@@ -119,6 +121,7 @@ def completeness(
             store=store,
             splits=splits,
             manifest=manifest,
+            parent=parent,
             staging=staging,
         ),
         check=lambda _, result: [
@@ -133,7 +136,7 @@ def completeness(
             "quarantined": dg.MetadataValue.int(result.n_quarantined),
             **{
                 f"against_{axis}": picture(plots.completeness_png(pl.DataFrame(result.table), axis), f"against {axis}")
-                for axis in ("theta_e_arcsec", "arc_snr", "psf_fwhm_used_r", "lens_model")
+                for axis in axes_in(pl.DataFrame(result.table))
             },
         },
     )
