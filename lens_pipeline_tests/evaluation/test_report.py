@@ -157,3 +157,11 @@ def test_the_page_shows_real_sources_beside_profiles(evaluate: Callable[[Stamps]
     assert "Completeness against source_id" in result.page.decode()
     assert "Sersic profile" in _text(result.page)
     assert "is_held_out" not in _text(result.page)
+
+
+def test_the_page_says_which_numbers_leave_the_weights_out(evaluate: Callable[[Stamps], Evaluated]) -> None:
+    stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 60, "test": 60})
+    said = "Each injection counts once here, as it was drawn"
+    assert said not in _text(evaluate(stamps).report()[0].page)
+    stamps.columns["weight"] = [1.0 + n % 2 for n in range(len(stamps.columns["weight"]))]
+    assert said in _text(evaluate(stamps).report()[0].page)
