@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from benchmarks.harness import Result, compare, summarise
 from lens_pipeline.storage.home import Home
 from lens_pipeline.survey import light
-from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig
+from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig, StampsConfig
 from lens_pipeline.survey.fragment_worker import Renderer
 from lens_pipeline.survey.light import Grid, Sersic, flux_of_unit_sersic, lensed_light, sersic_b
 from lens_pipeline.survey.optics import crop, moffat_kernel, moffat_width_over_alpha, observe, transform
 from lens_pipeline.survey.priors import draw_injection
+from lens_pipeline.survey.stamps import worker_settings
 from lens_pipeline_tests.survey.conftest import Survey
 
 _SIZE, _SCALE, _FWHMS = 64, 0.262, (1.4, 1.33, 1.25)
@@ -77,10 +78,7 @@ def _stamps(quick: bool) -> Result:
         manifest = survey.manifest(parent)
         galaxies = {galaxy["galaxy_id"]: galaxy for galaxy in parent.read_table().to_pylist()}
         rows = manifest.read_table().to_pylist()
-    contract = manifest.attributes["dataset_contract"]
-    renderer = Renderer.of(
-        {"config": {}, "source": "simulated", "cutouts": None, "bad": None, "psfs": None, "dataset_contract": contract}
-    )
+        renderer = Renderer.of(worker_settings(StampsConfig(), parent, manifest))
     took = []
     for turn in range(rounds + 1):
         began = time.process_time()

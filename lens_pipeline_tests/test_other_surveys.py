@@ -91,6 +91,7 @@ def test_three_classes_five_bands_and_48_pixels_go_from_stamps_to_report(tmp_pat
         lambda s: fit_operating_point(OperatingPointConfig(), scores=scores, store=store, staging=s),
     )
     manifest = make("injection_manifest", [], lambda s: s.write_table(None, store.read_table()))
+    parent = make("parent_sample", [], lambda s: s.write_table(None, store.read_table()))
     completeness = make(
         "completeness",
         [scores, point, store, splits, manifest],
@@ -101,6 +102,7 @@ def test_three_classes_five_bands_and_48_pixels_go_from_stamps_to_report(tmp_pat
             store=store,
             splits=splits,
             manifest=manifest,
+            parent=parent,
             staging=s,
         ),
     )

@@ -121,6 +121,22 @@ _CELLS = (
     Column("completeness_high", _FLOAT, "upper end of the 95 % interval", "", True, True, 0, 1),
     Column("status", _TEXT, "ok, small (few effective injections) or undefined"),
     Column("reason", _TEXT, "why it is small or undefined", "", True),
+    Column(
+        "parent_share", _FLOAT, "share of such lenses that meet the parent sample's cuts at all", "", True, True, 0, 1
+    ),
+    Column(
+        "total",
+        _FLOAT,
+        "completeness among all lenses whose galaxy alone meets the cuts: sum of w x recovered x share / sum of w",
+        "",
+        True,
+        True,
+        0,
+        1,
+    ),
+    Column("total_low", _FLOAT, "lower end of its interval: both lower ends multiplied", "", True, True, 0, 1),
+    Column("total_high", _FLOAT, "upper end of its interval", "", True, True, 0, 1),
+    Column("total_reason", _TEXT, "why total or its interval is null", "", True),
 )
 
 COMPLETENESS = TableContract(

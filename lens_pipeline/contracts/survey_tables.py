@@ -177,7 +177,8 @@ REAL_SOURCES = TableContract(
 
 INJECTION_DESIGN = TableContract(
     name="injection_manifest/design",
-    meaning="What was drawn against the population it stands for, cell by cell, and how well completeness will be known.",
+    meaning="What was drawn against the population it stands for, cell by cell, and how well completeness will be known. Where "
+    "something is held out, test regions alone are counted, but for each real source, which is counted where it is lensed.",
     columns=(
         Column(
             "axis",

@@ -15,6 +15,7 @@ from lens_pipeline.evaluation.cells import axes_of
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import axis_records, never_stored
 from lens_pipeline.evaluation.out_of_fold import build_out_of_fold, is_cross_validated
+from lens_pipeline.evaluation.parent_share import ParentShare
 from lens_pipeline.evaluation.scored_rows import TEST, join_store, refuse_other
 from lens_pipeline.evaluation.sealed import open_test_rows
 from lens_pipeline.storage.publication import Publication
@@ -50,6 +51,7 @@ def build_completeness(
     store: Publication,
     splits: Publication,
     manifest: Publication,
+    parent: Publication,
     staging: Staging,
 ) -> CompletenessResult:
     """Count completeness on test at every operating point that has a threshold; of a cross-validation also out of fold.
@@ -69,16 +71,19 @@ def build_completeness(
             "defined. Next: inject into more galaxies (injection_manifest) or give test a larger share of the regions."
         )
     lost = never_stored(manifest, store, splits)
+    share = ParentShare.of(parent)
     records = [
         record
         for point in sealed.usable.iter_rows(named=True)
         for axis in axes_of(lenses)
-        for record in axis_records(axis, lenses, lost, point["operating_point"], point["threshold"], config)
+        for record in axis_records(axis, lenses, lost, point["operating_point"], point["threshold"], config, share)
     ]
     table = pa.Table.from_pylist(records, schema=COMPLETENESS.schema)
     staging.write_table(None, table, COMPLETENESS)
     if is_cross_validated(scores):
-        build_out_of_fold(config, scores=scores, store=store, splits=splits, manifest=manifest, staging=staging)
+        build_out_of_fold(
+            config, scores=scores, store=store, splits=splits, manifest=manifest, parent=share, staging=staging
+        )
     reasons = dict(lost["reason"].value_counts(sort=True).iter_rows())
     staging.attributes["weighted"] = bool(lenses["weight"].n_unique() > 1)
     staging.attributes["quarantine_reasons"] = reasons

@@ -8,11 +8,16 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.cells import ALL, Cell, cells_of
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.intervals import clustered_proportion
+from lens_pipeline.evaluation.parent_share import ParentShare
 from lens_pipeline.evaluation.scored_rows import TEST, galaxy_numbers
 from lens_pipeline.storage.publication import Publication
 
 OK, SMALL, UNDEFINED = "ok", "small", "undefined"
 UNACCOUNTED = "not in the quarantine table"
+_NUMBERS = (
+    *("n_eff", "completeness", "completeness_low", "completeness_high"),
+    *("parent_share", "total", "total_low", "total_high"),
+)
 _MANIFEST_COLUMNS = (
     "task_id", "region_id", "lens_model", "theta_e_arcsec", "psf_fwhm_used_r", "arc_snr", "source_id", "is_held_out",
 )  # fmt: skip
@@ -46,7 +51,13 @@ def never_stored(
 
 
 def axis_records(
-    axis: str, lenses: pl.DataFrame, lost: pl.DataFrame, point: str, threshold: float, config: CompletenessConfig
+    axis: str,
+    lenses: pl.DataFrame,
+    lost: pl.DataFrame,
+    point: str,
+    threshold: float,
+    config: CompletenessConfig,
+    parent: ParentShare,
 ) -> list[dict[str, object]]:
     """Rows of COMPLETENESS along one axis, at one threshold.
 
@@ -56,15 +67,16 @@ def axis_records(
         Scored injections, as `join_store` gives them.
     lost : polars.DataFrame
         Those never stored, of `never_stored`.
+    parent : ParentShare
+        What the parent sample's cuts lose.
     """
     cells = cells_of(axis, _attempted(axis, lenses, lost), config)
     if not cells:
         whole = Cell(axis, ALL, None, None, pl.lit(True))
-        record = _record(whole, lenses, lost, point, threshold, config)
+        record = _record(whole, lenses, lost, point, threshold, config, parent)
         why = f"{axis} is null for all {lenses.height:,} injections"
-        undefined = ("n_eff", "completeness", "completeness_low", "completeness_high")
-        return [record | dict.fromkeys(undefined) | {"status": UNDEFINED, "reason": why}]
-    return [_record(cell, lenses, lost, point, threshold, config) for cell in cells]
+        return [record | dict.fromkeys(_NUMBERS) | {"status": UNDEFINED, "reason": why, "total_reason": why}]
+    return [_record(cell, lenses, lost, point, threshold, config, parent) for cell in cells]
 
 
 def _attempted(axis: str, lenses: pl.DataFrame, lost: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +87,13 @@ def _attempted(axis: str, lenses: pl.DataFrame, lost: pl.DataFrame) -> pl.DataFr
 
 
 def _record(
-    cell: Cell, lenses: pl.DataFrame, lost: pl.DataFrame, point: str, threshold: float, config: CompletenessConfig
+    cell: Cell,
+    lenses: pl.DataFrame,
+    lost: pl.DataFrame,
+    point: str,
+    threshold: float,
+    config: CompletenessConfig,
+    parent: ParentShare,
 ) -> dict[str, object]:
     rows = lenses.filter(cell.member)
     recovered = (rows["logit"] > threshold).to_numpy()
@@ -98,6 +116,7 @@ def _record(
         "completeness_high": found.high,
         "status": status,
         "reason": reason,
+        **parent.total(rows, recovered, found),
     }
 
 

@@ -18,6 +18,7 @@ from lens_pipeline.evaluation.counting import axis_records, never_stored
 from lens_pipeline.evaluation.intervals import CONFIDENCE, clopper_pearson, clustered_proportion
 from lens_pipeline.evaluation.metrics import OK, UNDEFINED, Metric
 from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
+from lens_pipeline.evaluation.parent_share import ParentShare
 from lens_pipeline.evaluation.scored_rows import distinct_rows, galaxy_numbers, join_store
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -39,6 +40,7 @@ def build_out_of_fold(
     store: Publication,
     splits: Publication,
     manifest: Publication,
+    parent: ParentShare,
     staging: Staging,
 ) -> None:
     """Write the tables ``out_of_fold`` (OUT_OF_FOLD_COMPLETENESS) and ``fold_thresholds`` (FOLD_THRESHOLDS).
@@ -60,7 +62,9 @@ def build_out_of_fold(
     lenses = rows.filter(pl.col("is_lens")).with_columns(logit=pl.col("margin"))
     lost = never_stored(manifest, store, splits, _SPLITS_IN_FOLDS)
     records = [
-        record for axis in axes_of(lenses) for record in axis_records(axis, lenses, lost, HIGHEST_CONTROL, 0.0, config)
+        record
+        for axis in axes_of(lenses)
+        for record in axis_records(axis, lenses, lost, HIGHEST_CONTROL, 0.0, config, parent)
     ]
     cells = pa.Table.from_pylist(records, schema=OUT_OF_FOLD_COMPLETENESS.schema)
     staging.write_table(COMPLETENESS_TABLE, cells, OUT_OF_FOLD_COMPLETENESS)

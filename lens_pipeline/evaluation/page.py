@@ -76,6 +76,7 @@ def render(
         cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in axes_in(content.cross_fit.cells)}
         if content.cross_fit
         else {},
+        of_all_lenses=content.completeness["total"].count() > 0,
         weighted=inputs["completeness"].attributes.get("weighted", False),
         primary=content.primary,
         images=content.images,

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import METRICS
+from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
 from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, THETA_E, axes_in
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
@@ -122,7 +122,9 @@ def build_report(
     ]
     table = metric_table(metrics)
     staging.write_table(None, table, METRICS)
-    cells = pl.DataFrame(completeness.read_table())
+    table_of_cells = completeness.read_table()
+    COMPLETENESS.validate(table_of_cells, where=f"completeness {completeness.version}")
+    cells = pl.DataFrame(table_of_cells)
     curve = _curve(distinct)
     images = _images(inputs, curve, distinct, sealed, pl.DataFrame(table), cells, rule)
     if cross_fit:

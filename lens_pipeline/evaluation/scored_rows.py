@@ -15,7 +15,10 @@ TEST = "test"
 CALIBRATE = "val_calibrate"
 OPEN_SPLITS = ("train", "val_select", CALIBRATE)
 _NEEDED = ("pixel_hash", "galaxy_id", "lens_model", "theta_e_arcsec")
-_USED_WHERE_THERE = ("weight", "psf_fwhm_used_r", "arc_snr", "arc_snr_matched", "source_id", "is_held_out")
+_USED_WHERE_THERE = (
+    *("weight", "psf_fwhm_used_r", "arc_snr", "arc_snr_matched", "src_mag_r", "magnification"),
+    *("source_id", "is_held_out"),
+)
 
 
 def open_rows(scores: Publication, split: str) -> pl.DataFrame:

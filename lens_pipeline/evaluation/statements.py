@@ -29,6 +29,12 @@ def claims(metrics: pl.DataFrame, completeness: pl.DataFrame, primary: str) -> l
             f"{count(cell['n'], 'injection')} in {count(cell['n_galaxies'], 'galaxy', 'galaxies')}{_because(cell)}; "
             f"the false-positive rate measured on {TEST} is {rate}, {_k_of_n(false)}{_because(false)}."
         )
+        if cell["total"] is not None:
+            total = number(cell["total"], cell["total_low"], cell["total_high"])
+            lines.append(
+                f"Of all such lenses whose galaxy alone meets the cuts of the parent sample, {total} are found at this "
+                f"threshold: {cell['parent_share']:.3g} of those that the classifier finds are parents."
+            )
     lines.append("Recall of real lenses: not measured, no known-lens stamps were given.")
     return lines
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lens_pipeline.contracts.checks import Check, green, red
-from lens_pipeline.splits.assignment import SPLITS
+from lens_pipeline.splits.assignment import SPLITS, TEST
 from lens_pipeline.splits.region_splits import ROWS
 from lens_pipeline.storage.publication import Publication
 
@@ -77,8 +77,13 @@ def _in_one_split(rows: pa.Table, column: str) -> Check:
 
 
 def split_balance(splits: Publication, store: Publication, *, floor_rows: int) -> Check:
-    """Check that every split holds at least `floor_rows` rows of every stratum, and every row is in one split."""
-    index = store.read_table(columns=["task_id", "stratum"])
+    """Check that every split holds at least `floor_rows` rows of every stratum, and every row is in one split.
+
+    Rows that the survey holds out of training are of test alone, and no floor is asked of them.
+    """
+    available = store.entry(f"{store.asset}.parquet").schema or {}
+    further = ["is_held_out"] if "is_held_out" in available else []
+    index = store.read_table(columns=["task_id", "stratum", *further])
     rows = splits.read_table(ROWS, columns=["task_id", "split"])
     joined = index.join(rows, keys="task_id", join_type="left outer")
     lost = joined.filter(pc.is_null(joined["split"]))["task_id"]
@@ -91,8 +96,20 @@ def split_balance(splits: Publication, store: Publication, *, floor_rows: int) -
             why="the split was made for another version of the store",
             next_step="dagster asset materialize --select region_splits -m lens_pipeline.definitions -c PRESET",
         )
-    strata = sorted(pc.unique(joined["stratum"]).to_pylist())
-    cells = _cells(joined, strata)
+    held_out = pc.fill_null(joined["is_held_out"], False) if further else pa.array([False] * joined.num_rows)
+    if len(seen := joined.filter(pc.and_(held_out, pc.not_equal(joined["split"], TEST)))):
+        return red(
+            "split_balance",
+            f"{len(seen):,} of {pc.sum(held_out).as_py():,} rows that the survey holds out of training aren't in test",
+            wrong=[f"{row['task_id']} in {row['split']}" for row in seen.slice(0, 6).to_pylist()],
+            count=len(seen),
+            why="a test of generalisation would be made on what the model was trained on",
+            next_step="set region_splits.honour_survey_split: true and give the dataset a new name, or mend the input's "
+            "region_split or is_held_out",
+        )
+    counted = joined.filter(pc.invert(held_out))
+    strata = sorted(pc.unique(counted["stratum"]).to_pylist())
+    cells = _cells(counted, strata)
     short = [
         f"{strata[j]} in {SPLITS[i]}: {cells[i, j]} rows" for i, j in zip(*np.nonzero(cells < floor_rows), strict=True)
     ]

@@ -20,8 +20,8 @@ WRITE_OPTIONS: dict[str, Any] = {
     "use_dictionary": True,
 }
 
-
 ROW_GROUP_ROWS = 65_536
+_PUBLISHED = "Materialize the asset that publishes it again; other versions are untouched."
 
 
 def write_parquet(table: pa.Table, path: Path, **options: Any) -> None:
@@ -85,11 +85,18 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         wanted = None if columns is None else list(columns)
         return pq.read_table(path, columns=wanted, page_checksum_verification=True, partitioning=None)
     except (pa.ArrowInvalid, OSError) as error:
-        raise StorageError(_damaged(path, error)) from error
+        raise StorageError(_damaged(path, error, _PUBLISHED)) from error
 
 
-def iterate_parquet(path: Path, columns: Sequence[str] | None = None, *, rows: int = 1024) -> Iterator[pa.RecordBatch]:
+def iterate_parquet(
+    path: Path, columns: Sequence[str] | None = None, *, rows: int = 1024, remedy: str = _PUBLISHED
+) -> Iterator[pa.RecordBatch]:
     """Stream a file's rows, refusing a page whose checksum is wrong; memory doesn't grow with the file.
+
+    Parameters
+    ----------
+    remedy : str
+        What to do about a damaged file; of a file that isn't the pipeline's own, another than to publish it again.
 
     Raises
     ------
@@ -101,11 +108,9 @@ def iterate_parquet(path: Path, columns: Sequence[str] | None = None, *, rows: i
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             yield from file.iter_batches(batch_size=rows, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        raise StorageError(_damaged(path, error)) from error
+        raise StorageError(_damaged(path, error, remedy)) from error
 
 
-def _damaged(path: Path, error: Exception) -> str:
-    return (
-        f"{path} can't be read: {error}. The file is damaged or was not written by this pipeline. "
-        f"Materialize the asset that publishes it again; other versions are untouched."
-    )
+def _damaged(path: Path, error: Exception, remedy: str) -> str:
+    by = " or was not written by this pipeline" if remedy == _PUBLISHED else ""
+    return f"{path} can't be read: {error}. The file is damaged{by}. {remedy}"

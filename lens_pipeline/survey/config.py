@@ -29,8 +29,8 @@ class Source(StrEnum):
 class SelectionName(StrEnum):
     """Published selections of luminous red galaxies; `selections.py` has their cuts and sources."""
 
-    lrg_dr8_2019 = "lrg_dr8_2019"
-    lrg_dr8_2019_colours = "lrg_dr8_2019_colours"
+    lrg_dr8_2020 = "lrg_dr8_2020"
+    lrg_dr8_2020_colours = "lrg_dr8_2020_colours"
     lrg_dr9_main = "lrg_dr9_main"
     lrg_dr9_main_colours = "lrg_dr9_main_colours"
 

@@ -63,6 +63,20 @@ def velocity_dispersion(theta_e_arcsec: ArrayLike, z_lens: ArrayLike, z_source: 
     return np.asarray(_LIGHT_KM_S * np.sqrt(per_ratio))
 
 
+def nearest_source(theta_e_arcsec: float, z_lens: float) -> float | None:
+    """Least redshift of a source that a galaxy lenses with this radius; None if none is far enough.
+
+    It is 0.05 behind the lens, and so far that the galaxy needn't be heavier than 500 km/s.
+    """
+    ratio = theta_e_arcsec / _RAD_ARCSEC / (4 * np.pi) * (_LIGHT_KM_S / _SIGMA_HIGH_KM_S) ** 2
+    if ratio >= 1:
+        return None
+    # D_ls / D_s = 1 - chi_l / chi_s grows with the source's distance.
+    z, chi = _DISTANCES
+    least = max(float(np.interp(comoving_distance(z_lens) / (1 - ratio), chi, z)), z_lens + _BEHIND)
+    return least if least < _Z_HIGH else None
+
+
 def source_redshifts(z0: float) -> Density:
     """n(z) ~ z^2 exp(-(z / z0)^1.5) (Smail, Ellis & Fitchett 1994), whose median is 1.412 z0; cut at redshift 6."""
     z = np.arange(0, _Z_HIGH + _Z_STEP / 2, _Z_STEP)

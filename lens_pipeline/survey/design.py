@@ -7,7 +7,9 @@ whatever the design (importance sampling).
 A row depends on the settings, on what is known of all galaxies together (`Hosts`) and on its own key; never on another row.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.survey.injection_config import InjectionConfig
@@ -49,14 +51,16 @@ class Design:
             too few real sources.
         """
         population = Population.of(config, hosts)
-        n = int(hosts.n_galaxies * (1 - config.unpaired_control_share) * config.injections_per_galaxy)
+        a_galaxy = (1 - config.unpaired_control_share) * config.injections_per_galaxy
         sources = _sources(config, hosts.real_sources)
         if not config.holds_out_lenses:
+            n = int(hosts.in_splits.get(TEST, hosts.n_galaxies) * a_galaxy)
             return cls(config, population, {TEST: make_proposal(config, population, n)}, sources)
+        n_tested = hosts.in_splits.get(TEST, hosts.n_galaxies * config.hold_out_test_share)
         band = config.hold_out_theta_e_arcsec
         left = population.without(config.hold_out_lens_models, (band[0], band[1]) if band else None)
-        whole = make_proposal(config, population, int(n * config.hold_out_test_share))
-        seen = make_proposal(config, left, int(n * (1 - config.hold_out_test_share)), some_held_out=True)
+        whole = make_proposal(config, population, int(n_tested * a_galaxy))
+        seen = make_proposal(config, left, int((hosts.n_galaxies - n_tested) * a_galaxy), some_held_out=True)
         others = dict.fromkeys((TRAIN, VAL, VAL_SELECT, VAL_CALIBRATE), seen)
         return cls(config, population, {**others, TEST: whole}, sources)
 
@@ -65,15 +69,7 @@ class Design:
 
         Where splits share no real source, neither do the two halves of validation.
         """
-        if not (self.config.holds_out_lenses or self.sources):
-            return None
-        place = float(stream(self.config.seed, "region_split", region_id).random())
-        edge = 0.0
-        for split, share in _split_shares(self.config, halves=VAL_SELECT in self.sources).items():
-            edge += share
-            if place < edge:
-                return split
-        return TRAIN
+        return _split_of(self.config, self.sources, region_id)
 
     def is_held_out(self, theta_e_arcsec: float, lens_model: str, source_id: str | None = None) -> bool:
         """Whether such a lens stands in test regions only."""
@@ -94,6 +90,49 @@ class Design:
             return None
         is_real, which = stream(self.config.seed, "real_source", task_id).random(2)
         return mine[int(which * len(mine))] if is_real < self.config.real_source_share else None
+
+
+def with_splits(config: InjectionConfig, hosts: Hosts, region_ids: Iterable[str]) -> Hosts:
+    """Count the galaxies of each split, where the design says which regions that is.
+
+    Parameters
+    ----------
+    region_ids : iterable of str
+        Region of each galaxy.
+
+    Raises
+    ------
+    ConfigError
+        If a split has none.
+    """
+    sources = _sources(config, hosts.real_sources)
+    galaxies = Counter(region_ids)
+    splits = {region: _split_of(config, sources, region) for region in galaxies}
+    named = {region: split for region, split in splits.items() if split is not None}
+    if not named:
+        return hosts
+    in_splits = dict.fromkeys((TRAIN, *_split_shares(config, halves=VAL_SELECT in sources)), 0)
+    for region, split in named.items():
+        in_splits[split] += galaxies[region]
+    if empty := [split for split, n in in_splits.items() if n == 0]:
+        raise ConfigError(
+            f"no region of {len(named):,} is in {', '.join(empty)}: where something is held out, or real sources are lensed, a "
+            "hash of its name says in which split a region is, and with few regions one may be left out. Next: another "
+            "injection_manifest.seed, more regions, or larger hold_out_test_share and hold_out_validation_share."
+        )
+    return replace(hosts, in_splits=in_splits)
+
+
+def _split_of(config: InjectionConfig, sources: Mapping[str, tuple[str, ...]], region_id: str) -> str | None:
+    if not (config.holds_out_lenses or sources):
+        return None
+    place = float(stream(config.seed, "region_split", region_id).random())
+    edge = 0.0
+    for split, share in _split_shares(config, halves=VAL_SELECT in sources).items():
+        edge += share
+        if place < edge:
+            return split
+    return TRAIN
 
 
 def _split_shares(config: InjectionConfig, *, halves: bool) -> dict[str, float]:

@@ -145,8 +145,10 @@ class DesignTally:
         model = np.array([self._models.index(row[MODEL]) for row in injections])
         psf = np.array([np.nan if (s := seeing[row["galaxy_id"]]) is None else s for row in injections], dtype=float)
         _, galaxy = np.unique([row["galaxy_id"] for row in injections], return_inverse=True)
-        # Where something is held out, train and val stand for less than the population: only test is weighed.
-        weighed = [row["weight"] if row["region_split"] in (None, TEST) else 0.0 for row in injections]
+        # Where something is held out, train and val stand for less than the population: test alone is counted, but for the
+        # real galaxies, each of which is lensed in one split.
+        tested = np.array([row["region_split"] in (None, TEST) for row in injections])
+        weight = np.array([row["weight"] for row in injections]) * tested
         where = {
             ALL: np.zeros(len(injections), np.int64),
             THETA_E: _place(theta_e, self._theta_e),
@@ -158,7 +160,8 @@ class DesignTally:
         }
         for name, axis in self._axes.items():
             if axis.cells:
-                axis.add(where[name], np.array(weighed), galaxy.ravel())
+                counted = np.ones_like(tested) if name == SOURCE else tested
+                axis.add(where[name][counted], weight[counted], galaxy.ravel()[counted])
 
     def _cell_of(self, theta_e: NDArray[Any], mag: NDArray[Any], model: NDArray[Any]) -> NDArray[np.int64]:
         place = np.full(len(theta_e), len(self._cells), np.int64)

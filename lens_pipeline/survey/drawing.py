@@ -43,11 +43,14 @@ class Drawn:
     ----------
     labels, roles : Counter
         Rows by lens_model, of the manifest; by role, with those without flux.
+    n_of_no_weight : int
+        Injections that the population doesn't have in their galaxy: they are made, and count for nothing.
     """
 
     tally: DesignTally
     labels: Counter[str | None] = field(default_factory=Counter)
     roles: Counter[str] = field(default_factory=Counter)
+    n_of_no_weight: int = 0
 
 
 def draw_manifest(
@@ -98,6 +101,7 @@ def _write(job: Job, manifest: pq.ParquetWriter, probes: pq.ParquetWriter, drawn
         probes.write_table(without_flux)
     seeing = dict(zip(galaxies["galaxy_id"].to_pylist(), galaxies["psf_fwhm_r"].to_pylist(), strict=True))
     drawn.tally.add(rows.filter(pc.equal(rows["role"], INJECTION)).select(_COUNTED).to_pylist(), seeing)
+    drawn.n_of_no_weight += pc.sum(pc.equal(rows["weight"], 0)).as_py() or 0
     drawn.labels.update(rows["lens_model"].to_pylist())
     drawn.roles.update([*rows["role"].to_pylist(), *without_flux["role"].to_pylist()])
     return len(seeing)

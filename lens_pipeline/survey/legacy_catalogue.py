@@ -78,13 +78,14 @@ class LegacyParents:
         ConfigError
             If the folder, a catalogue in it or the table of lenses isn't there.
         ContractError
-            If a file lacks a column that is needed, naming all of them.
+            If a file lacks a column that is needed, or holds one of another kind, naming all of them.
         """
         selection, own = selection_named(config.selection.value), own_cuts(config)
         needed = dict.fromkeys([*REQUIRED, *selection.columns, *(name for cut in own for name in cut.columns)])
         catalogues = [Catalogue.open(path) for path in catalogue_files(config.folder)]
         for catalogue in catalogues:
             catalogue.require(tuple(needed), why=f"the selection {selection.name} with these settings")
+            catalogue.refuse_other_kinds(tuple(dict.fromkeys([*needed, *OPTIONAL])))
         lenses = read_known_lenses(config.known_lenses) if config.known_lenses else KnownLenses([], {})
         return cls(config, selection, own, catalogues, lenses)
 

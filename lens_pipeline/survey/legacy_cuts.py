@@ -6,20 +6,21 @@ import polars as pl
 
 from lens_pipeline.contracts.errors import first_few
 from lens_pipeline.survey.config import ParentSampleConfig
-from lens_pipeline.survey.selections import Cut, Selection, magnitude
+from lens_pipeline.survey.selections import Cut, Selection, magnitude, where_extinction_is_known
 
 
 def own_cuts(config: ParentSampleConfig) -> tuple[Cut, ...]:
     """Cuts of the settings, beside those of the selection."""
-    cuts = [_cut("mag_r", f"{config.mag_r_low:g} <= r <= {config.mag_r_high:g}",
-                 magnitude("r").is_between(config.mag_r_low, config.mag_r_high), "FLUX_R", "MW_TRANSMISSION_R")]  # fmt: skip
+    between = where_extinction_is_known(magnitude("r").is_between(config.mag_r_low, config.mag_r_high))
+    meaning = f"{config.mag_r_low:g} <= r <= {config.mag_r_high:g}"
+    cuts = [_cut("mag_r", meaning, between, "FLUX_R", "MW_TRANSMISSION_R")]
     if config.least_observations:
         columns = [f"NOBS_{band}" for band in "GRZ"]
         enough = pl.all_horizontal(*(pl.col(name) >= config.least_observations for name in columns))
         cuts.append(_cut("observations", f"NOBS >= {config.least_observations} in g, r and z", enough, *columns))
     if config.excluded_maskbits:
         bits = sum(1 << bit for bit in set(config.excluded_maskbits))
-        clear = pl.col("MASKBITS").cast(pl.Int64) & bits == 0
+        clear = pl.col("MASKBITS") & bits == 0
         cuts.append(_cut("maskbits", f"MASKBITS {first_few(config.excluded_maskbits, 31)} not set", clear, "MASKBITS"))
     if config.morphologies:
         cuts.append(_cut("morphology", f"TYPE is {first_few(config.morphologies, 20)}",

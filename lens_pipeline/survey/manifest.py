@@ -15,7 +15,7 @@ from lens_pipeline.storage.pace import Tell
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import InjectionConfig, Source
-from lens_pipeline.survey.design import Design
+from lens_pipeline.survey.design import Design, with_splits
 from lens_pipeline.survey.design_report import TABLE
 from lens_pipeline.survey.drawing import draw_manifest
 from lens_pipeline.survey.external_manifest import write_external_manifest
@@ -71,7 +71,8 @@ def build_manifest(
     ContractError
         If a survey's own rows don't follow the contract.
     ConfigError
-        If a density can't be normalised, a cell's floor can't be met, or real sources can't be had.
+        If a density can't be normalised, a cell's floor can't be met, or real sources can't be had, or a split
+        that the design decides has no galaxy.
     """
     for name in ("source", "dataset_contract"):
         staging.attributes[name] = parent.attributes[name]
@@ -79,13 +80,16 @@ def build_manifest(
         counts = write_external_manifest(parent, staging.folder / f"{staging.asset}.parquet")
     else:
         sources = RealSources.of(config)
-        hosts = Hosts.of(config, parent.read_table(columns=["z_lens"])["z_lens"].to_pylist(), sources.ids)
+        galaxies = parent.read_table(columns=["z_lens", "region_id"])
+        hosts = Hosts.of(config, galaxies["z_lens"].to_pylist(), sources.ids)
+        hosts = with_splits(config, hosts, galaxies["region_id"].to_pylist())
         design = Design.of(config, hosts)
         sources.publish(staging, design.sources)
         staging.attributes["population"] = design.population.describe()
         staging.attributes["hosts"] = hosts.as_attributes()
         drawn = draw_manifest(design, hosts, parent, staging, tell)
         counts = drawn.labels
+        staging.attributes["rows_of_no_weight"] = drawn.n_of_no_weight
         staging.attributes["roles"] = dict(sorted(drawn.roles.items()))
         staging.write_table(TABLE, drawn.tally.table(), INJECTION_DESIGN)
     unlabelled = sum(n for label, n in counts.items() if label is None)

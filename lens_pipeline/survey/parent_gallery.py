@@ -73,7 +73,7 @@ def _draw_sky(figure: Figure, axes: Axes, regions: pl.DataFrame, parent: Publica
     else:
         area = np.full(len(ra), SKY_DEG2 / (12 * region["nside"] ** 2))
     dots = axes.scatter(ra, dec, c=regions["n"].to_numpy() / area, s=14, linewidths=0, cmap="viridis")
-    figure.colorbar(dots, ax=axes, label="galaxies per deg$^2$ of the region", pad=0.01)
+    figure.colorbar(dots, ax=axes, label="parents per deg$^2$ of the region, border included", pad=0.01)
     n = int(regions["n"].sum())
     axes.set(xlabel="RA [deg]", ylabel="Dec [deg]", title=f"{n:,} galaxies in {regions.height:,} regions")
     axes.invert_xaxis()

@@ -5,14 +5,14 @@ are drawn is in `design.py`, what follows for a row in `priors.py`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.errors import ConfigError
-from lens_pipeline.survey.deflectors import Deflectors, source_redshifts
+from lens_pipeline.survey.deflectors import Deflectors, nearest_source, source_redshifts
 from lens_pipeline.survey.densities import Density
 from lens_pipeline.survey.injection_config import LENS_MODELS, InjectionConfig, PopulationName
 
@@ -33,6 +33,8 @@ class Hosts:
         Share of galaxies that each tabulated redshift stands for; empty where the population doesn't ask.
     real_sources : tuple of str
         Real galaxies that may be lensed by them.
+    in_splits : dict
+        Galaxies in each split, where the design says which regions that is; empty where it doesn't.
     """
 
     n_galaxies: int
@@ -41,6 +43,7 @@ class Hosts:
     z_high: float | None = None
     weights: tuple[float, ...] = ()
     real_sources: tuple[str, ...] = ()
+    in_splits: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: InjectionConfig, z_lens: Iterable[float | None], real_sources: tuple[str, ...] = ()) -> "Hosts":
@@ -156,13 +159,14 @@ class Population:
         return self.deflectors.rate(z_lens, theta_e_arcsec) / mean
 
     def draw_source_redshift(self, galaxy: Mapping[str, Any], theta_e_arcsec: float, u: float) -> float | None:
-        """Draw the redshift of a source behind a galaxy; None where the galaxy's own is unknown or nothing lies behind."""
+        """Draw the redshift of a source that a galaxy can lens so; None where the galaxy's own is unknown or there is none."""
         z_lens = self.redshift_of(galaxy)
         if z_lens is None:
             return None
         if self.deflectors is not None:
             return self.deflectors.draw_source_redshift(z_lens, theta_e_arcsec, u)
-        return self.sources.between(z_lens, self.sources.edges[1], u) if z_lens < self.sources.edges[1] else None
+        nearest = nearest_source(theta_e_arcsec, z_lens)
+        return None if nearest is None else self.sources.between(nearest, self.sources.edges[1], u)
 
     def without(self, lens_models: Iterable[str], theta_e_band: tuple[float, float] | None) -> "Population":
         """Return what is left when lens models and a band of Einstein radii are held out.

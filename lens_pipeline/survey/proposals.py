@@ -187,6 +187,12 @@ def _grid(config: InjectionConfig, population: Population) -> Proposal:
     """Draw each point as often as any other; it stands for what is nearer to it than to the next point."""
     theta_e, mags = config.grid_theta_e_arcsec, config.grid_source_mag
     cells = _cells(population, _nearest(theta_e, population.theta_e), _nearest(mags, population.mag_r))
+    if empty := [cell for cell in cells if cell.share <= 0]:
+        raise ConfigError(
+            f"{len(empty)} of {len(cells)} points of the grid stand for no share of the population, so that their rows would "
+            f"weigh nothing: {first_few(empty)}. Take points within it (grid_theta_e_arcsec, grid_source_mag), or a population "
+            "that reaches them."
+        )
     models = [name for name, share in population.lens_models.items() if share > 0]
     points = tuple((t, m) for t, m, _ in product(theta_e, mags, models))
     even = [population.lens_models[cell.lens_model] / (len(theta_e) * len(mags)) for cell in cells]

@@ -16,8 +16,8 @@ Degrees = NDArray[np.float64]
 Cells = NDArray[np.int64]
 
 _BRICK_DEG = 0.25
-# The circle is tried in so many directions: between two of them it is cut short by 2 % at most.
-_DIRECTIONS = 16
+# The circle is tried at so many corners of the polygon around it: it lies within, and the corners 0.5 % beyond it.
+_DIRECTIONS = 32
 SKY_DEG2 = 4 * np.pi * np.degrees(1) ** 2
 
 
@@ -46,14 +46,23 @@ class Regions:
         return [f"hp{self.nside}-{cell}" for cell in cells.tolist()]
 
     def near_border(self, ra: ArrayLike, dec: ArrayLike, margin_arcsec: float) -> NDArray[np.bool_]:
-        """Whether a circle around each position leaves its region."""
+        """Whether a circle around each position leaves its region.
+
+        The corners of a polygon around the circle are looked at: where a straight border cuts the circle, one of them is
+        beyond. Some positions up to 0.5 % farther from a border than the margin count as near to it, none that is nearer is
+        missed.
+        """
         ra, dec = np.asarray(ra, dtype=float), np.asarray(dec, dtype=float)
-        own, radius = self.cells(ra, dec), margin_arcsec / 3600
+        own, radius = self.cells(ra, dec), np.radians(margin_arcsec / 3600) / np.cos(np.pi / _DIRECTIONS)
+        sin_ra, cos_ra, sin_dec, cos_dec = (f(np.radians(x)) for x in (ra, dec) for f in (np.sin, np.cos))
         near = np.zeros(own.shape, dtype=bool)
         for angle in np.arange(_DIRECTIONS) * 2 * np.pi / _DIRECTIONS:
-            north = np.clip(dec + radius * np.sin(angle), -90, 90)
-            east = ra + radius * np.cos(angle) / np.maximum(np.cos(np.radians(dec)), 1e-6)
-            near |= self.cells(east % 360, north) != own
+            # In the plane of the position's meridian and across it; near a pole right ascensions alone won't do.
+            north, east = np.sin(radius) * np.cos(angle), np.sin(radius) * np.sin(angle)
+            outward, up = np.cos(radius) * cos_dec - north * sin_dec, np.cos(radius) * sin_dec + north * cos_dec
+            x, y = outward * cos_ra - east * sin_ra, outward * sin_ra + east * cos_ra
+            there = np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(up, np.hypot(x, y)))
+            near |= self.cells(*there) != own
         return near
 
 

@@ -7,6 +7,7 @@ Belongs here: what the asset publishes. How rows are cut into fragments is in `p
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.stamps.journal import Journal
@@ -105,15 +106,7 @@ def _render(
     tell: Tell | None,
 ) -> StampsResult:
     """Render the manifest's own table, and the probes without flux beside it, which no store takes in."""
-    settings = {
-        "config": config.model_dump(mode="json"),
-        "dataset_contract": manifest.attributes["dataset_contract"],
-        "source": manifest.attributes["source"],
-        "cutouts": _published(parent, CUTOUTS_FILE),
-        "bad": _published(parent, BAD_FILE),
-        "psfs": _published(parent, PSFS_FILE),
-        "sources": sources_path(manifest),
-    }
+    settings = worker_settings(config, parent, manifest)
     made_with = _made_with(config, manifest)
     tables = {name: manifest.manifest.files.get(f"{name}.parquet") for name in (manifest.asset, NULL_FLUX_TABLE)}
     sizes = {name: entry.rows or 0 for name, entry in tables.items() if entry is not None}
@@ -144,6 +137,19 @@ def _render(
     if config.noiseless_arcs:
         staging.attributes["noiseless_arcs"] = [files["arcs"] for files in made[manifest.asset]]
     return StampsResult(sizes[manifest.asset], len(fragments), pace.n_found)
+
+
+def worker_settings(config: StampsConfig, parent: Publication, manifest: Publication) -> dict[str, Any]:
+    """Return what a worker must know to render any fragment of a manifest, as JSON holds it."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "dataset_contract": manifest.attributes["dataset_contract"],
+        "source": manifest.attributes["source"],
+        "cutouts": _published(parent, CUTOUTS_FILE),
+        "bad": _published(parent, BAD_FILE),
+        "psfs": _published(parent, PSFS_FILE),
+        "sources": sources_path(manifest),
+    }
 
 
 def _workers(config: StampsConfig, n_rows: int) -> int:

@@ -4,26 +4,21 @@ Belongs here: how such files are laid out. What their columns mean, and which ro
 Column names are upper case whatever the file says: Tractor files write them in lower case, sweep files in upper case.
 """
 
-import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from astropy.io import fits
-from numpy.typing import NDArray
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
 from lens_pipeline.storage.parquet import iterate_parquet
+from lens_pipeline.survey.column_kinds import as_its_kind, wrong_kind
+from lens_pipeline.survey.fits_table import AGAIN, FitsTable, stripped
 
 _FITS, _PARQUET = (".fits", ".fits.gz"), (".parquet",)
 BATCH_ROWS = 131_072
-# FITS pads text with blanks, numpy with NUL.
-_PADDING = " \0"
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,8 @@ class Catalogue:
     path: Path
     n_rows: int
     columns: dict[str, str]
-    _table: "_FitsTable | None" = field(default=None, repr=False)
+    _table: FitsTable | None = field(default=None, repr=False)
+    _schema: pa.Schema | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, path: Path) -> "Catalogue":
@@ -53,11 +49,11 @@ class Catalogue:
         if path.name.endswith(_PARQUET):
             try:
                 with pq.ParquetFile(path) as file:
-                    n_rows, names = file.metadata.num_rows, file.schema_arrow.names
+                    n_rows, schema = file.metadata.num_rows, file.schema_arrow
             except (pa.ArrowInvalid, OSError) as error:
-                raise ContractError(f"{path} can't be read as parquet: {error}. Fetch or write it again.") from error
-            return cls(path, n_rows, _upper(path, names))
-        table = _FitsTable.open(path)
+                raise ContractError(f"{path} can't be read as parquet: {error}. {AGAIN}") from error
+            return cls(path, n_rows, _upper(path, schema.names), _schema=schema)
+        table = FitsTable.open(path)
         return cls(path, table.n_rows, _upper(path, table.dtype.names or ()), table)
 
     def require(self, names: Sequence[str], *, why: str) -> None:
@@ -75,23 +71,59 @@ class Catalogue:
                 f"Tractor files that have them, or choose another parent_sample.selection; nothing is filled in for them."
             )
 
+    def refuse_other_kinds(self, names: Sequence[str]) -> None:
+        """Refuse a file in which a column holds another kind of value than the survey's; names it lacks are passed over.
+
+        Raises
+        ------
+        ContractError
+            Naming all such columns, the type that was found and what was wanted.
+        """
+        there = [name for name in names if name in self.columns]
+        wrong = [said for name in there if (said := wrong_kind(name, self._type(name)))]
+        if wrong:
+            raise ContractError(
+                f"{self.path} has {len(wrong)} columns of another kind than the survey's: {first_few(wrong, 40)}. Write them "
+                f"in the survey's types; any width does."
+            )
+
+    def _type(self, name: str) -> pa.DataType:
+        """Arrow type of a column as it comes out of the file."""
+        if self._table is not None:
+            return self._table.column(np.empty(0, self._table.dtype), self.columns[name]).type
+        assert self._schema is not None
+        return stripped(pa.array([], self._schema.field(self.columns[name]).type)).type
+
     def batches(self, names: Sequence[str], *, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        """Stream columns under their upper-case names, numbers in the machine's byte order and text without padding.
+        """Stream columns under their upper-case names, each of its kind's one type, and text without padding.
 
         Memory holds one batch, whatever the file's size.
 
         Raises
         ------
         ContractError
-            If the file ends before its last row, or a column isn't one number or text a row.
+            If the file is damaged or ends before its last row, or a column isn't one number or text a row, or holds a value
+            that isn't of its kind.
         """
         own = [self.columns[name] for name in names]
         if self._table is not None:
             for chunk in self._table.chunks(rows):
-                yield pa.record_batch([_column(self._table, chunk, name) for name in own], names=[*names])
+                arrays = [self._table.column(chunk, name) for name in own]
+                yield pa.record_batch(
+                    [self._conformed(*pair) for pair in zip(names, arrays, strict=True)], names=[*names]
+                )
             return
-        for batch in iterate_parquet(self.path, own, rows=rows):
-            yield pa.record_batch([_stripped(batch[name]) for name in own], names=[*names])
+        for batch in iterate_parquet(self.path, own, rows=rows, remedy=AGAIN):
+            arrays = [stripped(batch[name]) for name in own]
+            yield pa.record_batch([self._conformed(*pair) for pair in zip(names, arrays, strict=True)], names=[*names])
+
+    def _conformed(self, name: str, values: pa.Array) -> pa.Array:
+        try:
+            return as_its_kind(name, values)
+        except pa.ArrowInvalid as error:
+            raise ContractError(
+                f"{self.path}: {name} holds a value that the survey's doesn't: {error}. Look at how the file was written."
+            ) from error
 
 
 def catalogue_files(folder: str) -> list[Path]:
@@ -131,81 +163,3 @@ def _upper(path: Path, names: Sequence[str]) -> dict[str, str]:
     if len(columns) < len(names):
         raise ContractError(f"{path} has columns that differ in upper and lower case only: {first_few(sorted(names))}.")
     return columns
-
-
-@dataclass(frozen=True)
-class _FitsTable:
-    """Where a binary table's rows stand in its file, and how a row is laid out.
-
-    Rows are read by plain reads of whole chunks: a memory map of a folder of sweep files would count as memory used.
-    """
-
-    path: Path
-    start: int
-    n_rows: int
-    dtype: np.dtype[Any]
-    scaled: dict[str, tuple[float, float]]
-    logical: frozenset[str]
-
-    @classmethod
-    def open(cls, path: Path) -> "_FitsTable":
-        try:
-            with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
-                table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
-                if table is None:
-                    raise ContractError(f"{path} holds no binary table. A catalogue is the first table of a FITS file.")
-                scaled = {
-                    column.name: (float(column.bscale or 1), float(column.bzero or 0))
-                    for column in table.columns
-                    if column.bscale not in (None, "", 1) or column.bzero not in (None, "", 0)
-                }
-                logical = frozenset(column.name for column in table.columns if column.format.endswith("L"))
-                dtype = table.columns.dtype.newbyteorder(">")
-                n_rows, start, length = table.header["NAXIS2"], table.fileinfo()["datLoc"], table.header["NAXIS1"]
-        except (OSError, TypeError, ValueError, KeyError) as error:
-            raise ContractError(f"{path} can't be read as FITS: {error}. Fetch or write it again.") from error
-        if dtype.itemsize != length:
-            raise ContractError(
-                f"{path}: a row has {length} bytes (NAXIS1) and its columns {dtype.itemsize}. Fetch or write it again."
-            )
-        return cls(path, start, n_rows, dtype, scaled, logical)
-
-    def chunks(self, rows: int) -> Iterator[NDArray[Any]]:
-        """Read so many rows at a time."""
-        opener: Any = gzip.open if self.path.suffix == ".gz" else open
-        with cast(BinaryIO, opener(self.path, "rb")) as file:
-            file.seek(self.start)
-            for first in range(0, self.n_rows, rows):
-                wanted = min(rows, self.n_rows - first)
-                found = file.read(wanted * self.dtype.itemsize)
-                if len(found) < wanted * self.dtype.itemsize:
-                    there = first + len(found) // self.dtype.itemsize
-                    raise ContractError(
-                        f"{self.path} ends after {there:,} of {self.n_rows:,} rows. It was cut; fetch it again."
-                    )
-                yield np.frombuffer(found, self.dtype)
-
-
-def _column(table: _FitsTable, chunk: NDArray[Any], name: str) -> pa.Array:
-    values = chunk[name]
-    if values.ndim > 1:
-        raise ContractError(f"{table.path}: {name} has {values.shape[1:]} values a row, wanted one.")
-    if values.dtype.kind == "S":
-        width = values.dtype.itemsize
-        raw = pa.Array.from_buffers(pa.binary(width), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
-        return _stripped(raw.cast(pa.binary()).cast(pa.string()))
-    if name in table.logical:
-        return pa.array(values == ord("T"))
-    native = values.astype(values.dtype.newbyteorder("="))
-    if name in table.scaled:
-        scale, zero = table.scaled[name]
-        native = (native.astype(np.float64) * scale + zero) if scale != 1 else native.astype(np.int64) + int(zero)
-    return pa.array(native)
-
-
-def _stripped(values: pa.Array) -> pa.Array:
-    if pa.types.is_binary(values.type) or pa.types.is_fixed_size_binary(values.type):
-        values = values.cast(pa.binary()).cast(pa.string())
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    return pc.utf8_trim(values, characters=_PADDING) if pa.types.is_string(values.type) else values

@@ -29,12 +29,16 @@ def materialize(folder: Path, *assets: dg.AssetsDefinition, **settings: Any) -> 
 def test_a_catalogue_is_described_grows_by_files_and_is_refused_where_pixels_are_asked_for(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     folder.mkdir()
-    write_fits(folder / "a.fits", galaxies(0, 4))
+    near_border = row(OBJID=99, RA=0.1, DEC=0.124)
+    write_fits(folder / "a.fits", [*galaxies(0, 4), near_border])
     made = materialize(folder, survey.parent_sample, excluded_maskbits=[5], morphologies=["DEV"])
     assert made.success
     metadata = made.asset_materializations_for_node("parent_sample")[0].metadata
     assert metadata["galaxies"].value == 4
-    assert metadata["galaxies_per_deg2"].value == pytest.approx(4 / 0.0625, rel=1e-3)
+    assert metadata["galaxies_per_deg2"].value == pytest.approx(5 / 0.0625, rel=1e-3)
+    assert str(metadata["galaxies_per_deg2_interval"].value).startswith(
+        "25.98 to 186.7, 95 % Poisson interval of 5 galaxies"
+    )
     assert str(metadata["selection"].value).startswith("lrg_dr9_main: DESI's main survey on DR9: Zhou et al. 2023")
     assert "| maskbits | MASKBITS 5 not set | 0 |" in str(metadata["cuts"].value)
     assert "data:image/png" in str(metadata["sky_map"].value)

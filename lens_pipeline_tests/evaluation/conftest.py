@@ -35,6 +35,7 @@ class Evaluated:
                 store=chain.store,
                 splits=chain.splits,
                 manifest=chain.manifest,
+                parent=chain.parent,
                 staging=staging,
             )
             return result, staging.commit()

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import HISTORY, OUT_OF_FOLD, REGION_SPLITS, SCORES, SPLIT_ROWS
+from lens_pipeline.contracts.catalogue import (
+    HISTORY,
+    OUT_OF_FOLD,
+    PARENT_COMPLETENESS,
+    REGION_SPLITS,
+    SCORES,
+    SPLIT_ROWS,
+)
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
@@ -24,6 +31,7 @@ class Chain:
     home: Home
     store: Publication
     splits: Publication
+    parent: Publication
     manifest: Publication
     classifier: Publication
     scores: Publication
@@ -43,6 +51,7 @@ class Stamps:
     lost: list[dict[str, Any]] = field(default_factory=list)
     without: tuple[str, ...] = ()
     n_folds: int = 0
+    kept: pa.Table | None = None
 
 
 def draw(galaxies: dict[str, int], *, injections_per_galaxy: int = 1, separation: float = 2.5, seed: int = 0) -> Stamps:
@@ -92,6 +101,11 @@ def publish(stamps: Stamps, folder: Path) -> Chain:
         staging.write_table(None, _regions(stamps), REGION_SPLITS)
         staging.write_table("rows", pa.table(keyed), SPLIT_ROWS)
         splits = staging.commit()
+    with home.stage(DATASET, "parent_sample") as staging:
+        staging.attributes["source"] = "simulated" if stamps.kept is None else "legacy_catalogue"
+        if stamps.kept is not None:
+            staging.write_table("completeness", stamps.kept, PARENT_COMPLETENESS)
+        parent = staging.commit()
     with home.stage(DATASET, "injection_manifest") as staging:
         attempted = index.select(["task_id", "region_id", "lens_model", "theta_e_arcsec"])
         lost = pa.Table.from_pylist(stamps.lost, schema=attempted.schema)
@@ -107,7 +121,7 @@ def publish(stamps: Stamps, folder: Path) -> Chain:
         if stamps.n_folds:
             staging.write_table("out_of_fold", _out_of_fold(stamps, pa.table(keyed | {"logit": logit})), OUT_OF_FOLD)
         scores = staging.commit()
-    return Chain(home, store, splits, manifest, classifier, scores)
+    return Chain(home, store, splits, parent, manifest, classifier, scores)
 
 
 class Pixels:
@@ -151,6 +165,8 @@ _NAMES = {
     "psf_fwhm_used_r": pa.float64(),
     "arc_snr": pa.float64(),
     "arc_snr_matched": pa.float64(),
+    "src_mag_r": pa.float64(),
+    "magnification": pa.float64(),
 }
 
 
@@ -168,6 +184,8 @@ def _row(galaxy: str, region: str, copy: int, matched: float | None, rng: np.ran
         "psf_fwhm_used_r": float(rng.normal(1.25, 0.1)),
         "arc_snr": matched / 6 if matched is not None else None,
         "arc_snr_matched": matched,
+        "src_mag_r": 24.0 if lens else None,
+        "magnification": 10.0 if lens else None,
     }
 
 

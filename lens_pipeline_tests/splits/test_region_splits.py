@@ -215,6 +215,33 @@ def test_a_row_without_a_split_is_red(home: Home) -> None:
     assert finding.first == ("t0-0",)
 
 
+def held_out_index() -> pa.Table:
+    """A survey that splits itself, and holds a lens model out of all regions but those of test."""
+    rows = survey_index({}).to_pylist()
+    for number, row in enumerate(rows):
+        row["is_held_out"] = None
+        if row["label"] == 1:
+            row["is_held_out"] = row["region_split"] == "test" and number % 4 == 1
+        if row["is_held_out"]:
+            row["stratum"] = "lens/EPL/theta_e 0-2"
+    return pa.Table.from_pylist(rows).cast(pa.schema([*survey_index({}).schema, ("is_held_out", pa.bool_())]))
+
+
+def test_no_floor_is_asked_of_what_stands_in_test_alone(home: Home) -> None:
+    store = publish(home, "stamp_store", held_out_index())
+    check = split_balance(split(home, store), store, floor_rows=3)
+    assert check.passed, check.message()
+    assert "each of 2 strata" in check.what
+
+
+def test_what_is_held_out_and_not_in_test_is_red(home: Home) -> None:
+    store = publish(home, "stamp_store", held_out_index())
+    config = SplitConfig(floor_rows=3, honour_survey_split=False)
+    check = split_balance(split(home, store, config), store, floor_rows=3)
+    assert not check.passed
+    assert "rows that the survey holds out of training aren't in test" in check.what
+
+
 def test_splits_of_another_version_of_the_store_are_refused(home: Home) -> None:
     splits = split(home, publish(home, "stamp_store", index()))
     other = publish(home, "stamp_store", index(59))

@@ -23,7 +23,7 @@ OWN = {"source": "external_stamps", "folder": "own"}
         (ParentSampleConfig, {"folder": "x"}, "reads no folder"),
         (ParentSampleConfig, {"noise_correlation_low": 0.4, "noise_correlation_high": 0.3}, "above"),
         (ParentSampleConfig, {**CATALOGUE, "folder": ""}, "needs a folder"),
-        (ParentSampleConfig, {**CATALOGUE, "selection": "lrg"}, "'lrg_dr8_2019', .*'lrg_dr9_main'"),
+        (ParentSampleConfig, {**CATALOGUE, "selection": "lrg"}, "'lrg_dr8_2020', .*'lrg_dr9_main'"),
         (ParentSampleConfig, {**CATALOGUE, "region_margin_arcsec": 8.0}, "less than half a stamp's diagonal, 11.86"),
         (ParentSampleConfig, {**CATALOGUE, "stamp_size": 128}, "less than half a stamp's diagonal, 23.71"),
         (ParentSampleConfig, {**CATALOGUE, "region": "healpix", "healpix_nside": 48}, "48 is no power of 2"),

@@ -9,6 +9,7 @@ from lens_pipeline.survey.deflectors import (
     Deflectors,
     comoving_distance,
     distance_ratio,
+    nearest_source,
     source_redshifts,
     velocity_dispersion,
 )
@@ -75,3 +76,13 @@ def test_sources_of_wide_lenses_lie_further_behind() -> None:
     )
     assert far > near + 0.2
     assert some.draw_source_redshift(5.99, 1.0, 0.5) is None
+
+
+def test_the_nearest_source_of_a_lens_needs_the_heaviest_galaxy() -> None:
+    for theta_e, z_lens in ((2.5, 0.5), (1.8, 0.9), (3.0, 0.3)):
+        nearest = nearest_source(theta_e, z_lens)
+        assert nearest is not None
+        assert velocity_dispersion(theta_e, z_lens, nearest) == pytest.approx(500, rel=1e-3)
+    assert nearest_source(0.01, 0.5) == pytest.approx(0.55)
+    assert nearest_source(8.0, 0.1) is None
+    assert nearest_source(2.5, 5.9) is None

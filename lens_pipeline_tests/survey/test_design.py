@@ -223,3 +223,16 @@ def test_power_laws_can_be_a_family_that_training_never_sees() -> None:
     assert not [row for row in seen if row["lens_model"] == "EPL"]
     assert np.mean([row["lens_model"] == "EPL" for row in tested]) == pytest.approx(0.3, abs=0.05)
     assert all(row["is_held_out"] == (row["lens_model"] == "EPL") for row in tested)
+
+
+def test_a_grid_point_beyond_the_population_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"of 27 points of the grid stand for no share .* 0\.1"):
+        make(1, design="grid", grid_theta_e_arcsec=[0.1, 0.2, 1.0], grid_source_mag=[21.0, 22.0, 23.0])
+
+
+def test_no_galaxy_is_heavier_than_galaxies_are_and_no_source_is_beside_its_lens() -> None:
+    _, rows = make(400)
+    known = [row for row in rows if row["z_source"] is not None]
+    assert len(known) > 390
+    assert max(row["sigma_v_km_s"] for row in known) < 500.5
+    assert min(row["z_source"] - row["z_lens"] for row in known) >= 0.05

@@ -69,3 +69,42 @@ def test_a_cell_that_fell_short_is_refused_by_name(survey: Survey, monkeypatch: 
 def test_the_figure_is_drawn_for_any_design(designed: Publication, small: dict[str, Publication]) -> None:
     for manifest in (designed, small["injection_manifest"]):
         assert imread(io.BytesIO(design_png(manifest))).shape[2] in (3, 4)
+
+
+def test_where_lenses_are_held_out_the_report_and_the_floors_are_of_test_regions(survey: Survey) -> None:
+    parent = survey.parents(ParentSampleConfig(n_galaxies=120, n_bricks=12))
+    held = {"hold_out_lens_models": ["SIS"], "hold_out_test_share": 0.5, "population": "uniform", "seed": 3}
+    manifest = survey.manifest(parent, injections_per_galaxy=60, **STRATIFIED | held)
+    rows = manifest.read_table(TABLE).to_pylist()
+    tested = [row for row in manifest.read_table().to_pylist() if row["role"] == "injection"]
+    tested = [row for row in tested if row["region_split"] == "test"]
+    whole = next(row for row in rows if row["axis"] == "all")
+    assert (whole["n"], whole["n_galaxies"]) == (len(tested), len({row["galaxy_id"] for row in tested}))
+    assert min(row["n"] for row in rows if row["axis"] == "cell") >= 30
+    in_splits = manifest.attributes["hosts"]["in_splits"]
+    assert sum(in_splits.values()) == 120
+    assert in_splits["test"] == whole["n_galaxies"]
+
+
+def test_a_floor_that_few_test_galaxies_cannot_meet_is_refused_before_anything_is_drawn(survey: Survey) -> None:
+    parent = survey.parents(ParentSampleConfig(n_galaxies=120, n_bricks=12))
+    held = {"hold_out_lens_models": ["SIS"], "hold_out_test_share": 0.3, "population": "uniform", "seed": 3}
+    with pytest.raises(ConfigError, match=r"a floor of 30 in each of \d+ cells can't be met: .* there are \d+\."):
+        survey.manifest(parent, injections_per_galaxy=20, **STRATIFIED | held)
+
+
+def test_a_split_without_a_region_is_refused_by_name(survey: Survey) -> None:
+    parent = survey.parents(ParentSampleConfig(n_galaxies=12, n_bricks=2))
+    with pytest.raises(
+        ConfigError, match=r"no region of 2 is in (train|val|test).*Next: another injection_manifest.seed"
+    ):
+        survey.manifest(parent, hold_out_lens_models=["SIS"])
+
+
+def test_injections_that_a_galaxy_cannot_have_are_counted(survey: Survey, designed: Publication) -> None:
+    assert designed.attributes["rows_of_no_weight"] == 0
+    parent = survey.parents(ParentSampleConfig(n_galaxies=60, n_bricks=5))
+    heavy = {"population": "velocity_dispersion", "sigma_v_low_km_s": 400.0, "theta_e_high_arcsec": 3.0}
+    manifest = survey.manifest(parent, **heavy, theta_e_low_arcsec=0.3)
+    weights = manifest.read_table()["weight"].to_pylist()
+    assert manifest.attributes["rows_of_no_weight"] == weights.count(0.0)

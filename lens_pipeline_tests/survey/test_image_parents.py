@@ -11,7 +11,7 @@ from lens_pipeline.contracts.errors import ConfigError, ContractError
 from lens_pipeline.stamps.decode import Stamp, decode_blob
 from lens_pipeline.survey import fragment_worker
 from lens_pipeline.survey.ccd import read_field
-from lens_pipeline.survey.config import ParentSampleConfig, RegionKind
+from lens_pipeline.survey.config import ParentSampleConfig, RegionKind, Source
 from lens_pipeline.survey.cutout_measures import mags_must_agree
 from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.fingerprints import no_fingerprints
@@ -21,6 +21,7 @@ from lens_pipeline.survey.optics import smoothing_loss
 from lens_pipeline.survey.psfex import read_psfex
 from lens_pipeline.survey.regions import Regions
 from lens_pipeline.survey.render import make_arc, observed_scene
+from lens_pipeline_tests.s3_servers import Bucket
 from lens_pipeline_tests.survey import coadds, test_ccd, test_psfex
 from lens_pipeline_tests.survey.closed_forms import elliptical_sersic
 
@@ -204,6 +205,26 @@ def test_a_catalogue_that_does_not_say_where_its_galaxies_are_is_refused(survey:
     with pytest.raises(ContractError, match=r"'wrong_scale': 1.*0.262 arcsec per pixel, 6.43% from the nominal 0.28"):
         survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, 45, 45)}], pixel_scale_arcsec=0.28))
     assert survey.home.versions("test", "parent_sample") == []
+
+
+def test_coadds_at_s3_give_the_parents_that_the_same_coadds_in_a_folder_give(
+    survey: Survey, tmp_path: Path, moto_s3: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, ra, dec = coadds.brick_at(150.1, 2.3)
+    coadds.write_brick(tmp_path / "dr10", 150.1, 2.3, scale=SCALE)
+    for path in (tmp_path / "dr10").rglob("*.fits*"):
+        key = path.relative_to(tmp_path).as_posix()
+        moto_s3.client().put_object(Bucket=moto_s3.name, Key=key, Body=path.read_bytes())
+    for variable, value in moto_s3.environment.items():
+        monkeypatch.setenv(variable, value)
+    table = catalogue(tmp_path, [{"galaxy_id": "here", "region_id": name, "ra": ra, "dec": dec}])
+    found = [
+        survey.parents(ParentSampleConfig(source=Source.real_cutouts, folder=where, catalogue=table, stamp_size=SIZE))
+        for where in (str(tmp_path / "dr10"), f"{moto_s3.address}/dr10")
+    ]
+    assert found[0].read_table().equals(found[1].read_table())
+    assert found[0].path("cutouts.npy").read_bytes() == found[1].path("cutouts.npy").read_bytes()
+    assert found[1].attributes["folder"] == f"{moto_s3.address}/dr10"
 
 
 def test_galaxies_that_show_the_same_sky_are_in_one_region_or_left_out_at_its_border(

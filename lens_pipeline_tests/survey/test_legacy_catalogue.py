@@ -1,9 +1,11 @@
 """From sweep and Tractor files to a parent sample: which rows become galaxies, and where the others are told."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -93,6 +95,43 @@ def test_rows_that_the_selection_fails_are_counted_by_cut(survey: Survey, folder
     fails = {cut["name"]: cut["rows_that_fail"] for cut in said["cuts"]}
     assert (fails["unmasked"], fails["non_stellar"], fails["observed"]) == (2, 2, 0)
     assert (parent.attributes["rows_read"], parent.attributes["rows_selected"]) == (5, 2)
+
+
+def test_columns_of_other_widths_give_the_same_galaxies(survey: Survey, folder: Path, tmp_path: Path) -> None:
+    rows = [galaxy(number, BRICK_PRIMARY=number != 2) for number in range(4)] + [galaxy(4, MASKBITS=None)]
+    write_parquet(folder / "a.parquet", rows)
+    other = tmp_path / "other"
+    other.mkdir()
+    table = pa.Table.from_pylist(rows)
+    # As pandas writes whole numbers with a null among them.
+    floats = ("RELEASE", "BRICKID", "OBJID", "MASKBITS", "NOBS_G")
+    types = dict.fromkeys(floats, pa.float64()) | {"BRICK_PRIMARY": pa.uint8(), "FLUX_R": pa.float32()}
+    for name, dtype in (types | {"TYPE": pa.dictionary(pa.int32(), pa.string())}).items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, table[name].cast(dtype))
+    masked = [math.nan if value is None else value for value in table["MASKBITS"].to_pylist()]
+    place = table.schema.get_field_index("MASKBITS")
+    pq.write_table(table.set_column(place, "MASKBITS", pa.array(masked)), other / "a.parquet")
+    for settings in ({}, {"excluded_maskbits": [5], "least_observations": 1}):
+        one, two = (survey.parents(config(place, **settings)) for place in (folder, other))
+        assert ids(one) == ids(two) == [f"ls-9010-330368-{number}" for number in (0, 1, 3)]
+        assert left_out(one) == left_out(two) == {"ls-9010-330368-2": "not_primary"}
+
+
+def test_a_column_of_another_kind_is_refused_before_any_row_is_read(survey: Survey, folder: Path) -> None:
+    write_parquet(folder / "rows.parquet", [galaxy(0) | {"RA": "0.1"}])
+    with pytest.raises(ContractError, match=r"rows.parquet has 1 columns .*RA is string, wanted numbers"):
+        survey.parents(config(folder))
+    assert survey.home.versions("test", "parent_sample") == []
+
+
+def test_rows_of_unknown_extinction_are_counted_as_that_and_as_nothing_else(survey: Survey, folder: Path) -> None:
+    unknown = {f"MW_TRANSMISSION_{band}": float("nan") for band in ("G", "R", "Z", "W1")}
+    write_fits(folder / "sweep.fits", [galaxy(0), galaxy(1, **unknown), galaxy(2, **unknown), galaxy(3, MASKBITS=2)])
+    parent = survey.parents(config(folder, mag_r_low=18.0, mag_r_high=22.0))
+    assert ids(parent) == ["ls-9010-330368-0"]
+    fails = {cut["name"]: cut["rows_that_fail"] for cut in parent.attributes["selection"]["cuts"]}
+    assert {name: n for name, n in fails.items() if n} == {"extinction_known": 2, "unmasked": 1}
 
 
 @pytest.mark.parametrize(
@@ -297,7 +336,7 @@ def test_real_sweep_and_tractor_files_make_a_parent_sample(survey: Survey, real_
     place.mkdir()
     for path in (real_data / "desi_targets").glob("[st][wr]*.fits"):
         (place / path.name).write_bytes(path.read_bytes())
-    settings = {"selection": "lrg_dr8_2019", "known_lenses": str(real_data / "catalogs" / "lenscat.csv")}
+    settings = {"selection": "lrg_dr8_2020", "known_lenses": str(real_data / "catalogs" / "lenscat.csv")}
     # Two of the four that are kept are 0.4 and 4.1 arcsec from their brick's border.
     with pytest.raises(ContractError, match="left out after the cuts: 2 near_border, 2 not_primary"):
         survey.parents(config(place, **settings))

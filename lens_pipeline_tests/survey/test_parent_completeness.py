@@ -67,7 +67,7 @@ def test_without_hosts_no_share_is_known() -> None:
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
-    ("name", "n", "kept", "kept_by_half"), [("lrg_dr8_2019", 182, 0.423, 0.544), ("lrg_dr9_main", 128, 0.703, 0.758)]
+    ("name", "n", "kept", "kept_by_half"), [("lrg_dr8_2020", 182, 0.423, 0.544), ("lrg_dr9_main", 128, 0.703, 0.758)]
 )
 def test_of_real_lrgs_with_a_blue_arc_of_r_22_the_older_cuts_keep_less_than_half(
     real_data: Path, name: str, n: int, kept: float, kept_by_half: float

@@ -38,6 +38,9 @@ NAMES = tuple(f"cosmos-{number}" for number in range(100, 106))
 SHARES = {"train": 0.4, "test": 0.4, "val_calibrate": 0.1, "val_select": 0.1}
 HOST: dict[str, Any] = {"region_id": "r", "mag_r": 19.5, "axis_ratio": 0.7, "phi_rad": 0.4, "z_lens": 0.5}
 
+# Regions enough for each split to have one.
+SPREAD = ParentSampleConfig(n_galaxies=30, n_bricks=30)
+
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -164,7 +167,7 @@ def test_stamps_need_the_manifest_alone_and_are_the_same_from_any_number_of_proc
     for path in Path(settings["real_source_catalogue"]).parent.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     mine = {**settings, "real_source_catalogue": str(folder / "catalog.fits"), "fake_unlensed_share": 0.5}
-    parent = survey.parents()
+    parent = survey.parents(SPREAD)
     manifest = survey.manifest(parent, **mine)
     assert (
         manifest.version
@@ -182,7 +185,7 @@ def test_stamps_need_the_manifest_alone_and_are_the_same_from_any_number_of_proc
 @pytest.fixture
 def pictured(survey: Survey, settings: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
     """Rows with real sources, a host, and the pictures."""
-    parent = survey.parents()
+    parent = survey.parents(SPREAD)
     manifest = survey.manifest(parent, **(settings | {"real_source_share": 1.0, "fake_unlensed_share": 1.0}))
     host = parent.read_table().to_pylist()[0]
     rows = [row for row in manifest.read_table().to_pylist() if row["galaxy_id"] == host["galaxy_id"]]
@@ -240,7 +243,7 @@ def test_a_row_without_its_picture_is_refused_by_name(pictured: Any) -> None:
 def test_a_row_can_be_made_again_from_what_the_manifest_says_of_its_galaxies(
     survey: Survey, settings: dict[str, Any]
 ) -> None:
-    parent = survey.parents()
+    parent = survey.parents(SPREAD)
     manifest = survey.manifest(parent, **settings)
     again = Design.of(InjectionConfig(**settings), Hosts.from_attributes(manifest.attributes["hosts"]))
     host = parent.read_table().to_pylist()[3]
@@ -253,7 +256,7 @@ def test_a_row_can_be_made_again_from_what_the_manifest_says_of_its_galaxies(
 def test_what_was_not_used_of_the_catalogue_is_said(survey: Survey, tmp_path: Path) -> None:
     good = [galaxy(sersic=SERSIC) + noise((121, 122), n) for n in range(4)]
     path = write(tmp_path, [*good, 0.01 * good[0] + noise((121, 122), 9)])
-    manifest = survey.manifest(survey.parents(), real_source_share=0.2, real_source_catalogue=str(path))
+    manifest = survey.manifest(survey.parents(SPREAD), real_source_share=0.2, real_source_catalogue=str(path))
     said = manifest.attributes["real_sources"]
     assert [(row["galaxy_id"], row["reason"]) for row in said["left_out"]] in (
         [("cosmos-104", "too_faint")], [("cosmos-104", "not_centred")],
@@ -281,7 +284,7 @@ def test_settings_that_contradict_one_another_are_refused(wrong: dict[str, Any],
 def test_a_catalogue_that_is_not_there_and_colours_of_nobody_are_refused(
     survey: Survey, settings: dict[str, Any]
 ) -> None:
-    parent = survey.parents()
+    parent = survey.parents(SPREAD)
     with pytest.raises(ConfigError, match="there is no catalogue"):
         survey.manifest(parent, real_source_share=0.1, real_source_catalogue="nowhere.fits")
     colours = {"real_source_colours": {"cosmos-9": [0.1, 0.1]}, "real_source_colours_from": "X 2020"}

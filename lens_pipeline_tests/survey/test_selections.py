@@ -12,7 +12,7 @@ from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.survey.selections import SELECTIONS, selection_named
 from lens_pipeline.survey.tractor import Catalogue, catalogue_files
 
-from .catalogues import NORTH, SOUTH, row
+from .catalogues import NORTH, SOUTH, flux, row
 
 _NEAR = 1e-4
 
@@ -23,15 +23,17 @@ Edge = tuple[str, str, int, str, Move]
 def _edges_of_dr8(release: int) -> Iterator[tuple[str, Move]]:
     """Rows by their distance d (mag) inside each edge of the DR8 cuts; the numbers are those of the publication."""
     south = release == SOUTH
-    g_w1, g_r, r_w1 = (2.6, 1.4, 1.8) if south else (2.67, 1.45, 1.85)
-    zero_1, zero_2 = (16.83, 13.80) if south else (16.79, 13.76)
-    yield "non_stellar", lambda d: {"z": 19.5, "r": 21.0, "w1": 19.5 - (0.8 * 1.5 - 0.6) - d}
+    star, g_w1, g_r, r_w1 = (0.6, 2.6, 1.4, 1.8) if south else (0.65, 2.67, 1.45, 1.85)
+    zero_1, zero_2 = (16.83, 13.80) if south else (16.69, 13.68)
+    yield "non_stellar", lambda d: {"z": 19.5, "r": 21.0, "w1": 19.5 - (0.8 * 1.5 - star) - d}
     yield "low_z", lambda d: {"z": 19.0, "r": 20.2, "w1": 18.5, "g": 20.2 + g_r + d}
     yield "low_z", lambda d: {"z": 18.0, "r": 18.86, "w1": 17.8, "g": 17.8 + g_w1 + d}
     yield "low_z", lambda d: {"z": 19.0, "r": 20.3, "w1": 20.3 - r_w1 - d, "g": 21.0}
-    yield "sliding_1", lambda d: {"z": 19.5, "r": 19.5 + (19.5 - zero_1) * 0.45 + d, "w1": 18.0}
+    yield "sliding_1", lambda d: {"z": 19.5, "r": 19.5 + (19.5 - zero_1) * 0.45 + d, "w1": 17.9}
     yield "sliding_2", lambda d: {"z": 18.0, "r": 18.0 + (18.0 - zero_2) * 0.19 + d, "w1": 17.5, "g": 21.0}
+    yield "red", lambda d: {"z": 16.5, "r": 17.2 + d, "w1": 15.9, "g": 19.0}
     yield "faint_limit", lambda d: {"zfiber": 21.5 - d}
+    yield "measured", lambda d: {"FLUX_IVAR_W1": (4 / flux(18.0, "w1")) ** 2 * (1 + d)}
 
 
 def _edges_of_dr9(release: int) -> Iterator[tuple[str, Move]]:
@@ -52,7 +54,7 @@ def _edges_of_dr9(release: int) -> Iterator[tuple[str, Move]]:
 
 EDGES: list[Edge] = [
     (name, cut, release, f"{name}-{cut}-{number}-{'south' if release == SOUTH else 'north'}", move)
-    for name, edges in (("lrg_dr8_2019", _edges_of_dr8), ("lrg_dr9_main", _edges_of_dr9))
+    for name, edges in (("lrg_dr8_2020", _edges_of_dr8), ("lrg_dr9_main", _edges_of_dr9))
     for release in (SOUTH, NORTH)
     for number, (cut, move) in enumerate(edges(release))
 ]
@@ -79,10 +81,10 @@ def test_a_row_just_inside_a_published_edge_is_kept_and_one_just_outside_fails_t
 def test_every_cut_of_the_colours_has_an_edge_in_these_tests(name: str) -> None:
     tried = {edge[1] for edge in EDGES if name.startswith(edge[0])}
     untried = {cut.name for cut in SELECTIONS[name].cuts} - tried
-    assert untried <= {"positive_flux", "measured", "observed", "unmasked"}
+    assert untried <= {"extinction_known", "positive_flux", "measured", "observed", "unmasked"}
 
 
-@pytest.mark.parametrize("name", ["lrg_dr8_2019", "lrg_dr9_main"])
+@pytest.mark.parametrize("name", ["lrg_dr8_2020", "lrg_dr9_main"])
 @pytest.mark.parametrize(
     ("columns", "cut"),
     [
@@ -115,13 +117,25 @@ def test_a_galaxy_too_red_to_be_seen_in_g_is_kept_but_not_one_without_a_measurem
     assert not all(judged(name, **faint_in_w1, FLUX_G=float("nan")).values())
 
 
-def test_other_mask_bits_than_those_of_the_selection_take_nothing_away() -> None:
-    others = sum(1 << bit for bit in range(14) if bit not in (1, 12, 13))
-    assert all(judged("lrg_dr9_main", MASKBITS=others).values())
+@pytest.mark.parametrize(("name", "bits"), [("lrg_dr8_2020", (1, 5, 6, 7, 11, 12, 13)), ("lrg_dr9_main", (1, 12, 13))])
+def test_the_published_mask_bits_and_no_others_take_a_row_away(name: str, bits: tuple[int, ...]) -> None:
+    for bit in range(31):
+        assert judged(name, MASKBITS=1 << bit)["unmasked"] == (bit not in bits)
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.parametrize("band", ["G", "R", "Z", "W1"])
+@pytest.mark.parametrize("value", [0.0, -0.5, None, float("nan"), float("inf")])
+def test_a_row_whose_extinction_is_unknown_fails_the_cut_that_says_so_and_no_cut_on_magnitudes(
+    name: str, band: str, value: float | None
+) -> None:
+    assert next(iter(judged(name))) == "extinction_known"
+    met = judged(name, **{f"MW_TRANSMISSION_{band}": value})
+    assert [failed for failed, kept in met.items() if not kept] == ["extinction_known"]
 
 
 def test_an_unknown_selection_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"no selection 'lrg'. There are: lrg_dr8_2019, .*lrg_dr9_main"):
+    with pytest.raises(ConfigError, match=r"no selection 'lrg'. There are: lrg_dr8_2020, .*lrg_dr9_main"):
         selection_named("lrg")
 
 
@@ -133,7 +147,7 @@ def read_all(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
 
 @pytest.mark.real_data
 def test_the_dr8_cuts_give_every_lrg_bit_of_the_real_targets_and_no_other_row(real_data: Path) -> None:
-    selection = SELECTIONS["lrg_dr8_2019_colours"]
+    selection = SELECTIONS["lrg_dr8_2020_colours"]
     targets = read_all(real_data / "desi_targets" / "targets.fits", (*selection.columns, "DESI_TARGET"))
     is_lrg = (targets["DESI_TARGET"] & 1) == 1
     assert is_lrg.sum() == 182
@@ -153,7 +167,7 @@ def test_the_main_survey_cuts_give_121_of_the_real_lrg_bits_and_7_other_rows(rea
 @pytest.mark.parametrize(
     ("name", "kept"),
     [
-        ("lrg_dr8_2019", {"321640-69", "321640-99", "331689-21", "331689-32"}),
+        ("lrg_dr8_2020", {"321640-69", "321640-99", "331689-21", "331689-32"}),
         ("lrg_dr9_main", {"321640-99", "331689-21", "331689-32"}),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
 from lens_pipeline.survey.tractor import Catalogue, catalogue_files
 
 from .catalogues import row, write_fits, write_parquet
@@ -76,6 +76,76 @@ def test_a_file_that_was_cut_is_refused_with_the_row_where_it_ends(tmp_path: Pat
     path.write_bytes(whole[: start + 77 * length + 5])
     with pytest.raises(ContractError, match=r"ends after 77 of 200 rows"):
         rows_of(path, rows=50)
+
+
+def many_rows(folder: Path) -> bytes:
+    """A FITS table, packed, of which no small part holds little."""
+    noise = np.random.default_rng(0).normal(size=(3000, 8))
+    Table({f"flux_{i}": noise[:, i] for i in range(8)}).write(folder / "plain.fits", overwrite=True)
+    return gzip.compress((folder / "plain.fits").read_bytes())
+
+
+@pytest.mark.parametrize("kept", [300, 900, 2000, 40_000, 160_000, -4])
+def test_a_compressed_file_that_was_cut_anywhere_is_said_to_be_cut_and_not_to_hold_no_table(
+    tmp_path: Path, kept: int
+) -> None:
+    path = tmp_path / "sweep.fits.gz"
+    path.write_bytes(many_rows(tmp_path)[:kept])
+    with pytest.raises(ContractError, match=r"can't be read as FITS|is cut or damaged") as refused:
+        rows_of(path, ("FLUX_0",))
+    assert "again" in str(refused.value)
+
+
+def test_a_compressed_file_with_a_flipped_bit_is_refused_wherever_it_is(tmp_path: Path) -> None:
+    packed = many_rows(tmp_path)
+    for place in range(5_000, len(packed), 40_000):
+        broken = bytearray(packed)
+        broken[place] ^= 4
+        (tmp_path / "sweep.fits.gz").write_bytes(broken)
+        with pytest.raises(ContractError, match=r"can't be read as FITS|is cut or damaged"):
+            rows_of(tmp_path / "sweep.fits.gz", ("FLUX_0",))
+
+
+@pytest.mark.parametrize("kept", [3000, 8000])
+@pytest.mark.filterwarnings("ignore:Error validating header")
+def test_a_plain_file_that_was_cut_in_its_tables_header_is_said_to_be_cut(tmp_path: Path, kept: int) -> None:
+    path = write_fits(tmp_path / "sweep.fits", some_rows(200))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ContractError, match=r"breaks off before its table: it was cut or damaged"):
+        Catalogue.open(path)
+
+
+def test_a_damaged_parquet_of_the_user_is_his_to_fetch_and_no_assets_to_publish(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "rows.parquet", some_rows(2000))
+    broken = bytearray(path.read_bytes())
+    broken[4:400] = bytes(396)
+    path.write_bytes(broken)
+    with pytest.raises(StorageError, match=r"The file is damaged. Fetch or write it again") as refused:
+        rows_of(path)
+    assert "Materialize" not in str(refused.value)
+
+
+def test_columns_of_another_kind_are_refused_at_once_with_file_type_and_what_was_wanted(tmp_path: Path) -> None:
+    made = [one | {"RA": str(one["RA"]), "BRICK_PRIMARY": "yes", "FLUX_R": [1.0]} for one in some_rows(2)]
+    catalogue = Catalogue.open(write_parquet(tmp_path / "rows.parquet", made))
+    with pytest.raises(ContractError, match=r"rows.parquet has 3 columns of another kind") as refused:
+        catalogue.refuse_other_kinds(("RA", "DEC", "BRICK_PRIMARY", "FLUX_R", "TYPE", "NOT_THERE"))
+    for said in ("RA is string, wanted numbers", "BRICK_PRIMARY is string, wanted true or false", "FLUX_R is list"):
+        assert said in str(refused.value)
+
+
+def test_a_fits_column_of_text_where_numbers_belong_is_refused_too(tmp_path: Path) -> None:
+    Table({"ra": ["10.5", "11"], "dec": [1.0, 2.0]}).write(tmp_path / "t.fits")
+    with pytest.raises(ContractError, match=r"t.fits has 1 columns .*RA is string, wanted numbers"):
+        Catalogue.open(tmp_path / "t.fits").refuse_other_kinds(("RA", "DEC"))
+
+
+def test_a_value_that_is_no_whole_number_or_no_flag_is_refused_with_its_column(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "rows.parquet", [{"MASKBITS": 1.5, "BRICK_PRIMARY": 2}])
+    with pytest.raises(ContractError, match=r"rows.parquet: MASKBITS holds a value that the survey's doesn't"):
+        rows_of(path, ("MASKBITS",))
+    with pytest.raises(ContractError, match=r"BRICK_PRIMARY holds .* values from 2 to 2, wanted 0 and 1"):
+        rows_of(path, ("BRICK_PRIMARY",))
 
 
 @pytest.mark.parametrize("content", [b"SIMPLE  = broken", b"", b"PAR1 not really"])

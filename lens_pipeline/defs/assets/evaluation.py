@@ -108,11 +108,12 @@ def completeness(
     scores, point, store, splits = _evaluated(workspace)
     stamps = workspace.open_version("stamps", store.inputs["stamps"])
     manifest = workspace.open_version("injection_manifest", stamps.inputs["injection_manifest"])
+    parent = workspace.open_version("parent_sample", stamps.inputs["parent_sample"])
     yield from publish(
         context,
         workspace,
         config,
-        inputs=[scores, point, store, splits, manifest],
+        inputs=[scores, point, store, splits, manifest, parent],
         build=lambda staging: build_completeness(
             config,
             scores=scores,
@@ -120,6 +121,7 @@ def completeness(
             store=store,
             splits=splits,
             manifest=manifest,
+            parent=parent,
             staging=staging,
         ),
         check=lambda _, result: [

@@ -64,17 +64,19 @@ def parent_sample(
 
 def _of_a_catalogue(parent: Publication) -> Metadata:
     """Say what the selection of a catalogue kept, left out and loses."""
+    from lens_pipeline.survey.parent_density import galaxy_density
     from lens_pipeline.survey.parent_gallery import parents_png
 
     facts = parent.attributes
     pieces = [{"cut": cut["name"], "meaning": cut["meaning"], "rows_that_fail": cut["rows_that_fail"]}
               for cut in facts["selection"]["cuts"]]  # fmt: skip
     left_out = [{"reason": reason, "galaxies": n} for reason, n in facts["left_out"].items()]
-    n_galaxies = parent.entry(f"{parent.asset}.parquet").rows or 0
+    density = galaxy_density(parent.entry(f"{parent.asset}.parquet").rows or 0, facts)
     return {
         "selection": dg.MetadataValue.text(f"{facts['selection']['name']}: {facts['selection']['source']}"),
         "rows_read": dg.MetadataValue.int(facts["rows_read"]),
-        "galaxies_per_deg2": dg.MetadataValue.float(n_galaxies / facts["area_deg2"]),
+        "galaxies_per_deg2": dg.MetadataValue.float(density.value),
+        "galaxies_per_deg2_interval": dg.MetadataValue.text(str(density)),
         "cuts": markdown_table(pa.Table.from_pylist(pieces)),
         "left_out": markdown_table(
             pa.Table.from_pylist(left_out) if left_out else pa.table({"reason": [], "galaxies": []})
