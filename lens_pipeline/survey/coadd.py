@@ -38,7 +38,10 @@ class Plane:
     path: str
 
     def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
-        data = np.asarray(self.section[window])
+        try:
+            data = np.asarray(self.section[window])
+        except (OSError, TypeError, ValueError, IndexError) as error:
+            raise ContractError(f"{self.path} is cut off or damaged: {error}. Fetch it again.") from error
         return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
@@ -61,6 +64,18 @@ class Brick:
     planes: Mapping[tuple[str, str], Plane]
     psf: Mapping[str, PsfImage]
     opened: ExitStack
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What the headers of its images don't say, in words; nanomaggy has one zero point, so that BUNIT says both."""
+        images = {band: plane.header for (kind, band), plane in self.planes.items() if kind == "image"}
+        if not (lacking := [band for band, header in images.items() if not str(header.get("BUNIT", "")).strip()]):
+            return ()
+        also = " nor their zero point (MAGZERO)" if any("MAGZERO" not in images[band] for band in lacking) else ""
+        return (
+            f"Coadded images in {', '.join(lacking)} don't say their unit (BUNIT){also}: nanomaggy, AB zero point "
+            f"{NANOMAGGY_ZERO_POINT_AB:g}, is assumed.",
+        )
 
     def bad_bits(self, band: str) -> int:
         """Bits of ``maskbits`` that make a pixel useless in a band."""

@@ -3,6 +3,9 @@
 Belongs here: numbers from pixels (band, y, x) in nanomaggy, whatever file they came from.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +17,8 @@ _MAD_TO_SIGMA = 1.4826
 SKY_BEYOND_ARCSEC, _SKY_BEYOND_SHARE = 6.0, 0.8
 APERTURE_RADIUS_ARCSEC = 2.5
 _CENTROID_PIXELS = 4
+# Magnitude within the aperture less the catalogue's total one: of a galaxy, and of a sample's median.
+_MAG_DIFFERENCE, _MEDIAN_MAG_DIFFERENCE, _LEAST_FOR_MEDIAN = (-1.0, 2.5), (-0.5, 1.2), 5
 # Of a galaxy's brightest pixel, in sigmas of a pixel's noise; the brightest of the middle's 64 pixels of noise alone has 2.4.
 _LEAST_PEAK = 4
 
@@ -42,6 +47,44 @@ def aperture_mag(pixels: Pixels, x: float, y: float, scale: float, level: float)
     inside = ~far_from(x, y, pixels.shape[-1], APERTURE_RADIUS_ARCSEC / scale)
     flux = float((pixels[inside] - level).sum())
     return float(22.5 - 2.5 * np.log10(flux)) if flux > 0 else None
+
+
+def mag_must_agree(mag_r: float | None, mag_aperture_r: float | None) -> None:
+    """Refuse a galaxy whose pixels are of another brightness than its catalogue says, where it says one.
+
+    Raises
+    ------
+    CutoutRefusedError
+        ``mag_unlike_catalogue`` if the magnitude within the aperture is more than 1 brighter or 2.5 fainter than the total one. A
+        neighbour in the aperture may brighten it, and a large galaxy's light is mostly beyond.
+    """
+    low, high = _MAG_DIFFERENCE
+    if mag_r is None or (mag_aperture_r is not None and low <= mag_aperture_r - mag_r <= high):
+        return
+    found = "no light" if mag_aperture_r is None else f"{mag_aperture_r:.2f} mag"
+    raise CutoutRefusedError(
+        "mag_unlike_catalogue",
+        f"the pixels have {found} in r within {APERTURE_RADIUS_ARCSEC:g} arcsec, the catalogue says {mag_r:.2f}: the unit, the "
+        f"zero point or the place is another",
+    )
+
+
+def mags_must_agree(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a sample whose pixels are as a whole of another brightness than its catalogue says.
+
+    Raises
+    ------
+    ContractError
+        If the median of mag_aperture_r - mag_r is outside -0.5 to 1.2, of 5 galaxies or more.
+    """
+    off = [row["mag_aperture_r"] - row["mag_r"] for row in rows if row["mag_r"] is not None]
+    low, high = _MEDIAN_MAG_DIFFERENCE
+    if len(off) >= _LEAST_FOR_MEDIAN and not low <= np.median(off) <= high:
+        raise ContractError(
+            f"mag_aperture_r - mag_r of {len(off):,} galaxies is {np.median(off):.2f} in the median, wanted {low:g} to "
+            f"{high:g}: the pixels are of another brightness than the catalogue says. Look at the images' unit and zero point "
+            f"(nanomaggy has 22.5), or leave mag_r out of the catalogue."
+        )
 
 
 def centroid(pixels: Pixels) -> tuple[float, float]:

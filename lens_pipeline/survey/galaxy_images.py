@@ -19,9 +19,11 @@ Pixels = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _MAD_TO_SIGMA = 1.4826
-# Noise of a pixel of 0.26 arcsec, nanomaggy: DECam's shortest exposures have 0.1, the deepest coadds of any survey 1e-4.
-# Images in ADU or electrons have more than 2, in maggy, Jansky or erg less than 1e-7.
-_NOISE_BOUNDS = (1e-5, 0.5)
+# Noise of a pixel, nanomaggy: the Legacy Surveys' exposures have up to 0.05 (z), their coadds 0.002 to 0.02, the deepest
+# coadds of the ground 5e-4. Images in ADU or electrons have more than 2, in maggy, Jansky or erg less than 1e-7.
+_NOISE_BOUNDS = (3e-4, 0.1)
+# FWHM that the ground sees: a map in pixels, or of another quantity, is told by being outside.
+_SEEING_BOUNDS_ARCSEC = (0.3, 4.0)
 # Correlated pixels, and the light's own Poisson noise where a galaxy fills the cutout, make the two differ by less.
 _NOISE_OVER_IVAR = 5.0
 # A host whose middle isn't seen is no host: its arc would be read against a hole.
@@ -120,7 +122,8 @@ def must_be_usable(image: GalaxyImage) -> GalaxyImage:
     Raises
     ------
     CutoutRefusedError
-        ``missing_band``, ``bad_ivar``, ``centre_masked``, ``too_many_bad_pixels``, ``wrong_unit`` or ``ivar_unlike_noise``.
+        ``missing_band``, ``bad_ivar``, ``centre_masked``, ``too_many_bad_pixels``, ``wrong_unit``, ``ivar_unlike_noise`` or
+        ``wrong_seeing``.
     """
     for i, band in enumerate(image.bands):
         if image.bad[i].all() or np.ptp(image.pixels[i][~image.bad[i]]) == 0:
@@ -140,6 +143,13 @@ def must_be_usable(image: GalaxyImage) -> GalaxyImage:
         )
     for i, band in enumerate(image.bands):
         _must_be_nanomaggy(image, i, band)
+    low, high = _SEEING_BOUNDS_ARCSEC
+    for band, fwhm in zip(image.bands, image.psf_fwhm_arcsec, strict=True):
+        if fwhm is not None and not low <= fwhm <= high:
+            raise CutoutRefusedError(
+                "wrong_seeing",
+                f"the seeing in {band} is said to be {fwhm:.4g}, wanted {low:g} to {high:g} arcsec (not pixels)",
+            )
     return image
 
 

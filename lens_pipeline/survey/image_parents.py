@@ -19,7 +19,13 @@ from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
-from lens_pipeline.survey.cutout_measures import aperture_mag, pixel_correlation, sky_noise
+from lens_pipeline.survey.cutout_measures import (
+    aperture_mag,
+    mag_must_agree,
+    mags_must_agree,
+    pixel_correlation,
+    sky_noise,
+)
 from lens_pipeline.survey.cutout_places import left_out_rows, place_galaxies, regions_must_not_overlap
 from lens_pipeline.survey.cutouts import PSF_PIXELS, create_bad, create_cutouts, create_psfs
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
@@ -144,11 +150,17 @@ def cut_sample(
     with ExitStack() as stack:
         for galaxy, image in _cut(config, where, galaxies, files, quarantine, stack):
             number = places[galaxy.galaxy_id]
+            row = _row(config, catalogue[number], number, image)
+            try:
+                mag_must_agree(row["mag_r"], row["mag_aperture_r"])
+            except CutoutRefusedError as error:
+                quarantine.add(galaxy.galaxy_id, error)
+                continue
             pixels[number], bad[number] = image.pixels, image.bad
             for i, psf in enumerate(image.psf):
                 if psf is not None:
                     psfs[number, i] = psf.on_image_pixels(PSF_PIXELS)
-            rows.append(_row(config, catalogue[number], number, image))
+            rows.append(row)
             assumed |= set(image.assumed)
     for file in (pixels, bad, psfs):
         file.flush()
@@ -157,6 +169,7 @@ def cut_sample(
             f"none of {n_asked:,} galaxies could be cut out of {where}: {quarantine.counts}. First: "
             f"{quarantine.rows[0]['detail']}"
         )
+    mags_must_agree(rows)
     rows.sort(key=lambda row: int(row["cutout_row"]))
     return CutSample(rows, quarantine, [*_assumptions(config, rows), *sorted(assumed)])
 

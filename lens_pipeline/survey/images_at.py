@@ -19,7 +19,8 @@ def is_mirror(where: str) -> bool:
 
 def holds_images(where: str) -> bool:
     """Whether a folder or address holds a survey's images, coadds or single exposures, rather than cutouts."""
-    return is_mirror(where) or any(Path(where).expanduser().glob("survey-ccds*.fits*"))
+    folder = Path(where).expanduser()
+    return is_mirror(where) or any(any(folder.glob(name)) for name in ("survey-ccds*.fits*", "images/**/*_ooi_*.fits*"))
 
 
 def open_mirror(where: str, bands: Sequence[str], stamp_size: int, scale_arcsec: float, tolerance: float) -> Mirror:

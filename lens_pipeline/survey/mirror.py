@@ -121,7 +121,8 @@ class Mirror:
             offset_arcsec=np.array([window.offset_pixels] * len(self.bands)) * home.pixel_scale_arcsec,
             psf=psf,
             psf_fwhm_arcsec=tuple(None if image else fwhm for image, fwhm in zip(psf, seeing, strict=True)),
-            assumed=tuple(
+            assumed=home.assumed
+            + tuple(
                 f"{seam.where.sum()} of {seam.where.size} pixels are brick {seam.brick.name}'s, the nearest ones: shifted by up "
                 f"to half a pixel."
                 for seam in seams

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.special import kv
 
+from lens_pipeline.contracts.errors import ContractError
+
 OVERSAMPLING = 2
 PAD = 16
 MOFFAT_BETA = 3
@@ -65,6 +67,11 @@ def moffat_kernel(fwhm_arcsec: float, stamp_size: int, pixel_scale_arcsec: float
     ----------
     fwhm_arcsec : float
         FWHM of the Moffat profile itself; the kernel's own is a little larger because cells are averaged into pixels.
+
+    Raises
+    ------
+    ContractError
+        If it is narrower than a pixel or wider than 8 arcsec.
     """
     step = pixel_scale_arcsec / OVERSAMPLING
     half = pixels_across(stamp_size) // 2
@@ -76,8 +83,18 @@ def moffat_kernel(fwhm_arcsec: float, stamp_size: int, pixel_scale_arcsec: float
     return Kernel(
         transfer=both * (down[:, None] * along) / OVERSAMPLING**2,
         response=psf * np.abs(along)[:, None] * np.abs(along),
-        fwhm_arcsec=float(np.interp(fwhm_arcsec, *_fwhm_table(step))),
+        fwhm_arcsec=_fwhm_on_pixels(fwhm_arcsec, step),
     )
+
+
+def _fwhm_on_pixels(fwhm_arcsec: float, step_arcsec: float) -> float:
+    widths, on_pixels = _fwhm_table(step_arcsec)
+    if not widths[0] <= fwhm_arcsec <= widths[-1]:
+        raise ContractError(
+            f"a PSF of {fwhm_arcsec:g} arcsec FWHM can't be rendered: at {OVERSAMPLING * step_arcsec:g} arcsec a pixel it must "
+            f"have {widths[0]:.3g} to {widths[-1]:.3g} arcsec."
+        )
+    return float(np.interp(fwhm_arcsec, widths, on_pixels))
 
 
 @lru_cache(maxsize=8)

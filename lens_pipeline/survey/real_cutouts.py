@@ -23,6 +23,8 @@ from lens_pipeline.survey.cutout_measures import (
     SKY_BEYOND_ARCSEC,
     aperture_mag,
     centroid,
+    mag_must_agree,
+    mags_must_agree,
     pixel_correlation,
     sky_noise,
 )
@@ -84,6 +86,7 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     rho = pixel_correlation(np.stack([image.pixels for image in usable.values()]), scale)
     known = dict(zip(placed.numbers, placed.rows, strict=True))
     rows = [_row(config, known[number], number, image, rho) for number, image in usable.items()]
+    mags_must_agree(rows)
     regions_must_not_overlap(rows, config.stamp_size)
     staging.attributes["folder"] = str(folder)
     staging.attributes["files"] = [{"path": str(path), "sha256": sha256_of(path)} for path in paths.values()]
@@ -171,10 +174,19 @@ def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyIma
         "psf_is_assumed": True,
     }
     for i, band in enumerate(BANDS):
-        level, row[f"pixel_sigma_{band}"] = sky_noise(pixels[i], x, y, scale)
+        row[f"pixel_sigma_{band}"] = sky_noise(pixels[i], x, y, scale)[1]
         row[f"psf_fwhm_assumed_{band}"] = config.assumed_psf_fwhm_arcsec * SEEING_OVER_R[band]
-        row[f"mag_aperture_{band}"] = aperture_mag(pixels[i], x, y, scale, level)
-    return row
+    return row | _aperture_mags(image)
+
+
+def _aperture_mags(image: GalaxyImage) -> dict[str, float | None]:
+    scale = image.pixel_scale_arcsec
+    x, y = image.offset_arcsec[0] / scale
+    levels = [sky_noise(pixels, x, y, scale)[0] for pixels in image.pixels]
+    return {
+        f"mag_aperture_{band}": aperture_mag(pixels, x, y, scale, level)
+        for band, pixels, level in zip(BANDS, image.pixels, levels, strict=True)
+    }
 
 
 def _named(config: ParentSampleConfig, catalogue: list[Known]) -> list[Known]:
@@ -192,7 +204,9 @@ def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImag
         try:
             if i in twins:
                 raise CutoutRefusedError("same_place", f"within 1 arcsec of {placed.rows[twins[i]]['galaxy_id']}")
-            usable[number] = must_be_usable(_image(pixels[number], scale))
+            image = must_be_usable(_image(pixels[number], scale))
+            mag_must_agree(known.get("mag_r"), _aperture_mags(image)["mag_aperture_r"])
+            usable[number] = image
         except CutoutRefusedError as error:
             placed.quarantine.add(known["galaxy_id"], error)
     return usable

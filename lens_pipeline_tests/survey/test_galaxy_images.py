@@ -83,6 +83,19 @@ def adu_with_sky(a: dict[str, Any]) -> None:
     a["ivar"] = None
 
 
+def thirty_times(a: dict[str, Any]) -> None:
+    a["pixels"] *= 30
+    a["ivar"] /= 30.0**2
+
+
+def seeing_in_pixels(a: dict[str, Any]) -> None:
+    a["psf_fwhm_arcsec"] = (1.3, 4.94, 1.2)
+
+
+def no_seeing_at_all(a: dict[str, Any]) -> None:
+    a["psf_fwhm_arcsec"] = (None, 1.3, 0.05)
+
+
 def maggy(a: dict[str, Any]) -> None:
     a["pixels"] *= 1e-9
     a["ivar"] = None
@@ -104,6 +117,9 @@ def ivar_in_adu(a: dict[str, Any]) -> None:
         (infinite_ivar, "bad_ivar", "1 pixels"),
         (adu, "wrong_unit", "look like ADU or electrons"),
         (adu_with_sky, "wrong_unit", "look like ADU or electrons"),
+        (thirty_times, "wrong_unit", "in r have a noise of 0.13"),
+        (seeing_in_pixels, "wrong_seeing", r"in r is said to be 4.94, wanted 0.3 to 4 arcsec \(not pixels\)"),
+        (no_seeing_at_all, "wrong_seeing", "in z is said to be 0.05"),
         (maggy, "wrong_unit", "look like maggy, Jansky"),
         (ivar_in_adu, "ivar_unlike_noise", "noise of 0.003[0-9]*, their inverse variance says 3.3"),
     ],

@@ -12,6 +12,7 @@ from lens_pipeline.stamps.decode import Stamp, decode_blob
 from lens_pipeline.survey import fragment_worker
 from lens_pipeline.survey.ccd import read_field
 from lens_pipeline.survey.config import ParentSampleConfig, RegionKind, Source
+from lens_pipeline.survey.cutout_measures import mags_must_agree
 from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.fingerprints import no_fingerprints
 from lens_pipeline.survey.light import Sersic
@@ -281,6 +282,54 @@ def test_galaxies_near_a_regions_border_are_left_out_and_without_a_margin_only_r
     assert survey.parents(config(tmp_path, galaxies[:1], **fine, region_margin_arcsec=0)).read_table().num_rows == 1
     with pytest.raises(ConfigError, match=r"region_margin_arcsec = 3 is less than half a stamp's diagonal, 5.928"):
         survey.parents(config(tmp_path, galaxies, region_margin_arcsec=3))
+
+
+@pytest.mark.parametrize(("factor", "reason"), [(1, None), (4, "mag_unlike_catalogue"), (0.05, "mag_unlike_catalogue")])
+def test_pixels_of_another_brightness_than_the_catalogue_says_are_left_out(
+    survey: Survey, tmp_path: Path, factor: float, reason: str | None
+) -> None:
+    name, ra0, dec0 = coadds.brick_at(150.1, 2.3)
+
+    def sky(band: str, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        radius = np.hypot((ra0 - ra) * np.cos(np.radians(dec0)), dec - dec0) * 3600
+        return factor * 10 * np.exp(-radius / 0.5) * SCALE**2 / 0.5**2 + coadds.noise_of(name, band)
+
+    coadds.write_brick(tmp_path, 150.1, 2.3, sky, scale=SCALE)
+    mag_r = 22.5 - 2.5 * np.log10(10 * 2 * np.pi)
+    galaxies = [
+        {"galaxy_id": "a", "ra": ra0, "dec": dec0, "mag_r": mag_r},
+        {"galaxy_id": "b", "ra": ra0, "dec": dec0 + 2 / 3600, "mag_r": np.nan},
+    ]
+    parent = survey.parents(config(tmp_path, galaxies))
+    assert parent.attributes["left_out"] == ({} if reason is None else {reason: 1})
+    if factor == 4:
+        assert "the catalogue says 18.0" in parent.read_table("left_out")["detail"][0].as_py()
+
+
+def test_a_sample_whose_pixels_are_as_a_whole_too_bright_or_too_faint_is_refused() -> None:
+    rows = [{"mag_r": 19.0, "mag_aperture_r": 19.4}] * 5
+    mags_must_agree(rows)
+    for zero_point_off in (-1.0, 1.0):
+        moved = [row | {"mag_aperture_r": 19.4 + zero_point_off} for row in rows]
+        with pytest.raises(
+            ContractError, match=r"mag_aperture_r - mag_r of 5 galaxies is .* in the median, wanted -0.5 to 1.2"
+        ):
+            mags_must_agree(moved)
+
+
+def test_a_seeing_map_that_is_not_in_arcsec_leaves_its_galaxies_out(survey: Survey, tmp_path: Path) -> None:
+    _, ra0, dec0 = coadds.brick_at(150.1, 2.3)
+    coadds.write_brick(tmp_path, 150.1, 2.3, scale=SCALE, seeing=52.0)
+    with pytest.raises(ContractError, match=r"'wrong_seeing': 1.*seeing in g is said to be 52"):
+        survey.parents(config(tmp_path, [{"galaxy_id": "a", "ra": ra0, "dec": dec0}]))
+
+
+def test_exposures_without_their_table_are_refused_for_the_zero_point(survey: Survey, exposures: Path) -> None:
+    place = at(exposures, 45.2, 46.1)
+    for table in exposures.glob("survey-ccds*"):
+        table.unlink()
+    with pytest.raises(ContractError, match=r"has no survey-ccds\*.fits: without ccdzpt"):
+        survey.parents(config(exposures, [{"galaxy_id": "a", **place}]))
 
 
 def test_two_names_for_one_place_of_an_exposure_are_one_galaxy(survey: Survey, exposures: Path) -> None:

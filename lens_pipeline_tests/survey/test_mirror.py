@@ -242,6 +242,29 @@ def test_a_brick_of_another_pixel_scale_a_missing_and_a_damaged_file_are_refused
         coadds.cut(150.1, 2.3)
 
 
+def test_an_image_that_is_cut_off_is_refused_by_its_name_when_its_pixels_are_read(tmp_path: Path) -> None:
+    name = write_brick(tmp_path, 150.1, 2.3, suffix="")
+    path = tmp_path / "coadd" / name[:3] / name / f"legacysurvey-{name}-image-r.fits"
+    path.write_bytes(path.read_bytes()[:12000])
+    _, ra0, dec0 = brick_at(150.1, 2.3)
+    with mirror(tmp_path) as coadds, pytest.raises(ContractError, match=r"image-r.fits (is cut off|can't be read)"):
+        coadds.cut(ra0, dec0)
+
+
+def test_an_image_that_does_not_say_its_unit_is_taken_for_nanomaggy_and_that_is_said(tmp_path: Path) -> None:
+    def silent(kind: str, band: str, hdu: Any) -> None:
+        if kind == "image" and band in "gz":
+            del hdu.header["BUNIT"]
+
+    write_brick(tmp_path, 150.1, 2.3, change=silent)
+    _, ra0, dec0 = brick_at(150.1, 2.3)
+    with mirror(tmp_path) as coadds:
+        (said,) = coadds.cut(ra0, dec0).assumed
+    assert said.startswith(
+        "Coadded images in g, z don't say their unit (BUNIT) nor their zero point (MAGZERO): nanomaggy"
+    )
+
+
 def test_more_bricks_than_are_kept_open_give_the_same_cutouts(tmp_path: Path) -> None:
     places = [(150.1 + i, 2.3) for i in range(9)]
     for ra, dec in places:

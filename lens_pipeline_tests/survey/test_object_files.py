@@ -80,14 +80,14 @@ def test_a_catalogue_moves_the_stamp_to_its_own_place_and_must_name_the_same_gal
 ) -> None:
     path = tmp_path / "galaxies.csv"
     rows = [
-        {"galaxy_id": "a", "ra": 150.06, "dec": 2.0 + 3.2 * SCALE / 3600, "mag_r": 18.5},
-        {"galaxy_id": "b-1", "ra": 150.16, "dec": 2.0, "mag_r": 19.5},
-        {"galaxy_id": "c", "ra": 150.26, "dec": 2.0, "mag_r": 20.5},
+        {"galaxy_id": "a", "ra": 150.06, "dec": 2.0 + 3.2 * SCALE / 3600, "mag_r": 17.0},
+        {"galaxy_id": "b-1", "ra": 150.16, "dec": 2.0, "mag_r": 17.1},
+        {"galaxy_id": "c", "ra": 150.26, "dec": 2.0, "mag_r": 17.2},
     ]
     Table(rows=rows).write(path)
     parent = survey.parents(real_config(folder, catalogue=str(path), stamp_size=SIZE))
     first = parent.read_table().to_pylist()[0]
-    assert (first["mag_r"], first["host_y_arcsec"]) == (18.5, pytest.approx(0.2 * SCALE, abs=1e-3))
+    assert (first["mag_r"], first["host_y_arcsec"]) == (17.0, pytest.approx(0.2 * SCALE, abs=1e-3))
     edge = (PIXELS - SIZE) // 2
     assert np.array_equal(
         open_cutouts(parent.path("cutouts.npy"))[0], pixels()[:, edge + 3 : edge + 3 + SIZE, edge:-edge]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from lens_pipeline.contracts.errors import ContractError
 from lens_pipeline.survey.optics import (
     OVERSAMPLING,
     PAD,
@@ -105,3 +106,9 @@ def test_a_typical_r_image_has_the_noise_per_pixel_that_surveys_of_that_depth_ha
     marginal = white_sigma_of_depth(depth, kernel, 0.3) * smoothing_loss(0.3)
     # 0.0027 nanomaggy was measured in six DR10 cutouts of unequal depth.
     assert 0.0027 / 1.6 < marginal < 0.0027 * 1.6
+
+
+def test_a_psf_that_is_too_wide_or_too_narrow_to_be_measured_is_refused_rather_than_given_another_width() -> None:
+    for width in (52.0, 0.1):
+        with pytest.raises(ContractError, match=r"can't be rendered: at 0.262 arcsec a pixel it must have 0.262 to 8"):
+            moffat_kernel(width, 64, 0.262)
