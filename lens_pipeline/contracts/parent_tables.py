@@ -68,6 +68,13 @@ PARENT_LEFT_OUT = TableContract(
             "no_identity, no_position, not_primary, repeated, known_lens or near_border; of cutouts, as in docs/survey-images.md",
         ),
         Column("file", _TEXT, "catalogue file that the row stands in"),
+        Column(
+            "detail",
+            _TEXT,
+            "what was found, as which band and how many pixels; null where the reason says all",
+            "",
+            True,
+        ),
     ),
 )
 

@@ -266,7 +266,14 @@ MEASURED = (
         0,
     ),
     Column("magnification", _FLOAT, "lensed over unlensed flux, before the PSF, untruncated", "", True, False, 0),
-    Column("total_injected_flux_r", _FLOAT, "noiseless sum of the arc in the stamp", "nanomaggy", True, False),
+    Column(
+        "total_injected_flux_r",
+        _FLOAT,
+        "noiseless sum of the arc in the stamp but for bad pixels",
+        "nanomaggy",
+        True,
+        False,
+    ),
 )
 
 STAMPS = TableContract(

@@ -42,6 +42,40 @@ class RegionKind(StrEnum):
     healpix = "healpix"
 
 
+_SIMULATED, _CUTOUTS, _OWN, _LEGACY = (
+    Source.simulated,
+    Source.real_cutouts,
+    Source.external_stamps,
+    Source.legacy_catalogue,
+)
+# Settings of parent_sample that only some sources read; another refuses them, lest a setting be believed that does nothing.
+_READ_BY: dict[str, frozenset[Source]] = {
+    **dict.fromkeys(
+        ("seed", "n_galaxies", "n_bricks", "brick_scatter", "noise_correlation_low", "noise_correlation_high"),
+        frozenset({_SIMULATED}),
+    ),
+    **dict.fromkeys(("catalogue", "galaxy_prefix"), frozenset({_CUTOUTS})),
+    **dict.fromkeys(("pixel_scale_tolerance", "assumed_psf_fwhm_arcsec"), frozenset({_CUTOUTS, _LEGACY})),
+    "match_radius_arcsec": frozenset({_OWN}),
+    **dict.fromkeys(
+        (
+            "selection",
+            "excluded_maskbits",
+            "least_observations",
+            "morphologies",
+            "mag_r_low",
+            "mag_r_high",
+            "images",
+        ),
+        frozenset({_LEGACY}),
+    ),
+    **dict.fromkeys(
+        ("region", "healpix_nside", "region_margin_arcsec", "known_lenses", "known_lens_radius_arcsec"),
+        frozenset({_CUTOUTS, _LEGACY}),
+    ),
+}
+
+
 class ParentSampleConfig(Section):
     """Galaxies that may host an arc."""
 
@@ -115,7 +149,7 @@ class ParentSampleConfig(Section):
     mag_r_high: float = Field(
         40.0, ge=0, le=40, description="faintest galaxy in r, AB mag corrected for extinction (legacy_catalogue)"
     )
-    region: RegionKind = Field(RegionKind.brick, description="unit of splitting (legacy_catalogue)")
+    region: RegionKind = Field(RegionKind.brick, description="unit of splitting (legacy_catalogue, real_cutouts)")
     healpix_nside: int = Field(
         64, ge=1, le=8192, description="HEALPix cells on a side of a base pixel, a power of 2 (region: healpix)"
     )
@@ -124,14 +158,15 @@ class ParentSampleConfig(Section):
         ge=0,
         le=600,
         description="galaxies this near to their region's border are left out: half a stamp's diagonal or more, so that no sky "
-        "is seen from two regions; 0 keeps all (legacy_catalogue)",
+        "is seen from two regions; 0 keeps all (legacy_catalogue, real_cutouts)",
     )
     known_lenses: str = Field(
         "",
-        description="table of known lenses in lenscat's layout, none of which becomes a host or control (legacy_catalogue)",
+        description="table of known lenses in lenscat's layout, none of which becomes a host or control (legacy_catalogue, "
+        "real_cutouts)",
     )
     known_lens_radius_arcsec: float = Field(
-        3.0, gt=0, le=60, description="a galaxy this near to a known lens is one (legacy_catalogue)"
+        3.0, gt=0, le=60, description="a galaxy this near to a known lens is one, arcsec (known_lenses)"
     )
 
     @model_validator(mode="after")
@@ -149,13 +184,28 @@ class ParentSampleConfig(Section):
             refuse_as_folder(self.images, "parent_sample.images", or_address=True)
         except ConfigError as error:
             raise ValueError(str(error)) from error
-        if self.images and self.source is not Source.legacy_catalogue:
-            raise ValueError(f"source {self.source.value} reads no images beside its folder: name them there")
         if self.source is Source.simulated and (self.folder or self.catalogue):
             raise ValueError("a simulated sample reads no folder and no catalogue: leave both out or change the source")
+        self._refuse_unread()
+        if self.healpix_nside & (self.healpix_nside - 1):
+            raise ValueError(f"healpix_nside = {self.healpix_nside} is no power of 2")
         if self.source is Source.legacy_catalogue:
             self._refuse_bad_regions()
         return self
+
+    def _refuse_unread(self) -> None:
+        fields = type(self).model_fields
+        unread = [
+            name
+            for name, sources in _READ_BY.items()
+            if self.source not in sources and getattr(self, name) != fields[name].default
+        ]
+        if unread:
+            readers = "; ".join(f"{name}: {', '.join(sorted(_READ_BY[name]))}" for name in unread)
+            raise ValueError(
+                f"source {self.source.value} doesn't read {', '.join(unread)} of parent_sample, which would change nothing. "
+                f"Leave this out, or take a source that reads it ({readers})"
+            )
 
     def _refuse_bad_regions(self) -> None:
         half_diagonal = self.stamp_size * self.pixel_scale_arcsec / 2**0.5
@@ -165,8 +215,6 @@ class ParentSampleConfig(Section):
                 f"{half_diagonal:.4g}: stamps of two regions, and so of two splits, could show the same sky. Set it to "
                 f"{half_diagonal:.4g} or more"
             )
-        if self.healpix_nside & (self.healpix_nside - 1):
-            raise ValueError(f"healpix_nside = {self.healpix_nside} is no power of 2")
         if self.mag_r_low > self.mag_r_high:
             raise ValueError(f"mag_r_low = {self.mag_r_low:g} is above mag_r_high = {self.mag_r_high:g}")
         if unknown := [bit for bit in self.excluded_maskbits if not 0 <= bit < 31]:

@@ -63,7 +63,7 @@ def make_fake(scene: Scene, row: Row, pictures: Pictures = NO_PICTURES) -> Arc:
     spectrum = transform(_SHAPES[row["role"]](scene, twin, source))
     size = scene.grid.stamp_size
     shape = np.stack([crop(observe(spectrum, kernel), size, _MARGIN) for kernel in scene.kernels])
-    pixels = np.maximum(shape, 0)
+    pixels = scene.seen(np.maximum(shape, 0))
     wanted, there = (crop(light, size).sum(axis=(1, 2)) for light in (arc.pixels, pixels))
     return Arc(pixels * (wanted / there)[:, None, None], dict.fromkeys(arc.measures))
 

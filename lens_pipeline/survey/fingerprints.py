@@ -5,7 +5,8 @@ and by noise drawn anew; so outside the arc, in the same pixels of both, nothing
 
 - facts: every column that isn't about the arc, and every header field of the blob, must not lean to one side (a sign test);
 - pixels with noise of their own: a linear probe on features outside the arc must be at chance (`probe.py`);
-- pixels that both took from one real cutout: they must be equal but for what is left of the arc and its Poisson noise.
+- pixels that both took from one real cutout: they must be equal but for what is left of the arc and its Poisson noise; its bad
+  pixels, which saw no light, must be equal to the bit, under the arc too.
 
 Probes without flux are held against their controls likewise, in all their pixels.
 """
@@ -26,6 +27,7 @@ from lens_pipeline.survey.arc_reach import needed_columns, outside_arc
 from lens_pipeline.survey.conditions import BANDS
 from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.cutout_measures import sky_noise
+from lens_pipeline.survey.cutouts import BAD_FILE, open_bad
 from lens_pipeline.survey.npz_facts import npz_facts
 from lens_pipeline.survey.probe import Probed, paired_probe
 from lens_pipeline.survey.stamp_features import feature_names, stamp_features
@@ -50,7 +52,7 @@ _SHARED = {Source.simulated: False, Source.real_cutouts: True, Source.legacy_cat
 # What differs between an injection and its control by what they are.
 _LABELS = frozenset({"task_id", "pair_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"})
 _HOST = (
-    "host_x_arcsec", "host_y_arcsec", "pixel_scale_arcsec", "ebv", *(f"psf_fwhm_assumed_{band}" for band in BANDS)
+    "host_x_arcsec", "host_y_arcsec", "pixel_scale_arcsec", "ebv", "cutout_row", *(f"psf_fwhm_assumed_{band}" for band in BANDS)
 )  # fmt: skip
 _KINDS = {True: "injections", False: "probes without flux"}
 
@@ -159,6 +161,7 @@ def gather(stamps: Publication, parent: Publication) -> list[_Evidence]:
     """Read pairs and take down how the two of each differ; probes without flux second, if there are any."""
     reader = PairReader(stamps, MOST_PAIRS)
     shared = _SHARED.get(Source(stamps.attributes["source"]))
+    bad = open_bad(parent.path(BAD_FILE)) if BAD_FILE in parent.manifest.files else None
     evidence = {True: _Evidence(of_flux=True), False: _Evidence(of_flux=False)}
     pairs = reader.pairs()
     while chunk := list(islice(pairs, _CHUNK)):
@@ -166,6 +169,8 @@ def gather(stamps: Publication, parent: Publication) -> list[_Evidence]:
         for pair in chunk:
             host = hosts.get(str(pair.control.get("galaxy_id")), {})
             _compare(pair, host, reader.contract, shared, evidence[pair.of_flux])
+            if bad is not None and host.get("cutout_row") is not None:
+                _compare_bad(pair, bad[host["cutout_row"]], evidence[pair.of_flux])
     return [seen for seen in evidence.values() if seen.of_flux or stamps.attributes.get("null_flux")]
 
 
@@ -198,6 +203,12 @@ def _compare(pair: StampPair, host: Row, contract: DatasetContract, shared: bool
     else:
         ours, theirs = stamp_features(pair.pixels, mask)
         seen.differences.append(ours - theirs)
+
+
+def _compare_bad(pair: StampPair, bad: NDArray[np.bool_], seen: _Evidence) -> None:
+    """Take down whether something was added to pixels that saw no light."""
+    if changed := int((pair.pixels[0] != pair.pixels[1])[bad].sum()):
+        seen.off.append(f"{pair.row['task_id']} ({changed:,} of {int(bad.sum()):,} bad pixels aren't the cutout's own)")
 
 
 def _is_known(value: Any) -> bool:

@@ -21,7 +21,7 @@ from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.storage.atomic import appearing, sha256_of
 from lens_pipeline.storage.parquet import parquet_writer
 from lens_pipeline.survey.config import Source, StampsConfig
-from lens_pipeline.survey.cutouts import open_cutouts
+from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.fakes import make_light
 from lens_pipeline.survey.optics import crop
 from lens_pipeline.survey.randomness import stream
@@ -56,6 +56,8 @@ class Renderer:
     ----------
     cutouts : array or None
         Real galaxies' pixels, (galaxy, band, y, x), memory-mapped.
+    bad : array or None
+        Which of them are bad, likewise; None of a sample that was published without.
     psfs : array or None
         Their PSFs likewise, where these are known.
     pictures : mapping
@@ -66,6 +68,7 @@ class Renderer:
     contract: DatasetContract
     source: Source
     cutouts: NDArray[np.float32] | None
+    bad: NDArray[np.bool_] | None
     psfs: NDArray[np.float32] | None
     pictures: Pictures
 
@@ -77,6 +80,7 @@ class Renderer:
             contract=DatasetContract.model_validate(settings["dataset_contract"]),
             source=Source(settings["source"]),
             cutouts=None if settings["cutouts"] is None else open_cutouts(Path(settings["cutouts"])),
+            bad=None if settings["bad"] is None else open_bad(Path(settings["bad"])),
             psfs=None if settings["psfs"] is None else open_cutouts(Path(settings["psfs"])),
             pictures=open_pictures(settings["sources"]),
         )
@@ -131,7 +135,9 @@ class Renderer:
         """Make the scene of a host."""
         if self.cutouts is not None:
             place = galaxy["cutout_row"]
-            return observed_scene(galaxy, self.cutouts[place], None if self.psfs is None else self.psfs[place])
+            psfs = None if self.psfs is None else self.psfs[place]
+            bad = None if self.bad is None else self.bad[place]
+            return observed_scene(galaxy, self.cutouts[place], psfs, bad)
         return simulated_scene(
             galaxy,
             stamp_size=self.contract.stamp_size,

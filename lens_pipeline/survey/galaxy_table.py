@@ -10,26 +10,32 @@ from astropy.table import Table
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
 from lens_pipeline.survey.mirror import Galaxy
 
-COLUMNS = ("galaxy_id", "region_id", "ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
+_NAMES = ("galaxy_id", "region_id")
+MEASURED = (
+    "ra", "dec", "z_lens", "mag_g", "mag_r", "mag_z", "ebv", "reff_arcsec", "axis_ratio", "phi_rad", "sersic_n"
+)  # fmt: skip
+COLUMNS = (*_NAMES, *MEASURED)
 PLACE = ("galaxy_id", "ra", "dec")
 
 Known = dict[str, Any]
 
 
-def read_galaxies(name: str, n_galaxies: int | None = None) -> list[Known]:
-    """Read those of COLUMNS that a FITS, CSV or ECSV table has, names in either case; a masked value is None.
+def read_galaxies(name: str, n_galaxies: int | None = None, unread: list[str] | None = None) -> list[Known]:
+    """Read those of COLUMNS that a FITS, CSV or ECSV table has, names in either case; a masked value or NaN is None.
 
     Parameters
     ----------
     n_galaxies : int, optional
         How many rows there must be, one for each cutout.
+    unread : list of str, optional
+        Takes the names of the table's other columns.
 
     Raises
     ------
     ConfigError
         If there is no such file.
     ContractError
-        If it can't be read, has another number of rows, or names a galaxy twice.
+        If it can't be read, has another number of rows, names a galaxy twice, or holds what isn't a number where one must be.
     """
     path = Path(name).expanduser().absolute()
     if not path.is_file():
@@ -45,7 +51,15 @@ def read_galaxies(name: str, n_galaxies: int | None = None) -> list[Known]:
             f"cubes' order."
         )
     names = [column for column in COLUMNS if column in lower]
+    if unread is not None:
+        unread += [own for own in table.colnames if own.lower() not in COLUMNS]
     columns = {column: [_plain(value) for value in table[lower[column]]] for column in names}
+    for column in names:
+        if column in _NAMES:
+            columns[column] = [None if value is None else str(value) for value in columns[column]]
+        else:
+            columns[column] = _numbers(columns[column], f"{path}, column {lower[column]}")
+    _refuse_half_a_shape(columns, path)
     ids = columns.get("galaxy_id", [])
     if len(set(ids)) < len(ids):
         twice = sorted({str(i) for i in ids if ids.count(i) > 1})
@@ -69,7 +83,41 @@ def places_of(rows: Sequence[Known], where: str) -> list[Galaxy]:
                 f"{where} has no {name} in {len(lacking):,} of {len(rows):,} rows; first (place in the table): "
                 f"{first_few(lacking)}. A cutout needs {', '.join(PLACE)}."
             )
-    return [Galaxy(str(row["galaxy_id"]), float(row["ra"]), float(row["dec"])) for row in rows]
+    return [place_of(row) for row in rows]
+
+
+def place_of(row: Known) -> Galaxy:
+    """Return name and place of a galaxy; NaN where it isn't known."""
+    ra, dec = (np.nan if row.get(name) is None else float(row[name]) for name in ("ra", "dec"))
+    return Galaxy(str(row["galaxy_id"]), ra, dec)
+
+
+def _numbers(values: list[Any], where: str) -> list[float | None]:
+    numbers, wrong = [], []
+    for value in values:
+        try:
+            number = np.nan if value is None else float(value)
+        except (TypeError, ValueError):
+            wrong.append(value)
+            continue
+        numbers.append(number if np.isfinite(number) else None)
+    if wrong:
+        raise ContractError(
+            f"{where}: {len(wrong):,} of {len(values):,} values aren't numbers: {first_few(map(repr, wrong))}. Angles are "
+            f"decimal degrees (phi_rad radians), as 150.0 rather than 10:00:00."
+        )
+    return numbers
+
+
+def _refuse_half_a_shape(columns: dict[str, list[Any]], path: Path) -> None:
+    if ("axis_ratio" in columns) != ("phi_rad" in columns) or any(
+        (q is None) != (phi is None)
+        for q, phi in zip(columns.get("axis_ratio", ()), columns.get("phi_rad", ()), strict=True)
+    ):
+        raise ContractError(
+            f"{path} gives axis_ratio without phi_rad, or phi_rad without axis_ratio, in some rows. The mass follows the light "
+            f"only where both are known: give both or neither."
+        )
 
 
 def _plain(value: Any) -> Any:

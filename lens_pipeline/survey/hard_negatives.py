@@ -29,7 +29,7 @@ def make_hard_negative(scene: Scene, row: Row) -> Arc:
     fluxes = [flux_of_mag(feature[f"mag_{band}"]) * transmission(band, scene.ebv) for band in BANDS]
     size = scene.grid.stamp_size
     images = [flux * crop(observe(spectrum, k), size, _MARGIN) for k, flux in zip(scene.kernels, fluxes, strict=True)]
-    return Arc(np.maximum(np.stack(images), 0), dict.fromkeys(make_arc(scene, row).measures))
+    return Arc(scene.seen(np.maximum(np.stack(images), 0)), dict.fromkeys(make_arc(scene, row).measures))
 
 
 def ring_light(scene: Scene, feature: Row) -> Image:

@@ -20,23 +20,27 @@ from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.cutout_measures import aperture_mag, pixel_correlation, sky_noise
-from lens_pipeline.survey.cutouts import PSF_PIXELS, create_cutouts, create_psfs
+from lens_pipeline.survey.cutout_places import left_out_rows, place_galaxies, regions_must_not_overlap
+from lens_pipeline.survey.cutouts import PSF_PIXELS, create_bad, create_cutouts, create_psfs
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
-from lens_pipeline.survey.galaxy_table import PLACE, Known, places_of
+from lens_pipeline.survey.galaxy_table import COLUMNS, PLACE, Known, places_of
 from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
 from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
 from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
 
-_CATALOGUE = ("ra", "dec", "mag_g", "mag_r", "mag_z", "ebv")
+_ANGLES = ("axis_ratio", "phi_rad")
+_TURNED = (
+    "Exposures keep their CCD's orientation: axis_ratio and phi_rad of the catalogue, from west to north, aren't used."
+)
 _R = BANDS.index("r")
 
 
 def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: Staging) -> pa.Table:
     """Cut every galaxy of the catalogue and describe those that could be cut.
 
-    Writes their pixels to ``cutouts.npy``, (galaxy of the catalogue, band, y, x) float32 in nanomaggy, their PSFs to ``psfs.npy``
-    and the others, each with its reason, to the table ``left_out``.
+    Writes their pixels to ``cutouts.npy``, (galaxy, band, y, x) float32 in nanomaggy, which of these are bad to
+    ``bad_pixels.npy``, their PSFs to ``psfs.npy`` and the others, each with its reason, to the table ``left_out``.
 
     Parameters
     ----------
@@ -54,7 +58,8 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     ConfigError
         If there is no catalogue, and no galaxy has files of its own.
     ContractError
-        If the catalogue lacks a column or value, the survey's files can't be used, or no galaxy is left.
+        If the catalogue lacks a column or value, the survey's files can't be used, no galaxy is left, or the stamps of two
+        regions could show the same sky.
     """
     files = None
     if not holds_images(config.folder):
@@ -69,12 +74,18 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             f"{', '.join(PLACE)}."
         )
     galaxies = places_of(catalogue, config.catalogue or config.folder)
-    found = cut_sample(config, config.folder, galaxies, catalogue, staging, files)
-    left_out = left_out_rows(found.quarantine, galaxies, config.catalogue or config.folder)
+    turned = files is None and not is_mirror(config.folder)
+    if turned:
+        catalogue = [row | dict.fromkeys(_ANGLES) for row in catalogue]
+    placed = place_galaxies(config, catalogue, staging)
+    kept = [galaxies[number] for number in placed.numbers]
+    found = cut_sample(config, config.folder, kept, placed.rows, staging, files, placed.quarantine)
+    regions_must_not_overlap(found.rows, config.stamp_size)
+    left_out = left_out_rows(found.quarantine, catalogue, config.catalogue or config.folder)
     staging.write_table("left_out", left_out, PARENT_LEFT_OUT)
     staging.attributes["folder"] = absolute(config.folder)
     staging.attributes["left_out"] = found.quarantine.counts
-    staging.attributes["assumptions"] = found.assumptions
+    staging.attributes["assumptions"] = [*found.assumptions, *([_TURNED] if turned else ())]
     return pa.Table.from_pylist(found.rows)
 
 
@@ -104,8 +115,9 @@ def cut_sample(
     catalogue: Sequence[Known],
     staging: Staging,
     files: Files | None = None,
+    quarantine: Quarantine | None = None,
 ) -> CutSample:
-    """Cut galaxies out of images, and write ``cutouts.npy`` and ``psfs.npy`` with a place for each of them.
+    """Cut galaxies out of images, and write ``cutouts.npy``, ``bad_pixels.npy`` and ``psfs.npy`` with a place for each.
 
     Parameters
     ----------
@@ -115,6 +127,8 @@ def cut_sample(
         What is known of each galaxy, in their order.
     files : mapping, optional
         Each galaxy's own files, in place of images of the sky.
+    quarantine : Quarantine, optional
+        Galaxies that were left out before; those that can't be cut are added to it.
 
     Raises
     ------
@@ -123,38 +137,28 @@ def cut_sample(
     """
     places = {galaxy.galaxy_id: number for number, galaxy in enumerate(galaxies)}
     pixels = create_cutouts(staging.folder, (len(galaxies), len(BANDS), config.stamp_size, config.stamp_size))
+    bad = create_bad(staging.folder, pixels.shape)
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
-    quarantine, rows, assumed = Quarantine(), [], set()
+    quarantine = Quarantine() if quarantine is None else quarantine
+    n_asked, rows, assumed = len(galaxies) + len(quarantine.rows), [], set()
     with ExitStack() as stack:
         for galaxy, image in _cut(config, where, galaxies, files, quarantine, stack):
             number = places[galaxy.galaxy_id]
-            pixels[number] = image.pixels
+            pixels[number], bad[number] = image.pixels, image.bad
             for i, psf in enumerate(image.psf):
                 if psf is not None:
                     psfs[number, i] = psf.on_image_pixels(PSF_PIXELS)
             rows.append(_row(config, catalogue[number], number, image))
             assumed |= set(image.assumed)
-    pixels.flush()
-    psfs.flush()
+    for file in (pixels, bad, psfs):
+        file.flush()
     if not rows:
         raise ContractError(
-            f"none of {len(galaxies):,} galaxies could be cut out of {where}: {quarantine.counts}. First: "
+            f"none of {n_asked:,} galaxies could be cut out of {where}: {quarantine.counts}. First: "
             f"{quarantine.rows[0]['detail']}"
         )
     rows.sort(key=lambda row: int(row["cutout_row"]))
     return CutSample(rows, quarantine, [*_assumptions(config, rows), *sorted(assumed)])
-
-
-def left_out_rows(quarantine: Quarantine, galaxies: Sequence[Galaxy], file: str) -> pa.Table:
-    """Return PARENT_LEFT_OUT of galaxies that couldn't be cut; a place that isn't known is null."""
-    places = {galaxy.galaxy_id: galaxy for galaxy in galaxies}
-    rows = []
-    for left in quarantine.rows:
-        galaxy = places[left["galaxy_id"]]
-        place = {"ra": galaxy.ra, "dec": galaxy.dec}
-        known = {name: value if np.isfinite(value) else None for name, value in place.items()}
-        rows.append({"galaxy_id": galaxy.galaxy_id, **known, "reason": left["reason"], "file": file})
-    return pa.Table.from_pylist(rows, schema=PARENT_LEFT_OUT.schema)
 
 
 def absolute(where: str) -> str:
@@ -189,9 +193,7 @@ def _cut(
 def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyImage) -> Known:
     scale = image.pixel_scale_arcsec
     x, y = image.offset_arcsec[_R]
-    galaxy_id = str(known["galaxy_id"])
-    row: Known = {name: known.get(name) for name in _CATALOGUE}
-    row |= {"galaxy_id": galaxy_id, "region_id": known.get("region_id") or galaxy_id}
+    row: Known = {name: known.get(name) for name in COLUMNS}
     row |= {
         "cutout_row": number,
         "host_x_arcsec": float(x),

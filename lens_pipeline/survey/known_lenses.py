@@ -127,14 +127,14 @@ class KnownLenses:
         """
         if not self.rows:
             return np.full(np.shape(ra), -1), np.full(np.shape(ra), np.inf)
-        chord, place = self._tree.query(_on_sphere(np.atleast_1d(ra), np.atleast_1d(dec)))
+        chord, place = self._tree.query(on_sphere(np.atleast_1d(ra), np.atleast_1d(dec)))
         distance = np.degrees(2 * np.arcsin(np.minimum(chord, 2) / 2)) * 3600
         found = distance <= radius_arcsec
         return np.where(found, place, -1), np.where(found, distance, np.inf)
 
     @cached_property
     def _tree(self) -> cKDTree:
-        return cKDTree(_on_sphere([row["lens_ra"] for row in self.rows], [row["lens_dec"] for row in self.rows]))
+        return cKDTree(on_sphere([row["lens_ra"] for row in self.rows], [row["lens_dec"] for row in self.rows]))
 
 
 def read_known_lenses(path: str) -> KnownLenses:
@@ -217,7 +217,7 @@ def _merged(lenses: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a system: entries nearer than the matching length are one, with all their methods and the better grade."""
     if not lenses:
         return []
-    points = _on_sphere([lens["lens_ra"] for lens in lenses], [lens["lens_dec"] for lens in lenses])
+    points = on_sphere([lens["lens_ra"] for lens in lenses], [lens["lens_dec"] for lens in lenses])
     first = list(range(len(lenses)))
 
     def system_of(place: int) -> int:
@@ -249,7 +249,8 @@ def _one(entries: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _on_sphere(ra: ArrayLike, dec: ArrayLike) -> NDArray[np.float64]:
+def on_sphere(ra: ArrayLike, dec: ArrayLike) -> NDArray[np.float64]:
+    """Points on the unit sphere, (n, 3), of places in degrees."""
     east, north = np.radians(np.asarray(ra, dtype=float)), np.radians(np.asarray(dec, dtype=float))
     return np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], axis=-1)
 

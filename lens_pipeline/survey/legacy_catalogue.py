@@ -249,7 +249,8 @@ class LegacyParents:
 def _left_out_rows(rows: pl.DataFrame, reason: pl.Series, path: Path) -> pa.Table:
     position = {name: rows[name.upper()].cast(pl.Float64).fill_nan(None).to_list() for name in ("ra", "dec")}
     columns = {"galaxy_id": galaxy_ids(rows).to_list(), **position, "reason": reason.to_list()}
-    return _table(columns | {"file": [str(path)] * rows.height}, PARENT_LEFT_OUT.schema)
+    told = {"file": [str(path)] * rows.height, "detail": [None] * rows.height}
+    return _table(columns | told, PARENT_LEFT_OUT.schema)
 
 
 def _table(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 from lens_pipeline.contracts.catalogue import PARENT_LEFT_OUT, PARENT_SAMPLE
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import ParentSampleConfig
+from lens_pipeline.survey.cutout_places import left_out_rows
 from lens_pipeline.survey.galaxy_table import Known, places_of
-from lens_pipeline.survey.image_parents import absolute, cut_sample, left_out_rows
+from lens_pipeline.survey.image_parents import absolute, cut_sample
 from lens_pipeline.survey.legacy_catalogue import Tally
 
 
@@ -33,7 +34,7 @@ def add_images(config: ParentSampleConfig, tally: Tally, staging: Staging) -> No
     rows = [_joined(catalogue[row["cutout_row"]], row) for row in found.rows]
     staging.write_table(None, _typed(rows), PARENT_SAMPLE)
     left_out = pa.concat_tables(
-        [_take(staging, "left_out"), left_out_rows(found.quarantine, galaxies, absolute(config.images))]
+        [_take(staging, "left_out"), left_out_rows(found.quarantine, catalogue, absolute(config.images))]
     )
     staging.write_table("left_out", left_out, PARENT_LEFT_OUT)
     tally.n_kept = len(rows)

@@ -24,7 +24,8 @@ from lens_pipeline.survey.sky_grid import Window, pixel_scale_of
 _UNITS = ("", "nanomaggy", "nanomaggies", "nmgy")
 _NAME = re.compile(r"(?P<galaxy>.+?)(-(?P<band>[a-zA-Z]))?\.fits?(\.gz|\.fz)?")
 _ASSUMED = (
-    "The files of single galaxies carry no inverse variance, mask or PSF: every pixel with a value counts as good."
+    "The files of single galaxies carry no inverse variance, mask or PSF: a pixel that is exactly 0 or not finite is taken for "
+    "one that saw nothing, any other counts as good."
 )
 
 Files = Mapping[str, Mapping[str, Path]]
@@ -133,11 +134,12 @@ def read_object(
             "outside",
             f"its image has {shape[1]} x {shape[0]} pixels, which don't hold {stamp_size} around ({ra:.5f}, {dec:.5f})",
         )
+    pixels = np.stack([window.cut(planes[band][0], np.nan) for band in bands])
     return GalaxyImage.of(
         tuple(bands),
-        np.stack([window.cut(planes[band][0], np.nan) for band in bands]),
+        pixels,
         None,
-        None,
+        pixels == 0,
         pixel_scale_arcsec=scale,
         offset_arcsec=np.array([window.offset_pixels] * len(bands)) * scale,
         assumed=(_ASSUMED,),

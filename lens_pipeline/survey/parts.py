@@ -15,7 +15,7 @@ from typing import Any
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.survey.cutouts import CUTOUTS_FILE, PSFS_FILE, open_cutouts
+from lens_pipeline.survey.cutouts import BAD_FILE, CUTOUTS_FILE, PSFS_FILE, open_cutouts
 
 # Of borders that keys set, in a part at its largest: few parts are cut for being full, and those after one fall into step again.
 _BORDERS_A_PART = 2
@@ -111,10 +111,10 @@ class _Galaxies:
 
 
 def _pixels_of(parent: Publication) -> Callable[[Row], str]:
-    """Return a function from a galaxy to a hash of its published pixels and PSFs; empty where there are none."""
+    """Return a function from a galaxy to a hash of its published pixels, flags and PSFs; empty where there are none."""
     files = [
         open_cutouts(parent.path(name, verify=False))
-        for name in (CUTOUTS_FILE, PSFS_FILE)
+        for name in (CUTOUTS_FILE, BAD_FILE, PSFS_FILE)
         if name in parent.manifest.files
     ]
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from lens_pipeline.contracts.catalogue import PARENT_LEFT_OUT
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.staging import Staging
@@ -25,10 +26,13 @@ from lens_pipeline.survey.cutout_measures import (
     pixel_correlation,
     sky_noise,
 )
-from lens_pipeline.survey.cutouts import write_cutouts
-from lens_pipeline.survey.galaxy_table import COLUMNS, Known, read_galaxies
+from lens_pipeline.survey.cutout_places import Placed, left_out_rows, place_galaxies, regions_must_not_overlap
+from lens_pipeline.survey.cutouts import create_bad, write_cutouts
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, must_be_usable
+from lens_pipeline.survey.galaxy_table import COLUMNS, Known, place_of, read_galaxies
 from lens_pipeline.survey.image_parents import image_parents
 from lens_pipeline.survey.images_at import holds_images
+from lens_pipeline.survey.mirror import twins_of
 
 _UNIT = "nanomaggy"
 
@@ -38,7 +42,8 @@ Cubes = NDArray[np.float32]
 def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     """Read the cubes, or images and files of single galaxies (`image_parents`), and describe the galaxies in them.
 
-    Writes the centre of every cutout to ``cutouts.npy``, (galaxy, band, y, x) float32 in nanomaggy.
+    Writes the centre of every cutout to ``cutouts.npy``, (galaxy, band, y, x) float32 in nanomaggy, which pixels are bad to
+    ``bad_pixels.npy``, and the galaxies that can't be used to the table ``left_out``.
 
     Returns
     -------
@@ -52,18 +57,34 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     ConfigError
         If the folder or a cube is missing.
     ContractError
-        If cubes differ in shape or are too small, hold pixels that aren't finite, or have another unit or pixel scale.
+        If cubes differ in shape or are too small, have another unit or pixel scale, no galaxy can be used, or the stamps of two
+        regions could show the same sky.
     """
     folder = Path(config.folder).expanduser().absolute()
     paths = {band: folder / f"{band}.fits" for band in BANDS}
     if holds_images(config.folder) or not any(path.exists() for path in paths.values()):
-        return image_parents(config, _catalogue(config, None), staging)
+        return image_parents(config, _catalogue(config, None, staging), staging)
     cubes, scale = _read_cubes(config, folder, paths)
     pixels, (y0, x0) = _centre(cubes, config.stamp_size, folder)
-    write_cutouts(staging.folder, pixels)
-    rho = pixel_correlation(pixels, scale)
-    catalogue = _catalogue(config, len(pixels))
-    rows = [_row(config, catalogue[i], i, pixels[i], scale, rho) for i in range(len(pixels))]
+    catalogue = _named(config, _catalogue(config, len(pixels), staging))
+    placed = place_galaxies(config, catalogue, staging)
+    usable = _usable(placed, pixels, scale)
+    write_cutouts(staging.folder, np.where(np.isfinite(pixels), pixels, np.float32(0)))
+    bad = create_bad(staging.folder, pixels.shape)
+    for number, image in usable.items():
+        bad[number] = image.bad
+    bad.flush()
+    staging.write_table("left_out", left_out_rows(placed.quarantine, catalogue, str(folder)), PARENT_LEFT_OUT)
+    staging.attributes["left_out"] = placed.quarantine.counts
+    if not usable:
+        raise ContractError(
+            f"none of {len(pixels):,} galaxies in {folder} can be used: {placed.quarantine.counts}. First: "
+            f"{placed.quarantine.rows[0]['detail']}."
+        )
+    rho = pixel_correlation(np.stack([image.pixels for image in usable.values()]), scale)
+    known = dict(zip(placed.numbers, placed.rows, strict=True))
+    rows = [_row(config, known[number], number, image, rho) for number, image in usable.items()]
+    regions_must_not_overlap(rows, config.stamp_size)
     staging.attributes["folder"] = str(folder)
     staging.attributes["files"] = [{"path": str(path), "sha256": sha256_of(path)} for path in paths.values()]
     staging.attributes["pixel_scale_measured_arcsec"] = scale
@@ -123,12 +144,6 @@ def _read_cube(config: ParentSampleConfig, path: Path) -> tuple[Cubes, float]:
             f"{config.pixel_scale_tolerance:.2%} is accepted. Resample it, or set parent_sample.pixel_scale_arcsec or "
             f"parent_sample.pixel_scale_tolerance."
         )
-    bad = ~np.isfinite(data).all(axis=(1, 2))
-    if bad.any():
-        raise ContractError(
-            f"{path} holds pixels that are not finite in {bad.sum()} of {len(data)} galaxies; first (place in the cube): "
-            f"{first_few(np.flatnonzero(bad).tolist())}. Leave these galaxies out of every band, or fill the pixels."
-        )
     return data.astype(np.float32), float(scale)
 
 
@@ -142,19 +157,17 @@ def _centre(cubes: Cubes, stamp_size: int, folder: Path) -> tuple[Cubes, tuple[i
     return np.ascontiguousarray(cubes[..., y0 : y0 + stamp_size, x0 : x0 + stamp_size]), (y0, x0)
 
 
-def _row(
-    config: ParentSampleConfig, known: Known, number: int, pixels: Cubes, scale: float, rho: float
-) -> dict[str, Any]:
-    galaxy_id = known.get("galaxy_id") or f"{config.galaxy_prefix}-{number:04d}"
-    x, y = centroid(pixels[BANDS.index("r")])
-    row: dict[str, Any] = {"galaxy_id": galaxy_id, "region_id": known.get("region_id") or galaxy_id}
-    row |= {name: known.get(name) for name in COLUMNS if name not in row}
+def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyImage, rho: float) -> dict[str, Any]:
+    pixels, scale = image.pixels, image.pixel_scale_arcsec
+    x, y = image.offset_arcsec[0] / scale
+    row: dict[str, Any] = {name: known.get(name) for name in COLUMNS}
     row |= {
         "cutout_row": number,
         "host_x_arcsec": x * scale,
         "host_y_arcsec": y * scale,
         "pixel_scale_arcsec": scale,
         "noise_correlation": rho,
+        "bad_pixel_frac": image.bad_pixel_frac,
         "psf_is_assumed": True,
     }
     for i, band in enumerate(BANDS):
@@ -164,11 +177,51 @@ def _row(
     return row
 
 
-def _catalogue(config: ParentSampleConfig, n_galaxies: int | None) -> list[Known]:
-    """Read what the optional catalogue knows of each galaxy; without one nothing. None where it says how many there are."""
+def _named(config: ParentSampleConfig, catalogue: list[Known]) -> list[Known]:
+    return [
+        {**known, "galaxy_id": known.get("galaxy_id") or f"{config.galaxy_prefix}-{number:04d}"}
+        for number, known in enumerate(catalogue)
+    ]
+
+
+def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImage]:
+    """Return each galaxy that arcs can be injected into, by its place in the cubes; the others are quarantined."""
+    usable = {}
+    twins = twins_of([place_of(row) for row in placed.rows])
+    for i, (number, known) in enumerate(zip(placed.numbers, placed.rows, strict=True)):
+        try:
+            if i in twins:
+                raise CutoutRefusedError("same_place", f"within 1 arcsec of {placed.rows[twins[i]]['galaxy_id']}")
+            usable[number] = must_be_usable(_image(pixels[number], scale))
+        except CutoutRefusedError as error:
+            placed.quarantine.add(known["galaxy_id"], error)
+    return usable
+
+
+def _image(pixels: Cubes, scale: float) -> GalaxyImage:
+    """Return a galaxy's cutout. Cubes carry no mask: a pixel that is exactly 0 or not finite is one that saw nothing."""
+    x, y = centroid(pixels[BANDS.index("r")])
+    return GalaxyImage.of(
+        BANDS,
+        pixels,
+        None,
+        pixels == 0,
+        pixel_scale_arcsec=scale,
+        offset_arcsec=np.full((len(BANDS), 2), (x * scale, y * scale)),
+    )
+
+
+def _catalogue(config: ParentSampleConfig, n_galaxies: int | None, staging: Staging) -> list[Known]:
+    """Read what the optional catalogue knows of each galaxy; without one nothing. None where it says how many there are.
+
+    The names of columns that aren't read are published as ``columns_not_read``.
+    """
     if not config.catalogue:
         return [{} for _ in range(n_galaxies or 0)]
-    return read_galaxies(config.catalogue, n_galaxies)
+    unread: list[str] = []
+    galaxies = read_galaxies(config.catalogue, n_galaxies, unread)
+    staging.attributes["columns_not_read"] = unread
+    return galaxies
 
 
 def _assumptions(config: ParentSampleConfig, scale: float, rho: float) -> list[str]:
@@ -177,6 +230,7 @@ def _assumptions(config: ParentSampleConfig, scale: float, rho: float) -> list[s
         "(g and z scaled as in DR10). psf_fwhm_used_* and psfdepth_* stay null, so there is no seeing axis.",
         f"The pixel scale is {scale:g} arcsec, taken for the nominal {config.pixel_scale_arcsec:g} within "
         f"{config.pixel_scale_tolerance:.2%}; arcs are rendered with {scale:g}.",
+        "The cubes carry no mask: a pixel that is exactly 0 or not finite is taken for one that saw nothing.",
         "The cubes carry no gain: the arc's Poisson noise follows from the measured sky noise and DECam's nominal dark sky.",
         f"Sky noise is each galaxy's own (MAD beyond {SKY_BEYOND_ARCSEC:g} arcsec); pixels correlate at {rho:.2f} (measured).",
         f"mag_aperture_* are within {APERTURE_RADIUS_ARCSEC:g} arcsec, not total magnitudes.",

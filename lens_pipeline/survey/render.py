@@ -4,7 +4,7 @@ Belongs here: putting light, PSF and noise together for one galaxy, and measurin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from lens_pipeline.survey.real_sources import NO_PICTURES, Pictures, source_of
 _R = BANDS.index("r")
 # Noise is smoothed by a 3x3 kernel: it is made one pixel wider than the stamp.
 _MARGIN = 1
+_AROUND = ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
 
 MEASURES = ("theta_e_eff_arcsec", "arc_snr", "arc_snr_matched", "magnification", "total_injected_flux_r")
 
@@ -55,6 +56,8 @@ class Scene:
         Variance of the white noise that is in the stamp when all is done, sky and host, without the arc.
     per_flux : (3,) array
         Variance of the white noise per nanomaggy in a pixel (Poisson noise), from sigma^2 = sky / gain.
+    hidden : (3, n + 2, n + 2) bool array or None
+        Pixels that saw no light, as of a dead column: nothing is added to them, or they would tell an injection from its control.
     """
 
     grid: Grid
@@ -67,6 +70,11 @@ class Scene:
     drawn_variance: Image
     white_variance: Image
     per_flux: Image
+    hidden: NDArray[np.bool_] | None = None
+
+    def seen(self, light: Image) -> Image:
+        """Return light, (3, n + 2, n + 2), as the scene's pixels see it: 0 where these are hidden."""
+        return light if self.hidden is None else np.where(self.hidden, 0.0, light)
 
 
 @dataclass(frozen=True)
@@ -76,16 +84,17 @@ class Arc:
     Attributes
     ----------
     pixels : (3, n + 2, n + 2) array
-        Noiseless and PSF-convolved, nanomaggy, one pixel of margin.
+        Noiseless and PSF-convolved, nanomaggy, one pixel of margin; 0 where the scene's pixels are hidden.
     measures : dict
-        The columns of `MEASURES`; all None on a control. With the noiseless arc m in r, in the stamp's pixels:
+        The columns of `MEASURES`; all None on a control. With the noiseless arc m in r, in the stamp's pixels that saw light:
 
         - ``arc_snr`` = max_i m_i / sigma_i, sigma_i the total noise of pixel i, as the survey's own column has it (`peak_snr`);
         - ``arc_snr_matched`` = sqrt(m^T C^-1 m), the S/N of an optimal linear filter in noise of covariance C (e.g. Horne
           1986 for independent pixels; `matched_snr`);
         - ``magnification`` = lensed over unlensed flux of the whole source, before the PSF and wherever it falls: the mean of
           the point magnification over the source's light (Schneider, Ehlers & Falco 1992);
-        - ``total_injected_flux_r`` = sum_i m_i, nanomaggy, after Galactic extinction: what falls beyond the stamp is missing;
+        - ``total_injected_flux_r`` = sum_i m_i, nanomaggy, after Galactic extinction: what falls beyond the stamp or on
+          bad pixels is missing;
         - ``theta_e_eff_arcsec`` = sqrt(A / pi), A the area inside the outer critical curve (`effective_einstein_radius`).
     """
 
@@ -128,7 +137,12 @@ def simulated_scene(galaxy: Row, *, stamp_size: int, seed: int, neighbours_per_s
     return _scene(galaxy, grid, kernels, rho, np.array(sigmas), base, observed=False)
 
 
-def observed_scene(galaxy: Row, pixels: NDArray[np.float32], psfs: NDArray[np.float32] | None = None) -> Scene:
+def observed_scene(
+    galaxy: Row,
+    pixels: NDArray[np.float32],
+    psfs: NDArray[np.float32] | None = None,
+    bad: NDArray[np.bool_] | None = None,
+) -> Scene:
     """Make the scene of a real cutout: the pixels as they are, PSF, gain and noise as known, else as assumed.
 
     Parameters
@@ -137,6 +151,8 @@ def observed_scene(galaxy: Row, pixels: NDArray[np.float32], psfs: NDArray[np.fl
         nanomaggy.
     psfs : (3, m, m) array or None
         Images of the PSF by band, on the cutout's pixels; 0 where there is none.
+    bad : (3, n, n) bool array or None
+        Pixels that keep what they have, whatever is injected.
     """
     stamp_size = pixels.shape[-1]
     grid = Grid.of(stamp_size, galaxy["pixel_scale_arcsec"])
@@ -145,8 +161,9 @@ def observed_scene(galaxy: Row, pixels: NDArray[np.float32], psfs: NDArray[np.fl
     )
     rho = galaxy["noise_correlation"]
     sigmas = np.array([galaxy[f"pixel_sigma_{b}"] for b in BANDS]) / smoothing_loss(rho)
-    base = np.pad(pixels.astype(float), ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)), mode="edge")
-    return _scene(galaxy, grid, kernels, rho, sigmas, base, observed=True)
+    base = np.pad(pixels.astype(float), _AROUND, mode="edge")
+    scene = _scene(galaxy, grid, kernels, rho, sigmas, base, observed=True)
+    return scene if bad is None or not bad.any() else replace(scene, hidden=np.pad(bad, _AROUND))
 
 
 def _observed_kernel(galaxy: Row, band: str, grid: Grid, psf: NDArray[np.float32] | None) -> Kernel:
@@ -219,7 +236,7 @@ def make_arc(scene: Scene, row: Row, pictures: Pictures = NO_PICTURES) -> Arc:
     fluxes = [flux_of_mag(row[f"src_mag_{b}"]) * transmission(b, scene.ebv) for b in BANDS]
     padded = [flux * observe(spectrum, kernel) for kernel, flux in zip(scene.kernels, fluxes, strict=True)]
     # A convolution by FFT leaves rounding of either sign where there is no light; light is never negative.
-    pixels = np.maximum(np.stack([crop(image, stamp_size, _MARGIN) for image in padded]), 0)
+    pixels = scene.seen(np.maximum(np.stack([crop(image, stamp_size, _MARGIN) for image in padded]), 0))
     measures: dict[str, float | None] = {
         "theta_e_eff_arcsec": effective_einstein_radius(Lens.of(row)),
         "arc_snr": peak_snr(scene, pixels[_R]),
@@ -244,7 +261,7 @@ def matched_snr(scene: Scene, arc_r: Image) -> float:
 
     The noise is H w with w white of variance D and H the smoothing, so C = H D H^T and m^T C^-1 m is the sum of
     (H^-1 m)^2 / D: the arc is unsmoothed on the padded image and summed over the stamp. Exact but for correlations with
-    pixels beyond the stamp's border.
+    pixels beyond the stamp's border. Hidden pixels count with an inverse variance D^-1 of 0.
 
     Parameters
     ----------
@@ -254,7 +271,8 @@ def matched_snr(scene: Scene, arc_r: Image) -> float:
     n = arc_r.shape[0]
     sharp = fft.irfft2(fft.rfft2(arc_r) / smoothing_transfer(n, scene.correlation), s=(n, n))
     stamp_size = scene.grid.stamp_size
-    return float(np.sqrt((crop(sharp, stamp_size) ** 2 / crop(scene.white_variance[_R], stamp_size)).sum()))
+    weight = scene.seen(1 / scene.white_variance)[_R]
+    return float(np.sqrt((crop(sharp, stamp_size) ** 2 * crop(weight, stamp_size)).sum()))
 
 
 def make_stamp(scene: Scene, arc: Arc, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -262,6 +280,7 @@ def make_stamp(scene: Scene, arc: Arc, rng: np.random.Generator) -> NDArray[np.f
 
     The noise is Poisson noise in its Gaussian limit: a pixel holds thousands of sky electrons, so that their skewness is
     about one percent. The arc's share of it is added to real cutouts too, whose own noise is in their pixels already.
+    Hidden pixels stay as they are.
 
     Returns
     -------
@@ -270,4 +289,6 @@ def make_stamp(scene: Scene, arc: Arc, rng: np.random.Generator) -> NDArray[np.f
     """
     variance = scene.drawn_variance + scene.per_flux[:, None, None] * arc.pixels
     noise = smooth(rng.standard_normal(variance.shape) * np.sqrt(variance), scene.correlation)
+    if scene.hidden is not None:
+        noise[scene.hidden[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]] = 0
     return (crop(scene.base + arc.pixels, scene.grid.stamp_size) + noise).astype(np.float32)

@@ -16,7 +16,7 @@ from lens_pipeline.storage.pace import Pace, Tell
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import Source, StampsConfig
-from lens_pipeline.survey.cutouts import CUTOUTS_FILE, PSFS_FILE
+from lens_pipeline.survey.cutouts import BAD_FILE, CUTOUTS_FILE, PSFS_FILE
 from lens_pipeline.survey.design_report import TABLE as DESIGN_TABLE
 from lens_pipeline.survey.drawing import NULL_FLUX_TABLE
 from lens_pipeline.survey.engines import Engine
@@ -146,6 +146,7 @@ def worker_settings(config: StampsConfig, parent: Publication, manifest: Publica
         "dataset_contract": manifest.attributes["dataset_contract"],
         "source": manifest.attributes["source"],
         "cutouts": _published(parent, CUTOUTS_FILE),
+        "bad": _published(parent, BAD_FILE),
         "psfs": _published(parent, PSFS_FILE),
         "sources": sources_path(manifest),
     }

@@ -6,14 +6,19 @@ import pyarrow as pa
 import pytest
 from astropy.table import Table
 
+from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.stamps.decode import Stamp, decode_blob
+from lens_pipeline.survey import fragment_worker
 from lens_pipeline.survey.ccd import read_field
-from lens_pipeline.survey.config import ParentSampleConfig, Source
-from lens_pipeline.survey.cutouts import open_cutouts
+from lens_pipeline.survey.config import ParentSampleConfig, RegionKind, Source
+from lens_pipeline.survey.cutouts import open_bad, open_cutouts
+from lens_pipeline.survey.fingerprints import no_fingerprints
 from lens_pipeline.survey.light import Sersic
 from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.optics import smoothing_loss
 from lens_pipeline.survey.psfex import read_psfex
+from lens_pipeline.survey.regions import Regions
 from lens_pipeline.survey.render import make_arc, observed_scene
 from lens_pipeline_tests.s3_servers import Bucket
 from lens_pipeline_tests.survey import coadds, test_ccd, test_psfex
@@ -65,7 +70,8 @@ def test_galaxies_of_a_catalogue_are_cut_out_of_exposures_with_psf_gain_and_nois
     ]
     parent = survey.parents(config(exposures, galaxies))
     (row,) = parent.read_table().to_pylist()
-    assert (row["galaxy_id"], row["region_id"], row["ebv"], row["cutout_row"]) == ("sound", "sound", 0.05, 0)
+    brick, _, _ = coadds.brick_at(galaxies[0]["ra"], galaxies[0]["dec"])
+    assert (row["galaxy_id"], row["region_id"], row["ebv"], row["cutout_row"]) == ("sound", brick, 0.05, 0)
     assert row["ra"] == pytest.approx(galaxies[0]["ra"])
     left_out = parent.read_table("left_out").to_pylist()
     assert {each["galaxy_id"]: each["reason"] for each in left_out} == {"beyond": "outside", "corner": "centre_masked"}
@@ -156,6 +162,36 @@ def test_galaxies_are_cut_out_of_a_copy_of_the_surveys_bricks(survey: Survey, tm
     assert {round(each["psf_fwhm_used_r"], 2) for each in made} == {1.31}
 
 
+def test_a_dead_column_is_the_same_in_injections_fakes_and_controls_or_the_check_is_red(
+    survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(kind: str, band: str, hdu: Any) -> None:
+        if kind in ("image", "invvar") and band == "r":
+            hdu.data[:, coadds.N // 2 + 9] = 0
+
+    _, ra0, dec0 = coadds.brick_at(150.1, 2.3)
+    coadds.write_brick(tmp_path, 150.1, 2.3, change=dead, scale=SCALE)
+    parent = survey.parents(config(tmp_path, [{"galaxy_id": "a", "ra": ra0, "dec": dec0}]))
+    (row,) = parent.read_table().to_pylist()
+    assert row["bad_pixel_frac"] == 1 / SIZE
+    bad = open_bad(parent.path("bad_pixels.npy"))[0]
+    assert bad.sum() == bad[1].sum() == SIZE
+    manifest = survey.manifest(parent, injections_per_galaxy=4, fake_blob_share=0.5, fake_turned_share=0.5)
+    stamps = survey.stamps(parent, manifest)
+    made = [decode_blob(each["stamp_npz"], DatasetContract(stamp_size=SIZE)) for each in rows_of(stamps).to_pylist()]
+    assert len(made) > 5
+    for stamp in made:
+        assert isinstance(stamp, Stamp)
+        assert (stamp.pixels[bad] == 0).all()
+    assert no_fingerprints(stamps, parent).count == 0
+    monkeypatch.setattr(
+        fragment_worker, "observed_scene", lambda host, pixels, psfs, _: observed_scene(host, pixels, psfs)
+    )
+    check = no_fingerprints(survey.stamps(parent, manifest), parent)
+    assert not check.passed
+    assert "32 bad pixels aren't the cutout's own" in check.first[0]
+
+
 def test_a_catalogue_that_does_not_say_where_its_galaxies_are_is_refused(survey: Survey, exposures: Path) -> None:
     with pytest.raises(ConfigError, match=r"set parent_sample.catalogue to a table .* galaxy_id, ra, dec"):
         survey.parents(real_config(exposures, stamp_size=SIZE))
@@ -164,7 +200,7 @@ def test_a_catalogue_that_does_not_say_where_its_galaxies_are_is_refused(survey:
     with pytest.raises(ContractError, match="names galaxies more than once: a"):
         survey.parents(config(exposures, [{"galaxy_id": "a", "ra": 1.0, "dec": 1.0}] * 2))
     with pytest.raises(ContractError, match=r"none of 1 galaxies could be cut out of .*'outside': 1"):
-        survey.parents(config(exposures, [{"galaxy_id": "a", "ra": 1.0, "dec": 1.0}]))
+        survey.parents(config(exposures, [{"galaxy_id": "a", "ra": 1.1, "dec": 1.0}]))
     with pytest.raises(ContractError, match=r"'wrong_scale': 1.*0.262 arcsec per pixel, 6.43% from the nominal 0.28"):
         survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, 45, 45)}], pixel_scale_arcsec=0.28))
     assert survey.home.versions("test", "parent_sample") == []
@@ -188,6 +224,72 @@ def test_coadds_at_s3_give_the_parents_that_the_same_coadds_in_a_folder_give(
     assert found[0].read_table().equals(found[1].read_table())
     assert found[0].path("cutouts.npy").read_bytes() == found[1].path("cutouts.npy").read_bytes()
     assert found[1].attributes["folder"] == f"{moto_s3.address}/dr10"
+
+
+def test_galaxies_that_show_the_same_sky_are_in_one_region_or_left_out_at_its_border(
+    survey: Survey, tmp_path: Path
+) -> None:
+    name, ra0, dec0 = coadds.brick_at(150.1, 2.3)
+    coadds.write_brick(tmp_path, 150.1, 2.3, scale=SCALE)
+    near = 2 / 3600
+    galaxies = [
+        {"galaxy_id": "a", "ra": ra0, "dec": dec0 - near},
+        {"galaxy_id": "b", "ra": ra0, "dec": dec0 + near},
+    ]
+    parent = survey.parents(config(tmp_path, galaxies))
+    assert parent.read_table()["region_id"].to_pylist() == [name, name]
+    assert parent.attributes["region"] == {"kind": "brick", "nside": None, "margin_arcsec": 12.0}
+    cells = {"region": "healpix", "healpix_nside": 64}
+    wide = Regions(RegionKind.healpix, 64)
+    parent = survey.parents(config(tmp_path, galaxies, **cells))
+    assert parent.read_table()["region_id"].to_pylist() == wide.names(wide.cells([ra0], [dec0])) * 2
+
+
+def test_regions_of_the_user_that_share_sky_are_refused(survey: Survey, tmp_path: Path) -> None:
+    _, ra0, dec0 = coadds.brick_at(150.1, 2.3)
+    coadds.write_brick(tmp_path, 150.1, 2.3, scale=SCALE)
+    galaxies = [
+        {"galaxy_id": "a", "region_id": "one", "ra": ra0, "dec": dec0},
+        {"galaxy_id": "b", "region_id": "two", "ra": ra0, "dec": dec0 + 5 / 3600},
+    ]
+    with pytest.raises(ContractError, match=r"1 pairs of galaxies .* \(11.9 arcsec\) .*: a \(one\) and b \(two\)\."):
+        survey.parents(config(tmp_path, galaxies))
+    galaxies[1]["region_id"] = "one"
+    assert survey.parents(config(tmp_path, galaxies)).read_table().num_rows == 2
+
+
+def test_galaxies_near_a_regions_border_are_left_out_and_without_a_margin_only_refused_if_they_meet(
+    survey: Survey, tmp_path: Path
+) -> None:
+    _, ra0, dec0 = coadds.brick_at(150.1, 2.3)
+    coadds.write_brick(tmp_path, 150.1, 2.3, scale=SCALE)
+    fine = {"region": "healpix", "healpix_nside": 8192}
+    cells = Regions(RegionKind.healpix, 8192)
+    east = ra0 + np.arange(-8, 8) / 3600
+    border = np.flatnonzero(np.diff(cells.cells(east, np.full(16, dec0))))
+    assert len(border), "a cell is 26 arcsec wide"
+    galaxies = [
+        {"galaxy_id": "a", "ra": east[border[0]] - 1 / 3600, "dec": dec0},
+        {"galaxy_id": "b", "ra": east[border[0]] + 2 / 3600, "dec": dec0},
+    ]
+    with pytest.raises(
+        ContractError, match=r"none of 2 galaxies .*'near_border': 2.*less than 12 arcsec from the border of hp"
+    ):
+        survey.parents(config(tmp_path, galaxies, **fine))
+    with pytest.raises(ContractError, match=r"1 pairs of galaxies .*a \(hp8192-.* and b \(hp8192-"):
+        survey.parents(config(tmp_path, galaxies, **fine, region_margin_arcsec=0))
+    assert survey.parents(config(tmp_path, galaxies[:1], **fine, region_margin_arcsec=0)).read_table().num_rows == 1
+    with pytest.raises(ConfigError, match=r"region_margin_arcsec = 3 is less than half a stamp's diagonal, 5.928"):
+        survey.parents(config(tmp_path, galaxies, region_margin_arcsec=3))
+
+
+def test_two_names_for_one_place_of_an_exposure_are_one_galaxy(survey: Survey, exposures: Path) -> None:
+    place = at(exposures, 45.2, 46.1)
+    again = {"galaxy_id": "again", "ra": place["ra"], "dec": place["dec"] + 0.6 / 3600}
+    parent = survey.parents(config(exposures, [{"galaxy_id": "a", **place}, again]))
+    assert parent.read_table()["galaxy_id"].to_pylist() == ["a"]
+    (left,) = parent.read_table("left_out").to_pylist()
+    assert (left["galaxy_id"], left["reason"], left["detail"]) == ("again", "same_place", "within 1 arcsec of a")
 
 
 @pytest.mark.real_data

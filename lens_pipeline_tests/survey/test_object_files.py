@@ -46,10 +46,10 @@ def folder(tmp_path: Path) -> Path:
     """Two cubes, of which one names its bands one by one and in another order, and one galaxy with a file a band."""
     made = tmp_path / "objects"
     made.mkdir()
-    write(made, "a.fits", (150.0, 2.0))
-    write(made, "b-1.fits", (150.1, 2.0), pixels(1)[::-1], BANDS="", BAND0="z", BAND1="r", BAND2="g")
+    write(made, "a.fits", (150.06, 2.0))
+    write(made, "b-1.fits", (150.16, 2.0), pixels(1)[::-1], BANDS="", BAND0="z", BAND1="r", BAND2="g")
     for plane, band in zip(pixels(2), "grz", strict=True):
-        write(made, f"c-{band}.fits", (150.2, 2.0), plane, BANDS="")
+        write(made, f"c-{band}.fits", (150.26, 2.0), plane, BANDS="")
     return made
 
 
@@ -58,8 +58,9 @@ def test_every_galaxy_is_cut_out_of_the_middle_of_its_files_and_stands_where_the
 ) -> None:
     parent = survey.parents(real_config(folder, stamp_size=SIZE))
     rows = parent.read_table().to_pylist()
-    assert [row["galaxy_id"] for row in rows] == ["a", "b-1", "c"] == [row["region_id"] for row in rows]
-    assert [row["ra"] for row in rows] == pytest.approx([150.0, 150.1, 150.2])
+    assert [row["galaxy_id"] for row in rows] == ["a", "b-1", "c"]
+    assert [row["region_id"] for row in rows] == ["1501p020", "1501p020", "1503p020"]
+    assert [row["ra"] for row in rows] == pytest.approx([150.06, 150.16, 150.26])
     assert [row["dec"] for row in rows] == pytest.approx([2.0] * 3)
     found = open_cutouts(parent.path("cutouts.npy"))
     edge = (PIXELS - SIZE) // 2
@@ -79,9 +80,9 @@ def test_a_catalogue_moves_the_stamp_to_its_own_place_and_must_name_the_same_gal
 ) -> None:
     path = tmp_path / "galaxies.csv"
     rows = [
-        {"galaxy_id": "a", "ra": 150.0, "dec": 2.0 + 3.2 * SCALE / 3600, "mag_r": 18.5},
-        {"galaxy_id": "b-1", "ra": 150.1, "dec": 2.0, "mag_r": 19.5},
-        {"galaxy_id": "c", "ra": 150.2, "dec": 2.0, "mag_r": 20.5},
+        {"galaxy_id": "a", "ra": 150.06, "dec": 2.0 + 3.2 * SCALE / 3600, "mag_r": 18.5},
+        {"galaxy_id": "b-1", "ra": 150.16, "dec": 2.0, "mag_r": 19.5},
+        {"galaxy_id": "c", "ra": 150.26, "dec": 2.0, "mag_r": 20.5},
     ]
     Table(rows=rows).write(path)
     parent = survey.parents(real_config(folder, catalogue=str(path), stamp_size=SIZE))
@@ -104,18 +105,18 @@ def test_a_galaxy_whose_files_will_not_do_is_left_out_by_reason_and_the_others_a
 ) -> None:
     hole = pixels()
     hole[1, PIXELS // 2, PIXELS // 2] = np.nan
-    write(folder, "hole.fits", (150.3, 2.0), hole)
-    write(folder, "adu.fits", (150.4, 2.0), pixels() * 1e4)
-    write(folder, "counts.fits", (150.5, 2.0), BUNIT="adu")
-    write(folder, "no_z.fits", (150.6, 2.0), pixels()[:2], BANDS="gr")
-    write(folder, "unnamed.fits", (150.7, 2.0), BANDS="")
-    write(folder, "coarse.fits", (150.8, 2.0), scale=2 * SCALE)
-    write(folder, "again.fits", (150.0, 2.0 + 0.5 / 3600))
-    write(folder, "small.fits", (150.9, 2.0), pixels()[:, 10:-10, 10:-10])
+    write(folder, "hole.fits", (150.36, 2.0), hole)
+    write(folder, "adu.fits", (150.46, 2.0), pixels() * 1e4)
+    write(folder, "counts.fits", (150.56, 2.0), BUNIT="adu")
+    write(folder, "no_z.fits", (150.66, 2.0), pixels()[:2], BANDS="gr")
+    write(folder, "unnamed.fits", (150.76, 2.0), BANDS="")
+    write(folder, "coarse.fits", (150.86, 2.0), scale=2 * SCALE)
+    write(folder, "again.fits", (150.06, 2.0 + 0.5 / 3600))
+    write(folder, "small.fits", (150.96, 2.0), pixels()[:, 10:-10, 10:-10])
     (folder / "broken.fits").write_bytes(b"SIMPLE  = broken")
     fits.writeto(folder / "nowhere.fits", pixels(), fits.Header({"BANDS": "grz"}))
     for band in "gr":
-        write(folder, f"half-{band}.fits", (151.0, 2.0), pixels()[0], BANDS="")
+        write(folder, f"half-{band}.fits", (151.06, 2.0), pixels()[0], BANDS="")
     parent = survey.parents(real_config(folder, stamp_size=SIZE))
     left_out = {row["galaxy_id"]: row for row in parent.read_table("left_out").to_pylist()}
     assert {name: row["reason"] for name, row in left_out.items()} == {
@@ -137,7 +138,7 @@ def test_a_galaxy_whose_files_will_not_do_is_left_out_by_reason_and_the_others_a
 
 
 def test_files_that_leave_open_what_a_galaxy_is_are_refused(survey: Survey, folder: Path, tmp_path: Path) -> None:
-    write(folder, "c.fits", (150.2, 2.0))
+    write(folder, "c.fits", (150.26, 2.0))
     with pytest.raises(ContractError, match=r"1 galaxies .* have both a cube and files a band: c\."):
         survey.parents(real_config(folder, stamp_size=SIZE))
     (folder / "c.fits").unlink()

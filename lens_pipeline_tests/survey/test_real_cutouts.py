@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from astropy.table import Table
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError
 from lens_pipeline.storage.atomic import sha256_of
-from lens_pipeline.survey.cutouts import open_cutouts
+from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.source_growth import source_only_grew
 
 from .conftest import Survey, real_config
@@ -62,9 +63,144 @@ def test_a_catalogue_names_and_places_the_galaxies(survey: Survey, cubes: Cubes,
     ]
 
 
-def nan(band: str, hdu: fits.PrimaryHDU) -> None:
-    if band == "z":
-        hdu.data[1, 40, 40] = np.nan
+def test_cubes_whose_galaxies_have_places_get_regions_and_each_galaxy_once(
+    survey: Survey, cubes: Cubes, tmp_path: Path
+) -> None:
+    path = tmp_path / "galaxies.csv"
+    rows = {"ra": [150.1, 150.1, 150.1], "dec": [2.3, 2.3 + 5 / 3600, 2.3 + 5.5 / 3600]}
+    Table(rows).write(path)
+    parent = survey.parents(real_config(cubes(), catalogue=str(path)))
+    assert [(row["galaxy_id"], row["region_id"], row["cutout_row"]) for row in parent.read_table().to_pylist()] == [
+        ("cutout-0000", "1501p022", 0),
+        ("cutout-0001", "1501p022", 1),
+    ]
+    assert parent.attributes["left_out"] == {"same_place": 1}
+    Table(rows | {"region_id": ["x", "y", "y"]}).write(path, overwrite=True)
+    with pytest.raises(ContractError, match=r"1 pairs .*: cutout-0000 \(x\) and cutout-0001 \(y\)"):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+
+
+def test_a_known_lens_is_neither_host_nor_control(survey: Survey, cubes: Cubes, tmp_path: Path) -> None:
+    path, lenses = tmp_path / "galaxies.csv", tmp_path / "lenses.csv"
+    Table({"ra": [150.1, 150.12, 150.14], "dec": [2.3] * 3}).write(path)
+    ours = "Huang et al. (2021) - arXiv:2005.04730"
+    lenses.write_text(f"name,RA [deg],DEC [deg],zlens,type,grading,ref\nring,150.12,2.3003,-,galaxy,confident,{ours}\n")
+    parent = survey.parents(real_config(cubes(), catalogue=str(path), known_lenses=str(lenses)))
+    assert parent.read_table()["galaxy_id"].to_pylist() == ["cutout-0000", "cutout-0002"]
+    (left,) = parent.read_table("left_out").to_pylist()
+    assert (left["reason"], left["detail"]) == ("known_lens", "1.1 arcsec from ring (confident)")
+    (lens,) = parent.read_table("known_lenses").to_pylist()
+    assert (lens["galaxy_id"], lens["lens_name"]) == ("cutout-0001", "ring")
+    assert parent.attributes["known_lenses"]["lenses"] == 1
+    with pytest.raises(ConfigError, match="there is no file"):
+        survey.parents(real_config(cubes(), catalogue=str(path), known_lenses="/nonexistent.csv"))
+    with pytest.raises(ConfigError, match="known_lenses: no galaxy has a place"):
+        survey.parents(real_config(cubes(), known_lenses=str(lenses)))
+
+
+def test_redshift_and_shape_of_the_catalogue_are_read_and_other_columns_named(
+    survey: Survey, cubes: Cubes, tmp_path: Path
+) -> None:
+    path = tmp_path / "galaxies.csv"
+    shape = {"axis_ratio": [0.3, 0.3, 0.3], "phi_rad": [0.5, 0.5, 0.5], "reff_arcsec": [1.0, 1.1, 1.2]}
+    Table({"GALAXY_ID": [7, 8, 9], "Z_LENS": [0.5, 0.6, np.nan], **shape, "TYPE": ["DEV"] * 3}).write(path)
+    parent = survey.parents(real_config(cubes(), catalogue=str(path)))
+    rows = parent.read_table().to_pylist()
+    assert [(row["galaxy_id"], row["z_lens"], row["reff_arcsec"]) for row in rows] == [
+        ("7", 0.5, 1.0),
+        ("8", 0.6, 1.1),
+        ("9", None, 1.2),
+    ]
+    assert parent.attributes["columns_not_read"] == ["TYPE"]
+    made = survey.manifest(parent, injections_per_galaxy=20, share_sie=1.0, share_sis=0.0).read_table().to_pylist()
+    angles = [row["lens_phi_rad"] for row in made if row["lens_model"] != "CONTROL"]
+    assert np.median(np.abs(np.array(angles) - 0.5)) < 0.3
+    assert {row["z_lens"] for row in made if row["galaxy_id"] == "7"} == {0.5}
+    Table({"axis_ratio": [0.3, 0.3, 0.3]}).write(path, overwrite=True)
+    with pytest.raises(ContractError, match="gives axis_ratio without phi_rad"):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+
+
+def test_a_catalogue_with_text_for_numbers_or_in_another_encoding_is_refused(
+    survey: Survey, cubes: Cubes, tmp_path: Path
+) -> None:
+    path = tmp_path / "galaxies.csv"
+    path.write_text("ra,dec\n10:00:00,2.0\n10:00:01,2.0\n150.1,2.0\n")
+    with pytest.raises(
+        ContractError, match=r"column ra: 2 of 3 values aren't numbers: '10:00:00', '10:00:01'\. .* decimal"
+    ):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+    path.write_bytes("galaxy_id,ra,dec\ncaf\u00e9,1,2\n".encode("latin-1"))
+    with pytest.raises(ContractError, match="can't be read as a FITS, CSV or ECSV table"):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+
+
+def test_settings_of_places_are_refused_where_no_galaxy_has_one(survey: Survey, cubes: Cubes) -> None:
+    with pytest.raises(ConfigError, match=r"parent_sample.region, region_margin_arcsec: no galaxy has a place"):
+        survey.parents(real_config(cubes(), region="healpix", region_margin_arcsec=20))
+
+
+def of_galaxy_1(change: Callable[[np.ndarray], object], of: str = "grz") -> Callable[[str, fits.PrimaryHDU], None]:
+    def write(band: str, hdu: fits.PrimaryHDU) -> None:
+        if band in of:
+            change(hdu.data[1])
+
+    return write
+
+
+def shifted(plane: np.ndarray) -> None:
+    plane[:] = np.roll(plane, 9, axis=1)
+
+
+def rounded(plane: np.ndarray) -> None:
+    plane[:] = np.round(100 * plane)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "detail"),
+    [
+        (of_galaxy_1(lambda p: p.__imul__(300)), "wrong_unit", "in g .* look like ADU or electrons"),
+        (of_galaxy_1(lambda p: p.__imul__(300), "r"), "wrong_unit", "in r .* look like ADU or electrons"),
+        (of_galaxy_1(lambda p: p.__imul__(1e-9)), "wrong_unit", "look like maggy"),
+        (of_galaxy_1(rounded), "centre_masked|too_many_bad_pixels|wrong_unit", ""),
+        (of_galaxy_1(lambda p: p.__imul__(-1)), "no_galaxy", "no light stands out in r"),
+        (of_galaxy_1(lambda p: p.fill(0)), "no_galaxy|missing_band", ""),
+        (of_galaxy_1(lambda p: p.fill(0.5)), "no_galaxy|missing_band", ""),
+        (of_galaxy_1(lambda p: p.fill(0), "g"), "missing_band", "nothing was observed in g"),
+        (of_galaxy_1(lambda p: p[33:38, 33:38].fill(0), "z"), "centre_masked", "25 pixels .* in z"),
+        (of_galaxy_1(lambda p: p[33:38, 33:38].fill(0)), "centre_masked|off_centre", ""),
+        (of_galaxy_1(lambda p: p[30:40, 35].fill(np.nan), "r"), "centre_masked", "pixels .* in r"),
+        (of_galaxy_1(shifted), "off_centre", "the galaxy stands elsewhere"),
+    ],
+)
+def test_a_galaxy_of_a_cube_that_no_arc_can_be_put_into_is_left_out_and_the_others_are_whole(
+    survey: Survey, cubes: Cubes, change: Callable[[str, fits.PrimaryHDU], None], reason: str, detail: str
+) -> None:
+    parent = survey.parents(real_config(cubes(change)))
+    rows = parent.read_table().to_pylist()
+    assert [(row["galaxy_id"], row["cutout_row"]) for row in rows] == [("cutout-0000", 0), ("cutout-0002", 2)]
+    assert all(0 <= row["noise_correlation"] < 0.1 for row in rows)
+    (left,) = parent.read_table("left_out").to_pylist()
+    assert left["galaxy_id"] == "cutout-0001"
+    assert re.fullmatch(reason, left["reason"])
+    assert re.search(detail, left["detail"])
+    assert parent.attributes["left_out"] == {left["reason"]: 1}
+    made = rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=1)))
+    assert made.num_rows == 4
+
+
+def test_cubes_without_a_galaxy_that_can_be_used_are_refused(survey: Survey, cubes: Cubes) -> None:
+    with pytest.raises(ContractError, match=r"none of 3 galaxies in .*'wrong_unit': 3.*pixels in g have a noise of"):
+        survey.parents(real_config(cubes(lambda _, hdu: hdu.data.__imul__(300))))
+
+
+def test_a_hole_far_from_the_galaxy_is_marked_and_nothing_is_injected_there(survey: Survey, cubes: Cubes) -> None:
+    parent = survey.parents(real_config(cubes(of_galaxy_1(lambda p: p[5:8, 5:8].fill(np.nan), "z"))))
+    assert [row["bad_pixel_frac"] for row in parent.read_table().to_pylist()] == [0, 9 / 64**2, 0]
+    bad = open_bad(parent.path("bad_pixels.npy"))
+    assert np.argwhere(bad).min(axis=0).tolist() == [1, 2, 2, 2]
+    assert bad.sum() == 9
+    assert np.isfinite(open_cutouts(parent.path("cutouts.npy"))).all()
 
 
 def short(band: str, hdu: fits.PrimaryHDU) -> None:
@@ -95,7 +231,6 @@ def small(band: str, hdu: fits.PrimaryHDU) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (nan, r"z.fits holds pixels that are not finite in 1 of 3 galaxies; first \(place in the cube\): 1"),
         (short, r"differ in shape .*r.fits \(2, 71, 71\)"),
         (counts, r"g.fits is in 'adu' \(BUNIT\), wanted nanomaggy"),
         (coarse, r"0.2637 arcsec per pixel, 0.65% from the nominal 0.262; at most 0.50% is accepted"),

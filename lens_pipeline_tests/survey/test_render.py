@@ -153,12 +153,40 @@ def test_the_arc_is_blue_where_the_host_is_red(scene: Scene, injection: dict[str
     assert z / r < host_z / host_r
 
 
-def test_a_real_cutouts_control_is_the_cutout_itself_and_an_injection_adds_only_the_arc() -> None:
+def real_host() -> tuple[dict[str, Any], np.ndarray]:
     pixels = np.random.default_rng(0).normal(0.01, 0.004, (3, 64, 64)).astype(np.float32)
     galaxy = {
         "pixel_scale_arcsec": 0.263, "noise_correlation": 0.28, "host_x_arcsec": 0.1, "host_y_arcsec": 0.0, "ebv": None,
         **{f"psf_fwhm_assumed_{b}": 1.0 for b in "grz"}, **{f"pixel_sigma_{b}": 0.004 for b in "grz"},
     }  # fmt: skip
+    return galaxy, pixels
+
+
+def test_nothing_is_added_to_pixels_that_saw_no_light_and_nothing_of_the_arc_is_measured_there(
+    injection: dict[str, Any],
+) -> None:
+    galaxy, pixels = real_host()
+    bad = np.zeros(pixels.shape, dtype=bool)
+    bad[:, :, 41] = True
+    pixels[bad] = 0
+    whole, holed = observed_scene(galaxy, pixels), observed_scene(galaxy, pixels, None, bad)
+    every, seen = make_arc(whole, injection), make_arc(holed, injection)
+    inside = every.pixels[:, 1:-1, 1:-1]
+    assert (inside[1][bad[1]] > 0).all()
+    assert np.array_equal(seen.pixels[:, 1:-1, 1:-1], np.where(bad, 0, inside))
+    made = make_stamp(holed, seen, stream(1, "x"))
+    assert (made[bad] == 0).all()
+    assert (made[~bad] != pixels[~bad]).mean() > 0.9
+    assert seen.measures["total_injected_flux_r"] == pytest.approx(inside[1][~bad[1]].sum())
+    # All but the column where the arc shines through: there it is seen at half the weight or less.
+    assert float(seen.measures["arc_snr_matched"] or 0) < float(every.measures["arc_snr_matched"] or 0)
+    bad[1] = inside[1] > 0.5 * inside[1].max()
+    peakless = make_arc(observed_scene(galaxy, pixels, None, bad), injection)
+    assert float(peakless.measures["arc_snr"] or 0) < 0.8 * float(every.measures["arc_snr"] or 0)
+
+
+def test_a_real_cutouts_control_is_the_cutout_itself_and_an_injection_adds_only_the_arc() -> None:
+    galaxy, pixels = real_host()
     scene = observed_scene(galaxy, pixels)
     control = make_stamp(scene, make_arc(scene, control_row()), stream(1, "x"))
     assert control.tobytes() == pixels.tobytes()
