@@ -7,8 +7,8 @@ from typing import Any
 from scipy.special import gammaincinv
 
 _TAIL = 0.025
-# They meet the cuts as the parents do, and stand on the same area.
-_COUNTED = ("near_border", "known_lens")
+# Reasons of rows that are no galaxy of this area, or one that is counted already. All others meet the cuts as the parents do.
+_NO_GALAXY = frozenset({"no_identity", "no_position", "not_primary", "repeated"})
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,15 @@ class Density:
 def galaxy_density(n_parents: int, facts: Mapping[str, Any]) -> Density:
     """Density of galaxies that meet the cuts, over the area of the bricks that were read.
 
-    Those left out near a border and known lenses count: the area is whole bricks, and what was taken out of the sample isn't
-    taken out of the sky. The interval is exact (Garwood 1936, Biometrika 28, 437).
+    Those left out near a border, known lenses and those that no image shows count: the area is whole bricks, and what was
+    taken out of the sample isn't taken out of the sky. The interval is exact (Garwood 1936, Biometrika 28, 437).
 
     Parameters
     ----------
     facts : mapping
         What is published of the sample: `left_out`, by reason, and `area_deg2`, which is positive.
     """
-    n, area = n_parents + sum(facts["left_out"].get(reason, 0) for reason in _COUNTED), facts["area_deg2"]
+    n = n_parents + sum(number for reason, number in facts["left_out"].items() if reason not in _NO_GALAXY)
+    area = facts["area_deg2"]
     low = float(gammaincinv(n, _TAIL)) if n else 0.0
     return Density(n / area, low / area, float(gammaincinv(n + 1, 1 - _TAIL)) / area, n)

@@ -7,8 +7,10 @@ from scipy.stats import poisson
 from lens_pipeline.survey.parent_density import galaxy_density
 
 
-def test_galaxies_left_out_near_a_border_and_known_lenses_count_and_rows_that_are_none_do_not() -> None:
-    left_out = {"near_border": 15, "known_lens": 2, "not_primary": 40, "repeated": 9, "no_position": 1}
+def test_galaxies_left_out_near_a_border_or_without_an_image_and_known_lenses_count_and_rows_that_are_none_do_not() -> (
+    None
+):
+    left_out = {"near_border": 12, "known_lens": 2, "no_image": 3, "not_primary": 40, "repeated": 9, "no_position": 1}
     density = galaxy_density(280, {"left_out": left_out, "area_deg2": 0.5})
     assert (density.n, density.value) == (297, 594.0)
     assert density.low < density.value < density.high
