@@ -207,14 +207,20 @@ class ParentSampleConfig(Section):
                 f"Leave this out, or take a source that reads it ({readers})"
             )
 
-    def _refuse_bad_regions(self) -> None:
+    @property
+    def narrow_margin(self) -> str | None:
+        """What is wrong with a margin that is narrower than a stamp needs; None where it is wide enough, or none is asked for."""
         half_diagonal = self.stamp_size * self.pixel_scale_arcsec / 2**0.5
-        if 0 < self.region_margin_arcsec < half_diagonal:
-            raise ValueError(
-                f"region_margin_arcsec = {self.region_margin_arcsec:g} is less than half a stamp's diagonal, "
-                f"{half_diagonal:.4g}: stamps of two regions, and so of two splits, could show the same sky. Set it to "
-                f"{half_diagonal:.4g} or more"
-            )
+        if self.region_margin_arcsec == 0 or self.region_margin_arcsec >= half_diagonal:
+            return None
+        return (
+            f"region_margin_arcsec = {self.region_margin_arcsec:g} is less than half a stamp's diagonal, {half_diagonal:.4g}: "
+            f"stamps of two regions, and so of two splits, could show the same sky. Set it to {half_diagonal:.4g} or more"
+        )
+
+    def _refuse_bad_regions(self) -> None:
+        if self.narrow_margin:
+            raise ValueError(self.narrow_margin)
         if self.mag_r_low > self.mag_r_high:
             raise ValueError(f"mag_r_low = {self.mag_r_low:g} is above mag_r_high = {self.mag_r_high:g}")
         if unknown := [bit for bit in self.excluded_maskbits if not 0 <= bit < 31]:

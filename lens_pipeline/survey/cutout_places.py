@@ -86,7 +86,8 @@ def place_galaxies(config: ParentSampleConfig, galaxies: Sequence[Known], stagin
         found.rows.append({**row, "galaxy_id": galaxy_id, "region_id": region})
         found.numbers.append(number)
     if by_place:
-        _refuse_narrow_margin(config)
+        if config.narrow_margin:
+            raise ConfigError(f"{config.narrow_margin}.")
         staging.attributes["region"] = {
             "kind": config.region.value,
             "nside": config.healpix_nside if config.region == "healpix" else None,
@@ -150,16 +151,6 @@ def _refuse_settings_without_places(config: ParentSampleConfig, n_placed: int) -
         raise ConfigError(
             f"parent_sample.{first_few(unread)}: no galaxy has a place, so that this can't be heeded. Add ra and dec to "
             f"parent_sample.catalogue, or leave the setting out."
-        )
-
-
-def _refuse_narrow_margin(config: ParentSampleConfig) -> None:
-    half_diagonal = config.stamp_size * config.pixel_scale_arcsec / 2**0.5
-    if 0 < config.region_margin_arcsec < half_diagonal:
-        raise ConfigError(
-            f"region_margin_arcsec = {config.region_margin_arcsec:g} is less than half a stamp's diagonal, "
-            f"{half_diagonal:.4g}: stamps of two regions, and so of two splits, could show the same sky. Set it to "
-            f"{half_diagonal:.4g} or more."
         )
 
 
