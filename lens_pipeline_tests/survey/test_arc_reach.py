@@ -10,8 +10,9 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.arc_reach import outside_arc
 from lens_pipeline.survey.arcs import iterate_arcs
 from lens_pipeline.survey.conditions import BANDS
+from lens_pipeline.survey.config import ParentSampleConfig
 
-from .conftest import SMALL, Survey
+from .conftest import Survey
 from .hst_catalogues import galaxy as hst_galaxy
 from .hst_catalogues import noise, write
 
@@ -53,9 +54,10 @@ def test_no_pixel_outside_holds_more_than_a_hundredth_of_a_sigma_of_arc(
     if pictures:
         images = [hst_galaxy() + noise((121, 122), seed) for seed in range(6)]
         drawn |= {"real_source_share": 1.0, "real_source_catalogue": str(write(tmp_path, images))}
-    parent = survey.parents(SMALL)
+    # Regions enough for each split to have one.
+    parent = survey.parents(ParentSampleConfig(n_galaxies=30, n_bricks=30))
     manifest = survey.manifest(parent, **drawn)
     shares, left = left_outside(parent, manifest, survey.stamps(parent, manifest, noiseless_arcs=True))
-    assert len(left) == 36
+    assert len(left) == 90
     assert max(left) < 0.01
     assert np.median(shares) > 0.3

@@ -5,6 +5,7 @@ import numpy as np
 from PIL import Image
 
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.gallery import colour, sky_map_png, stamps_png
 from lens_pipeline.survey.source_gallery import sources_png
 
@@ -42,10 +43,11 @@ def test_the_sky_map_is_drawn_with_and_without_positions(
 
 
 def test_real_sources_are_shown_however_few_or_many(survey: Survey, tmp_path: Path) -> None:
+    parent = survey.parents(ParentSampleConfig(n_galaxies=30, n_bricks=30))
     widths = []
     for n in (4, 9):
         path = write(tmp_path, [galaxy() + noise((121, 122), seed) for seed in range(n)])
-        png = sources_png(survey.manifest(survey.parents(), real_source_share=0.5, real_source_catalogue=str(path)))
+        png = sources_png(survey.manifest(parent, real_source_share=0.5, real_source_catalogue=str(path)))
         assert len(png) < 150_000
         image = opened(png)
         widths.append(image.size[0])
