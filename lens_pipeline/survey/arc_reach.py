@@ -24,6 +24,8 @@ NEGLIGIBLE_SIGMA = 0.003
 _CORE_REFF = 0.05
 # Seeing is known to a few percent where a kernel is measured or assumed: the arc is spread a little further.
 _WIDER = 1.05
+# Images this near to the lens, with their PSF, are demagnified to less than a pixel.
+_CENTRE_FWHM = 1.5
 
 # A picture of a real galaxy is taken for a round and wide profile: it reaches further than others of its half-light radius.
 _PICTURE = {"src_n": 1.5, "src_e": 0.0, "src_phi_rad": 0.0}
@@ -44,6 +46,9 @@ def outside_arc(
     fwhm_arcsec: float, sigma: Image, ebv: float | None,
 ) -> NDArray[np.bool_]:  # fmt: skip
     """Mark the pixels in which an arc is below `NEGLIGIBLE_SIGMA` in every band.
+
+    Those within 1.5 FWHM of the lens's centre are never marked: images there are demagnified, and so smaller than the pixels at
+    whose centres the source is looked up.
 
     Parameters
     ----------
@@ -68,7 +73,8 @@ def outside_arc(
         flux_of_mag(row[f"src_mag_{band}"]) * transmission(band, ebv) / noise
         for band, noise in zip(bands, sigma, strict=True)
     )
-    return np.asarray(unit * brightest < NEGLIGIBLE_SIGMA)
+    from_centre = crop(np.hypot(x - host[0], y - host[1]), stamp_size)
+    return np.asarray((unit * brightest < NEGLIGIBLE_SIGMA) & (from_centre > _CENTRE_FWHM * fwhm_arcsec))
 
 
 def _source_light(row: Row, bx: Image, by: Image) -> Image:
