@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, ndimage, signal
 
 from lens_pipeline.survey.conditions import flux_of_mag, transmission
 from lens_pipeline.survey.lensing import source_position
@@ -43,7 +43,7 @@ def needed_columns(bands: Sequence[str]) -> tuple[str, ...]:
 
 def outside_arc(
     row: Row, *, bands: Sequence[str], stamp_size: int, pixel_scale_arcsec: float, host: tuple[float, float],
-    fwhm_arcsec: float, sigma: Image, ebv: float | None,
+    fwhm_arcsec: float, sigma: Image, ebv: float | None, psfs: NDArray[np.float32] | None = None,
 ) -> NDArray[np.bool_]:  # fmt: skip
     """Mark the pixels in which an arc is below `NEGLIGIBLE_SIGMA` in every band.
 
@@ -57,9 +57,11 @@ def outside_arc(
     host : (x, y)
         Place of the lens, arcsec from the stamp's centre.
     fwhm_arcsec : float
-        Of the widest band's PSF, taken as a Moffat profile.
+        Of the widest band's PSF, taken as a Moffat profile where there is no image of it.
     sigma : (band,) array
         Noise of a pixel, nanomaggy.
+    psfs : (band, m, m) array, optional
+        Images of the PSFs on the stamp's pixels; 0 where there is none. Measured ones have wings that no Moffat profile has.
 
     Returns
     -------
@@ -69,12 +71,17 @@ def outside_arc(
     light = _source_light(row, *source_position(row, x - host[0], y - host[1])) * pixel_scale_arcsec**2
     response = _response(round(_WIDER * fwhm_arcsec, 2), stamp_size, pixel_scale_arcsec)
     unit = crop(fft.irfft2(fft.rfft2(light) * response, s=light.shape), stamp_size)
-    brightest = max(
-        flux_of_mag(row[f"src_mag_{band}"]) * transmission(band, ebv) / noise
-        for band, noise in zip(bands, sigma, strict=True)
-    )
-    from_centre = crop(np.hypot(x - host[0], y - host[1]), stamp_size)
-    return np.asarray((unit * brightest < NEGLIGIBLE_SIGMA) & (from_centre > _CENTRE_FWHM * fwhm_arcsec))
+    outside = crop(np.hypot(x - host[0], y - host[1]), stamp_size) > _CENTRE_FWHM * fwhm_arcsec
+    for i, (band, noise) in enumerate(zip(bands, sigma, strict=True)):
+        brightness = flux_of_mag(row[f"src_mag_{band}"]) * transmission(band, ebv) / noise
+        psf = None if psfs is None or not psfs[i].any() else psfs[i]
+        outside &= (unit if psf is None else _spread(light, psf, stamp_size)) * brightness < NEGLIGIBLE_SIGMA
+    return np.asarray(outside)
+
+
+def _spread(light: Image, psf: NDArray[np.float32], stamp_size: int) -> Image:
+    """Convolve light with a PSF's image, and take a pixel's brightest neighbour: bands are off by parts of a pixel."""
+    return crop(np.asarray(ndimage.maximum_filter(signal.fftconvolve(light, psf, mode="same"), 3)), stamp_size)
 
 
 def _source_light(row: Row, bx: Image, by: Image) -> Image:

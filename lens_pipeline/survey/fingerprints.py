@@ -27,7 +27,7 @@ from lens_pipeline.survey.arc_reach import needed_columns, outside_arc
 from lens_pipeline.survey.conditions import BANDS
 from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.cutout_measures import sky_noise
-from lens_pipeline.survey.cutouts import BAD_FILE, open_bad
+from lens_pipeline.survey.cutouts import BAD_FILE, PSFS_FILE, open_bad, open_cutouts
 from lens_pipeline.survey.npz_facts import npz_facts
 from lens_pipeline.survey.probe import Probed, paired_probe
 from lens_pipeline.survey.stamp_features import feature_names, stamp_features
@@ -162,19 +162,29 @@ def gather(stamps: Publication, parent: Publication) -> list[_Evidence]:
     reader = PairReader(stamps, MOST_PAIRS)
     shared = _SHARED.get(Source(stamps.attributes["source"]))
     bad = open_bad(parent.path(BAD_FILE)) if BAD_FILE in parent.manifest.files else None
+    psfs = open_cutouts(parent.path(PSFS_FILE)) if PSFS_FILE in parent.manifest.files else None
     evidence = {True: _Evidence(of_flux=True), False: _Evidence(of_flux=False)}
     pairs = reader.pairs()
     while chunk := list(islice(pairs, _CHUNK)):
         hosts = parents_of(parent, [pair.control.get("galaxy_id") for pair in chunk], _HOST)
         for pair in chunk:
             host = hosts.get(str(pair.control.get("galaxy_id")), {})
-            _compare(pair, host, reader.contract, shared, evidence[pair.of_flux])
-            if bad is not None and host.get("cutout_row") is not None:
-                _compare_bad(pair, bad[host["cutout_row"]], evidence[pair.of_flux])
+            place = host.get("cutout_row")
+            psf = None if psfs is None or place is None else np.asarray(psfs[place])
+            _compare(pair, host, psf, reader.contract, shared, evidence[pair.of_flux])
+            if bad is not None and place is not None:
+                _compare_bad(pair, bad[place], evidence[pair.of_flux])
     return [seen for seen in evidence.values() if seen.of_flux or stamps.attributes.get("null_flux")]
 
 
-def _compare(pair: StampPair, host: Row, contract: DatasetContract, shared: bool | None, seen: _Evidence) -> None:
+def _compare(
+    pair: StampPair,
+    host: Row,
+    psf: NDArray[np.float32] | None,
+    contract: DatasetContract,
+    shared: bool | None,
+    seen: _Evidence,
+) -> None:
     """Take down how the two of a pair differ; whether they share pixels is seen from them where it isn't known."""
     seen.n += 1
     first, control = (
@@ -187,7 +197,7 @@ def _compare(pair: StampPair, host: Row, contract: DatasetContract, shared: bool
             seen.leaning.setdefault(name, [0, 0])[int(_order(ours) < _order(theirs))] += 1
     scale = host.get("pixel_scale_arcsec") or contract.pixel_scale_arcsec
     sigma = np.array([max(sky_noise(band, 0.0, 0.0, scale)[1], np.finfo(float).tiny) for band in pair.pixels[1]])
-    mask = np.ones(pair.pixels.shape[-2:], bool) if not pair.of_flux else _mask(pair, host, contract, scale, sigma)
+    mask = np.ones(pair.pixels.shape[-2:], bool) if not pair.of_flux else _mask(pair, host, psf, contract, scale, sigma)
     if mask is None or mask.mean() < _LEAST_OUTSIDE:
         seen.n_hidden += 1
         return
@@ -222,7 +232,12 @@ def _order(value: Any) -> tuple[float, str]:
 
 
 def _mask(
-    pair: StampPair, host: Row, contract: DatasetContract, scale: float, sigma: NDArray[np.float64]
+    pair: StampPair,
+    host: Row,
+    psf: NDArray[np.float32] | None,
+    contract: DatasetContract,
+    scale: float,
+    sigma: NDArray[np.float64],
 ) -> NDArray[np.bool_] | None:
     """Pixels outside the arc; None where the row doesn't say enough to know."""
     row = {"shear": 0.0, **pair.row}
@@ -243,6 +258,7 @@ def _mask(
         fwhm_arcsec=max(widths),
         sigma=sigma,
         ebv=host.get("ebv"),
+        psfs=psf,
     )
 
 

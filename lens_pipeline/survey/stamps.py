@@ -116,11 +116,13 @@ def _render(
     }
     pace = Pace("rendering", sum(sizes.values()), tell)
     made: dict[str, list[Files]] = {NULL_FLUX_TABLE: []}
+    taken_over: dict[str, int] = {}
     name = hashlib.sha256(repr((made_with, parent.version, manifest.version, config.rows_per_fragment)).encode())
     work = staging.work_folder(name.hexdigest()[:16]).path
     with Journal(work / "journal") as journal:
         rendering = Rendering.of(staging, work, journal, previous)
         for table, n_rows in sizes.items():
+            found_before = pace.n_found
             parts = cut(manifest.path(f"{table}.parquet"), parent, config.rows_per_fragment, made_with)
             made[table] = rendering.render(
                 parts,
@@ -130,13 +132,14 @@ def _render(
                 workers=_workers(config, n_rows),
                 engine=config.engine,
             )
+            taken_over[table] = pace.n_found - found_before
     pace.end()
     fragments = [files["path"] for files in made[manifest.asset]]
     staging.attributes["fragments"] = fragments
     staging.attributes["null_flux"] = [files["path"] for files in made[NULL_FLUX_TABLE]]
     if config.noiseless_arcs:
         staging.attributes["noiseless_arcs"] = [files["arcs"] for files in made[manifest.asset]]
-    return StampsResult(sizes[manifest.asset], len(fragments), pace.n_found)
+    return StampsResult(sizes[manifest.asset], len(fragments), taken_over[manifest.asset])
 
 
 def worker_settings(config: StampsConfig, parent: Publication, manifest: Publication) -> dict[str, Any]:

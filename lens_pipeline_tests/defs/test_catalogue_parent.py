@@ -9,6 +9,7 @@ import pytest
 from lens_pipeline.defs.assets import survey
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.home import Home
+from lens_pipeline_tests.survey import coadds
 from lens_pipeline_tests.survey.catalogues import row, write_fits
 
 
@@ -54,3 +55,22 @@ def test_a_catalogue_is_described_grows_by_files_and_is_refused_where_pixels_are
     assert "comes from catalogues, which hold no pixels" in str(failures["stamps"])
     (folder / "a.fits").unlink()
     assert not materialize(folder, survey.parent_sample).success
+
+
+def test_galaxies_that_could_not_be_cut_and_what_was_assumed_are_shown_and_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, ra, dec = coadds.brick_at(150.1, 2.3)
+    coadds.write_brick(tmp_path / "dr10", 150.1, 2.3, scale=0.262)
+    table = tmp_path / "galaxies.csv"
+    table.write_text(f"galaxy_id,ra,dec\nhere,{ra},{dec}\nelsewhere,{ra},{dec + 5}\n")
+    config = {"source": "real_cutouts", "folder": str(tmp_path / "dr10"), "catalogue": str(table), "stamp_size": 32}
+    made = dg.materialize(
+        [survey.parent_sample],
+        resources={"workspace": Workspace(dataset="cut")},
+        run_config={"ops": {"parent_sample": {"config": config}}},
+    )
+    metadata = made.asset_materializations_for_node("parent_sample")[0].metadata
+    assert "| outside | 1 |" in str(metadata["left_out"].value)
+    assert "no ebv" in str(metadata["assumed"].value)
+    assert "1 galaxies were left out (outside 1)" in capfd.readouterr().err

@@ -14,7 +14,7 @@ from lens_pipeline.survey.ccd import read_field
 from lens_pipeline.survey.config import ParentSampleConfig, RegionKind, Source
 from lens_pipeline.survey.cutout_measures import mags_must_agree
 from lens_pipeline.survey.cutouts import open_bad, open_cutouts
-from lens_pipeline.survey.fingerprints import no_fingerprints
+from lens_pipeline.survey.fingerprints import gather, no_fingerprints
 from lens_pipeline.survey.light import Sersic
 from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.optics import smoothing_loss
@@ -359,3 +359,19 @@ def test_arcs_are_injected_into_a_real_disk_galaxy_of_single_exposures(
     assert isinstance(made, pa.Table)
     assert made.num_rows == 5
     assert made["bad_pixel_frac"].to_pylist() == [9 / 64**2] * 5
+
+
+@pytest.mark.real_data
+def test_bright_arcs_spread_by_measured_psfs_are_no_fingerprints(
+    survey: Survey, real_data: Path, tmp_path: Path
+) -> None:
+    field = real_data / "decam_ccds" / "field_disk_galaxy"
+    galaxies = [{"galaxy_id": "disk", "ra": 28.41927, "dec": -16.43589}]
+    parent = survey.parents(real_config(field, catalogue=catalogue(tmp_path, galaxies)))
+    compared = 0
+    for seed in range(8):
+        bright = {"source_mag_low": 20.0, "source_mag_high": 21.5, "source_faint_share": 0.0, "seed": seed}
+        (seen,) = gather(survey.stamps(parent, survey.manifest(parent, **bright)), parent)
+        assert not seen.off
+        compared += seen.n_shared
+    assert compared >= 4

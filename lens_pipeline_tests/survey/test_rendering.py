@@ -266,3 +266,12 @@ def test_progress_is_told_by_the_caller(survey: Survey, small: dict[str, Publica
             build_stamps(StampsConfig(workers=1, **MADE), *inputs, staging, None, lines.append)
     assert "rows/s" in lines[0]
     assert lines[-1].startswith("rendering: 36 rows in ")
+
+
+def test_rows_taken_over_are_those_of_the_stamps_without_the_probes_beside_them(survey: Survey) -> None:
+    parent = survey.parents()
+    manifest = survey.manifest(parent, null_flux_share=1.0)
+    first = survey.stamps(parent, manifest, **MADE)
+    with survey.home.stage("test", "stamps", inputs=[parent, manifest]) as staging:
+        made = build_stamps(StampsConfig(workers=1, **MADE), parent, manifest, staging, first)
+    assert (made.n_rows, made.n_taken_over) == (24, 24)

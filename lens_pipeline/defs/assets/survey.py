@@ -16,11 +16,12 @@ from lens_pipeline.defs.sections import (
 )
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey import checks, gallery
 from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.design_report import design_png
 from lens_pipeline.survey.manifest import build_manifest
-from lens_pipeline.survey.parent_sample import build_parent_sample
+from lens_pipeline.survey.parent_sample import ParentSampleResult, build_parent_sample
 from lens_pipeline.survey.rendering import find_earlier
 from lens_pipeline.survey.source_gallery import sources_png
 from lens_pipeline.survey.source_growth import source_only_grew
@@ -44,7 +45,7 @@ def parent_sample(
         workspace,
         config,
         inputs=[],
-        build=lambda staging: build_parent_sample(config, staging),
+        build=lambda staging: _parents(context, config, staging),
         check=lambda parent, _: [
             checks.galaxies_are_unique(parent),
             source_only_grew(parent, before, config.accept_changes_from),
@@ -53,6 +54,7 @@ def parent_sample(
             "source": dg.MetadataValue.text(parent.attributes["source"]),
             "galaxies": dg.MetadataValue.int(result.n_galaxies),
             "regions": dg.MetadataValue.int(result.n_regions),
+            **_left_out_and_assumed(parent),
             **(
                 _of_a_catalogue(parent)
                 if parent.attributes["source"] == Source.legacy_catalogue.value
@@ -60,6 +62,29 @@ def parent_sample(
             ),
         },
     )
+
+
+def _parents(context: dg.AssetExecutionContext, config: ParentSampleSection, staging: Staging) -> ParentSampleResult:
+    result = build_parent_sample(config, staging)
+    if left_out := staging.attributes.get("left_out"):
+        said = ", ".join(f"{reason} {n:,}" for reason, n in left_out.items())
+        context.log.warning(
+            f"{sum(left_out.values()):,} galaxies were left out ({said}); each stands in read_table('parent_sample/left_out')"
+        )
+    return result
+
+
+def _left_out_and_assumed(parent: Publication) -> Metadata:
+    """Say which galaxies were left out why, and what their files didn't say; where a source has either."""
+    facts = parent.attributes
+    said: Metadata = {}
+    if "left_out" in facts:
+        left_out = [{"reason": reason, "galaxies": n} for reason, n in facts["left_out"].items()]
+        empty = pa.table({"reason": [], "galaxies": []})
+        said["left_out"] = markdown_table(pa.Table.from_pylist(left_out) if left_out else empty)
+    if facts.get("assumptions"):
+        said["assumed"] = dg.MetadataValue.md("\n".join(f"- {one}" for one in facts["assumptions"]))
+    return said
 
 
 def _of_a_catalogue(parent: Publication) -> Metadata:
@@ -70,7 +95,6 @@ def _of_a_catalogue(parent: Publication) -> Metadata:
     facts = parent.attributes
     pieces = [{"cut": cut["name"], "meaning": cut["meaning"], "rows_that_fail": cut["rows_that_fail"]}
               for cut in facts["selection"]["cuts"]]  # fmt: skip
-    left_out = [{"reason": reason, "galaxies": n} for reason, n in facts["left_out"].items()]
     density = galaxy_density(parent.entry(f"{parent.asset}.parquet").rows or 0, facts)
     return {
         "selection": dg.MetadataValue.text(f"{facts['selection']['name']}: {facts['selection']['source']}"),
@@ -78,9 +102,6 @@ def _of_a_catalogue(parent: Publication) -> Metadata:
         "galaxies_per_deg2": dg.MetadataValue.float(density.value),
         "galaxies_per_deg2_interval": dg.MetadataValue.text(str(density)),
         "cuts": markdown_table(pa.Table.from_pylist(pieces)),
-        "left_out": markdown_table(
-            pa.Table.from_pylist(left_out) if left_out else pa.table({"reason": [], "galaxies": []})
-        ),
         "sky_map": picture(parents_png(parent), "where the galaxies are, their colours, and what the selection loses"),
     }
 
