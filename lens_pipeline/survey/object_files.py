@@ -22,7 +22,7 @@ from lens_pipeline.survey.mirror import Galaxy
 from lens_pipeline.survey.sky_grid import Window, pixel_scale_of
 
 _UNITS = ("", "nanomaggy", "nanomaggies", "nmgy")
-_NAME = re.compile(r"(?P<galaxy>.+?)(-(?P<band>[a-zA-Z]))?\.fits?(\.gz|\.fz)?")
+_NAME = re.compile(r"(?P<galaxy>.+?)(-(?P<band>[a-zA-Z]))?\.fits?(\.gz|\.fz)?", re.IGNORECASE)
 _ASSUMED = (
     "The files of single galaxies carry no inverse variance, mask or PSF: a pixel that is exactly 0 or not finite is taken for "
     "one that saw nothing, any other counts as good."
@@ -40,7 +40,7 @@ def object_files(folder: Path, bands: Sequence[str]) -> Files:
     ConfigError
         If there is no such folder, or no FITS file in it.
     ContractError
-        If a file is a symbolic link, or a galaxy has both a cube and a file a band.
+        If a file is a symbolic link, or a galaxy has two files for one band, or both a cube and a file a band.
     """
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -50,7 +50,13 @@ def object_files(folder: Path, bands: Sequence[str]) -> Files:
             raise ContractError(f"{path} is a symbolic link; data are read only from regular files. Copy it there.")
         is_of_a_band = match["band"] in bands
         galaxy = match["galaxy"] if is_of_a_band or not match["band"] else f"{match['galaxy']}-{match['band']}"
-        found.setdefault(galaxy, {})[match["band"] if is_of_a_band else ""] = path
+        own, band = found.setdefault(galaxy, {}), match["band"] if is_of_a_band else ""
+        if band in own:
+            raise ContractError(
+                f"{own[band].name} and {path.name} in {folder} are both of galaxy {galaxy}{band and f' in {band}'}. Leave one of "
+                "them, or give the other a name of its own."
+            )
+        own[band] = path
     if not found:
         raise ConfigError(
             f"{folder} holds neither {', '.join(f'{band}.fits' for band in bands)}, nor coadd/ or survey-ccds*.fits, nor a FITS "

@@ -148,3 +148,13 @@ def test_files_that_leave_open_what_a_galaxy_is_are_refused(survey: Survey, fold
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="nor a FITS file a galaxy"):
         survey.parents(real_config(tmp_path / "empty", stamp_size=SIZE))
+
+
+def test_two_files_of_one_galaxy_are_refused_and_no_spelling_of_fits_is_passed_over(
+    survey: Survey, folder: Path
+) -> None:
+    (folder / "a.fits").rename(folder / "a.FITS")
+    assert "a" in survey.parents(real_config(folder, stamp_size=SIZE)).read_table()["galaxy_id"].to_pylist()
+    write(folder, "a.fits.gz", (150.27, 2.0))
+    with pytest.raises(ContractError, match=r"a.FITS and a.fits.gz in .* are both of galaxy a\. Leave one"):
+        survey.parents(real_config(folder, stamp_size=SIZE))
