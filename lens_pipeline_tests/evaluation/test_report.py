@@ -163,5 +163,5 @@ def test_the_page_says_which_numbers_leave_the_weights_out(evaluate: Callable[[S
     stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 60, "test": 60})
     said = "Each injection counts once here, as it was drawn"
     assert said not in _text(evaluate(stamps).report()[0].page)
-    stamps.columns["weight"] = [1.0 + n % 2 for n in range(len(stamps.columns["weight"]))]
+    stamps.columns["weight"] = [1.0 + n % 3 for n in range(len(stamps.columns["weight"]))]
     assert said in _text(evaluate(stamps).report()[0].page)
