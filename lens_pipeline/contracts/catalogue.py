@@ -8,11 +8,11 @@ from lens_pipeline.contracts.data_tables import (
     STAMP_STORE,
     STORED_FRAGMENTS,
 )
+from lens_pipeline.contracts.metric_tables import CONFUSION, METRICS
 from lens_pipeline.contracts.model_tables import (
     COMPLETENESS,
     FOLD_THRESHOLDS,
     HISTORY,
-    METRICS,
     OPERATING_POINT,
     OUT_OF_FOLD,
     OUT_OF_FOLD_COMPLETENESS,
@@ -28,6 +28,7 @@ from lens_pipeline.contracts.tables import TableContract
 __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
+    "CONFUSION",
     "FOLD_THRESHOLDS",
     "HISTORY",
     "INJECTION_DESIGN",
@@ -82,6 +83,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
     METRICS,
+    CONFUSION,
     SWEEP,
     PREDICTIONS,
 )
