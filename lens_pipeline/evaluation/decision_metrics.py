@@ -14,8 +14,8 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import CONFUSION
-from lens_pipeline.evaluation.intervals import Estimate, clustered_proportion, share_from_influence
-from lens_pipeline.evaluation.metrics import UNRESOLVED, Metric, metric_of, over_clusters
+from lens_pipeline.evaluation.intervals import FEW_CLUSTERS, Estimate, clustered_proportion, share_from_influence
+from lens_pipeline.evaluation.metrics import UNRESOLVED, Basis, Metric, metric_of, over_clusters
 
 ABOVE = "above the threshold"
 _PER_CLASS = ("precision", "recall", "specificity", "f1")
@@ -67,6 +67,12 @@ class Decisions:
         told_apart = self.decided.max(initial=0) < len(self.class_names)
         return [*self.class_names] if told_apart else [self.class_names[0], ABOVE]
 
+    def centred(self, influence: Floats) -> Floats:
+        """Influences less the mean of their class: how many rows a class has is given, and adds nothing to the spread."""
+        label = self.rows["label"].to_numpy().astype(np.int64)
+        n = np.maximum(np.bincount(label), 1)
+        return np.asarray(influence - (np.bincount(label, weights=influence) / n)[label])
+
     @property
     def places(self) -> npt.NDArray[np.int64]:
         """Place of each decision in `names`."""
@@ -81,13 +87,21 @@ class _Share:
     weight: Floats
     empty: str
 
-    def estimate(self, rows: pl.DataFrame) -> Estimate:
+    def estimate(self, decisions: Decisions) -> Estimate:
+        """Give it Wilson's interval at the effective number of rows, with as many rows of each class as there are.
+
+        Where the rarer outcome is too rare for a variance, whole clusters are counted (`clustered_proportion`).
+        """
         if not self.weight.any():
             return Estimate(None, None, None, 0, 0, None, self.empty)
         there = self.weight > 0
-        mine = rows.filter(pl.Series(there))
-        success, weight = self.success[there], self.weight[there]
-        return over_clusters(mine, partial(_proportion, success, weight, False))
+        mine = decisions.rows.filter(pl.Series(there))
+        counted = over_clusters(mine, partial(_proportion, self.success[there], self.weight[there], False))
+        rarer = self.success[there] == (self.value <= 0.5)
+        if mine.filter(pl.Series(rarer))["galaxy_id"].n_unique() < FEW_CLUSTERS:
+            return counted
+        influence = decisions.centred(self.influence)
+        return over_clusters(decisions.rows, lambda clusters, _: share_from_influence(self.value, influence, clusters))
 
     @property
     def value(self) -> float:
@@ -129,31 +143,32 @@ def decision_metrics(decisions: Decisions, split: str, point: str) -> list[Metri
     rows is undefined, null with the reason; so is a macro mean of which one class is.
     """
     actual = decisions.rows["label"].to_numpy().astype(np.int64)
+    basis = Basis.of(decisions.rows)
     is_lens, above = actual > 0, decisions.decided > 0
     lens = _shares(is_lens, above, "lens")
     metrics = [
-        metric_of(f"{name}_at_{point}", split, decisions.rows, lens[name].estimate(decisions.rows))
+        metric_of(f"{name}_at_{point}", split, basis, lens[name].estimate(decisions))
         for name in ("precision", "specificity", "f1")
     ]
     both = [lens["recall"], lens["specificity"]]
-    metrics.append(_mean_metric("balanced_accuracy", both, decisions.rows, split, point))
+    metrics.append(_mean_metric("balanced_accuracy", both, decisions, basis, split, point))
     told_apart = len(decisions.names) == len(decisions.class_names)
     right = _Share(
         actual == decisions.decided if told_apart else is_lens == above, np.ones(actual.size), "there are no rows"
     )
-    metrics.append(metric_of(f"accuracy_at_{point}", split, decisions.rows, right.estimate(decisions.rows)))
+    metrics.append(metric_of(f"accuracy_at_{point}", split, basis, right.estimate(decisions)))
     if not told_apart:
         return metrics + _not_told_apart(decisions, split, point)
     of_class = [_shares(actual == k, decisions.decided == k, name) for k, name in enumerate(decisions.class_names)]
     for name, shares in zip(decisions.class_names, of_class, strict=True):
         metrics += [
-            metric_of(f"{kind}_at_{point}", split, decisions.rows, shares[kind].estimate(decisions.rows),
+            metric_of(f"{kind}_at_{point}", split, basis, shares[kind].estimate(decisions),
                       stratum=f"class {name}")
             for kind in _PER_CLASS
         ]  # fmt: skip
     for kind in ("precision", "recall", "f1"):
         metrics.append(
-            _mean_metric(f"macro_{kind}", [shares[kind] for shares in of_class], decisions.rows, split, point)
+            _mean_metric(f"macro_{kind}", [shares[kind] for shares in of_class], decisions, basis, split, point)
         )
     return metrics
 
@@ -189,16 +204,18 @@ def _shares(actual: Flags, decided: Flags, name: str) -> dict[str, _Share]:
     }
 
 
-def _mean_metric(name: str, shares: Sequence[_Share], rows: pl.DataFrame, split: str, point: str) -> Metric:
+def _mean_metric(
+    name: str, shares: Sequence[_Share], decisions: Decisions, basis: Basis, split: str, point: str
+) -> Metric:
     """Mean of shares, its interval from the rows' influence on all of them together."""
     empty = [share.empty for share in shares if not share.weight.any()]
     if empty:
-        estimate = Estimate(None, None, None, rows.height, 0, None, "; ".join(dict.fromkeys(empty)))
+        estimate = Estimate(None, None, None, decisions.rows.height, 0, None, "; ".join(dict.fromkeys(empty)))
     else:
         value = float(np.mean([share.value for share in shares]))
-        influence = np.mean([share.influence for share in shares], axis=0)
-        estimate = over_clusters(rows, lambda clusters, _: share_from_influence(value, influence, clusters))
-    return metric_of(f"{name}_at_{point}", split, rows, estimate)
+        influence = decisions.centred(np.mean([share.influence for share in shares], axis=0))
+        estimate = over_clusters(decisions.rows, lambda clusters, _: share_from_influence(value, influence, clusters))
+    return metric_of(f"{name}_at_{point}", split, basis, estimate)
 
 
 def _not_told_apart(decisions: Decisions, split: str, point: str) -> list[Metric]:

@@ -165,7 +165,8 @@ def _losses(scores: Any, is_lens: Any, are_probabilities: bool) -> Any:
 
 def _record(place: int, row: Mapping[str, Any], in_percent: set[str]) -> EpochRecord:
     plain: dict[str, Any] = {"epoch": place}
-    at: dict[str, dict[float, Reading]] = {"tpr_at": {}, "fpr_at": {}}
+    tpr_at: dict[float, Reading] = {}
+    fpr_at: dict[float, Reading] = {}
     for name, value in row.items():
         reading = _reading(value)
         if reading is None:
@@ -174,13 +175,13 @@ def _record(place: int, row: Mapping[str, Any], in_percent: set[str]) -> EpochRe
             ours = _OF_NAME[name]
             plain[ours] = round(reading.value) if ours.startswith("n_") or ours == "epoch" else reading.value
             continue
-        for kind, pattern in (("tpr_at", _TPR), ("fpr_at", _FPR)):
+        for at, pattern in ((tpr_at, _TPR), (fpr_at, _FPR)):
             found = pattern.fullmatch(name)
             if found:
                 rate = float(found["at"])
                 scale = 0.01 if name in in_percent else 1.0
-                at[kind][rate / 100 if rate >= 1 else rate] = Reading(reading.value * scale, reading.rounding * scale)
-    return EpochRecord(**plain, **at)
+                at[rate / 100 if rate >= 1 else rate] = Reading(reading.value * scale, reading.rounding * scale)
+    return EpochRecord(**plain, tpr_at=tpr_at, fpr_at=fpr_at)
 
 
 def _plain(name: str) -> str:

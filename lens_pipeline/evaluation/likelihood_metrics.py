@@ -155,8 +155,17 @@ def calibration_error(
     )
     half = float(special.stdtrit(n_clusters - 1, (1 + CONFIDENCE) / 2)) * float(replicates.std(ddof=1))
     assert found.value is not None
-    low, high = max(0.0, found.value - half), min(1.0, found.value + half)
-    return replace(found, low=low, high=high, interval="bootstrap, t")
+    high = found.value + half + _missing(rows[0], stated[0], lenses[0], noise)
+    low = max(0.0, found.value - half)
+    return replace(found, low=low, high=min(1.0, high), interval="bootstrap, t, and above it what halving may take off")
+
+
+def _missing(rows: Floats, probability: Floats, lenses: Floats, noise: Floats) -> float:
+    """How much halving takes off on average where the truth is what was measured: sum of w 2 |d| (1 - Phi(|d| / (sqrt(2) s)))."""
+    off = np.abs(probability - lenses) / rows
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(noise > 0, off / noise, np.inf)
+    return float(np.sum(rows / rows.sum() * 2 * off * special.ndtr(-z / np.sqrt(2))))
 
 
 def _debiased(rows: Floats, probability: Floats, lenses: Floats, noise: Floats) -> Floats:

@@ -70,10 +70,26 @@ def completed(table: pa.Table) -> pa.Table:
     return table.select([column.name for column in METRICS.columns])
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What metrics rest on: rows of each class, galaxies, and regions (0 where nobody knows them)."""
+
+    n_positives: int
+    n_negatives: int
+    n_galaxies: int
+    n_regions: int
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> "Basis":
+        """Count `is_lens`, `galaxy_id` and, where there is one, `region_id`."""
+        n_regions = rows["region_id"].n_unique() if "region_id" in rows.columns else 0
+        return cls(*class_counts(rows), rows["galaxy_id"].n_unique(), n_regions)
+
+
 def metric_of(
     name: str,
     split: str,
-    rows: pl.DataFrame,
+    rows: "pl.DataFrame | Basis",
     estimate: Estimate,
     *,
     unit: str = FRACTION,
@@ -84,12 +100,12 @@ def metric_of(
 
     Parameters
     ----------
-    rows : polars.DataFrame
-        What it rests on: `is_lens`, `galaxy_id` and, where regions were the clusters, `region_id`.
+    rows : polars.DataFrame or Basis
+        What it rests on; a basis where many metrics rest on the same rows.
     status : str, optional
         By default ok, or undefined where there is no value.
     """
-    n_positives, n_negatives = class_counts(rows)
+    basis = rows if isinstance(rows, Basis) else Basis.of(rows)
     return Metric(
         metric=name,
         split=split,
@@ -97,9 +113,9 @@ def metric_of(
         value=estimate.value,
         low=estimate.low,
         high=estimate.high,
-        n_positives=n_positives,
-        n_negatives=n_negatives,
-        n_clusters=rows["region_id" if estimate.cluster == REGION else "galaxy_id"].n_unique(),
+        n_positives=basis.n_positives,
+        n_negatives=basis.n_negatives,
+        n_clusters=basis.n_regions if estimate.cluster == REGION else basis.n_galaxies,
         cluster=estimate.cluster,
         n_eff=estimate.n_eff,
         unit=unit,

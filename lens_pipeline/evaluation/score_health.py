@@ -62,7 +62,8 @@ def score_health(scores: npt.ArrayLike, is_lens: npt.ArrayLike) -> ScoreHealth:
     ranked = RankedScores.of(values, positive, np.zeros(values.size, dtype=np.int64))
     tallies = ranked.tallies
     blocks = tallies.positives[0] + tallies.negatives[0]
-    are_probabilities = bool(values.size and values.min() >= 0 and values.max() <= 1)
+    # Logits of one value are no probabilities because that value is 0.
+    are_probabilities = bool(values.size and values.min() >= 0 and values.max() <= 1 and blocks.size > 1)
     extreme = (values <= 0) | (values >= 1) if are_probabilities else np.abs(values) > FLOAT32_SIGMOID_IS_ONE
     return ScoreHealth(
         n_positives=ranked.n_positives,

@@ -20,6 +20,8 @@ _NAMES = {
     "tpr0": "Lenses found before the first false positive (TPR0)",
     "tpr10": "Lenses found before the tenth false positive (TPR10)",
     "distinct_logit_share": "Share of scores that are distinct",
+    "largest_tie_share": "Share of scores in the largest tie",
+    "extreme_logit_share": "Share of scores beyond logit 16.64, where a float32 sigmoid is 0 or 1",
     "control_share_at_highest_logit": "Share of controls that tie at the highest score",
     NULL_TEST: f"Null test: area under the ROC of arcs too faint to see (matched S/N < {NULL_TEST_MAX_ARC_SNR_MATCHED})",
 }

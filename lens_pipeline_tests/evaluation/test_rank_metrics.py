@@ -23,7 +23,7 @@ from lens_pipeline.evaluation.resolution import ResolutionRule
 from lens_pipeline.evaluation.tallies import auroc, average_precision, fpr_at_tpr, partial_auc, tpr_at_fpr
 
 RULE, SETTINGS = ResolutionRule(5, 0.5), BootstrapSettings(200, 0)
-ASKED = Asked(tprs=(0.5, 0.85), max_fprs=(0.1,), prevalence=0.01)
+ASKED = Asked(tprs=(0.5, 0.85), max_fprs=(0.1,), prevalence=0.03)
 
 
 def _rows(n: int, seed: int = 0, shift: float = 1.5) -> pl.DataFrame:
@@ -59,7 +59,7 @@ def test_where_no_control_lies_as_high_the_rate_has_a_bound_and_no_value() -> No
 
 def test_precision_at_the_surveys_prevalence_weighs_controls_as_scikit_learn_would() -> None:
     rows = _rows(4000)
-    weight = np.where(rows["is_lens"], 0.01 / 0.5, 0.99 / 0.5)
+    weight = np.where(rows["is_lens"], 0.03 / 0.5, 0.97 / 0.5)
     expected = oracle.average_precision_score(rows["is_lens"], rows["logit"], sample_weight=weight)
     assert _measured(rows)[AT_PREVALENCE].value == pytest.approx(expected, abs=1e-12)
 
@@ -96,7 +96,7 @@ def test_regions_are_the_clusters_where_they_spread_more() -> None:
 
 def test_a_false_positive_in_each_of_three_regions_says_nothing_about_regions() -> None:
     rows = _rows(2000).with_columns(logit=pl.when(pl.int_range(2000) < 6).then(99.0).otherwise("logit"))
-    tied = tie_metrics(rows, "test")[1]
+    tied = tie_metrics(rows, "test")[-1]
     assert (tied.value, tied.cluster, tied.n_eff) == (3 / 1000, "galaxy", 1000)
 
 
