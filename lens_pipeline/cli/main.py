@@ -8,7 +8,19 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from lens_pipeline.cli import compact, documents, members, predict, prune, registry, summary, sweep, verify, watch
+from lens_pipeline.cli import (
+    compact,
+    doctor,
+    documents,
+    members,
+    predict,
+    prune,
+    registry,
+    summary,
+    sweep,
+    verify,
+    watch,
+)
 from lens_pipeline.contracts.errors import ConfigError, PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.scoring.aliases import Alias
@@ -70,6 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     shown.add_argument("preset", type=Path, nargs="?")
     shown.set_defaults(run=lambda parsed: summary.run(load_preset(parsed.preset) if parsed.preset else {}))
+    asked = commands.add_parser(
+        "doctor", help="GO or NO-GO: every check of what is published, each red with what to do"
+    )
+    asked.add_argument("preset", type=Path, nargs="?")
+    _name_a_classifier(asked, version=False)
+    asked.add_argument("--strict", action="store_true", help="a finding that blocks nothing is NO-GO as well")
+    asked.add_argument("--verbose", action="store_true", help="list what is fine too")
+    asked.set_defaults(run=lambda parsed: doctor.run(_which(parsed), strict=parsed.strict, verbose=parsed.verbose))
     watched = commands.add_parser("watch", help="a training as it goes, or as the last one went, in the terminal")
     watched.add_argument("preset", type=Path, nargs="?")
     watched.add_argument("--model", help="name of the model or member, by default the preset's, else default")

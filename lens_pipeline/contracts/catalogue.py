@@ -8,6 +8,7 @@ from lens_pipeline.contracts.data_tables import (
     STAMP_STORE,
     STORED_FRAGMENTS,
 )
+from lens_pipeline.contracts.doctor_tables import DOCTOR
 from lens_pipeline.contracts.model_tables import (
     COMPLETENESS,
     FOLD_THRESHOLDS,
@@ -28,6 +29,7 @@ from lens_pipeline.contracts.tables import TableContract
 __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
+    "DOCTOR",
     "FOLD_THRESHOLDS",
     "HISTORY",
     "INJECTION_DESIGN",
@@ -82,6 +84,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
     METRICS,
+    DOCTOR,
     SWEEP,
     PREDICTIONS,
 )
