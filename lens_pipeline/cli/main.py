@@ -8,19 +8,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from lens_pipeline.cli import (
-    compact,
-    doctor,
-    documents,
-    members,
-    predict,
-    prune,
-    registry,
-    summary,
-    sweep,
-    verify,
-    watch,
-)
+from lens_pipeline.cli import compact, documents, members, predict, prune, registry, summary, sweep, verify, watch
 from lens_pipeline.contracts.errors import ConfigError, PipelineError
 from lens_pipeline.defs.sections import load_preset, validate_run_config
 from lens_pipeline.scoring.aliases import Alias
@@ -89,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _name_a_classifier(asked, version=False)
     asked.add_argument("--strict", action="store_true", help="a finding that blocks nothing is NO-GO as well")
     asked.add_argument("--verbose", action="store_true", help="list what is fine too")
-    asked.set_defaults(run=lambda parsed: doctor.run(_which(parsed), strict=parsed.strict, verbose=parsed.verbose))
+    asked.set_defaults(run=_doctor)
     watched = commands.add_parser("watch", help="a training as it goes, or as the last one went, in the terminal")
     watched.add_argument("preset", type=Path, nargs="?")
     watched.add_argument("--model", help="name of the model or member, by default the preset's, else default")
@@ -203,6 +191,13 @@ def _predict(parsed: argparse.Namespace) -> int:
         raise ConfigError("--picture draws galaxies that are cut out of --images: name these, or leave it out.")
     images = None if parsed.images is None else predict.Images(parsed.images, parsed.picture)
     return predict.run(which, inputs, parsed.out, options, parsed.device, tta=parsed.tta, images=images)
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    # Imported when it is asked for: it loads every asset to know their checks, which costs a second.
+    from lens_pipeline.cli import doctor
+
+    return doctor.run(_which(parsed), strict=parsed.strict, verbose=parsed.verbose)
 
 
 def _check(parsed: argparse.Namespace) -> int:
