@@ -21,6 +21,7 @@ from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.cutout_measures import (
     aperture_mag,
+    centroid,
     mag_must_agree,
     mags_must_agree,
     pixel_correlation,
@@ -152,6 +153,8 @@ def cut_sample(
             number = places[galaxy.galaxy_id]
             row = _row(config, catalogue[number], number, image)
             try:
+                # Only judged: the place stays the one that was asked for, which the published ra and dec are of.
+                centroid(image.pixels[_R], image.pixel_scale_arcsec)
                 mag_must_agree(row["mag_r"], row["mag_aperture_r"])
             except CutoutRefusedError as error:
                 quarantine.add(galaxy.galaxy_id, error)

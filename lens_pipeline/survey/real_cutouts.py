@@ -214,7 +214,7 @@ def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImag
 
 def _image(pixels: Cubes, scale: float) -> GalaxyImage:
     """Return a galaxy's cutout. Cubes carry no mask: a pixel that is exactly 0 or not finite is one that saw nothing."""
-    x, y = centroid(pixels[BANDS.index("r")])
+    x, y = centroid(pixels[BANDS.index("r")], scale)
     return GalaxyImage.of(
         BANDS,
         pixels,
