@@ -24,6 +24,8 @@ _MAD_TO_SIGMA = 1.4826
 _NOISE_BOUNDS = (3e-4, 0.1)
 # FWHM that the ground sees: a map in pixels, or of another quantity, is told by being outside.
 _SEEING_BOUNDS_ARCSEC = (0.3, 4.0)
+# Of a PSF image, in its own pixels: a single hot pixel has 1.16.
+_LEAST_FWHM_PIXELS = 1.2
 # Correlated pixels, and the light's own Poisson noise where a galaxy fills the cutout, make the two differ by less.
 _NOISE_OVER_IVAR = 5.0
 # A host whose middle isn't seen is no host: its arc would be read against a hole.
@@ -143,13 +145,13 @@ def must_be_usable(image: GalaxyImage) -> GalaxyImage:
         )
     for i, band in enumerate(image.bands):
         _must_be_nanomaggy(image, i, band)
-    low, high = _SEEING_BOUNDS_ARCSEC
-    for band, fwhm in zip(image.bands, image.psf_fwhm_arcsec, strict=True):
-        if fwhm is not None and not low <= fwhm <= high:
-            raise CutoutRefusedError(
-                "wrong_seeing",
-                f"the seeing in {band} is said to be {fwhm:.4g}, wanted {low:g} to {high:g} arcsec (not pixels)",
-            )
+    scale = image.pixel_scale_arcsec
+    for psf, fwhm, band in zip(image.psf, image.psf_fwhm_arcsec, image.bands, strict=True):
+        if psf is not None:
+            least = _LEAST_FWHM_PIXELS * psf.sampling * scale
+            _seeing_must_be_one(psf.fwhm_pixels * scale, f"its PSF image in {band} has a FWHM of", least)
+        elif fwhm is not None:
+            _seeing_must_be_one(fwhm, f"the seeing in {band} is said to be")
     return image
 
 
@@ -161,6 +163,12 @@ def _ivar_must_be_one(image: GalaxyImage) -> None:
             raise CutoutRefusedError(
                 "bad_ivar", f"{wrong} pixels of the inverse variance in {band} are negative or not finite"
             )
+
+
+def _seeing_must_be_one(fwhm_arcsec: float, said: str, least: float = 0.0) -> None:
+    low, high = max(_SEEING_BOUNDS_ARCSEC[0], least), _SEEING_BOUNDS_ARCSEC[1]
+    if not low <= fwhm_arcsec <= high:
+        raise CutoutRefusedError("wrong_seeing", f"{said} {fwhm_arcsec:.4g}, wanted {low:.3g} to {high:g} arcsec")
 
 
 def _must_be_nanomaggy(image: GalaxyImage, i: int, band: str) -> None:

@@ -32,7 +32,6 @@ from lens_pipeline.survey.cutouts import PSF_PIXELS, create_bad, create_cutouts,
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
 from lens_pipeline.survey.galaxy_table import COLUMNS, PLACE, Known, places_of
 from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
-from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
 from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
 
@@ -229,7 +228,7 @@ def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyIma
             f"pixel_sigma_{band}": sigma,
             f"mag_aperture_{band}": aperture_mag(image.pixels[i], bx, by, scale, level),
             f"psf_is_measured_{band}": psf is not None,
-            f"psf_fwhm_{band}": seeing if psf is None else fwhm_of_psf(psf) * scale,
+            f"psf_fwhm_{band}": seeing if psf is None else psf.fwhm_pixels * scale,
             f"psf_fwhm_assumed_{band}": config.assumed_psf_fwhm_arcsec * SEEING_OVER_R[band],
             f"psfdepth_{band}": _psfdepth(image, i),
             f"electrons_per_nanomaggy_{band}": image.electrons_per_nanomaggy[i],

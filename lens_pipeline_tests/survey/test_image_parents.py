@@ -16,7 +16,6 @@ from lens_pipeline.survey.cutout_measures import mags_must_agree
 from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.fingerprints import gather, no_fingerprints
 from lens_pipeline.survey.light import Sersic
-from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.optics import smoothing_loss
 from lens_pipeline.survey.psfex import read_psfex
 from lens_pipeline.survey.regions import Regions
@@ -89,7 +88,7 @@ def test_galaxies_of_a_catalogue_are_cut_out_of_exposures_with_psf_gain_and_nois
     assert (row["psf_is_measured_g"], row["psf_is_measured_r"], row["psf_is_assumed"]) == (False, True, False)
     model = read_psfex(exposures / "calib/decam/psfex/00000/00000101/decam-00000101-S10.fits")
     psf = model.at(*GALAXY)
-    assert row["psf_fwhm_r"] == pytest.approx(fwhm_of_psf(psf) * SCALE, rel=1e-3)
+    assert row["psf_fwhm_r"] == pytest.approx(psf.fwhm_pixels * SCALE, rel=1e-3)
     assert row["psf_fwhm_g"] == pytest.approx(4 * SCALE, rel=1e-4)
     assert row["psfdepth_r"] == pytest.approx((psf.pixels**2).sum() / 0.005**2, rel=1e-3)
     assert row["psfdepth_g"] is None
