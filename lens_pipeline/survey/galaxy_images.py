@@ -64,6 +64,8 @@ class GalaxyImage:
         By band, from gain and zero point; None where the data don't give it.
     assumed : tuple of str
         What the data don't say, or how pixels came about, in words; published with the galaxy.
+    files : tuple of str
+        Paths or addresses of what it was cut out of.
     """
 
     bands: tuple[str, ...]
@@ -76,6 +78,7 @@ class GalaxyImage:
     psf_fwhm_arcsec: tuple[float | None, ...]
     electrons_per_nanomaggy: tuple[float | None, ...]
     assumed: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, bands: tuple[str, ...], pixels: Any, ivar: Any, bad: Any, **known: Any) -> "GalaxyImage":

@@ -235,19 +235,21 @@ def _light_of(image: GalaxyImage) -> bytes:
     """Pixels around the galaxy in r: the same in every cutout of one image, wherever in it the galaxy stands."""
     pixels, offset = image.pixels[_R], image.offset_arcsec[_R] / image.pixel_scale_arcsec
     column, row = (int(np.rint(place + (pixels.shape[0] - 1) / 2)) for place in offset)
-    return pixels[row - _LIGHT : row + _LIGHT + 1, column - _LIGHT : column + _LIGHT + 1].tobytes()
+    return bytes(pixels[row - _LIGHT : row + _LIGHT + 1, column - _LIGHT : column + _LIGHT + 1].tobytes())
 
 
 def _catalogue(config: ParentSampleConfig, n_galaxies: int | None, staging: Staging) -> list[Known]:
     """Read what the optional catalogue knows of each galaxy; without one nothing. None where it says how many there are.
 
-    The names of columns that aren't read are published as ``columns_not_read``.
+    Its path, size and SHA-256 are published as ``catalogue``, the names of columns that aren't read as ``columns_not_read``.
     """
     if not config.catalogue:
         return [{} for _ in range(n_galaxies or 0)]
     unread: list[str] = []
     galaxies = read_galaxies(config.catalogue, n_galaxies, unread)
     staging.attributes["columns_not_read"] = unread
+    path = Path(config.catalogue).expanduser().absolute()
+    staging.attributes["catalogue"] = {"path": str(path), "size": path.stat().st_size, "sha256": sha256_of(path)}
     return galaxies
 
 

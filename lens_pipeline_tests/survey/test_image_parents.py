@@ -7,14 +7,16 @@ import pytest
 from astropy.table import Table
 
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
 from lens_pipeline.stamps.decode import Stamp, decode_blob
-from lens_pipeline.survey import fragment_worker
-from lens_pipeline.survey.ccd import read_field
+from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.survey import fragment_worker, images_at
+from lens_pipeline.survey.ccd import cut_from_ccds, read_field
 from lens_pipeline.survey.config import ParentSampleConfig, RegionKind, Source
 from lens_pipeline.survey.cutout_measures import mags_must_agree
 from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.fingerprints import gather, no_fingerprints
+from lens_pipeline.survey.galaxy_images import GalaxyImage
 from lens_pipeline.survey.light import Sersic
 from lens_pipeline.survey.optics import smoothing_loss
 from lens_pipeline.survey.psfex import read_psfex
@@ -226,6 +228,10 @@ def test_coadds_at_s3_give_the_parents_that_the_same_coadds_in_a_folder_give(
     assert found[0].read_table().equals(found[1].read_table())
     assert found[0].path("cutouts.npy").read_bytes() == found[1].path("cutouts.npy").read_bytes()
     assert found[1].attributes["folder"] == f"{moto_s3.address}/dr10"
+    files, objects = (parent.read_table("image_files").to_pylist() for parent in found)
+    assert [each["path"].rsplit("/", 1)[-1] for each in files] == [each["path"].rsplit("/", 1)[-1] for each in objects]
+    assert [each["sha256"] for each in files] == [each["sha256"] for each in objects]
+    assert objects[0]["path"].startswith(f"{moto_s3.address}/dr10/coadd/")
 
 
 @pytest.mark.parametrize("images", ["coadds", "exposures"])
@@ -246,6 +252,52 @@ def test_places_without_a_galaxy_or_beside_it_are_left_out(survey: Survey, expos
     # The place stays the one that was asked for.
     assert (row["galaxy_id"], row["dec"]) == ("nearby", pytest.approx(dec + 0.5 / 3600, abs=1e-9))
     assert abs(row["host_y_arcsec"]) <= SCALE / 2
+
+
+def test_every_image_file_that_was_opened_and_the_catalogue_are_published_with_their_hashes(
+    survey: Survey, exposures: Path
+) -> None:
+    places = [{"galaxy_id": "a", **at(exposures, *GALAXY)}, {"galaxy_id": "corner", **at(exposures, 3, 5)}]
+    parent = survey.parents(config(exposures, places))
+    table = exposures / "galaxies.csv"
+    known = {"path": str(table), "size": table.stat().st_size, "sha256": sha256_of(table)}
+    assert parent.attributes["catalogue"] == known
+    files = {Path(row["path"]): row for row in parent.read_table("image_files").to_pylist()}
+    # An image, a weight and a quality plane a band, the PSF model of r and the table of exposures.
+    assert set(files) == {*exposures.rglob("c4d_*"), *exposures.rglob("decam-*"), *exposures.glob("survey-ccds*")}
+    assert len(files) == 11
+    for path, row in files.items():
+        assert (row["sha256"], row["size_bytes"], row["n_galaxies"]) == (sha256_of(path), path.stat().st_size, 1)
+
+
+def test_bricks_are_published_with_the_number_of_galaxies_that_were_cut_out_of_them(
+    survey: Survey, tmp_path: Path
+) -> None:
+    places = [coadds.brick_at(ra, 2.3)[1:] for ra in (150.1, 150.4, 150.9)]
+    for ra, dec in places:
+        light = coadds.galaxies_at((ra, dec), (ra, dec + 5 / 3600))
+        coadds.write_brick(tmp_path, ra, dec, light if ra < 150.7 else None, scale=SCALE)
+    rows = [{"galaxy_id": f"{i}", "ra": ra, "dec": dec} for i, (ra, dec) in enumerate(places)]
+    rows.append({"galaxy_id": "second", "ra": places[0][0], "dec": places[0][1] + 5 / 3600})
+    files = survey.parents(config(tmp_path, rows)).read_table("image_files").to_pylist()
+    of_brick = {row["path"].split("/")[-2]: row["n_galaxies"] for row in files}
+    # The third was opened for a place that has no galaxy.
+    assert of_brick == {coadds.brick_at(*place)[0]: n for place, n in zip(places, (2, 1, 0), strict=True)}
+    assert len(files) == 3 * 10
+
+
+def test_an_image_that_is_rewritten_while_galaxies_are_cut_out_of_it_is_refused(
+    survey: Survey, exposures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(exposures.rglob("*_ooi_r.fits"))
+
+    def rewriting(*arguments: Any) -> GalaxyImage:
+        path.write_bytes(path.read_bytes())
+        return cut_from_ccds(*arguments)
+
+    monkeypatch.setattr(images_at, "cut_from_ccds", rewriting)
+    with pytest.raises(StorageError, match=r"1 of 11 image files changed while .*_ooi_r\.fits"):
+        survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, *GALAXY)}]))
 
 
 def test_galaxies_that_show_the_same_sky_are_in_one_region_or_left_out_at_its_border(

@@ -68,8 +68,11 @@ def test_every_galaxy_is_cut_out_of_the_middle_of_its_files_and_stands_where_the
     for number in range(3):
         assert np.array_equal(found[number], pixels(number)[:, edge:-edge, edge:-edge]), rows[number]["galaxy_id"]
     assert parent.attributes["left_out"] == {}
-    assert len(parent.attributes["files"]) == 5
-    assert parent.attributes["files"][0] == {"path": str(folder / "a.fits"), "sha256": sha256_of(folder / "a.fits")}
+    files = parent.read_table("image_files").to_pylist()
+    assert [Path(file["path"]).name for file in files] == ["a.fits", "b-1.fits", "c-g.fits", "c-r.fits", "c-z.fits"]
+    path = folder / "a.fits"
+    known = {"path": str(path), "size_bytes": path.stat().st_size, "sha256": sha256_of(path), "n_galaxies": 1}
+    assert files[0] == known
     assert any("carry no inverse variance" in said for said in parent.attributes["assumptions"])
     assert all(row["psf_is_assumed"] and row["psf_fwhm_r"] is None for row in rows)
     made = rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=2)))
