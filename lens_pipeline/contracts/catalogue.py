@@ -21,7 +21,13 @@ from lens_pipeline.contracts.model_tables import (
     SCORES,
     SWEEP,
 )
-from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
+from lens_pipeline.contracts.parent_tables import (
+    IMAGE_FILES,
+    KNOWN_LENSES,
+    PARENT_COMPLETENESS,
+    PARENT_LEFT_OUT,
+    PARENT_SAMPLE,
+)
 from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
 from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
@@ -32,6 +38,7 @@ __all__ = [
     "DOCTOR",
     "FOLD_THRESHOLDS",
     "HISTORY",
+    "IMAGE_FILES",
     "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
     "KNOWN_LENSES",
@@ -61,6 +68,7 @@ __all__ = [
 CATALOGUE: tuple[TableContract, ...] = (
     PARENT_SAMPLE,
     PARENT_LEFT_OUT,
+    IMAGE_FILES,
     KNOWN_LENSES,
     PARENT_COMPLETENESS,
     INJECTION_MANIFEST,

@@ -78,6 +78,18 @@ PARENT_LEFT_OUT = TableContract(
     ),
 )
 
+IMAGE_FILES = TableContract(
+    name="parent_sample/image_files",
+    meaning="Image files that were opened to cut galaxies out of, with the bytes that they had.",
+    key=("path",),
+    columns=(
+        Column("path", _TEXT, "absolute path or s3:// address"),
+        Column("size_bytes", _INT, "size", minimum=0),
+        Column("sha256", _TEXT, "SHA-256 of the whole file"),
+        Column("n_galaxies", _INT, "galaxies of the sample whose pixels, PSF or calibration come from it", minimum=0),
+    ),
+)
+
 KNOWN_LENSES = TableContract(
     name="parent_sample/known_lenses",
     meaning="Galaxies of the selection that are known lenses or candidates: neither hosts nor controls.",
