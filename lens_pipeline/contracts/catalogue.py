@@ -4,6 +4,7 @@ from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
     REGION_SPLITS,
+    SET_ASIDE,
     SPLIT_ROWS,
     STAMP_STORE,
     STORED_FRAGMENTS,
@@ -51,6 +52,7 @@ __all__ = [
     "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
+    "SET_ASIDE",
     "SPLIT_ROWS",
     "STAMPS",
     "STAMP_STORE",
@@ -76,6 +78,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     STORED_FRAGMENTS,
     REGION_SPLITS,
     SPLIT_ROWS,
+    SET_ASIDE,
     HISTORY,
     SCORES,
     OUT_OF_FOLD,
