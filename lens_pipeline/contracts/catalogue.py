@@ -23,6 +23,7 @@ from lens_pipeline.contracts.model_tables import (
     SWEEP,
 )
 from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
+from lens_pipeline.contracts.real_lens_tables import REAL_LENS_RECOVERY, REAL_LENS_STAMPS
 from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
 from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
@@ -49,6 +50,8 @@ __all__ = [
     "QUARANTINE",
     "REALISM",
     "REALISM_CURVES",
+    "REAL_LENS_RECOVERY",
+    "REAL_LENS_STAMPS",
     "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
@@ -86,6 +89,8 @@ CATALOGUE: tuple[TableContract, ...] = (
     COMPLETENESS,
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
+    REAL_LENS_RECOVERY,
+    REAL_LENS_STAMPS,
     METRICS,
     DOCTOR,
     SWEEP,
