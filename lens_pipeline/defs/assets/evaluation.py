@@ -1,6 +1,7 @@
 """The evaluation group: logits, frozen thresholds, completeness, and the page that a referee could read."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -135,7 +136,7 @@ def completeness(
             "scored": dg.MetadataValue.int(result.n_scored),
             "quarantined": dg.MetadataValue.int(result.n_quarantined),
             **{
-                f"against_{axis}": picture(plots.completeness_png(pl.DataFrame(result.table), axis), f"against {axis}")
+                f"against_{axis}": _against(pl.DataFrame(result.table), axis)
                 for axis in axes_in(pl.DataFrame(result.table))
             },
         },
@@ -195,6 +196,13 @@ def evaluation_report(
         ],
         describe=describe,
     )
+
+
+def _against(cells: pl.DataFrame, axis: str) -> dg.MetadataValue[Any]:
+    """Draw completeness along an axis, or say why it can't be drawn."""
+    if why := plots.why_not_drawn(cells, axis):
+        return dg.MetadataValue.text(why)
+    return picture(plots.completeness_png(cells, axis), f"against {axis}")
 
 
 def evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:
