@@ -4,6 +4,7 @@ from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
     REGION_SPLITS,
+    SET_ASIDE,
     SPLIT_ROWS,
     STAMP_STORE,
     STORED_FRAGMENTS,
@@ -28,6 +29,7 @@ from lens_pipeline.contracts.parent_tables import (
     PARENT_LEFT_OUT,
     PARENT_SAMPLE,
 )
+from lens_pipeline.contracts.real_lens_tables import REAL_LENS_RECOVERY, REAL_LENS_STAMPS
 from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
 from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
@@ -55,9 +57,12 @@ __all__ = [
     "QUARANTINE",
     "REALISM",
     "REALISM_CURVES",
+    "REAL_LENS_RECOVERY",
+    "REAL_LENS_STAMPS",
     "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
+    "SET_ASIDE",
     "SPLIT_ROWS",
     "STAMPS",
     "STAMP_STORE",
@@ -84,6 +89,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     STORED_FRAGMENTS,
     REGION_SPLITS,
     SPLIT_ROWS,
+    SET_ASIDE,
     HISTORY,
     SCORES,
     OUT_OF_FOLD,
@@ -91,6 +97,8 @@ CATALOGUE: tuple[TableContract, ...] = (
     COMPLETENESS,
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
+    REAL_LENS_RECOVERY,
+    REAL_LENS_STAMPS,
     METRICS,
     DOCTOR,
     SWEEP,

@@ -90,6 +90,23 @@ IMAGE_FILES = TableContract(
     ),
 )
 
+# A system in a table of known lenses.
+LENS_COLUMNS = (
+    Column("lens_name", _TEXT, "name in the table of lenses"),
+    Column("lens_ra", _FLOAT, "right ascension of the lens, ICRS", "deg", minimum=0, maximum=360),
+    Column("lens_dec", _FLOAT, "declination of the lens, ICRS", "deg", minimum=-90, maximum=90),
+    Column("grade", _TEXT, "confident or probable"),
+    Column("methods", _TEXT, "how it was found: network, spectroscopy, arc_finder, visual, submillimetre, compilation"),
+    Column(
+        "independent_of_networks",
+        _BOOL,
+        "whether a method without a network found it; null where no list says how it was found",
+        "",
+        True,
+    ),
+    Column("references", _TEXT, "the table's references"),
+)
+
 KNOWN_LENSES = TableContract(
     name="parent_sample/known_lenses",
     meaning="Galaxies of the selection that are known lenses or candidates: neither hosts nor controls.",
@@ -98,21 +115,7 @@ KNOWN_LENSES = TableContract(
         Column("ra", _FLOAT, "right ascension of the galaxy, ICRS", "deg", minimum=0, maximum=360),
         Column("dec", _FLOAT, "declination of the galaxy, ICRS", "deg", minimum=-90, maximum=90),
         Column("separation_arcsec", _FLOAT, "distance between galaxy and lens", "arcsec", minimum=0),
-        Column("lens_name", _TEXT, "name in the table of lenses"),
-        Column("lens_ra", _FLOAT, "right ascension of the lens, ICRS", "deg", minimum=0, maximum=360),
-        Column("lens_dec", _FLOAT, "declination of the lens, ICRS", "deg", minimum=-90, maximum=90),
-        Column("grade", _TEXT, "confident or probable"),
-        Column(
-            "methods", _TEXT, "how it was found: network, spectroscopy, arc_finder, visual, submillimetre, compilation"
-        ),
-        Column(
-            "independent_of_networks",
-            _BOOL,
-            "whether a method without a network found it; null where no list says how it was found",
-            "",
-            True,
-        ),
-        Column("references", _TEXT, "the table's references"),
+        *LENS_COLUMNS,
     ),
 )
 

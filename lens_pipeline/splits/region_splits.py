@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lens_pipeline.contracts.catalogue import REGION_SPLITS, SPLIT_ROWS
+from lens_pipeline.contracts.catalogue import REGION_SPLITS, SET_ASIDE, SPLIT_ROWS
 from lens_pipeline.contracts.errors import SplitError, first_few
 from lens_pipeline.splits.assignment import (
+    KNOWN_LENS,
     SPLITS,
     VAL_CALIBRATE,
     VAL_SELECT,
@@ -19,6 +20,8 @@ from lens_pipeline.splits.assignment import (
     shares,
 )
 from lens_pipeline.splits.config import SplitConfig
+from lens_pipeline.splits.set_aside import TABLE as SET_ASIDE_TABLE
+from lens_pipeline.splits.set_aside import known_lens_rows
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -35,7 +38,7 @@ Assign = Callable[[int], npt.NDArray[np.int8]]
 
 @dataclass(frozen=True)
 class SplitResult:
-    """What was split: the seed that was kept and the rows of each split."""
+    """What was split: the seed that was kept, the rows of each split, and those of known lenses, which are in none."""
 
     seed: int
     seeds_tried: int
@@ -43,11 +46,12 @@ class SplitResult:
     by_survey: bool
     n_regions: int
     n_rows: dict[str, int]
+    n_set_aside: int
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """Rows by region and stratum: `table` has shape (n_regions, n_strata). Rows that are held out for test aren't counted."""
+    """Rows by region and stratum: `table` has shape (n_regions, n_strata). Held out for test or set aside isn't counted."""
 
     regions: list[str]
     strata: list[str]
@@ -79,7 +83,9 @@ def build_region_splits(
         raise SplitError(
             "the store holds no row, so there is nothing to split. See read_table('stamp_store/quarantine')."
         )
-    counts = _count(rows)
+    set_aside, lenses = known_lens_rows(rows, config)
+    is_aside = pc.is_in(rows["task_id"], value_set=set_aside["task_id"].combine_chunks())
+    counts = _count(rows, is_aside)
     by_survey = own_split and rows["region_split"].null_count < rows.num_rows
     assigner = _survey_assigner(rows, counts, config) if by_survey else _hash_assigner(counts, config)
     settings = {name: getattr(config, name) for name in _FROZEN}
@@ -96,14 +102,18 @@ def build_region_splits(
     if frozen is not None:
         _refuse_moved_regions(frozen, counts.regions, [SPLITS[place] for place in places])
     names = pa.array(SPLITS)
-    row_split = names.take(pa.array(places[counts.region_of_row]))
+    row_split = pc.if_else(is_aside, KNOWN_LENS, names.take(pa.array(places[counts.region_of_row])))
     staging.write_table(None, _region_table(rows, counts, names.take(pa.array(places))), REGION_SPLITS)
     split_rows = (
         rows.select(["task_id", "logical"]).append_column("split", row_split).append_column("label", rows["label"])
     )
     staging.write_table(ROWS, split_rows, SPLIT_ROWS)
     staging.attributes.update(seed=seed, settings=settings, by_survey=by_survey, store_version=store.version)
-    per_split = np.bincount(places[counts.region_of_row], minlength=len(SPLITS))
+    if config.known_lenses:
+        staging.write_table(SET_ASIDE_TABLE, set_aside, SET_ASIDE)
+        staging.attributes["known_lenses"] = lenses
+    in_split = ~is_aside.to_numpy()
+    per_split = np.bincount(places[counts.region_of_row[in_split]], minlength=len(SPLITS))
     return SplitResult(
         seed=seed,
         seeds_tried=tried,
@@ -111,6 +121,7 @@ def build_region_splits(
         by_survey=by_survey,
         n_regions=len(counts.regions),
         n_rows={split: int(n) for split, n in zip(SPLITS, per_split, strict=True)},
+        n_set_aside=set_aside.num_rows,
     )
 
 
@@ -148,12 +159,12 @@ def _refuse_other_store(splits: Publication, store: Publication) -> None:
         )
 
 
-def _count(rows: pa.Table) -> _Counts:
+def _count(rows: pa.Table, is_aside: pa.ChunkedArray) -> _Counts:
     region = pc.dictionary_encode(rows["region_id"].combine_chunks())
     region_of_row = region.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    counted = np.ones(rows.num_rows, dtype=bool)
+    counted = ~is_aside.to_numpy()
     if "is_held_out" in rows.column_names:
-        counted = ~pc.fill_null(rows["is_held_out"], False).to_numpy()
+        counted &= ~pc.fill_null(rows["is_held_out"], False).to_numpy()
     stratum = pc.dictionary_encode(rows["stratum"].filter(pa.array(counted)).combine_chunks())
     n_strata = len(stratum.dictionary)
     cell = region_of_row[counted] * n_strata + stratum.indices.to_numpy(zero_copy_only=False)

@@ -106,7 +106,7 @@ def completeness(
     context: dg.AssetExecutionContext, config: CompletenessSection, workspace: Workspace
 ) -> Iterator[Event]:
     """Completeness on test against Einstein radius, seeing, arc S/N and lens model, with intervals."""
-    scores, point, store, splits = _evaluated(workspace)
+    scores, point, store, splits = evaluated(workspace)
     stamps = workspace.open_version("stamps", store.inputs["stamps"])
     manifest = workspace.open_version("injection_manifest", stamps.inputs["injection_manifest"])
     parent = workspace.open_version("parent_sample", stamps.inputs["parent_sample"])
@@ -154,7 +154,7 @@ def evaluation_report(
     context: dg.AssetExecutionContext, config: EvaluationReportSection, workspace: Workspace, tracking: Tracking
 ) -> Iterator[Event]:
     """Plots and one HTML page that a referee could read; every number with n and an interval."""
-    scores, point, store, splits = _evaluated(workspace)
+    scores, point, store, splits = evaluated(workspace)
     table = workspace.open_made_from("completeness", "operating_point", point.version)
     classifiers = workspace.open_scored(scores)
 
@@ -205,7 +205,7 @@ def _against(cells: pl.DataFrame, axis: str) -> dg.MetadataValue[Any]:
     return picture(plots.completeness_png(cells, axis), f"against {axis}")
 
 
-def _evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:
+def evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:
     """Open scores, the operating point fitted on them, and the store and splits that they were made from."""
     scores = workspace.open("scores")
     point = workspace.open_made_from("operating_point", "scores", scores.version)
