@@ -6,7 +6,7 @@ classes, of the one among the others whose own logit is highest.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import CONFUSION
 from lens_pipeline.evaluation.intervals import FEW_CLUSTERS, Estimate, clustered_proportion, share_from_influence
-from lens_pipeline.evaluation.metrics import UNRESOLVED, Basis, Metric, metric_of, over_clusters
+from lens_pipeline.evaluation.metrics import UNRESOLVED, Basis, Clusters, Metric, metric_of, over_clusters
 
 ABOVE = "above the threshold"
 _PER_CLASS = ("precision", "recall", "specificity", "f1")
@@ -67,6 +67,11 @@ class Decisions:
         told_apart = self.decided.max(initial=0) < len(self.class_names)
         return [*self.class_names] if told_apart else [self.class_names[0], ABOVE]
 
+    @cached_property
+    def clusters(self) -> Clusters:
+        """Galaxy and region of each row."""
+        return Clusters.of(self.rows)
+
     def centred(self, influence: Floats) -> Floats:
         """Influences less the mean of their class: how many rows a class has is given, and adds nothing to the spread."""
         label = self.rows["label"].to_numpy().astype(np.int64)
@@ -95,13 +100,14 @@ class _Share:
         if not self.weight.any():
             return Estimate(None, None, None, 0, 0, None, self.empty)
         there = self.weight > 0
-        mine = decisions.rows.filter(pl.Series(there))
-        counted = over_clusters(mine, partial(_proportion, self.success[there], self.weight[there], False))
-        rarer = self.success[there] == (self.value <= 0.5)
-        if mine.filter(pl.Series(rarer))["galaxy_id"].n_unique() < FEW_CLUSTERS:
-            return counted
+        rarer = there & (self.success == (self.value <= 0.5))
+        if np.unique(decisions.clusters.galaxies[rarer]).size < FEW_CLUSTERS:
+            counted = partial(_proportion, self.success[there], self.weight[there], False)
+            return over_clusters(decisions.clusters.where(there), counted)
         influence = decisions.centred(self.influence)
-        return over_clusters(decisions.rows, lambda clusters, _: share_from_influence(self.value, influence, clusters))
+        return over_clusters(
+            decisions.clusters, lambda clusters, _: share_from_influence(self.value, influence, clusters)
+        )
 
     @property
     def value(self) -> float:
@@ -214,7 +220,9 @@ def _mean_metric(
     else:
         value = float(np.mean([share.value for share in shares]))
         influence = decisions.centred(np.mean([share.influence for share in shares], axis=0))
-        estimate = over_clusters(decisions.rows, lambda clusters, _: share_from_influence(value, influence, clusters))
+        estimate = over_clusters(
+            decisions.clusters, lambda clusters, _: share_from_influence(value, influence, clusters)
+        )
     return metric_of(f"{name}_at_{point}", split, basis, estimate)
 
 

@@ -141,8 +141,7 @@ def clustered_proportion(
     total = float(w.sum())
     if n == 0 or total <= 0:
         return Estimate(None, None, None, n, 0, None, "there are no rows" if n == 0 else "all weights are 0")
-    _, place = np.unique(np.asarray(clusters), return_inverse=True)
-    m = int(place.max()) + 1
+    place, m = numbered(clusters)
     p = float(np.clip(np.dot(w, y) / total, 0, 1))
     nothing = Estimate(p, None, None, n, m, None)
     if m == n and bool(np.all(w == w[0])):
@@ -170,8 +169,8 @@ def share_from_influence(
         First-order change of the value that each row makes; their sum is 0.
     """
     changes = np.asarray(influence, dtype=np.float64)
-    _, place = np.unique(np.asarray(clusters), return_inverse=True)
-    n, m = int(changes.size), int(place.max()) + 1
+    place, m = numbered(clusters)
+    n = int(changes.size)
     nothing = Estimate(value, None, None, n, m, None)
     if m < 2:
         return replace(nothing, reason="all rows come from one galaxy, so their spread is unknown")
@@ -221,8 +220,7 @@ def clustered_mean(
     n = int(x.size)
     if n == 0:
         return Estimate(None, None, None, 0, 0, None, "there are no rows")
-    _, place = np.unique(np.asarray(clusters), return_inverse=True)
-    m = int(place.max()) + 1
+    place, m = numbered(clusters)
     mean = float(x.mean())
     if m < 2:
         return Estimate(mean, None, None, n, m, None, "all rows come from one galaxy, so their spread is unknown")
@@ -233,6 +231,24 @@ def clustered_mean(
     half = float(special.stdtrit(m - 1, (1 + confidence) / 2)) * spread
     low = mean - half if floor is None else max(floor, mean - half)
     return Estimate(mean, low, mean + half, n, m, n_eff, interval="t, clustered" if m < n else "t")
+
+
+def numbered(clusters: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], int]:
+    """Give clusters numbers from 0 without gaps; whole numbers of a small range, as those of galaxies are, are not sorted.
+
+    Returns
+    -------
+    array of int64, shape (n,)
+        Cluster of each row.
+    int
+        How many clusters there are.
+    """
+    names = np.asarray(clusters)
+    if names.size and names.dtype.kind in "iu" and names.min() >= 0 and names.max() < 4 * names.size:
+        there = np.bincount(names) > 0
+        return (np.cumsum(there) - 1)[names], int(there.sum())
+    found, number = np.unique(names, return_inverse=True)
+    return number, int(found.size)
 
 
 def _rate_interval(

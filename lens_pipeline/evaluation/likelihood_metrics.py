@@ -9,7 +9,7 @@ from scipy import special
 
 from lens_pipeline.evaluation.binning import groups_of
 from lens_pipeline.evaluation.bootstrap import draws
-from lens_pipeline.evaluation.intervals import CONFIDENCE, MIN_CLUSTERS, Estimate, clustered_mean
+from lens_pipeline.evaluation.intervals import CONFIDENCE, MIN_CLUSTERS, Estimate, clustered_mean, numbered
 from lens_pipeline.evaluation.metrics import (
     FRACTION,
     NATS,
@@ -19,7 +19,7 @@ from lens_pipeline.evaluation.metrics import (
     metric_of,
     over_clusters,
 )
-from lens_pipeline.evaluation.ranking import missing_class, numbered
+from lens_pipeline.evaluation.ranking import missing_class
 
 Floats = npt.NDArray[np.float64]
 N_BINS = 15

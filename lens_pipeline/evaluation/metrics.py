@@ -138,19 +138,40 @@ def region_numbers(rows: pl.DataFrame) -> Numbers | None:
     return rows["region_id"].rank("dense").cast(pl.Int64).to_numpy()
 
 
-def over_clusters(rows: pl.DataFrame, measure: Callable[[Numbers, bool], Estimate]) -> Estimate:
+@dataclass(frozen=True)
+class Clusters:
+    """Galaxy of each row, and its region where there are 20 or more of them, each shape (n,)."""
+
+    galaxies: Numbers
+    regions: Numbers | None
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> "Clusters":
+        """Give the clusters of rows numbers, from `galaxy_id` and, where there is one, `region_id`."""
+        return cls(galaxy_numbers(rows), region_numbers(rows))
+
+    def where(self, there: npt.NDArray[np.bool_]) -> "Clusters":
+        """Return those of some rows, which may come from fewer than 20 regions."""
+        regions = None if self.regions is None else self.regions[there]
+        enough = regions is not None and np.count_nonzero(np.bincount(regions)) >= MIN_CLUSTERS
+        return Clusters(self.galaxies[there], regions if enough else None)
+
+
+def over_clusters(rows: pl.DataFrame | Clusters, measure: Callable[[Numbers, bool], Estimate]) -> Estimate:
     """Measure with galaxies as clusters, and with regions, if there are 20 or more; the estimate that knows less counts.
 
     Parameters
     ----------
+    rows : polars.DataFrame or Clusters
+        Clusters where many metrics rest on the same rows.
     measure : callable
         Number of each row's cluster, and whether few clusters may be counted as wholes (`clustered_proportion`): they may if
         they are galaxies, whereas a false positive in each of 3 regions says nothing about the spread of regions.
     """
-    found = measure(galaxy_numbers(rows), True)
-    regions = region_numbers(rows)
-    if regions is None:
+    clusters = rows if isinstance(rows, Clusters) else Clusters.of(rows)
+    found = measure(clusters.galaxies, True)
+    if clusters.regions is None:
         return found
-    other = replace(measure(regions, False), cluster=REGION)
+    other = replace(measure(clusters.regions, False), cluster=REGION)
     knows_more = found.n_eff is not None and other.n_eff is not None and other.n_eff >= found.n_eff
     return found if knows_more else wider(found, other)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lens_pipeline.contracts.errors import EvaluationError, first_few
+from lens_pipeline.evaluation.intervals import numbered
 from lens_pipeline.evaluation.tallies import Floats, Tallies
 
 Counts = npt.NDArray[np.int64]
@@ -179,21 +180,3 @@ def missing_class(n_positives: int, n_negatives: int) -> str | None:
     if not n_negatives:
         return f"there is no control among {n_positives:,} rows"
     return None
-
-
-def numbered(clusters: npt.ArrayLike) -> tuple[Counts, int]:
-    """Give clusters numbers from 0 without gaps; whole numbers of a small range, as those of galaxies are, are not sorted.
-
-    Returns
-    -------
-    array of int64, shape (n,)
-        Cluster of each row.
-    int
-        How many clusters there are.
-    """
-    names = np.asarray(clusters)
-    if names.size and names.dtype.kind in "iu" and names.min() >= 0 and names.max() < 4 * names.size:
-        there = np.bincount(names) > 0
-        return (np.cumsum(there) - 1)[names], int(there.sum())
-    found, number = np.unique(names, return_inverse=True)
-    return number, int(found.size)
