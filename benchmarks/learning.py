@@ -143,7 +143,9 @@ def _run(preset: RunConfig, member: Member) -> dict[str, Any]:
     test = {
         row["metric"]: {key: row[key] for key in ("value", "low", "high", "n_positives", "n_negatives")}
         for row in workspace.open("evaluation_report").read_table().to_pylist()
-        if row["split"] == "test" and row["metric"] in ("auroc", "log_loss", "average_precision")
+        if row["split"] == "test"
+        and row["stratum"] == "all"
+        and row["metric"] in ("auroc", "log_loss", "average_precision")
     }
     history = _history(workspace.open("lens_classifier"))
     cpu = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime

@@ -11,6 +11,7 @@ from typing import TextIO
 from lens_pipeline.cli import (
     check,
     compact,
+    diagnose,
     documents,
     members,
     predict,
@@ -101,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
             load_preset(parsed.preset) if parsed.preset else {}, model=parsed.model, once=parsed.once
         )
     )
+    diagnosed = commands.add_parser(
+        "diagnose", help="why a training's metrics fell: saturation ties, collapse, overfitting, or a part evaluated"
+    )
+    diagnosed.add_argument(
+        "file", type=Path, help="history.jsonl, a table of epochs (CSV, JSON), or scores (parquet, CSV)"
+    )
+    diagnosed.add_argument("--rows", type=int, help="rows that the evaluated split has, where the file doesn't tell")
+    diagnosed.set_defaults(run=lambda parsed: diagnose.run(parsed.file, n_split=parsed.rows))
     verified = commands.add_parser("verify", help="re-read every published byte and compare its hash")
     verified.add_argument("--dataset", help="only this dataset")
     verified.add_argument("--remote", action="store_true", help="read the objects at s3://, not their local copies")

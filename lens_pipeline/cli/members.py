@@ -17,6 +17,7 @@ from lens_pipeline.defs.members import (
 from lens_pipeline.defs.sections import RunConfig, load_preset, resource_settings
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation.cells import ARC_SNR, THETA_E
+from lens_pipeline.evaluation.metrics import ALL_ROWS, completed
 from lens_pipeline.evaluation.out_of_fold import POOLED, CrossFit
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE
 from lens_pipeline.storage.home import DEFAULT_MODEL
@@ -65,8 +66,12 @@ def _tell(workspace: Workspace) -> None:
     if f"{METRICS_TABLE}.parquet" in scores.manifest.files:
         _tell_out_of_fold(scores)
         _tell_cross_fit(workspace.open_version("completeness", report.inputs["completeness"]))
-    for row in report.read_table().to_pylist():
-        if row["split"] == "test" and row["metric"] in ("auroc", "average_precision", "log_loss"):
+    for row in completed(report.read_table()).to_pylist():
+        if (
+            row["split"] == "test"
+            and row["stratum"] == ALL_ROWS
+            and row["metric"] in ("auroc", "average_precision", "log_loss")
+        ):
             print(f"  test {row['metric']:<28} {_figure(row)}  {_counts(row)}")
     print(f"  page    {report.path('report.html')}")
     print(

@@ -4,8 +4,10 @@ from typing import Any
 
 from lens_pipeline.defs.sections import RunConfig, resource_settings
 from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.evaluation.metrics import ALL_ROWS, completed
 from lens_pipeline.storage.publication import Publication
 
+_LEFT_TO_THE_PAGE = ("macro_", "accuracy_", "balanced_accuracy_", "f1_", "specificity_")
 _COUNTED = {"n_positives": "injections", "n_negatives": "controls"}
 
 
@@ -16,8 +18,8 @@ def run(preset: RunConfig) -> int:
     report = workspace.open("evaluation_report")
     completeness = workspace.open_version("completeness", report.inputs["completeness"])
     print(f"\n{workspace.dataset}: evaluation_report {report.version}\n")
-    for row in report.read_table().to_pylist():
-        if row["split"] == "test":
+    for row in completed(report.read_table()).to_pylist():
+        if row["split"] == "test" and row["stratum"] == ALL_ROWS and not row["metric"].startswith(_LEFT_TO_THE_PAGE):
             value = _value(row["value"], row["low"], row["high"], row["status"], row["reason"])
             print(f"  {row['metric']:<30}  {value:<32}  {_rests_on(row)}")
     _print_completeness(completeness)

@@ -10,11 +10,11 @@ from lens_pipeline.contracts.data_tables import (
     STORED_FRAGMENTS,
 )
 from lens_pipeline.contracts.doctor_tables import DOCTOR
+from lens_pipeline.contracts.metric_tables import CONFUSION, METRICS
 from lens_pipeline.contracts.model_tables import (
     COMPLETENESS,
     FOLD_THRESHOLDS,
     HISTORY,
-    METRICS,
     OPERATING_POINT,
     OUT_OF_FOLD,
     OUT_OF_FOLD_COMPLETENESS,
@@ -37,6 +37,7 @@ from lens_pipeline.contracts.tables import TableContract
 __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
+    "CONFUSION",
     "DOCTOR",
     "FOLD_THRESHOLDS",
     "HISTORY",
@@ -101,6 +102,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     REAL_LENS_STAMPS,
     METRICS,
     DOCTOR,
+    CONFUSION,
     SWEEP,
     PREDICTIONS,
 )

@@ -184,25 +184,6 @@ FOLD_THRESHOLDS = TableContract(
     ),
 )
 
-METRICS = TableContract(
-    name="evaluation_report",
-    meaning="Every number of the report, the only thing that text and plots are rendered from.",
-    key=("metric", "split"),
-    columns=(
-        Column("metric", _TEXT, "name, e.g. auroc or tpr_at_fpr_1e-02"),
-        Column("split", _TEXT, "rows that it is about"),
-        Column("value", _FLOAT, "null where undefined or unresolved", "", True),
-        Column("low", _FLOAT, "lower end of the 95 % interval", "", True),
-        Column("high", _FLOAT, "upper end of the 95 % interval", "", True),
-        Column("n_positives", _INT, "positives it rests on", minimum=0),
-        Column("n_negatives", _INT, "distinct negatives it rests on", minimum=0),
-        Column("n_clusters", _INT, "galaxies it rests on", minimum=0),
-        Column("unit", _TEXT, "unit of value"),
-        Column("status", _TEXT, "ok, unresolved or undefined"),
-        Column("reason", _TEXT, "why there is no value", "", True),
-    ),
-)
-
 SWEEP = TableContract(
     name="sweep",
     meaning="One row a trial of a search for better settings of `lens_classifier`.",

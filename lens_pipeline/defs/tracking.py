@@ -1,6 +1,7 @@
 """MLflow: one run a training, linked both ways with the Dagster run. A tracking server that is down costs training nothing."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from lens_pipeline.contracts.config import Section
 from lens_pipeline.defs.mirror import Mirror
 from lens_pipeline.defs.mlflow_runs import MlflowRun, Record, as_text, is_at_work, unsettled
 from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.evaluation.metrics import ALL_ROWS, completed
 from lens_pipeline.storage.atomic import write_atomically
 from lens_pipeline.storage.home import DEFAULT_MODEL, Home
 from lens_pipeline.storage.publication import Publication
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "lens_pipeline"
 RUN_TAG, ASSET_TAG, VERSION_TAG = "dagster.run_id", "dagster.asset_key", "lens_pipeline.lens_classifier"
 REPORT_TAG, _READER_TAG = "lens_pipeline.evaluation_report", "lens_pipeline.reader"
+# What MLflow takes no name with.
+_FORBIDDEN = re.compile(r"[^\w.\-/]")
 # A dead server must be given up on in seconds: the end of a step waits for it once.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _QUIET = {
@@ -284,11 +288,15 @@ def title_of(dataset: str, model: str) -> str:
 def figures_of(metrics: pa.Table) -> dict[str, float]:
     """Name each value of METRICS and the ends of its interval as MLflow shows them; what is null has no figure."""
     return {
-        f"{row['split']}_{row['metric']}{suffix}".replace(" ", "_"): float(row[column])
-        for row in metrics.to_pylist()
+        _FORBIDDEN.sub("_", f"{row['split']}_{_named(row)}{suffix}"): float(row[column])
+        for row in completed(metrics).to_pylist()
         for suffix, column in (("", "value"), ("_low", "low"), ("_high", "high"))
         if row[column] is not None
     }
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return str(row["metric"]) if row["stratum"] == ALL_ROWS else f"{row['metric']}_{row['stratum']}"
 
 
 def work_folders() -> Iterator[Path]:

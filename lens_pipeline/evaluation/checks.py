@@ -11,7 +11,7 @@ from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.evaluation.cells import ARC_SNR
 from lens_pipeline.evaluation.counting import UNACCOUNTED
 from lens_pipeline.evaluation.intervals import CONFIDENCE
-from lens_pipeline.evaluation.metrics import NULL_TEST, OK
+from lens_pipeline.evaluation.metrics import BOUND, NULL_TEST, OK
 
 _AGAIN = "dagster asset materialize --select {} -m lens_pipeline.definitions -c PRESET"
 _SATURATED_SHARE = 0.001
@@ -137,14 +137,15 @@ def metrics_are_complete(metrics: pa.Table) -> Check:
     silent = ~(pl.col("value").is_not_null() & has_interval) & ~explained
     false_number = (pl.col("status") != OK) & pl.col("value").is_not_null()
     disordered = (pl.col("value") < pl.col("low")) | (pl.col("value") > pl.col("high"))
+    unbounded = (pl.col("status") == BOUND) & ~has_interval
     nothing = (pl.col("value").is_not_null()) & (pl.col("n_positives") + pl.col("n_negatives") == 0)
-    bad = rows.filter((silent | false_number | disordered.fill_null(False) | nothing).fill_null(True))
+    bad = rows.filter((silent | false_number | unbounded | disordered.fill_null(False) | nothing).fill_null(True))
     if bad.is_empty() and rows.height:
         return green(name, f"{rows.height:,} metrics, each with n and an interval or a reason")
     return red(
         name,
         f"{bad.height:,} of {rows.height:,} metrics lack n, an interval or a reason",
-        wrong=[f"{row['metric']} on {row['split']}" for row in bad.iter_rows(named=True)],
+        wrong=[f"{row['metric']} on {row['split']}, {row['stratum']}" for row in bad.iter_rows(named=True)],
         count=max(1, bad.height),
         why="a number without its interval says more than the data.",
         next_step=f"mend the metric in lens_pipeline/evaluation/metrics.py, then {_AGAIN.format('evaluation_report')}",

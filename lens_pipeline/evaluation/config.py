@@ -61,6 +61,15 @@ class ReportConfig(Section):
 
     n_bootstrap: int = Field(1000, ge=200, le=100_000, description="bootstrap replicates over galaxies")
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
+    tpr_at_fprs: list[float] = Field(
+        [1e-1, 1e-2, 1e-3, 1e-4, 1e-5], description="false-positive rates at which the ROC of test is read"
+    )
+    fpr_at_tprs: list[float] = Field(
+        [0.5, 0.7, 0.85], description="true-positive rates at which the ROC of test is read"
+    )
+    partial_auc_max_fprs: list[float] = Field(
+        [1e-1, 1e-2], description="false-positive rates up to which areas under the ROC are taken"
+    )
     null_test_confidence: float = Field(
         0.999,
         ge=0.9,
@@ -68,3 +77,10 @@ class ReportConfig(Section):
         description="confidence of the interval that must hold 0.5 in the null test; 0.95 is red in 1 of 20 good runs",
     )
     n_gallery: int = Field(8, ge=0, le=48, description="stamps in each gallery of the report")
+
+    @field_validator("tpr_at_fprs", "fpr_at_tprs", "partial_auc_max_fprs")
+    @classmethod
+    def _rates_lie_inside(cls, rates: list[float]) -> list[float]:
+        if any(not 0 < rate < 1 for rate in rates) or len(set(rates)) != len(rates):
+            raise ValueError(f"rates lie between 0 and 1, both left out, each once: {rates}")
+        return rates

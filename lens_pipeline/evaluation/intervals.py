@@ -3,7 +3,7 @@
 Nothing here knows what a score is. Every interval is two-sided, by default at 95 %.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ from scipy import special
 
 CONFIDENCE = 0.95
 FEW_CLUSTERS = 5
+MIN_CLUSTERS = 20
+GALAXY, REGION = "galaxy", "region"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Estimate:
         Galaxies that they come from.
     n_eff : float or None
         Number of independent, equally weighted rows that would know as much.
+    reason : str or None
+    cluster : str
+        What is taken as independent: galaxies, or regions of the sky.
+    interval : str or None
+        How the interval was made, in words.
     """
 
     value: float | None
@@ -36,6 +43,8 @@ class Estimate:
     n_clusters: int
     n_eff: float | None
     reason: str | None = None
+    cluster: str = GALAXY
+    interval: str | None = None
 
 
 def clopper_pearson(k: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -73,6 +82,23 @@ def wilson(k: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, f
     return (0.0 if k <= 0 else max(0.0, float(centre - half)), 1.0 if k >= n else min(1.0, float(centre + half)))
 
 
+def jeffreys(k: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Interval of a proportion with equal tails of Beta(k + 1/2, n - k + 1/2) (Brown, Cai & DasGupta 2001, Stat. Sci. 16, 101).
+
+    Covers as often as it says when averaged over p. It ends at 0 for no success and at 1 for no failure.
+
+    Parameters
+    ----------
+    k, n : float
+        Successes and trials, or effective counts; 0 <= k <= n, n > 0.
+    """
+    _refuse_impossible(k, n)
+    tail = (1 - confidence) / 2
+    low = 0.0 if k <= 0 else float(special.betaincinv(k + 0.5, n - k + 0.5, tail))
+    high = 1.0 if k >= n else float(special.betaincinv(k + 0.5, n - k + 0.5, 1 - tail))
+    return low, high
+
+
 def kish(weights: npt.ArrayLike) -> float:
     """Effective number of independent rows with these weights, (sum w)^2 / sum w^2 (Kish 1965, Survey Sampling)."""
     w = np.asarray(weights, dtype=np.float64)
@@ -86,6 +112,7 @@ def clustered_proportion(
     weights: npt.ArrayLike | None = None,
     *,
     exact: bool = False,
+    whole_where_few: bool = True,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
     """Weighted proportion of rows that cluster, with an interval on their effective number.
@@ -105,6 +132,8 @@ def clustered_proportion(
     weights : array of float, shape (n,), optional
     exact : bool
         Clopper-Pearson (for rare events) instead of Wilson.
+    whole_where_few : bool
+        Count whole clusters where fewer than 5 hold the rarer outcome; else no interval is given then.
     """
     y = np.asarray(success, dtype=np.float64)
     n = int(y.size)
@@ -115,19 +144,65 @@ def clustered_proportion(
     _, place = np.unique(np.asarray(clusters), return_inverse=True)
     m = int(place.max()) + 1
     p = float(np.clip(np.dot(w, y) / total, 0, 1))
-    independent = m == n and bool(np.all(w == w[0]))
-    if independent:
-        n_eff = n_for_interval = float(n)
-    elif m < 2:
-        return Estimate(p, None, None, n, m, None, "all rows come from one galaxy, so their spread is unknown")
-    else:
-        n_eff = _effective_n(y, w, place, m, p)
-        tail = (1 + confidence) / 2
-        t_ratio = float(special.stdtrit(n - 1, tail) / special.stdtrit(m - 1, tail))
-        n_for_interval = n_eff * t_ratio**2
-    interval = clopper_pearson if exact else wilson
-    low, high = interval(p * n_for_interval, n_for_interval, confidence)
-    return Estimate(p, min(low, p), max(high, p), n, m, n_eff)
+    nothing = Estimate(p, None, None, n, m, None)
+    if m == n and bool(np.all(w == w[0])):
+        return _rate_interval(nothing, float(n), float(n), exact, confidence, clustered=False)
+    if m < 2:
+        return replace(nothing, reason="all rows come from one galaxy, so their spread is unknown")
+    few = _few_hold_the_rarer(y, w, place, p)
+    if few and not whole_where_few:
+        return replace(nothing, reason=f"no interval: fewer than {FEW_CLUSTERS} clusters hold the rarer outcome")
+    n_eff = _effective_n(y, w, place, m, p, few)
+    return _rate_interval(nothing, n_eff, n_eff * _few_clusters_ratio(n, m, confidence), exact, confidence)
+
+
+def share_from_influence(
+    value: float, influence: npt.ArrayLike, clusters: npt.ArrayLike, *, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Put Wilson's interval on a share that is a smooth function of several, from each row's influence on it.
+
+    The variance is m / (m - 1) times the sum over clusters of the squared sums of influences (linearisation: Wolter 2007, ch. 6),
+    the effective number value (1 - value) over it.
+
+    Parameters
+    ----------
+    influence : array of float, shape (n,)
+        First-order change of the value that each row makes; their sum is 0.
+    """
+    changes = np.asarray(influence, dtype=np.float64)
+    _, place = np.unique(np.asarray(clusters), return_inverse=True)
+    n, m = int(changes.size), int(place.max()) + 1
+    nothing = Estimate(value, None, None, n, m, None)
+    if m < 2:
+        return replace(nothing, reason="all rows come from one galaxy, so their spread is unknown")
+    spread = float(np.sqrt(m / (m - 1) * np.sum(np.bincount(place, weights=changes) ** 2)))
+    if spread <= 0:
+        return _rate_interval(nothing, float(m), float(m), True, confidence)
+    return rate_from_spread(nothing, spread, m, confidence=confidence)
+
+
+def rate_from_spread(
+    estimate: Estimate, spread: float, n_clusters: int, *, exact: bool = False, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Interval of a share whose standard error is known, Wilson's (or Clopper & Pearson's) at n_eff = p (1 - p) / spread^2.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Its `value` lies between 0 and 1.
+    n_clusters : int
+        Clusters that the standard error was found from; few of them cost width, as in `clustered_proportion`.
+    """
+    assert estimate.value is not None
+    n_eff = estimate.value * (1 - estimate.value) / spread**2
+    effective = n_eff * _few_clusters_ratio(estimate.n, n_clusters, confidence)
+    return _rate_interval(estimate, n_eff, effective, exact, confidence)
+
+
+def wider(first: Estimate, second: Estimate) -> Estimate:
+    """Return the one of two estimates of the same thing whose interval is wider; one without an interval gives way."""
+    widths = [-1.0 if one.low is None or one.high is None else one.high - one.low for one in (first, second)]
+    return second if widths[1] > widths[0] else first
 
 
 def clustered_mean(
@@ -157,14 +232,40 @@ def clustered_mean(
     n_eff = min(float(n), variance / spread**2) if spread > 0 else float(m)
     half = float(special.stdtrit(m - 1, (1 + confidence) / 2)) * spread
     low = mean - half if floor is None else max(floor, mean - half)
-    return Estimate(mean, low, mean + half, n, m, n_eff)
+    return Estimate(mean, low, mean + half, n, m, n_eff, interval="t, clustered" if m < n else "t")
+
+
+def _rate_interval(
+    estimate: Estimate, n_eff: float, effective: float, exact: bool, confidence: float, *, clustered: bool = True
+) -> Estimate:
+    p = estimate.value
+    assert p is not None
+    low, high = (clopper_pearson if exact else wilson)(p * effective, effective, confidence)
+    words = ("Clopper-Pearson" if exact else "Wilson") + (", clustered" if clustered else "")
+    return replace(estimate, low=min(low, p), high=max(high, p), n_eff=n_eff, interval=words)
+
+
+def _few_clusters_ratio(n: int, m: int, confidence: float) -> float:
+    """Share of the effective number that is left where the variance is known from m clusters only (Korn & Graubard 1998)."""
+    tail = (1 + confidence) / 2
+    return float(special.stdtrit(n - 1, tail) / special.stdtrit(m - 1, tail)) ** 2
+
+
+def _few_hold_the_rarer(
+    y: npt.NDArray[np.float64], w: npt.NDArray[np.float64], place: npt.NDArray[np.int64], p: float
+) -> bool:
+    rarer = (w > 0) & (y == (0.0 if p > 0.5 else 1.0))
+    return np.unique(place[rarer]).size < FEW_CLUSTERS
 
 
 def _effective_n(
-    y: npt.NDArray[np.float64], w: npt.NDArray[np.float64], place: npt.NDArray[np.int64], m: int, p: float
+    y: npt.NDArray[np.float64],
+    w: npt.NDArray[np.float64],
+    place: npt.NDArray[np.int64],
+    m: int,
+    p: float,
+    few: bool,
 ) -> float:
-    rarer = (w > 0) & (y == (0.0 if p > 0.5 else 1.0))
-    few = np.unique(place[rarer]).size < FEW_CLUSTERS
     ceiling = kish(np.bincount(place, weights=w, minlength=m)) if few else kish(w)
     residuals = np.bincount(place, weights=w * (y - p), minlength=m)
     variance = m / (m - 1) * float(np.sum(residuals**2)) / float(w.sum()) ** 2

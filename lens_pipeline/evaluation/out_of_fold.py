@@ -147,7 +147,8 @@ def _metrics(row: dict[str, Any]) -> Iterator[Metric]:
     status = UNDEFINED if value is None else OK
     reason = None if low is not None else row["reason"]
     yield Metric(**found, metric=f"completeness_at_{HIGHEST_CONTROL}", value=value, low=low, high=high,
-                 n_clusters=row["n_galaxies"], status=status, reason=reason)  # fmt: skip
+                 n_clusters=row["n_galaxies"], status=status, reason=reason,
+                 interval=None if low is None else "Wilson, clustered")  # fmt: skip
     words = f"no interval: it is the upper end of one, as 0 of {row['n_negatives']:,} lie above by construction"
     yield Metric(**found, metric=f"fpr_bound_at_{HIGHEST_CONTROL}", value=row["fpr_high"], low=None, high=None,
                  n_clusters=row["n_negative_galaxies"], status=OK, reason=words)  # fmt: skip

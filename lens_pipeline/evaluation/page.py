@@ -13,11 +13,12 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation import statements
 from lens_pipeline.evaluation.cells import ALL, axes_in
 from lens_pipeline.evaluation.gallery import Gallery
-from lens_pipeline.evaluation.metrics import NULL_TEST, UNRESOLVED
+from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST, UNRESOLVED
 from lens_pipeline.evaluation.out_of_fold import CrossFit
 from lens_pipeline.evaluation.plots import why_not_drawn
+from lens_pipeline.evaluation.rank_metrics import AT_PREVALENCE
 from lens_pipeline.evaluation.scored_rows import TEST
-from lens_pipeline.evaluation.wording import metric_words, number, threshold_words
+from lens_pipeline.evaluation.wording import clusters, metric_words, number, threshold_words
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
@@ -54,7 +55,12 @@ def render(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        number=_number, count=_count, words=metric_words, threshold=threshold_words, data_uri=data_uri
+        number=_number,
+        count=_count,
+        clusters=clusters,
+        words=metric_words,
+        threshold=threshold_words,
+        data_uri=data_uri,
     )
     contract = DatasetContract.model_validate(inputs["store"].attributes["dataset_contract"])
     return environment.get_template(_TEMPLATE).render(
@@ -105,10 +111,11 @@ def _number(row: dict[str, Any], value: str = "value", prefix: str = "") -> str:
 
 
 def _headline(metrics: pl.DataFrame) -> list[dict[str, Any]]:
-    leading = pl.col("metric").is_in(["auroc", "average_precision", NULL_TEST])
+    leading = pl.col("metric").is_in(["auroc", "average_precision", AT_PREVALENCE, "tpr0", "tpr10", NULL_TEST])
+    whole = (pl.col("split") == TEST) & (pl.col("stratum") == ALL_ROWS)
     rates = pl.col("metric").str.contains("^(tpr|recall|fpr)_at_")
     no_threshold = (pl.col("status") == UNRESOLVED) & pl.col("metric").str.contains("^(recall|fpr)_at_")
-    return metrics.filter((pl.col("split") == TEST) & (leading | rates) & ~no_threshold).to_dicts()
+    return metrics.filter(whole & (leading | rates) & ~no_threshold).to_dicts()
 
 
 def _cells(completeness: pl.DataFrame, axis: str) -> list[dict[str, Any]]:

@@ -1,20 +1,18 @@
-"""Scores reduced to tie blocks: ROC, AUROC, average precision and TPR at an FPR, for one count a cluster or for many.
+"""Scores reduced to tie blocks, and their ROC. What is computed of them: see `tallies`.
 
 Rows with the same logit are one block that no threshold can divide. A threshold *recovers* what lies strictly above it.
-The same functions serve the estimate (every galaxy counted once) and the bootstrap (galaxies counted as drawn), so
-that the two can't disagree. Ranks are those of float64 logits; probabilities tie where logits don't.
+Ranks are those of float64 logits; probabilities tie where logits don't.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from lens_pipeline.contracts.errors import EvaluationError, first_few
+from lens_pipeline.evaluation.tallies import Floats, Tallies
 
-Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
@@ -31,6 +29,8 @@ class RankedScores:
     positive_cluster, negative_cluster : array of int64, same shapes
         Galaxy of each row, numbered from 0.
     n_clusters : int
+    positive_weight, negative_weight : array of float64, same shapes, optional
+        By default each row weighs 1.
     """
 
     logits: Floats
@@ -39,9 +39,17 @@ class RankedScores:
     positive_cluster: Counts
     negative_cluster: Counts
     n_clusters: int
+    positive_weight: Floats | None = None
+    negative_weight: Floats | None = None
 
     @classmethod
-    def of(cls, logits: npt.ArrayLike, positive: npt.ArrayLike, clusters: npt.ArrayLike) -> "RankedScores":
+    def of(
+        cls,
+        logits: npt.ArrayLike,
+        positive: npt.ArrayLike,
+        clusters: npt.ArrayLike,
+        weights: npt.ArrayLike | None = None,
+    ) -> "RankedScores":
         """Rank rows.
 
         Parameters
@@ -50,6 +58,7 @@ class RankedScores:
         positive : array of bool, shape (n,)
         clusters : array, shape (n,)
             Galaxy of each row.
+        weights : array of float, shape (n,), optional
 
         Raises
         ------
@@ -65,14 +74,25 @@ class RankedScores:
                 "rank. Find out why the model gives them; materialize scores again."
             )
         negated, block = np.unique(-scores, return_inverse=True)
-        _, cluster = np.unique(np.asarray(clusters), return_inverse=True)
+        cluster, n_clusters = numbered(clusters)
+        weight = None if weights is None else np.asarray(weights, dtype=np.float64)
         return cls(
             logits=-negated,
             positive_block=block[is_positive],
             negative_block=block[~is_positive],
             positive_cluster=cluster[is_positive],
             negative_cluster=cluster[~is_positive],
-            n_clusters=int(cluster.max()) + 1 if cluster.size else 0,
+            n_clusters=n_clusters,
+            positive_weight=None if weight is None else weight[is_positive],
+            negative_weight=None if weight is None else weight[~is_positive],
+        )
+
+    def regrouped(self, positive: npt.ArrayLike, clusters: npt.ArrayLike) -> "RankedScores":
+        """Return the same ranks with other clusters, e.g. regions; `positive` as given to `of`."""
+        is_positive = np.asarray(positive, dtype=bool)
+        cluster, n_clusters = numbered(clusters)
+        return replace(
+            self, positive_cluster=cluster[is_positive], negative_cluster=cluster[~is_positive], n_clusters=n_clusters
         )
 
     @property
@@ -86,34 +106,24 @@ class RankedScores:
         return int(self.negative_block.size)
 
     @cached_property
-    def positives(self) -> Floats:
-        """Positives of each block, shape (1, n_blocks)."""
-        return np.bincount(self.positive_block, minlength=self.logits.size)[None].astype(np.float64)
+    def tallies(self) -> Tallies:
+        """Each row once, or as it weighs, each tie block a column; one replicate."""
+        n = self.logits.size
+        positives = np.bincount(self.positive_block, self.positive_weight, minlength=n)
+        negatives = np.bincount(self.negative_block, self.negative_weight, minlength=n)
+        return Tallies(positives[None].astype(np.float64), negatives[None].astype(np.float64))
 
-    @cached_property
-    def negatives(self) -> Floats:
-        """Negatives of each block, shape (1, n_blocks)."""
-        return np.bincount(self.negative_block, minlength=self.logits.size)[None].astype(np.float64)
-
-    @cached_property
-    def positives_of_cluster(self) -> sparse.csr_array:
-        """Positives of each cluster and block, sparse, shape (n_clusters, n_blocks)."""
-        return self._by_cluster(self.positive_cluster, self.positive_block)
-
-    @cached_property
-    def negatives_of_cluster(self) -> sparse.csr_array:
-        """Negatives of each cluster and block, sparse, shape (n_clusters, n_blocks)."""
-        return self._by_cluster(self.negative_cluster, self.negative_block)
+    @property
+    def fewest_clusters(self) -> int:
+        """Clusters of the class that has fewer."""
+        counted = (np.bincount(cluster, minlength=1) for cluster in (self.positive_cluster, self.negative_cluster))
+        return min(int(np.count_nonzero(of_cluster)) for of_cluster in counted)
 
     def negative_clusters_above(self) -> Counts:
         """Distinct galaxies with a negative in this block or a higher one, shape (n_blocks,)."""
         first = np.full(self.n_clusters, self.logits.size, dtype=np.int64)
         np.minimum.at(first, self.negative_cluster, self.negative_block)
         return np.cumsum(np.bincount(first, minlength=self.logits.size + 1)[: self.logits.size])
-
-    def _by_cluster(self, cluster: Counts, block: Counts) -> sparse.csr_array:
-        ones = np.ones(block.size)
-        return sparse.coo_array((ones, (cluster, block)), shape=(self.n_clusters, self.logits.size)).tocsr()
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ class RocCurve:
 
 
 def roc_curve(ranked: RankedScores) -> RocCurve:
-    """Every point of the ROC, none dropped.
+    """Every point of the ROC, none dropped; rows count once each, whatever they weigh.
 
     Raises
     ------
@@ -147,8 +157,10 @@ def roc_curve(ranked: RankedScores) -> RocCurve:
     """
     if not ranked.n_positives or not ranked.n_negatives:
         raise EvaluationError(f"a ROC needs both classes: {missing_class(ranked.n_positives, ranked.n_negatives)}")
-    false_positives = np.concatenate([[0], np.cumsum(ranked.negatives[0])]).astype(np.int64)
-    true_positives = np.concatenate([[0.0], np.cumsum(ranked.positives[0])])
+    negatives = np.cumsum(np.bincount(ranked.negative_block, minlength=ranked.logits.size))
+    positives = np.cumsum(np.bincount(ranked.positive_block, minlength=ranked.logits.size))
+    false_positives = np.concatenate([[0], negatives]).astype(np.int64)
+    true_positives = np.concatenate([[0.0], positives])
     return RocCurve(
         fpr=false_positives / ranked.n_negatives,
         tpr=true_positives / ranked.n_positives,
@@ -169,41 +181,19 @@ def missing_class(n_positives: int, n_negatives: int) -> str | None:
     return None
 
 
-def auroc(positives: Floats, negatives: Floats) -> Floats:
-    """Chance that a positive outranks a negative, ties counting half (Mann & Whitney 1947).
-
-    Parameters
-    ----------
-    positives, negatives : array of float64, shape (..., n_blocks)
-        Rows of each tie block, highest logit first.
+def numbered(clusters: npt.ArrayLike) -> tuple[Counts, int]:
+    """Give clusters numbers from 0 without gaps; whole numbers of a small range, as those of galaxies are, are not sorted.
 
     Returns
     -------
-    array of float64, shape (...,)
-        NaN where a class is empty.
+    array of int64, shape (n,)
+        Cluster of each row.
+    int
+        How many clusters there are.
     """
-    above = np.cumsum(positives, axis=-1) - 0.5 * positives
-    wins = np.einsum("...b,...b->...", above, negatives)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(wins / (positives.sum(axis=-1) * negatives.sum(axis=-1)), dtype=np.float64)
-
-
-def average_precision(positives: Floats, negatives: Floats) -> Floats:
-    """Sum over tie blocks of (recall gained) x precision, with no interpolation; shapes as in `auroc`."""
-    recovered = np.cumsum(positives, axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(positives > 0, recovered / (recovered + np.cumsum(negatives, axis=-1)), 0.0)
-        total = np.einsum("...b,...b->...", positives, precision) / positives.sum(axis=-1)
-    return np.where(negatives.sum(axis=-1) > 0, total, np.nan)
-
-
-def tpr_at_fpr(positives: Floats, negatives: Floats, fpr: float) -> Floats:
-    """Largest TPR of a threshold whose FPR is at most `fpr`; shapes as in `auroc`.
-
-    Whether the negatives can resolve that rate is not asked here: see `resolution.resolve`.
-    """
-    total = negatives.sum(axis=-1, keepdims=True)
-    allowed = np.cumsum(negatives, axis=-1) <= fpr * total * (1 + 1e-12)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.where(allowed, positives, 0.0).sum(axis=-1) / positives.sum(axis=-1)
-    return np.where(total[..., 0] > 0, value, np.nan)
+    names = np.asarray(clusters)
+    if names.size and names.dtype.kind in "iu" and names.min() >= 0 and names.max() < 4 * names.size:
+        there = np.bincount(names) > 0
+        return (np.cumsum(there) - 1)[names], int(there.sum())
+    found, number = np.unique(names, return_inverse=True)
+    return number, int(found.size)

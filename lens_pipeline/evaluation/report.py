@@ -8,20 +8,12 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
+from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, THETA_E, axes_in
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
-from lens_pipeline.evaluation.metrics import (
-    BootstrapSettings,
-    Metric,
-    likelihood_metrics,
-    metric_table,
-    null_test,
-    rank_metrics,
-    threshold_metrics,
-    tie_metrics,
-    unresolved_threshold_metrics,
-)
+from lens_pipeline.evaluation.measured import metrics_of_test, open_metrics, write_confusion
+from lens_pipeline.evaluation.metrics import ALL_ROWS, BootstrapSettings, metric_table
 from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
 from lens_pipeline.evaluation.out_of_fold import CrossFit, out_of_fold_metrics
 from lens_pipeline.evaluation.page import PageContent, render
@@ -29,12 +21,10 @@ from lens_pipeline.evaluation.plots import completeness_png, histogram_png, hist
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, missing_class, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, smallest_resolvable_fpr
 from lens_pipeline.evaluation.scored_rows import (
-    OPEN_SPLITS,
     TEST,
     distinct_rows,
     galaxy_numbers,
     join_store,
-    open_rows,
     refuse_other,
 )
 from lens_pipeline.evaluation.sealed import SealedRows, open_test_rows
@@ -114,14 +104,16 @@ def build_report(
     distinct = distinct_rows(test)
     rule = ResolutionRule(**operating_point.attributes["rule"])
     settings = BootstrapSettings(config.n_bootstrap, config.seed)
+    contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     cross_fit = CrossFit.of(completeness)
     metrics = [
-        *_test_metrics(sealed, distinct, rule, settings),
-        *_open_metrics(inputs, rule, settings),
+        *metrics_of_test(config, sealed, distinct, contract, rule, operating_point.attributes.get("prevalence")),
+        *open_metrics(scores, store, rule, settings),
         *(out_of_fold_metrics(cross_fit) if cross_fit else ()),
     ]
     table = metric_table(metrics)
     staging.write_table(None, table, METRICS)
+    write_confusion(sealed, distinct, contract, staging)
     table_of_cells = completeness.read_table()
     COMPLETENESS.validate(table_of_cells, where=f"completeness {completeness.version}")
     cells = pl.DataFrame(table_of_cells)
@@ -158,31 +150,6 @@ def primary_point(usable: pl.DataFrame) -> dict[str, Any]:
     return (resolved if resolved.height else usable.filter(pl.col("operating_point") == HIGHEST_CONTROL)).row(
         0, named=True
     )
-
-
-def _test_metrics(
-    sealed: SealedRows, distinct: pl.DataFrame, rule: ResolutionRule, settings: BootstrapSettings
-) -> list[Metric]:
-    targets = sealed.operating_points["target_fpr"].drop_nulls().to_list()
-    metrics = rank_metrics(distinct, TEST, targets, rule, settings)
-    for point in sealed.operating_points.iter_rows(named=True):
-        name = point["operating_point"]
-        if point["threshold"] is None:
-            metrics += unresolved_threshold_metrics(distinct, TEST, name, point["reason"])
-        else:
-            metrics += threshold_metrics(distinct, TEST, name, point["threshold"])
-    metrics.append(null_test(distinct, TEST, settings))
-    return [*metrics, *likelihood_metrics(distinct, TEST), *tie_metrics(distinct, TEST)]
-
-
-def _open_metrics(inputs: ReportInputs, rule: ResolutionRule, settings: BootstrapSettings) -> list[Metric]:
-    metrics: list[Metric] = []
-    for split in OPEN_SPLITS:
-        rows = open_rows(inputs.scores, split)
-        distinct = distinct_rows(join_store(rows, scores=inputs.scores, store=inputs.store))
-        metrics += rank_metrics(distinct, split, [], rule, settings)
-        metrics += likelihood_metrics(distinct, split)
-    return metrics
 
 
 def _curve(distinct: pl.DataFrame) -> RocCurve | None:
@@ -222,7 +189,8 @@ def _points_on_test(metrics: pl.DataFrame, usable: pl.DataFrame) -> pl.DataFrame
     points = usable.select("operating_point")
     for name in ("recall", "fpr"):
         prefix = f"{name}_at_"
-        mine = metrics.filter((pl.col("split") == TEST) & pl.col("metric").str.starts_with(prefix)).select(
+        whole = (pl.col("split") == TEST) & (pl.col("stratum") == ALL_ROWS)
+        mine = metrics.filter(whole & pl.col("metric").str.starts_with(prefix)).select(
             pl.col("metric").str.strip_prefix(prefix).alias("operating_point"),
             pl.col("value").alias(name),
             pl.col("low").alias(f"{name}_low"),

@@ -17,7 +17,7 @@ OPEN_SPLITS = ("train", "val_select", CALIBRATE)
 _NEEDED = ("pixel_hash", "galaxy_id", "lens_model", "theta_e_arcsec")
 _USED_WHERE_THERE = (
     *("weight", "psf_fwhm_used_r", "arc_snr", "arc_snr_matched", "src_mag_r", "magnification"),
-    *("source_id", "is_held_out"),
+    *("source_id", "is_held_out", "region_id"),
 )
 
 
@@ -43,7 +43,7 @@ def rows_of_split(scores: Publication, split: str) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        Columns of SCORES, `logit` as float64, and `is_lens`.
+        Columns of SCORES, `logit` as float64, `logit_<class>` where there are more than two classes, and `is_lens`.
 
     Raises
     ------
@@ -60,7 +60,8 @@ def rows_of_split(scores: Publication, split: str) -> pl.DataFrame:
             f"scores {scores.version} stores logits in {width} bits, which ties what the model told apart. Score again "
             "in float32: dagster asset materialize --select scores -m lens_pipeline.definitions -c PRESET"
         )
-    table = table.filter(pc.equal(table["split"], split)).select(["task_id", "logical", "label", "logit"])
+    of_classes = [name for name in table.column_names if name.startswith("logit_")]
+    table = table.filter(pc.equal(table["split"], split)).select(["task_id", "logical", "label", "logit", *of_classes])
     return pl.DataFrame(table).with_columns(pl.col("logit").cast(pl.Float64), is_lens=pl.col("label") > 0)
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import polars as pl
 
-from lens_pipeline.evaluation.metrics import NULL_TEST
+from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST
 from lens_pipeline.evaluation.operating_point import BOUND, UNRESOLVED
 from lens_pipeline.evaluation.scored_rows import CALIBRATE, TEST
-from lens_pipeline.evaluation.wording import count, metric_words, number, rate_words, threshold_words
+from lens_pipeline.evaluation.wording import clusters, count, metric_words, number, rate_words, threshold_words
 
 
 def claims(metrics: pl.DataFrame, completeness: pl.DataFrame, primary: str) -> list[str]:
@@ -17,7 +17,7 @@ def claims(metrics: pl.DataFrame, completeness: pl.DataFrame, primary: str) -> l
     rests = f"{count(area['n_positives'], 'injection')} and {count(area['n_negatives'], 'distinct control')}"
     lines.append(
         f"{metric_words('auroc')} on {TEST}: {number(area['value'], area['low'], area['high'])}, from {rests} in "
-        f"{count(area['n_clusters'], 'galaxy', 'galaxies')}{_because(area)}."
+        f"{clusters(area)}{_because(area)}."
     )
     found = completeness.filter((pl.col("operating_point") == primary) & (pl.col("axis") == "all"))
     false = _row(metrics, f"fpr_at_{primary}")
@@ -88,7 +88,8 @@ def _rate_limits(operating_points: pl.DataFrame) -> list[str]:
 
 
 def _test_limits(metrics: pl.DataFrame) -> list[str]:
-    mine = metrics.filter((pl.col("split") == TEST) & (pl.col("status") == UNRESOLVED))
+    whole = (pl.col("split") == TEST) & (pl.col("stratum") == ALL_ROWS)
+    mine = metrics.filter(whole & (pl.col("status") == UNRESOLVED))
     mine = mine.filter(pl.col("metric").str.starts_with("tpr_at_"))
     lines = []
     if mine.height:
@@ -124,7 +125,8 @@ def _null_test(metrics: pl.DataFrame) -> str:
 
 
 def _row(metrics: pl.DataFrame, name: str) -> dict[str, Any]:
-    return metrics.row(by_predicate=(pl.col("metric") == name) & (pl.col("split") == TEST), named=True)
+    whole = (pl.col("split") == TEST) & (pl.col("stratum") == ALL_ROWS)
+    return metrics.row(by_predicate=(pl.col("metric") == name) & whole, named=True)
 
 
 def _k_of_n(rate: dict[str, Any]) -> str:

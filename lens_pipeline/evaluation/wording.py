@@ -1,25 +1,46 @@
 """Numbers and names in the words of the report: one place, so that text, tables and plots say the same."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
+from lens_pipeline.evaluation.intervals import GALAXY
 from lens_pipeline.evaluation.metrics import NULL_TEST, NULL_TEST_MAX_ARC_SNR_MATCHED
 from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
+from lens_pipeline.evaluation.rank_metrics import AT_PREVALENCE
 
 _NAMES = {
     "auroc": "Area under the ROC curve",
     "average_precision": "Average precision, at this split's own mix of classes",
     "log_loss": "Log loss of the uncalibrated score",
     "brier": "Brier score of the uncalibrated score",
+    "ece": "Calibration error of the uncalibrated score, noise taken off",
+    AT_PREVALENCE: "Average precision, at the survey's share of lenses",
+    "auroc_weighted": "Area under the ROC curve, injections as frequent as in the population",
+    "tpr0": "Lenses found before the first false positive (TPR0)",
+    "tpr10": "Lenses found before the tenth false positive (TPR10)",
     "distinct_logit_share": "Share of scores that are distinct",
     "control_share_at_highest_logit": "Share of controls that tie at the highest score",
     NULL_TEST: f"Null test: area under the ROC of arcs too faint to see (matched S/N < {NULL_TEST_MAX_ARC_SNR_MATCHED})",
 }
+_ON_ROC = {
+    "tpr_at_": "Lenses found where the ROC of test has FPR",
+    "fpr_at_tpr_": "Controls mistaken for lenses where the ROC of test has TPR",
+    "partial_auc_to_": "Partial area under the ROC curve, 0.5 at chance, up to FPR",
+}
 _AT = {
-    "tpr_at_": "Lenses found where the ROC of test has",
     "recall_at_": "Lenses found at the threshold",
     "completeness_at_": "Completeness at the threshold",
     "fpr_bound_at_": "Most controls that are mistaken for lenses at the threshold",
     "fpr_at_": "Controls mistaken for lenses at the threshold",
+    "precision_at_": "Precision at the threshold",
+    "specificity_at_": "Specificity at the threshold",
+    "f1_at_": "F1 at the threshold",
+    "accuracy_at_": "Accuracy at the threshold",
+    "balanced_accuracy_at_": "Balanced accuracy at the threshold",
+    "macro_precision_at_": "Precision, mean over classes, at the threshold",
+    "macro_recall_at_": "Recall, mean over classes, at the threshold",
+    "macro_f1_at_": "F1, mean over classes, at the threshold",
 }
 
 
@@ -32,17 +53,19 @@ def threshold_words(operating_point: str) -> str:
 
 def metric_words(metric: str) -> str:
     """Say what a metric is."""
+    for prefix, words in _ON_ROC.items():
+        if metric.startswith(prefix):
+            return f"{words} {rate_words(metric.removeprefix(prefix))}"
     for prefix, words in _AT.items():
         if metric.startswith(prefix):
-            point = metric.removeprefix(prefix)
-            return f"{words} FPR {rate_words(point)}" if prefix == "tpr_at_" else f"{words} {threshold_words(point)}"
+            return f"{words} {threshold_words(metric.removeprefix(prefix))}"
     return _NAMES.get(metric, metric)
 
 
 def number(value: float | None, low: float | None = None, high: float | None = None) -> str:
     """Write a number with as many digits as its interval (else three) warrants, and its interval if there is one."""
     if value is None:
-        return "—"
+        return "—" if high is None else f"at most {high:.3g}"
     if low is None or high is None:
         return f"{value:.3g}"
     digits = _decimals(high - low)
@@ -52,6 +75,11 @@ def number(value: float | None, low: float | None = None, high: float | None = N
 def count(n: int, singular: str, plural: str | None = None) -> str:
     """Write a number of things, e.g. ``1 galaxy`` or ``2,400 galaxies``."""
     return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
+
+
+def clusters(row: Mapping[str, Any]) -> str:
+    """Say what a row of METRICS takes as independent, e.g. ``800 galaxies``."""
+    return count(row["n_clusters"], row["cluster"], "galaxies" if row["cluster"] == GALAXY else None)
 
 
 def _decimals(width: float) -> int:

@@ -12,6 +12,7 @@ import polars as pl
 
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.evaluation import statements
+from lens_pipeline.evaluation.metrics import completed
 from lens_pipeline.scoring.aliases import is_ensemble, members_of
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE
 from lens_pipeline.splits.assignment import deal
@@ -174,7 +175,7 @@ def _evaluation(home: Home, report: Publication | None) -> Card:
         home.open(report.dataset, name, model=report.model, version=report.inputs[name])
         for name in ("operating_point", "completeness")
     )
-    metrics = report.read_table()
+    metrics = completed(report.read_table())
     tables = (pl.DataFrame(table) for table in (point.read_table(), metrics, completeness.read_table()))
     return {
         "evaluation_report": report.version,

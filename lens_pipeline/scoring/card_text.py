@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lens_pipeline.evaluation.metrics import ALL_ROWS
 from lens_pipeline.evaluation.scored_rows import TEST
 from lens_pipeline.evaluation.wording import metric_words, number
 
@@ -41,7 +42,7 @@ def _metrics_text(card: dict[str, Any]) -> str:
     lines = [f"On {TEST}, evaluation_report {card['evaluation_report']}; 95 % intervals.", ""]
     lines += ["| metric | value | lenses | controls | galaxies |", "|---|---|---|---|---|"]
     for row in card["metrics"]:
-        if row["split"] == TEST:
+        if row["split"] == TEST and row["stratum"] == ALL_ROWS:
             value = _value(row)
             counts = " | ".join(f"{row[name]:,}" for name in ("n_positives", "n_negatives", "n_clusters"))
             lines.append(f"| {metric_words(row['metric'])} | {value} | {counts} |")

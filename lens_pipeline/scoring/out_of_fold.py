@@ -15,8 +15,10 @@ from lens_pipeline.contracts.catalogue import METRICS, OUT_OF_FOLD
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.errors import ScoringError
 from lens_pipeline.evaluation.intervals import CONFIDENCE
-from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric, likelihood_metrics, metric_table, rank_metrics
+from lens_pipeline.evaluation.likelihood_metrics import likelihood_metrics
+from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric, metric_table
 from lens_pipeline.evaluation.out_of_fold import POOLED
+from lens_pipeline.evaluation.rank_metrics import rank_metrics
 from lens_pipeline.evaluation.resolution import ResolutionRule
 from lens_pipeline.evaluation.scored_rows import distinct_rows
 from lens_pipeline.splits.assignment import TRAIN, VAL_SELECT

@@ -44,7 +44,7 @@ def members(home: Home, survey: tuple[Publication, Publication]) -> list[Publica
 @pytest.fixture
 def scores(home: Home, members: list[Publication]) -> Publication:
     row = {"metric": "auroc", "split": "mean of folds", "value": 0.8, "low": 0.7, "high": None, "status": "ok"}
-    counts = {"n_positives": 1, "n_negatives": 1, "n_clusters": 1, "unit": ""}
+    counts = {"n_positives": 1, "n_negatives": 1, "n_clusters": 1, "unit": "", "stratum": "all", "cluster": "galaxy"}
     with home.stage("tried", "scores", model=MODEL, inputs=members) as staging:
         staging.attributes["members"] = describe_members(members)
         staging.write_table("out_of_fold_metrics", pa.Table.from_pylist([row | counts], schema=METRICS.schema))

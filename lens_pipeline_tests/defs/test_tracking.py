@@ -119,7 +119,7 @@ def classifier() -> Publication:
 def report() -> Publication:
     row = {c.name: None for c in METRICS.columns} | {
         "metric": "auroc", "split": "test", "value": 0.9, "low": 0.8, "high": 0.95, "n_positives": 10, "n_negatives": 10,
-        "n_clusters": 10, "unit": "", "status": "ok",
+        "n_clusters": 10, "unit": "", "status": "ok", "stratum": "all", "cluster": "galaxy",
     }  # fmt: skip
     unresolved = row | {"metric": "tpr_at_fpr_1e-03", "value": None, "low": None, "high": None, "status": "unresolved"}
     with Home.from_environment().stage("simulated", "evaluation_report") as staging:

@@ -20,6 +20,7 @@ def _metric(**changed: object) -> dict[str, object]:
     row: dict[str, object] = {
         "metric": "auroc",
         "split": "test",
+        "stratum": "all",
         "value": 0.9,
         "low": 0.88,
         "high": 0.92,
@@ -112,9 +113,10 @@ def test_a_metric_without_interval_reason_or_n_is_red() -> None:
         {"value": None, "low": None, "high": None, "status": "undefined"},
         {"status": "unresolved", "reason": "few controls"},
         {"n_positives": 0, "n_negatives": 0},
+        {"status": "bound", "value": None, "high": None, "reason": "nothing above"},
         {"value": 0.5},
     ):
         check = metrics_are_complete(_metrics(_metric(), _metric(metric="other", **wrong)))
         assert not check.passed, wrong
-        assert check.first == ("other on test",)
+        assert check.first == ("other on test, all",)
     assert not metrics_are_complete(_metrics()).passed

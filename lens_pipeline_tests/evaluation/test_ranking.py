@@ -3,8 +3,18 @@ import pytest
 from sklearn import metrics as oracle
 
 from lens_pipeline.contracts.errors import EvaluationError
-from lens_pipeline.evaluation.bootstrap import rank_estimates
-from lens_pipeline.evaluation.ranking import RankedScores, auroc, average_precision, roc_curve, tpr_at_fpr
+from lens_pipeline.evaluation.binning import GroupedCounts
+from lens_pipeline.evaluation.bootstrap import Statistic, rank_estimates
+from lens_pipeline.evaluation.ranking import RankedScores, roc_curve
+from lens_pipeline.evaluation.tallies import (
+    auroc,
+    average_precision,
+    fpr_at_tpr,
+    partial_auc,
+    tpr_at_fpr,
+)
+
+AUROC = {"auroc": Statistic(auroc)}
 
 
 def _case(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -23,10 +33,9 @@ def test_ranks_agree_with_scikit_learn_on_ties_and_constants() -> None:
     for _ in range(400):
         logits, positive = _case(rng)
         ranked = RankedScores.of(logits, positive, np.arange(logits.size))
-        counts = ranked.positives, ranked.negatives
-        assert auroc(*counts)[0] == pytest.approx(oracle.roc_auc_score(positive, logits), abs=1e-12)
+        assert auroc(ranked.tallies)[0] == pytest.approx(oracle.roc_auc_score(positive, logits), abs=1e-12)
         expected = oracle.average_precision_score(positive, logits)
-        assert average_precision(*counts)[0] == pytest.approx(expected, abs=1e-12)
+        assert average_precision(ranked.tallies)[0] == pytest.approx(expected, abs=1e-12)
         fpr, tpr, thresholds = oracle.roc_curve(positive, logits, drop_intermediate=False)
         curve = roc_curve(ranked)
         np.testing.assert_allclose(curve.fpr, fpr, atol=1e-12)
@@ -34,7 +43,11 @@ def test_ranks_agree_with_scikit_learn_on_ties_and_constants() -> None:
         np.testing.assert_array_equal(curve.lowest_recovered[1:], thresholds[1:])
         for target in (0.05, 0.1, 0.5):
             best = tpr[fpr <= target * (1 + 1e-12)].max()
-            assert tpr_at_fpr(*counts, target)[0] == pytest.approx(best, abs=1e-12)
+            assert tpr_at_fpr(ranked.tallies, target)[0] == pytest.approx(best, abs=1e-12)
+            least = fpr[tpr >= target * (1 - 1e-12)].min()
+            assert fpr_at_tpr(ranked.tallies, target)[0] == pytest.approx(least, abs=1e-12)
+            part = oracle.roc_auc_score(positive, logits, max_fpr=target)
+            assert partial_auc(ranked.tallies, target)[0] == pytest.approx(part, abs=1e-12)
 
 
 def test_counts_of_drawn_galaxies_weigh_rows_as_scikit_learn_does() -> None:
@@ -42,21 +55,21 @@ def test_counts_of_drawn_galaxies_weigh_rows_as_scikit_learn_does() -> None:
     logits, positive = np.round(rng.normal(size=80), 1), rng.random(80) < 0.4
     cluster = rng.integers(0, 25, 80)
     ranked = RankedScores.of(logits, positive, cluster)
-    drawn = rng.multinomial(ranked.n_clusters, np.full(ranked.n_clusters, 1 / ranked.n_clusters)).astype(float)
-    counts = (drawn @ ranked.positives_of_cluster, drawn @ ranked.negatives_of_cluster)
+    drawn = rng.multinomial(ranked.n_clusters, np.full(ranked.n_clusters, 1 / ranked.n_clusters))
+    tallies = GroupedCounts.of(ranked, seed=0).tallies(drawn[None].astype(np.float32))
     _, place = np.unique(cluster, return_inverse=True)
     weight = drawn[place]
-    assert auroc(*counts) == pytest.approx(oracle.roc_auc_score(positive, logits, sample_weight=weight), abs=1e-12)
+    assert auroc(tallies)[0] == pytest.approx(oracle.roc_auc_score(positive, logits, sample_weight=weight), abs=1e-12)
     expected = oracle.average_precision_score(positive, logits, sample_weight=weight)
-    assert average_precision(*counts) == pytest.approx(expected, abs=1e-12)
+    assert average_precision(tallies)[0] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("positive", [True, False])
 def test_one_class_is_undefined_with_a_reason_and_never_a_number(positive: bool) -> None:
     ranked = RankedScores.of([0.1, 0.2, 0.3], [positive] * 3, [0, 1, 2])
-    assert np.isnan(auroc(ranked.positives, ranked.negatives)[0])
-    assert np.isnan(average_precision(ranked.positives, ranked.negatives)[0])
-    found = rank_estimates(ranked, {"auroc": auroc}, n_replicates=200, seed=0)["auroc"]
+    assert np.isnan(auroc(ranked.tallies)[0])
+    assert np.isnan(average_precision(ranked.tallies)[0])
+    found = rank_estimates(ranked, AUROC, n_replicates=200, seed=0)["auroc"]
     assert found.value is None
     assert "there is no" in str(found.reason)
     with pytest.raises(EvaluationError, match="both classes"):
@@ -72,7 +85,7 @@ def test_fewer_than_20_galaxies_give_a_value_without_an_interval() -> None:
     rng = np.random.default_rng(0)
     cluster = np.repeat(np.arange(19), 20)
     ranked = RankedScores.of(rng.normal(size=380), np.arange(380) % 2 == 0, cluster)
-    found = rank_estimates(ranked, {"auroc": auroc}, n_replicates=200, seed=0)["auroc"]
+    found = rank_estimates(ranked, AUROC, n_replicates=200, seed=0)["auroc"]
     assert found.value is not None
     assert (found.low, found.high) == (None, None)
     assert "19 galaxies" in str(found.reason)
@@ -80,7 +93,7 @@ def test_fewer_than_20_galaxies_give_a_value_without_an_interval() -> None:
 
 def test_perfect_separation_leaves_open_what_so_many_pairs_can_not_exclude() -> None:
     ranked = RankedScores.of(np.r_[np.ones(30), np.zeros(30)], np.arange(60) < 30, np.tile(np.arange(30), 2))
-    found = rank_estimates(ranked, {"auroc": auroc}, n_replicates=200, seed=0)["auroc"]
+    found = rank_estimates(ranked, AUROC, n_replicates=200, seed=0)["auroc"]
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(0.025 ** (1 / 30))
 
@@ -96,7 +109,7 @@ def test_intervals_of_the_auroc_cover_for_pairs_of_one_galaxy(galaxies: int, sep
         host = rng.normal(size=galaxies) * np.sqrt(0.5)
         scores = np.concatenate([host + rng.normal(0, np.sqrt(0.5), galaxies) + shift for shift in (separation, 0)])
         ranked = RankedScores.of(scores, np.arange(2 * galaxies) < galaxies, np.tile(np.arange(galaxies), 2))
-        found = rank_estimates(ranked, {"auroc": auroc}, n_replicates=200, seed=int(rng.integers(1 << 30)))["auroc"]
+        found = rank_estimates(ranked, AUROC, n_replicates=200, seed=int(rng.integers(1 << 30)))["auroc"]
         assert found.low is not None
         assert found.high is not None
         covered += found.low <= truth <= found.high

@@ -29,7 +29,7 @@ class _Addresses(HTMLParser):
 
 
 def _metrics(evaluated: Evaluated) -> dict[str, dict[str, object]]:
-    table = pl.DataFrame(evaluated.report()[0].table).filter(pl.col("split") == "test")
+    table = pl.DataFrame(evaluated.report()[0].table).filter((pl.col("split") == "test") & (pl.col("stratum") == "all"))
     return {row["metric"]: row for row in table.iter_rows(named=True)}
 
 
@@ -51,7 +51,8 @@ def test_the_page_needs_no_other_file_and_runs_nothing(survey: Evaluated) -> Non
 def test_the_page_states_the_numbers_of_the_table_with_n_and_interval(survey: Evaluated) -> None:
     result, _ = survey.report()
     auroc = pl.DataFrame(result.table).row(
-        by_predicate=(pl.col("metric") == "auroc") & (pl.col("split") == "test"), named=True
+        by_predicate=(pl.col("metric") == "auroc") & (pl.col("split") == "test") & (pl.col("stratum") == "all"),
+        named=True,
     )
     text = _text(result.page)
     assert f"{auroc['value']:.3f} ({auroc['low']:.3f} to {auroc['high']:.3f}), from 800 injections" in text

@@ -22,7 +22,14 @@ def _row(contract: pa.Schema, **values: object) -> dict[str, object]:
 def publish_report(home: Home, named: Publication, auroc: float = 0.9) -> Publication:
     """Publish a report about a classifier or an ensemble's scores, with the tables that it was made from."""
     made: list[Publication] = []
-    counts = {"n_positives": 12, "n_negatives": 34, "n_clusters": 23, "split": "test"}
+    counts = {
+        "n_positives": 12,
+        "n_negatives": 34,
+        "n_clusters": 23,
+        "split": "test",
+        "stratum": "all",
+        "cluster": "galaxy",
+    }
     unresolved = {"status": "unresolved", "reason": "34 controls are too few"}
     tables = {
         "operating_point": (

@@ -1,0 +1,94 @@
+"""``lens_pipeline diagnose``: why a training's metrics fell, from a history file or from tables of scores."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.diagnosis import Finding, Verdict, diagnose
+from lens_pipeline.evaluation.epoch_records import EpochRecord, records_of_scores, records_of_table
+from lens_pipeline.training.history import History
+
+_MARKS = {Verdict.found: "!!", Verdict.suspected: " ?", Verdict.not_found: "  ", Verdict.unknown: " -"}
+
+
+def run(file: Path, *, n_split: int | None = None) -> int:
+    """Print each cause with its verdict and evidence; 1 if one was found."""
+    records = read_records(file, n_split=n_split)
+    findings = diagnose(records)
+    print(f"{file.name}: {len(records):,} {'epoch' if len(records) == 1 else 'epochs'}\n")
+    for finding in findings:
+        print("\n".join(_lines(finding)))
+    return int(any(finding.verdict is Verdict.found for finding in findings))
+
+
+def read_records(file: Path, *, n_split: int | None = None) -> list[EpochRecord]:
+    """Read what is known of each epoch.
+
+    Parameters
+    ----------
+    file : Path
+        history.jsonl of a training; a table of epochs as CSV or JSON (rows, or columns); or scores as parquet or CSV with `label`
+        and `logit`, `epoch` where there are several.
+    n_split : int, optional
+        Rows that the evaluated split has, where the file doesn't tell.
+
+    Raises
+    ------
+    EvaluationError
+        If the file can't be read as any of these.
+    """
+    try:
+        table = _table(file)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise EvaluationError(f"{file} can't be read: {error}. Give history.jsonl, CSV, JSON or parquet.") from error
+    if isinstance(table, pl.DataFrame) and {"label", "logit"} <= set(table.columns):
+        return records_of_scores(table.cast({"label": pl.Int64, "logit": pl.Float64}), n_split=n_split)
+    rows = table.to_dicts() if isinstance(table, pl.DataFrame) else table
+    return records_of_table([{**({} if n_split is None else {"n_split": n_split}), **row} for row in rows])
+
+
+def _table(file: Path) -> pl.DataFrame | list[Mapping[str, Any]]:
+    kind = file.suffix.lower()
+    if kind == ".jsonl":
+        return [epoch for epoch in History.of(_there(file)).epochs]
+    if kind == ".parquet":
+        return pl.read_parquet(_there(file))
+    if kind == ".json":
+        return _rows(json.loads(file.read_text()))
+    # As text: the decimals tell how far a number was rounded.
+    return pl.read_csv(_there(file), infer_schema=False)
+
+
+def _there(file: Path) -> Path:
+    if not file.exists():
+        raise FileNotFoundError("there is no such file")
+    return file
+
+
+def _rows(content: Any) -> list[Mapping[str, Any]]:
+    """Rows of a JSON table: a list of rows, columns by name, or either under `history` or `epochs`."""
+    if isinstance(content, dict):
+        inner = next(
+            (content[name] for name in ("history", "epochs") if isinstance(content.get(name), list | dict)), None
+        )
+        if inner is not None:
+            shared = {name: value for name, value in content.items() if isinstance(value, int | float | str)}
+            return [{**shared, **row} for row in _rows(inner)]
+        columns = {name: values for name, values in content.items() if isinstance(values, list)}
+        shared = {name: value for name, value in content.items() if name not in columns}
+        n = max((len(values) for values in columns.values()), default=0)
+        return [
+            {**shared, **{name: values[i] for name, values in columns.items() if i < len(values)}} for i in range(n)
+        ]
+    if isinstance(content, list) and all(isinstance(row, dict) for row in content):
+        return content
+    raise ValueError("neither rows nor columns by name")
+
+
+def _lines(finding: Finding) -> list[str]:
+    head = f"{_MARKS[finding.verdict]} {finding.cause}: {finding.verdict}"
+    return [head, *(f"     {line}" for line in finding.evidence)]

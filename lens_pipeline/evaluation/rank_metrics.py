@@ -1,0 +1,228 @@
+"""Metrics of a split's own ROC and of precision and recall: areas, TPR at given FPRs, FPR at given TPRs; and the null test."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import polars as pl
+
+from lens_pipeline.evaluation.bootstrap import Statistic, rank_estimates
+from lens_pipeline.evaluation.intervals import Estimate, clopper_pearson, clustered_proportion
+from lens_pipeline.evaluation.metrics import (
+    ALL_ROWS,
+    BOUND,
+    NULL_TEST,
+    NULL_TEST_MAX_ARC_SNR_MATCHED,
+    PAIRED,
+    POPULATION,
+    UNDEFINED,
+    UNPAIRED,
+    UNRESOLVED,
+    BootstrapSettings,
+    Metric,
+    class_counts,
+    metric_of,
+    over_clusters,
+    region_numbers,
+)
+from lens_pipeline.evaluation.operating_point import name_of
+from lens_pipeline.evaluation.ranking import RankedScores, missing_class, roc_curve
+from lens_pipeline.evaluation.resolution import ResolutionRule, resolve
+from lens_pipeline.evaluation.scored_rows import galaxy_numbers
+from lens_pipeline.evaluation.tallies import (
+    auroc,
+    average_precision,
+    fpr_at_tpr,
+    partial_auc,
+    tpr_at_fpr,
+    tpr_before,
+)
+
+AT_PREVALENCE = "average_precision_at_survey_prevalence"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Further metrics of a ROC.
+
+    Attributes
+    ----------
+    tprs, max_fprs : sequence of float
+        Where FPRs are asked for, and up to which FPRs areas are.
+    prevalence : float or None
+        Share of lenses in the survey; None where nobody has stated it.
+    """
+
+    tprs: Sequence[float]
+    max_fprs: Sequence[float]
+    prevalence: float | None
+
+
+def rank_metrics(
+    rows: pl.DataFrame,
+    split: str,
+    targets: Iterable[float],
+    rule: ResolutionRule,
+    settings: BootstrapSettings,
+    *,
+    asked: Asked | None = None,
+    stratum: str = ALL_ROWS,
+) -> list[Metric]:
+    """AUROC, average precision (at the split's own balance), TPR at each target FPR, and what else is asked for.
+
+    Every row counts once, as it was injected; `weighted_auroc` weighs injections as the population has them.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        `logit`, `is_lens` and `galaxy_id`, `region_id` where there is one; distinct negatives.
+    """
+    ranked = _ranked(rows)
+    unresolved = _unresolved(ranked, list(targets), rule, asked)
+    statistics = {"auroc": Statistic(auroc), "average_precision": Statistic(average_precision)}
+    for target in targets:
+        statistics[f"tpr_at_{name_of(target)}"] = Statistic(partial(tpr_at_fpr, fpr=target), is_rate=True)
+    if asked:
+        statistics |= _further(asked)
+    resolved = {name: statistic for name, statistic in statistics.items() if name not in unresolved}
+    found = _estimates(rows, ranked, resolved, settings)
+    metrics = []
+    for name in statistics:
+        if name in unresolved:
+            status, reason = unresolved[name]
+            nothing = Estimate(None, None, None, rows.height, 0, None, reason)
+            metrics.append(metric_of(name, split, rows, nothing, status=status, stratum=stratum))
+        elif name.startswith("fpr_at_tpr_") and found[name].value == 0:
+            bound = _bound(rows, found[name])
+            metrics.append(metric_of(name, split, rows, bound, status=BOUND, stratum=stratum))
+        else:
+            metrics.append(metric_of(name, split, rows, found[name], stratum=stratum))
+    return metrics + (_challenge_metrics(rows, split, ranked, stratum) if asked else [])
+
+
+def pairing_strata(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Rows with the controls alone whose galaxy has an injection among them, and with those alone whose galaxy has none."""
+    injected = rows.filter(pl.col("is_lens"))["galaxy_id"].unique()
+    paired = pl.col("galaxy_id").is_in(injected.implode())
+    return {
+        PAIRED: rows.filter(pl.col("is_lens") | paired),
+        UNPAIRED: rows.filter(pl.col("is_lens") | ~paired),
+    }
+
+
+def weighted_auroc(rows: pl.DataFrame, split: str, settings: BootstrapSettings) -> Metric:
+    """AUROC in which each injection weighs `weight`, the density of the population over that of the proposal."""
+    weight = rows.select(pl.when("is_lens").then("weight").otherwise(1.0)).to_series()
+    ranked = RankedScores.of(rows["logit"], rows["is_lens"], galaxy_numbers(rows), weight)
+    estimate = _estimates(rows, ranked, {"auroc": Statistic(auroc)}, settings)["auroc"]
+    return metric_of("auroc_weighted", split, rows, estimate, stratum=POPULATION)
+
+
+def null_test(rows: pl.DataFrame, split: str, settings: BootstrapSettings) -> Metric:
+    """AUROC of injections too faint to see (arc_snr_matched < 0.5) against controls: 0.5 if only arcs were learned."""
+    too_faint = pl.col("is_lens") & (pl.col("arc_snr_matched") < NULL_TEST_MAX_ARC_SNR_MATCHED)
+    chosen = rows.filter((~pl.col("is_lens") | too_faint).fill_null(False))
+    if rows.filter(pl.col("is_lens"))["arc_snr_matched"].null_count() == rows["is_lens"].sum():
+        estimate = Estimate(None, None, None, chosen.height, 0, None, "arc_snr_matched is null for all injections")
+    elif not chosen["is_lens"].any():
+        reason = f"no injection has arc_snr_matched < {NULL_TEST_MAX_ARC_SNR_MATCHED}"
+        estimate = Estimate(None, None, None, chosen.height, 0, None, reason)
+    else:
+        estimate = _estimates(chosen, _ranked(chosen), {NULL_TEST: Statistic(auroc)}, settings)[NULL_TEST]
+    return metric_of(NULL_TEST, split, chosen, estimate)
+
+
+def tie_metrics(rows: pl.DataFrame, split: str) -> list[Metric]:
+    """Share of distinct logits among rows, and of controls that tie at the highest logit: where scores saturate."""
+    controls = rows.filter(~pl.col("is_lens"))
+    shared = rows.select(pl.col("logit").is_first_distinct()).to_series().to_numpy()
+    distinct = clustered_proportion(shared, galaxy_numbers(rows))
+    exact = "a count over all rows, so it has no sampling interval"
+    without = replace(distinct, low=None, high=None, n_eff=None, interval=None, reason=distinct.reason or exact)
+    metrics = [metric_of("distinct_logit_share", split, rows, without)]
+    highest = rows["logit"].max() if rows.height else None
+    tied = (controls["logit"] == highest).to_numpy()
+    top = over_clusters(
+        controls, lambda clusters, whole: clustered_proportion(tied, clusters, exact=True, whole_where_few=whole)
+    )
+    return [*metrics, metric_of("control_share_at_highest_logit", split, controls, top)]
+
+
+def _ranked(rows: pl.DataFrame) -> RankedScores:
+    return RankedScores.of(rows["logit"], rows["is_lens"], galaxy_numbers(rows))
+
+
+def _estimates(
+    rows: pl.DataFrame, ranked: RankedScores, statistics: Mapping[str, Statistic], settings: BootstrapSettings
+) -> dict[str, Estimate]:
+    numbers = region_numbers(rows)
+    regions = None if numbers is None else ranked.regrouped(rows["is_lens"], numbers)
+    return rank_estimates(ranked, statistics, n_replicates=settings.n_replicates, seed=settings.seed, regions=regions)
+
+
+def _further(asked: Asked) -> dict[str, Statistic]:
+    areas = {
+        f"partial_auc_to_{name_of(most)}": Statistic(partial(partial_auc, max_fpr=most)) for most in asked.max_fprs
+    }
+    rates = {
+        f"fpr_at_tpr_{tpr:g}": Statistic(partial(fpr_at_tpr, tpr=tpr), is_rate=True, is_rare=True) for tpr in asked.tprs
+    }
+    return {
+        AT_PREVALENCE: Statistic(partial(average_precision, prevalence=asked.prevalence)),
+        **areas,
+        **rates,
+    }
+
+
+def _unresolved(
+    ranked: RankedScores, targets: Sequence[float], rule: ResolutionRule, asked: Asked | None
+) -> dict[str, tuple[str, str | None]]:
+    absent = missing_class(ranked.n_positives, ranked.n_negatives)
+    if absent:
+        return {f"tpr_at_{name_of(target)}": (UNDEFINED, absent) for target in targets}
+    curve = roc_curve(ranked)
+    found = {target: resolve(curve, target, rule) for target in targets}
+    reasons = {
+        f"tpr_at_{name_of(target)}": (UNRESOLVED, place.reason)
+        for target, place in found.items()
+        if place.threshold is None
+    }
+    if asked and asked.prevalence is None:
+        reasons[AT_PREVALENCE] = (UNDEFINED, "the operating point states no prevalence of lenses")
+    elif asked and asked.prevalence is not None and asked.prevalence * ranked.n_negatives < rule.min_false_positives:
+        words = (
+            f"precision at a prevalence of {asked.prevalence:g} turns on false-positive rates as small as that, and of "
+            f"{ranked.n_negatives:,} distinct controls fewer than {rule.min_false_positives} stand for one"
+        )
+        reasons[AT_PREVALENCE] = (UNRESOLVED, words)
+    return reasons
+
+
+def _bound(rows: pl.DataFrame, estimate: Estimate) -> Estimate:
+    """No negative lies as high: the value is none, its upper end what so many galaxies leave open (Clopper & Pearson 1934)."""
+    controls = rows.filter(~pl.col("is_lens"))
+    n_galaxies = controls["galaxy_id"].n_unique()
+    high = clopper_pearson(0, n_galaxies)[1]
+    words = f"0 of {controls.height:,} distinct controls lie as high, so the rate is at most {high:.3g} (95 % interval)"
+    return replace(
+        estimate, value=None, low=0.0, high=high, n_eff=float(n_galaxies), reason=words,
+        interval="Clopper-Pearson of galaxies",
+    )  # fmt: skip
+
+
+def _challenge_metrics(rows: pl.DataFrame, split: str, ranked: RankedScores, stratum: str) -> list[Metric]:
+    """TPR0 and TPR10 of the strong-lens challenges: the most that is found with no, and with fewer than 10, false positives."""
+    n_positives, n_negatives = class_counts(rows)
+    absent = missing_class(n_positives, n_negatives)
+    metrics = []
+    for n in (1, 10):
+        words = (
+            f"no interval: it rests on the {'highest' if n == 1 else f'{n} highest'} of {n_negatives:,} negatives and falls as "
+            "they become more, so neither a bootstrap nor a binomial law holds for it"
+        )
+        value = None if absent else float(tpr_before(ranked.tallies, n)[0])
+        if value is not None and n_negatives < n:
+            value, words = None, f"there are {n_negatives:,} negatives, fewer than {n}"
+        estimate = Estimate(value, None, None, rows.height, ranked.n_clusters, None, absent or words)
+        metrics.append(metric_of("tpr0" if n == 1 else f"tpr{n}", split, rows, estimate, stratum=stratum))
+    return metrics

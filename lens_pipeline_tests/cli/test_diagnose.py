@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lens_pipeline.cli.main import main
+from lens_pipeline_tests.evaluation.test_diagnosis import AUDITED
+
+
+def test_a_published_table_is_diagnosed_with_its_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = list(dict.fromkeys(name for row in AUDITED for name in row))
+    lines = [",".join(names), *(",".join(row.get(name, "").replace(",", "") for name in names) for row in AUDITED)]
+    csv = tmp_path / "history.csv"
+    csv.write_text("\n".join(lines) + "\n")
+    assert main(["diagnose", str(csv)]) == 1
+    told = capsys.readouterr().out
+    assert "!! saturation ties: found" in told
+    assert "about 46 (43 to 48 by rounding) of 65,090 negatives" in told
+    assert "ranking collapse: not found" in told
+
+
+def test_json_rows_columns_and_a_history_of_ours_are_read_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epochs = [{"epoch": i, "train_loss": 0.5 / (i + 1), "val_loss": 0.4 + 0.1 * i} for i in range(4)]
+    columns = {name: [epoch[name] for epoch in epochs] for name in epochs[0]}
+    files = {
+        "rows.json": json.dumps(epochs),
+        "columns.json": json.dumps({"history": columns}),
+        "history.jsonl": "".join(json.dumps({"event": "epoch", **epoch}) + "\n" for epoch in epochs),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+        assert main(["diagnose", str(tmp_path / name)]) == 1
+        assert "!! overfitting: found" in capsys.readouterr().out
+
+
+def test_a_table_of_scores_is_measured_and_the_rows_of_the_split_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = np.arange(2000) % 2
+    logit = np.random.default_rng(0).normal(size=2000) + 3 * label
+    pl.DataFrame({"label": label, "logit": logit}).write_parquet(tmp_path / "scores.parquet")
+    assert main(["diagnose", str(tmp_path / "scores.parquet"), "--rows", "2000"]) == 0
+    capsys.readouterr()
+    assert main(["diagnose", str(tmp_path / "scores.parquet"), "--rows", "9000"]) == 1
+    assert "2,000 of the split's 9,000 rows were evaluated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "content"), [("gone.csv", None), ("bad.json", "{"), ("no.json", "3")])
+def test_a_file_that_holds_no_table_is_refused_in_a_sentence(
+    name: str, content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    assert main(["diagnose", str(tmp_path / name)]) == 1
+    assert f"{name} can't be read" in capsys.readouterr().err
