@@ -147,30 +147,26 @@ def _ranking(
 def _likelihood(rows: pl.DataFrame, settings: BootstrapSettings) -> Iterable[Record]:
     is_lens = rows["is_lens"].to_numpy()
     for name, losses, unit in (("log_loss", log_losses, NATS), ("brier", brier_scores, FRACTION)):
-        each = [losses(rows[column].to_numpy(), is_lens) for column in ("logit", "other_logit")]
-        yield _mean_record(rows, rows, name, *each, settings, less_is_better=True) | {"unit": unit}
+        mine, others = (losses(rows[column].to_numpy(), is_lens) for column in ("logit", "other_logit"))
+        yield _mean_record(rows, rows, name, mine, others, settings, less_is_better=True) | {"unit": unit}
 
 
 def _rates(
-    rows: pl.DataFrame, mine: Mapping[str, float], others: Mapping[str, float], settings: BootstrapSettings
+    rows: pl.DataFrame, thresholds: Mapping[str, float], others: Mapping[str, float], settings: BootstrapSettings
 ) -> Iterable[Record]:
-    for point in (point for point in mine if point in others):
+    for point in (point for point in thresholds if point in others):
         for name, is_lens in (("recall", True), ("fpr", False)):
             some = rows.filter(pl.col("is_lens") == is_lens)
-            above = [(some["logit"] > mine[point]).to_numpy(), (some["other_logit"] > others[point]).to_numpy()]
+            this = (some["logit"] > thresholds[point]).to_numpy()
+            other = (some["other_logit"] > others[point]).to_numpy()
+            shares = this.astype(np.float64), other.astype(np.float64)
             record = _mean_record(
-                rows,
-                some,
-                f"{name}_at_{point}",
-                *(a.astype(np.float64) for a in above),
-                settings,
-                less_is_better=not is_lens,
+                rows, some, f"{name}_at_{point}", shares[0], shares[1], settings, less_is_better=not is_lens
             )
-            p_value = clustered_mcnemar(*above, galaxy_numbers(some)) if some.height else None
             yield record | {
-                "p_value": p_value,
-                "n_only_this": int((above[0] & ~above[1]).sum()),
-                "n_only_other": int((above[1] & ~above[0]).sum()),
+                "p_value": clustered_mcnemar(this, other, galaxy_numbers(some)) if some.height else None,
+                "n_only_this": int((this & ~other).sum()),
+                "n_only_other": int((other & ~this).sum()),
             }
 
 

@@ -137,8 +137,8 @@ def test_a_named_model_is_compared_and_one_of_other_data_is_refused(chain: Chain
     with chain.stage("stamp_store") as staging:
         staging.write_table(None, pa.table({"task_id": ["x"]}))
         strange = staging.commit()
-    point_of_stranger = another(chain, noise=0.2, model="other", store=strange)
-    rivals = [replace(find_rivals(named, chain.home, chain.scores)[0][0], scores=point_of_stranger)]
+    (rival,), _ = find_rivals(named, chain.home, chain.scores)
+    rivals = [replace(rival, scores=another(chain, noise=0.2, model="other", store=strange))]
     with chain.stage("model_comparison", chain.scores) as staging, pytest.raises(EvaluationError, match="stamp_store"):
         compare_models(
             named,
