@@ -1,6 +1,7 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
 from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
+from lens_pipeline.contracts.comparison_tables import MODEL_COMPARISON
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
     REGION_SPLITS,
@@ -46,6 +47,7 @@ __all__ = [
     "INJECTION_MANIFEST",
     "KNOWN_LENSES",
     "METRICS",
+    "MODEL_COMPARISON",
     "NOISELESS_ARCS",
     "NULL_FLUX",
     "OPERATING_POINT",
@@ -100,6 +102,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     FOLD_THRESHOLDS,
     REAL_LENS_RECOVERY,
     REAL_LENS_STAMPS,
+    MODEL_COMPARISON,
     METRICS,
     DOCTOR,
     CONFUSION,

@@ -20,6 +20,7 @@ _FROM_CLASSIFIER = frozenset(
         "operating_point",
         "completeness",
         "real_lens_recovery",
+        "model_comparison",
         "evaluation_report",
         "doctor",
     }

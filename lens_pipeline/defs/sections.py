@@ -8,6 +8,7 @@ import dagster as dg
 import yaml
 from pydantic import Field, ValidationError
 
+from lens_pipeline.audits.champion import ComparisonConfig
 from lens_pipeline.audits.doctor import DoctorConfig
 from lens_pipeline.audits.real_lenses import RealLensConfig
 from lens_pipeline.contracts.config import Section
@@ -67,6 +68,10 @@ class RealLensRecoverySection(RealLensConfig, dg.Config):
     """Settings of real_lens_recovery."""
 
 
+class ModelComparisonSection(ComparisonConfig, dg.Config):
+    """Settings of model_comparison."""
+
+
 class EvaluationReportSection(ReportConfig, dg.Config):
     """Settings of evaluation_report."""
 
@@ -93,6 +98,7 @@ SECTIONS: dict[str, type[Section]] = {
     "operating_point": OperatingPointConfig,
     "completeness": CompletenessConfig,
     "real_lens_recovery": RealLensConfig,
+    "model_comparison": ComparisonConfig,
     "evaluation_report": ReportConfig,
     "doctor": DoctorConfig,
 }

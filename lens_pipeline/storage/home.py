@@ -33,6 +33,7 @@ MODEL_ASSETS = frozenset(
         "sweep",
         "doctor",
         "real_lens_recovery",
+        "model_comparison",
     }
 )
 _CURRENT = "current.json"

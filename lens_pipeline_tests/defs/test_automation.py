@@ -26,6 +26,7 @@ def test_every_job_can_be_built_from_every_preset(path: Path) -> None:
         "operating_point",
         "completeness",
         "real_lens_recovery",
+        "model_comparison",
         "evaluation_report",
         "doctor",
     }

@@ -1,0 +1,139 @@
+"""Two models are compared on the same rows, galaxy by galaxy, or not at all."""
+
+from itertools import product
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from lens_pipeline.contracts.comparison_tables import MODEL_COMPARISON
+from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.comparison import Contestant, clustered_mcnemar, compare
+from lens_pipeline.evaluation.metrics import BootstrapSettings
+from lens_pipeline.evaluation.resolution import ResolutionRule
+
+RULE, SETTINGS = ResolutionRule(5, 0.5), BootstrapSettings(1000, 0)
+
+
+def rows(n_galaxies: int = 300, *, seed: int = 0) -> pl.DataFrame:
+    """A control and an injection of each galaxy, and how hard each is."""
+    rng = np.random.default_rng(seed)
+    galaxy = np.repeat(np.arange(n_galaxies), 2)
+    is_lens = np.tile([False, True], n_galaxies)
+    hard = np.repeat(rng.normal(0, 1, n_galaxies), 2)
+    return pl.DataFrame(
+        {
+            "task_id": [f"t{n}" for n in range(galaxy.size)],
+            "label": is_lens.astype(np.int8),
+            "is_lens": is_lens,
+            "galaxy_id": [f"g{n}" for n in galaxy],
+            "pixel_hash": [f"{n:016d}".encode() for n in range(galaxy.size)],
+            "truth": 1.5 * is_lens + hard + rng.normal(0, 0.5, galaxy.size),
+        }
+    )
+
+
+def model(name: str, of: pl.DataFrame, noise: float, seed: int, threshold: float = 2.0) -> Contestant:
+    logit = of["truth"].to_numpy() + np.random.default_rng(seed).normal(0, noise, of.height)
+    return Contestant(
+        name, f"{name}-version", of.drop("truth").with_columns(logit=pl.lit(logit)), {"fpr_1e-01": threshold}
+    )
+
+
+def by_metric(this: Contestant, other: Contestant) -> dict[str, dict[str, object]]:
+    records = compare(this, other, [0.1], RULE, SETTINGS)
+    MODEL_COMPARISON.validate(pa.Table.from_pylist(records, schema=MODEL_COMPARISON.schema), where="test")
+    return {str(record["metric"]): record for record in records}
+
+
+def test_a_better_model_wins_and_its_mirror_image_loses_by_as_much() -> None:
+    of = rows()
+    good, bad = model("good", of, 0.1, 1), model("bad", of, 2.0, 2)
+    there, back = by_metric(good, bad), by_metric(bad, good)
+    for metric in ("auroc", "average_precision", "tpr_at_fpr_1e-01", "recall_at_fpr_1e-01", "log_loss"):
+        assert there[metric]["delta"] == pytest.approx(-back[metric]["delta"])  # type: ignore[operator]
+        assert there[metric]["win_probability"] == pytest.approx(1 - back[metric]["win_probability"])  # type: ignore[operator]
+    assert there["auroc"]["low"] > 0  # type: ignore[operator]
+    assert there["auroc"]["win_probability"] == 1.0
+    assert there["log_loss"]["delta"] < 0  # type: ignore[operator]
+    assert there["log_loss"]["win_probability"] == 1.0
+
+
+def test_what_both_models_find_hard_is_no_noise_of_their_difference() -> None:
+    of = rows()
+    found = by_metric(model("a", of, 0.1, 1), model("b", of, 0.1, 2))["auroc"]
+    width = found["high"] - found["low"]  # type: ignore[operator]
+    # Two AUROCs of 300 galaxies apart would have a standard error of some 0.02 each.
+    assert width < 0.02
+
+
+def test_a_model_equal_to_the_other_has_no_difference_and_wins_half_the_draws() -> None:
+    of = rows()
+    this = model("a", of, 0.5, 1)
+    for record in by_metric(this, model("b", of, 0.5, 1)).values():
+        assert (record["delta"], record["win_probability"]) == (0.0, 0.5)
+        assert record["p_value"] in (None, 1.0)
+
+
+def test_the_interval_of_a_difference_covers_as_often_as_it_says() -> None:
+    covered = 0
+    for case in range(120):
+        of = rows(80, seed=case)
+        found = compare(
+            model("a", of, 0.7, 1000 + case), model("b", of, 0.7, 2000 + case), [], RULE, BootstrapSettings(200, case)
+        )
+        covered += found[0]["low"] <= 0 <= found[0]["high"]
+    assert 0.88 <= covered / 120 <= 1.0
+
+
+def test_models_that_were_tested_on_other_rows_are_refused() -> None:
+    of = rows()
+    fewer = of.filter(pl.col("task_id") != "t7")
+    with pytest.raises(EvaluationError, match=r"1 and 0 of them are of one alone, or differ in label or pixels \(t7\)"):
+        compare(model("a", of, 0.1, 1), model("b", fewer, 0.1, 2), [], RULE, SETTINGS)
+    relabelled = of.with_columns(label=pl.when(pl.col("task_id") == "t7").then(0).otherwise("label").cast(pl.Int8))
+    with pytest.raises(EvaluationError, match="t7"):
+        compare(model("a", of, 0.1, 1), model("b", relabelled, 0.1, 2), [], RULE, SETTINGS)
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    of = rows()
+    this, other = model("a", of, 0.1, 1), model("b", of, 1.0, 2)
+    shuffled = Contestant(
+        other.name, other.version, other.rows.sample(fraction=1, shuffle=True, seed=3), other.thresholds
+    )
+    assert compare(this, shuffled, [0.1], RULE, SETTINGS) == compare(this, other, [0.1], RULE, SETTINGS)
+
+
+def test_too_few_galaxies_give_values_and_no_interval() -> None:
+    of = rows(12)
+    for record in by_metric(model("a", of, 0.1, 1), model("b", of, 1.0, 2)).values():
+        assert record["low"] is None
+        assert "fewer than 20" in str(record["reason"])
+
+
+def test_rows_alone_in_their_clusters_give_mcnemars_exact_test() -> None:
+    this, other = np.array([1] * 9 + [0] * 3 + [1] * 20), np.array([0] * 9 + [1] * 3 + [1] * 20)
+    expected = stats.binomtest(3, 12).pvalue
+    assert clustered_mcnemar(this, other, np.arange(32)) == pytest.approx(expected)
+
+
+def test_the_test_of_clusters_is_every_choice_of_their_signs() -> None:
+    d = [3, -1, 2, 2, -1]
+    this = np.concatenate([[1] * max(k, 0) + [0] * max(-k, 0) for k in d])
+    clusters = np.repeat(np.arange(5), np.abs(d))
+    sums = [abs(sum(sign * abs(k) for sign, k in zip(signs, d, strict=True))) for signs in product((1, -1), repeat=5)]
+    expected = np.mean([total >= abs(sum(d)) for total in sums])
+    assert clustered_mcnemar(this, 1 - this, clusters) == pytest.approx(expected)
+
+
+def test_many_clusters_give_the_limit_of_the_same_test() -> None:
+    rng = np.random.default_rng(0)
+    this, other = rng.random(25_000) < 0.505, rng.random(25_000) < 0.495
+    clusters = np.arange(25_000)
+    exact_sized = clustered_mcnemar(this[:19_000], other[:19_000], clusters[:19_000])
+    d = this[:19_000].astype(int) - other[:19_000].astype(int)
+    assert exact_sized == pytest.approx(stats.chi2.sf(d.sum() ** 2 / (d**2).sum(), 1), abs=0.01)
+    assert 0 <= clustered_mcnemar(np.ones(25_000, bool), np.zeros(25_000, bool), clusters) < 1e-12
