@@ -13,12 +13,18 @@ from lens_pipeline.contracts.model_tables import (
     FOLD_THRESHOLDS,
     HISTORY,
     METRICS,
-    OPERATING_POINT,
     OUT_OF_FOLD,
     OUT_OF_FOLD_COMPLETENESS,
     PREDICTIONS,
     SCORES,
     SWEEP,
+)
+from lens_pipeline.contracts.operating_tables import (
+    CALIBRATION,
+    CALIBRATION_RELIABILITY,
+    OPERATING_POINT,
+    P_LENS,
+    TEST_RELIABILITY,
 )
 from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
 from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
@@ -26,6 +32,8 @@ from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MA
 from lens_pipeline.contracts.tables import TableContract
 
 __all__ = [
+    "CALIBRATION",
+    "CALIBRATION_RELIABILITY",
     "CATALOGUE",
     "COMPLETENESS",
     "FOLD_THRESHOLDS",
@@ -43,6 +51,7 @@ __all__ = [
     "PARENT_LEFT_OUT",
     "PARENT_SAMPLE",
     "PREDICTIONS",
+    "P_LENS",
     "QUARANTINE",
     "REALISM",
     "REALISM_CURVES",
@@ -54,6 +63,7 @@ __all__ = [
     "STAMP_STORE",
     "STORED_FRAGMENTS",
     "SWEEP",
+    "TEST_RELIABILITY",
 ]
 
 CATALOGUE: tuple[TableContract, ...] = (
@@ -78,10 +88,14 @@ CATALOGUE: tuple[TableContract, ...] = (
     SCORES,
     OUT_OF_FOLD,
     OPERATING_POINT,
+    CALIBRATION,
+    CALIBRATION_RELIABILITY,
     COMPLETENESS,
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
     METRICS,
+    TEST_RELIABILITY,
+    P_LENS,
     SWEEP,
     PREDICTIONS,
 )

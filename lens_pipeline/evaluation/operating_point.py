@@ -10,12 +10,14 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import OPERATING_POINT
+from lens_pipeline.evaluation.calibration import Calibration, prior_logit_of, publish_calibration
 from lens_pipeline.evaluation.config import OperatingPointConfig
 from lens_pipeline.evaluation.intervals import clustered_proportion
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, resolve, smallest_resolvable_fpr
 from lens_pipeline.evaluation.scored_rows import (
     CALIBRATE,
+    TRAIN,
     distinct_rows,
     galaxy_numbers,
     join_store,
@@ -37,11 +39,14 @@ class OperatingPointResult:
     ----------
     table : pyarrow.Table
         OPERATING_POINT.
+    calibration : Calibration
+        What a score is worth as a probability.
     n_repeats : int
         Controls left out because they repeat another's pixels.
     """
 
     table: pa.Table
+    calibration: Calibration
     n_positives: int
     n_negatives: int
     n_repeats: int
@@ -51,7 +56,9 @@ class OperatingPointResult:
 def fit_operating_point(
     config: OperatingPointConfig, *, scores: Publication, store: Publication, staging: Staging
 ) -> OperatingPointResult:
-    """Fit a threshold for each target rate, and the threshold at the highest control, on val_calibrate.
+    """Fit a threshold for each target rate, the threshold at the highest control, and the calibration, on val_calibrate.
+
+    Of train only the mix of classes is read, which tells what odds the model's logits start from.
 
     Raises
     ------
@@ -68,8 +75,10 @@ def fit_operating_point(
     table = pa.Table.from_pylist([*fitted, _highest_control_row(curve, controls, rule)], schema=OPERATING_POINT.schema)
     staging.write_table(None, table, OPERATING_POINT)
     staging.attributes.update(fitted_on=CALIBRATE, rule=asdict(rule), scores_version=scores.version)
+    prior_logit = prior_logit_of(open_rows(scores, TRAIN)["is_lens"].to_numpy())
     return OperatingPointResult(
         table=table,
+        calibration=publish_calibration(config, distinct, prior_logit, staging),
         n_positives=distinct.height - controls.height,
         n_negatives=controls.height,
         n_repeats=rows.height - distinct.height,

@@ -25,12 +25,14 @@ _TEMPLATE = "report.html.j2"
 
 @dataclass(frozen=True)
 class PageContent:
-    """What was measured and drawn: METRICS, OPERATING_POINT, COMPLETENESS, out of fold, PNG bytes by name, galleries."""
+    """What was measured and drawn: METRICS, OPERATING_POINT, COMPLETENESS, out of fold, CALIBRATION, PNG by name, galleries."""
 
     metrics: pl.DataFrame
     operating_points: pl.DataFrame
     completeness: pl.DataFrame
     cross_fit: CrossFit | None
+    calibrations: pl.DataFrame
+    prevalence: dict[str, Any]
     primary: str
     images: dict[str, bytes]
     galleries: list[Gallery]
@@ -72,6 +74,8 @@ def render(
         operating_points=content.operating_points.to_dicts(),
         cells={axis: _cells(content.completeness, axis) for axis in axes_in(content.completeness)},
         whole=_cells(content.completeness, ALL),
+        calibrations=content.calibrations.to_dicts(),
+        prevalence=content.prevalence,
         folds=content.cross_fit.thresholds.to_dicts() if content.cross_fit else [],
         cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in axes_in(content.cross_fit.cells)}
         if content.cross_fit

@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
+from lens_pipeline.evaluation.calibrated_test import publish_calibrated_test
 from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, THETA_E, axes_in
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
@@ -27,6 +28,7 @@ from lens_pipeline.evaluation.out_of_fold import CrossFit, out_of_fold_metrics
 from lens_pipeline.evaluation.page import PageContent, render
 from lens_pipeline.evaluation.plots import completeness_png, histogram_png, history_png, roc_png
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, missing_class, roc_curve
+from lens_pipeline.evaluation.reliability_plot import reliability_png
 from lens_pipeline.evaluation.resolution import ResolutionRule, smallest_resolvable_fpr
 from lens_pipeline.evaluation.scored_rows import (
     OPEN_SPLITS,
@@ -115,8 +117,10 @@ def build_report(
     rule = ResolutionRule(**operating_point.attributes["rule"])
     settings = BootstrapSettings(config.n_bootstrap, config.seed)
     cross_fit = CrossFit.of(completeness)
+    calibrated = publish_calibrated_test(operating_point, test, distinct, staging)
     metrics = [
         *_test_metrics(sealed, distinct, rule, settings),
+        *calibrated.metrics,
         *_open_metrics(inputs, rule, settings),
         *(out_of_fold_metrics(cross_fit) if cross_fit else ()),
     ]
@@ -127,6 +131,7 @@ def build_report(
     cells = pl.DataFrame(table_of_cells)
     curve = _curve(distinct)
     images = _images(inputs, curve, distinct, sealed, pl.DataFrame(table), cells, rule)
+    images["reliability"] = reliability_png(calibrated.before, calibrated.after)
     if cross_fit:
         images |= {f"out_of_fold_{axis}": completeness_png(cross_fit.cells, axis) for axis in CONTINUOUS}
     primary = primary_point(sealed.usable)
@@ -135,6 +140,8 @@ def build_report(
         operating_points=sealed.operating_points,
         completeness=cells,
         cross_fit=cross_fit,
+        calibrations=calibrated.methods,
+        prevalence=operating_point.attributes["prevalence"],
         primary=primary["operating_point"],
         images=images,
         galleries=_galleries(config, test, primary, pixels),
