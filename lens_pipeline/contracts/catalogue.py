@@ -20,10 +20,12 @@ from lens_pipeline.contracts.model_tables import (
     SWEEP,
 )
 from lens_pipeline.contracts.operating_tables import (
+    BY_NEGATIVES,
     CALIBRATION,
     CALIBRATION_RELIABILITY,
     OPERATING_POINT,
     P_LENS,
+    SURVEY_YIELD,
     TEST_RELIABILITY,
 )
 from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
@@ -32,6 +34,7 @@ from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MA
 from lens_pipeline.contracts.tables import TableContract
 
 __all__ = [
+    "BY_NEGATIVES",
     "CALIBRATION",
     "CALIBRATION_RELIABILITY",
     "CATALOGUE",
@@ -62,6 +65,7 @@ __all__ = [
     "STAMPS",
     "STAMP_STORE",
     "STORED_FRAGMENTS",
+    "SURVEY_YIELD",
     "SWEEP",
     "TEST_RELIABILITY",
 ]
@@ -88,6 +92,8 @@ CATALOGUE: tuple[TableContract, ...] = (
     SCORES,
     OUT_OF_FOLD,
     OPERATING_POINT,
+    BY_NEGATIVES,
+    SURVEY_YIELD,
     CALIBRATION,
     CALIBRATION_RELIABILITY,
     COMPLETENESS,

@@ -11,8 +11,18 @@ OPERATING_POINT = TableContract(
     meaning="Thresholds fitted on val_calibrate and frozen; a row is recovered where logit > threshold.",
     key=("operating_point",),
     columns=(
-        Column("operating_point", _TEXT, "name, e.g. fpr_1e-02 or highest_control"),
-        Column("target_fpr", _FLOAT, "false-positive rate aimed at; null for highest_control", "", True, True, 0, 1),
+        Column("operating_point", _TEXT, "name, e.g. fpr_1e-02, contamination_5e-01 or highest_control"),
+        Column("target_fpr", _FLOAT, "false-positive rate aimed at; null where another thing is", "", True, True, 0, 1),
+        Column(
+            "max_contamination",
+            _FLOAT,
+            "largest share of candidates that may be no lenses, at the survey's prevalence; null where another thing is aimed at",
+            "",
+            True,
+            True,
+            0,
+            1,
+        ),
         Column("threshold", _FLOAT, "logit; null where unresolved", "", True),
         Column("n_negatives", _INT, "distinct negatives in val_calibrate: identical repeats count once", minimum=0),
         Column("n_galaxies", _INT, "distinct galaxies among them", minimum=0),
@@ -35,6 +45,81 @@ OPERATING_POINT = TableContract(
             "status", _TEXT, "resolved, unresolved, or bound: the threshold serves, its rate has only an upper bound"
         ),
         Column("reason", _TEXT, "why it is unresolved or only a bound", "", True),
+    ),
+)
+
+
+def _fraction(name: str, meaning: str) -> tuple[Column, Column, Column]:
+    ends = (f"{name}_low", "lower end of its 95 % interval"), (f"{name}_high", "upper end")
+    return (
+        Column(name, _FLOAT, meaning, "", True, True, 0, 1),
+        *(Column(end, _FLOAT, words, "", True, True, 0, 1) for end, words in ends),
+    )  # type: ignore[return-value]
+
+
+def _per_deg2(name: str, meaning: str) -> tuple[Column, Column, Column]:
+    ends = (f"{name}_low", "lower end of its 95 % interval"), (f"{name}_high", "upper end")
+    return (
+        Column(name, _FLOAT, meaning, "deg^-2", True, True, 0),
+        *(Column(end, _FLOAT, words, "deg^-2", True, True, 0) for end, words in ends),
+    )  # type: ignore[return-value]
+
+
+BY_NEGATIVES = TableContract(
+    name="operating_point/by_negatives",
+    meaning="Of paired and of unpaired controls: the rate that each kind has at the frozen threshold, and the threshold that it "
+    "alone would have had.",
+    key=("operating_point", "negatives"),
+    columns=(
+        Column("operating_point", _TEXT, "name, as in operating_point"),
+        Column(
+            "negatives", _TEXT, "paired controls (their galaxy has an injection in val_calibrate) or unpaired controls"
+        ),
+        Column("n_negatives", _INT, "distinct controls of this kind", minimum=0),
+        Column("n_galaxies", _INT, "galaxies that they are of", minimum=0),
+        *_fraction("fpr", "share of them above the frozen threshold"),
+        Column("own_threshold", _FLOAT, "logit fitted on this kind alone; null where unresolved", "", True),
+        *_fraction("own_fpr", "share of them above their own threshold"),
+        Column("status", _TEXT, "of the own threshold: resolved, unresolved or bound"),
+        Column("reason", _TEXT, "why it is unresolved or only a bound, or a rate is null", "", True),
+    ),
+)
+
+SURVEY_YIELD = TableContract(
+    name="operating_point/survey_yield",
+    meaning="What each frozen threshold would give in the survey, at the prevalence that the attributes name; measured on "
+    "val_calibrate.",
+    key=("operating_point",),
+    columns=(
+        Column("operating_point", _TEXT, "name, as in operating_point; those that have a threshold"),
+        *_fraction("recall", "share of injections above the threshold, weighted as the population has them"),
+        *_fraction("fpr", "share of distinct controls above it"),
+        *_fraction("purity", "share of lenses among candidates; null where only an end of its interval is known"),
+        *_per_deg2("galaxies_per_deg2", "galaxies of the parent sample per square degree"),
+        *_per_deg2("candidates_per_deg2", "of these above the threshold"),
+        Column(
+            "lens_floor_high",
+            _FLOAT,
+            "the most that lenses nobody has found yet may add to fpr: upper ends of prevalence and recall multiplied; 0 where "
+            "galaxies are simulated",
+            "",
+            True,
+            True,
+            0,
+            1,
+        ),
+        Column(
+            "true_fpr_low",
+            _FLOAT,
+            "lower bound to the rate of galaxies that are no lenses, if as many controls are lenses as may be; if none is, its "
+            "upper bound is fpr_high",
+            "",
+            True,
+            True,
+            0,
+            1,
+        ),
+        Column("reason", _TEXT, "why something is null", "", True),
     ),
 )
 

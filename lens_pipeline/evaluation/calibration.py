@@ -107,12 +107,6 @@ def publish_calibration(
     staging.write_table("reliability", reliability, CALIBRATION_RELIABILITY)
     staging.write_json(FILE, calibrator.as_json())
     staging.attributes["reliability_bins"] = config.reliability_bins
-    staging.attributes["prevalence"] = {
-        "value": config.lens_prevalence,
-        "low": config.lens_prevalence_low,
-        "high": config.lens_prevalence_high,
-        "source": config.lens_prevalence_source,
-    }
     return Calibration(calibrator, table, reliability)
 
 

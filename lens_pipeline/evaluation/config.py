@@ -15,6 +15,10 @@ class OperatingPointConfig(Section):
     target_fprs: list[float] = Field(
         [0.1, 0.01, 0.001], min_length=1, description="false-positive rates aimed at, each between 0 and 1"
     )
+    max_contaminations: list[float] = Field(
+        [0.5],
+        description="largest shares of candidates that may be no lenses, at lens_prevalence, each between 0 and 1; may be empty",
+    )
     min_false_positives: int = Field(
         5, ge=1, description="least number of galaxies whose control must lie above a threshold for it to be resolved"
     )
@@ -36,7 +40,7 @@ class OperatingPointConfig(Section):
         1.2e-3,
         gt=0,
         lt=1,
-        description="share of lenses among galaxies such as the parent sample's, which p_lens is stated at",
+        description="share of lenses among galaxies such as the parent sample's; purity and p_lens are stated at it",
     )
     lens_prevalence_low: float = Field(3.5e-4, gt=0, lt=1, description="lower end of what that share may be")
     lens_prevalence_high: float = Field(7.7e-3, gt=0, lt=1, description="upper end of what that share may be")
@@ -47,13 +51,13 @@ class OperatingPointConfig(Section):
         description="where the prevalence comes from, in words that are published beside every number that rests on it",
     )
 
-    @field_validator("target_fprs")
+    @field_validator("target_fprs", "max_contaminations")
     @classmethod
     def _rates_are_distinct_and_open(cls, rates: list[float]) -> list[float]:
         if any(not 0 < rate < 1 for rate in rates):
-            raise ValueError(f"each target rate lies between 0 and 1, both left out: {rates}")
+            raise ValueError(f"each target lies between 0 and 1, both left out: {rates}")
         if len(set(rates)) != len(rates):
-            raise ValueError(f"a target rate is given twice: {rates}")
+            raise ValueError(f"a target is given twice: {rates}")
         return rates
 
     @model_validator(mode="after")

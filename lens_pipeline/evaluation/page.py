@@ -25,7 +25,7 @@ _TEMPLATE = "report.html.j2"
 
 @dataclass(frozen=True)
 class PageContent:
-    """What was measured and drawn: METRICS, OPERATING_POINT, COMPLETENESS, out of fold, CALIBRATION, PNG by name, galleries."""
+    """What was measured and drawn: published tables, those of the operating point too, PNG bytes by name, galleries."""
 
     metrics: pl.DataFrame
     operating_points: pl.DataFrame
@@ -33,6 +33,8 @@ class PageContent:
     cross_fit: CrossFit | None
     calibrations: pl.DataFrame
     prevalence: dict[str, Any]
+    survey_yield: pl.DataFrame
+    by_negatives: pl.DataFrame
     primary: str
     images: dict[str, bytes]
     galleries: list[Gallery]
@@ -76,6 +78,8 @@ def render(
         whole=_cells(content.completeness, ALL),
         calibrations=content.calibrations.to_dicts(),
         prevalence=content.prevalence,
+        survey_yield=content.survey_yield.to_dicts(),
+        by_negatives=content.by_negatives.filter(pl.col("n_negatives") > 0).to_dicts(),
         folds=content.cross_fit.thresholds.to_dicts() if content.cross_fit else [],
         cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in axes_in(content.cross_fit.cells)}
         if content.cross_fit

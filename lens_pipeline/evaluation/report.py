@@ -142,6 +142,8 @@ def build_report(
         cross_fit=cross_fit,
         calibrations=calibrated.methods,
         prevalence=operating_point.attributes["prevalence"],
+        survey_yield=pl.DataFrame(operating_point.read_table("survey_yield")),
+        by_negatives=pl.DataFrame(operating_point.read_table("by_negatives")),
         primary=primary["operating_point"],
         images=images,
         galleries=_galleries(config, test, primary, pixels),

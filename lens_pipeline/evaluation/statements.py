@@ -80,8 +80,14 @@ def _rate_limits(operating_points: pl.DataFrame) -> list[str]:
     lines = [f"{fitted}, {can}."]
     unresolved = operating_points.filter(pl.col("status") == UNRESOLVED)
     if unresolved.height:
-        rates = ", ".join(f"{rate:g}" for rate in unresolved["target_fpr"])
-        lines.append(f"No threshold was fitted for FPR {rates}: {unresolved['reason'][0]}.")
+        rates = unresolved.drop_nulls("target_fpr")
+        if rates.height:
+            shown = ", ".join(f"{rate:g}" for rate in rates["target_fpr"])
+            lines.append(f"No threshold was fitted for FPR {shown}: {rates['reason'][0]}.")
+        for point in unresolved.drop_nulls("max_contamination").iter_rows(named=True):
+            lines.append(
+                f"No threshold was fitted for a contamination of {point['max_contamination']:g}: {point['reason']}."
+            )
     for point in operating_points.filter(pl.col("status") == BOUND).iter_rows(named=True):
         lines.append(f"The threshold {threshold_words(point['operating_point'])}: {point['reason']}.")
     return lines

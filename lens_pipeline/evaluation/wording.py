@@ -3,7 +3,7 @@
 import math
 
 from lens_pipeline.evaluation.metrics import NULL_TEST, NULL_TEST_MAX_ARC_SNR_MATCHED
-from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
+from lens_pipeline.evaluation.operating_point import CONTAMINATION, HIGHEST_CONTROL
 
 _NAMES = {
     "auroc": "Area under the ROC curve",
@@ -29,6 +29,8 @@ def threshold_words(operating_point: str) -> str:
     """Say what a threshold was fitted for, e.g. ``for FPR 0.01``."""
     if operating_point == HIGHEST_CONTROL:
         return "at the highest validation control"
+    if operating_point.startswith(CONTAMINATION):
+        return f"for a contamination of {float(operating_point.removeprefix(CONTAMINATION)):g}"
     return f"for FPR {rate_words(operating_point)}"
 
 
