@@ -13,6 +13,7 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation import statements
 from lens_pipeline.evaluation.cells import ALL, axes_in
 from lens_pipeline.evaluation.gallery import Gallery
+from lens_pipeline.evaluation.looks import READS, Look
 from lens_pipeline.evaluation.metrics import NULL_TEST, UNRESOLVED
 from lens_pipeline.evaluation.out_of_fold import CrossFit
 from lens_pipeline.evaluation.scored_rows import TEST
@@ -39,6 +40,7 @@ class PageContent:
     images: dict[str, bytes]
     galleries: list[Gallery]
     n_repeats: int
+    looks: list[Look]
 
 
 def render(
@@ -70,7 +72,10 @@ def render(
             *statements.claims(content.metrics, content.completeness, content.primary),
             *(statements.cross_fit_claims(content.cross_fit.whole) if content.cross_fit else ()),
         ],
-        limits=statements.limits(content.operating_points, content.metrics, content.completeness),
+        limits=[
+            *statements.limits(content.operating_points, content.metrics, content.completeness),
+            statements.looks_at_test(content.metrics),
+        ],
         headline=_headline(content.metrics),
         metrics=content.metrics.to_dicts(),
         operating_points=content.operating_points.to_dicts(),
@@ -93,7 +98,8 @@ def render(
         quarantine=_quarantine(inputs["store"]),
         versions=_versions(inputs, classifiers),
         settings=[fact for classifier in classifiers for fact in _facts(classifier, several=len(classifiers) > 1)],
-        test_reads=[*inputs["completeness"].attributes.get("test_reads", []), *staging.attributes["test_reads"]],
+        test_reads=[*inputs["completeness"].attributes.get(READS, []), *staging.attributes[READS]],
+        looks=content.looks,
     )
 
 

@@ -12,6 +12,7 @@ from lens_pipeline.evaluation.calibrated_test import publish_calibrated_test
 from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, THETA_E, axes_in
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
+from lens_pipeline.evaluation.looks import READS, Look, looks_metric, looks_of
 from lens_pipeline.evaluation.metrics import (
     BootstrapSettings,
     Metric,
@@ -61,6 +62,8 @@ class ReportResult:
         PNG bytes by name: roc, histogram, history, completeness_theta_e_arcsec, completeness_arc_snr, ...
     null_test_confidence : float
         For the check of the null test.
+    looks : list of Look
+        At the test rows of this model, this one included.
     """
 
     table: pa.Table
@@ -68,6 +71,7 @@ class ReportResult:
     images: dict[str, bytes]
     primary_operating_point: str
     null_test_confidence: float
+    looks: list[Look]
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def build_report(
     classifiers: Sequence[Publication],
     pixels: PixelSource,
     staging: Staging,
+    readers: Sequence[Publication] = (),
 ) -> ReportResult:
     """Measure, draw and write the report.
 
@@ -100,6 +105,8 @@ def build_report(
     ----------
     classifiers : sequence of Publication
         What made the scores: one, or the members of an ensemble.
+    readers : sequence of Publication
+        Published versions that read test rows of this model before.
 
     Raises
     ------
@@ -117,10 +124,12 @@ def build_report(
     rule = ResolutionRule(**operating_point.attributes["rule"])
     settings = BootstrapSettings(config.n_bootstrap, config.seed)
     cross_fit = CrossFit.of(completeness)
+    looks = _looks(staging, completeness, readers)
     calibrated = publish_calibrated_test(operating_point, test, distinct, staging)
     metrics = [
         *_test_metrics(sealed, distinct, rule, settings),
         *calibrated.metrics,
+        _looks_metric(looks, distinct),
         *_open_metrics(inputs, rule, settings),
         *(out_of_fold_metrics(cross_fit) if cross_fit else ()),
     ]
@@ -148,11 +157,12 @@ def build_report(
         images=images,
         galleries=_galleries(config, test, primary, pixels),
         n_repeats=test.height - distinct.height,
+        looks=looks,
     )
     sources = {name: value for name, value in inputs.__dict__.items() if name != "classifiers"}
     page = render(content, sources, classifiers, staging).encode()
     staging.write_bytes(PAGE, page)
-    return ReportResult(table, page, images, primary["operating_point"], config.null_test_confidence)
+    return ReportResult(table, page, images, primary["operating_point"], config.null_test_confidence, looks)
 
 
 def primary_point(usable: pl.DataFrame) -> dict[str, Any]:
@@ -192,6 +202,17 @@ def _open_metrics(inputs: ReportInputs, rule: ResolutionRule, settings: Bootstra
         metrics += rank_metrics(distinct, split, [], rule, settings)
         metrics += likelihood_metrics(distinct, split)
     return metrics
+
+
+def _looks(staging: Staging, completeness: Publication, readers: Sequence[Publication]) -> list[Look]:
+    """Collect the looks at test, this one included."""
+    past = [read for one in (completeness, *readers) for read in one.attributes.get(READS, [])]
+    return looks_of([*past, *staging.attributes[READS]])
+
+
+def _looks_metric(looks: list[Look], distinct: pl.DataFrame) -> Metric:
+    n_lenses = int(distinct["is_lens"].sum())
+    return looks_metric(looks, n_lenses, distinct.height - n_lenses, distinct["galaxy_id"].n_unique())
 
 
 def _curve(distinct: pl.DataFrame) -> RocCurve | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import polars as pl
 
+from lens_pipeline.evaluation.looks import LOOKS
 from lens_pipeline.evaluation.metrics import NULL_TEST
 from lens_pipeline.evaluation.operating_point import BOUND, UNRESOLVED
 from lens_pipeline.evaluation.scored_rows import CALIBRATE, TEST
@@ -67,6 +68,19 @@ def limits(operating_points: pl.DataFrame, metrics: pl.DataFrame, completeness: 
         "no false-positive rate near or below the share of lenses among such galaxies means what it says.",
         "Completeness is told of the injected population, inside the range of its parameters, and of nothing beyond it.",
     ]
+
+
+def looks_at_test(metrics: pl.DataFrame) -> str:
+    """Say whether the figures of test are blind."""
+    n = round(_row(metrics, LOOKS)["value"])
+    if n == 1:
+        return (
+            f"Nothing of this model was evaluated on {TEST} before these scores and thresholds: the figures are blind."
+        )
+    return (
+        f"{n} pairs of scores and thresholds of this model were evaluated on {TEST}, this one included. What was changed in "
+        "between may have been chosen by what they showed: the figures are no longer blind."
+    )
 
 
 def _rate_limits(operating_points: pl.DataFrame) -> list[str]:

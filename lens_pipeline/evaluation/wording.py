@@ -12,6 +12,7 @@ _NAMES = {
     "brier": "Brier score of the uncalibrated score",
     "log_loss_calibrated": "Log loss of the calibrated probability, at this split's own mix of classes",
     "brier_calibrated": "Brier score of the calibrated probability, at this split's own mix of classes",
+    "test_looks": "Pairs of scores and thresholds of this model that were evaluated on test",
     "distinct_logit_share": "Share of scores that are distinct",
     "control_share_at_highest_logit": "Share of controls that tie at the highest score",
     NULL_TEST: f"Null test: area under the ROC of arcs too faint to see (matched S/N < {NULL_TEST_MAX_ARC_SNR_MATCHED})",

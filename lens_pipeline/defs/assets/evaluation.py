@@ -20,6 +20,7 @@ from lens_pipeline.evaluation import checks, plots
 from lens_pipeline.evaluation.cells import axes_in
 from lens_pipeline.evaluation.completeness import build_completeness
 from lens_pipeline.evaluation.intervals import Estimate
+from lens_pipeline.evaluation.looks import looked_at_once, published_readers
 from lens_pipeline.evaluation.operating_point import OperatingPointResult, fit_operating_point
 from lens_pipeline.evaluation.report import ReportResult, build_report
 from lens_pipeline.evaluation.survey_yield import Survey
@@ -173,7 +174,9 @@ def completeness(
     group_name="evaluation",
     deps=["scores", "operating_point", "completeness", "lens_classifier", "stamp_store", "region_splits"],
     check_specs=check_specs(
-        "evaluation_report", "metrics_are_complete", advisory=["null_injections_score_like_controls"]
+        "evaluation_report",
+        "metrics_are_complete",
+        advisory=["null_injections_score_like_controls", "test_rows_are_looked_at_once"],
     ),
 )
 def evaluation_report(
@@ -215,10 +218,12 @@ def evaluation_report(
             classifiers=classifiers,
             pixels=StampStore.open(store),
             staging=staging,
+            readers=published_readers(workspace.home, workspace.dataset, workspace.model),
         ),
         check=lambda _, result: [
             checks.metrics_are_complete(result.table),
             checks.null_injections_score_like_controls(result.table, result.null_test_confidence),
+            looked_at_once(result.looks),
         ],
         describe=describe,
     )
