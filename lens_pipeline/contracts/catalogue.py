@@ -27,6 +27,8 @@ from lens_pipeline.contracts.operating_tables import (
     P_LENS,
     SURVEY_YIELD,
     TEST_RELIABILITY,
+    TEST_TOP_CONTROLS,
+    TOP_CONTROLS,
 )
 from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
 from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
@@ -68,6 +70,8 @@ __all__ = [
     "SURVEY_YIELD",
     "SWEEP",
     "TEST_RELIABILITY",
+    "TEST_TOP_CONTROLS",
+    "TOP_CONTROLS",
 ]
 
 CATALOGUE: tuple[TableContract, ...] = (
@@ -94,6 +98,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     OPERATING_POINT,
     BY_NEGATIVES,
     SURVEY_YIELD,
+    TOP_CONTROLS,
     CALIBRATION,
     CALIBRATION_RELIABILITY,
     COMPLETENESS,
@@ -102,6 +107,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     METRICS,
     TEST_RELIABILITY,
     P_LENS,
+    TEST_TOP_CONTROLS,
     SWEEP,
     PREDICTIONS,
 )

@@ -220,3 +220,38 @@ P_LENS = TableContract(
         ),
     ),
 )
+
+
+def _top_controls(name: str, split: str) -> TableContract:
+    return TableContract(
+        name=name,
+        meaning=f"The distinct controls of {split} with the highest scores, to be looked at: a lens that nobody has found yet "
+        "would stand here, and counts as a false positive.",
+        key=("rank",),
+        columns=(
+            Column("rank", _INT, "1 is the highest score", minimum=1),
+            Column("task_id", _TEXT, "key of the row"),
+            Column("galaxy_id", _TEXT, "name of the galaxy"),
+            Column("ra", _FLOAT, "right ascension, ICRS; null where the store has none", "deg", True, True, 0, 360),
+            Column("dec", _FLOAT, "declination, ICRS; null where the store has none", "deg", True, True, -90, 90),
+            Column("lens_model", _TEXT, "CONTROL, or what was put there that is no lens"),
+            Column("logit", _FLOAT, "raw score"),
+            Column(
+                "p_lens",
+                _FLOAT,
+                "probability of a lens at the prevalence that the attributes name",
+                "",
+                False,
+                True,
+                0,
+                1,
+            ),
+            Column("extrapolated", _BOOL, "whether p_lens rests on the shape of the calibration's curve alone"),
+            Column("above", _TEXT, "operating points that it lies above; null if none", "", True),
+        ),
+    )
+
+
+TOP_CONTROLS = _top_controls("operating_point/top_controls", "val_calibrate")
+
+TEST_TOP_CONTROLS = _top_controls("evaluation_report/top_controls", "test")

@@ -1,16 +1,17 @@
-"""The frozen calibration on test: p_lens of every row, the reliability diagram before and after, and its metrics."""
+"""The frozen calibration on test: p_lens of every row, the reliability diagram before and after, its metrics, top controls."""
 
 from dataclasses import dataclass, replace
 
 import polars as pl
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import P_LENS, TEST_RELIABILITY
+from lens_pipeline.contracts.catalogue import P_LENS, TEST_RELIABILITY, TEST_TOP_CONTROLS
 from lens_pipeline.evaluation.calibration import Labelled, frozen_calibrator, prior_logit_of
 from lens_pipeline.evaluation.calibrators import Calibrator
 from lens_pipeline.evaluation.metrics import Metric, likelihood_metrics
 from lens_pipeline.evaluation.ranking import missing_class
 from lens_pipeline.evaluation.scored_rows import TEST
+from lens_pipeline.evaluation.top_controls import top_controls
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
@@ -29,18 +30,21 @@ class CalibratedTest:
         CALIBRATION_RELIABILITY and TEST_RELIABILITY.
     methods : polars.DataFrame
         CALIBRATION.
+    controls : polars.DataFrame
+        TEST_TOP_CONTROLS.
     """
 
     metrics: list[Metric]
     before: pl.DataFrame
     after: pl.DataFrame
     methods: pl.DataFrame
+    controls: pl.DataFrame
 
 
 def publish_calibrated_test(
-    operating_point: Publication, test: pl.DataFrame, distinct: pl.DataFrame, staging: Staging
+    operating_point: Publication, store: Publication, test: pl.DataFrame, distinct: pl.DataFrame, staging: Staging
 ) -> CalibratedTest:
-    """Write `p_lens` and `reliability` of test.
+    """Write `p_lens`, `reliability` and `top_controls` of test.
 
     Parameters
     ----------
@@ -59,11 +63,16 @@ def publish_calibrated_test(
     bins = _reliability(calibrator, distinct, operating_point.attributes["reliability_bins"])
     table = pa.Table.from_pylist(bins, schema=TEST_RELIABILITY.schema)
     staging.write_table("reliability", table, TEST_RELIABILITY)
+    points = pl.DataFrame(operating_point.read_table())
+    n_listed = operating_point.attributes["n_listed_controls"]
+    controls = top_controls(distinct, points, calibrator, prevalence, store, n_listed)
+    staging.write_table("top_controls", controls, TEST_TOP_CONTROLS)
     return CalibratedTest(
         metrics=_metrics(calibrator, distinct),
         before=pl.DataFrame(operating_point.read_table("reliability")),
         after=pl.DataFrame(table),
         methods=pl.DataFrame(operating_point.read_table("calibration")),
+        controls=pl.DataFrame(controls),
     )
 
 

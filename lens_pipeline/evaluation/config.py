@@ -35,6 +35,12 @@ class OperatingPointConfig(Section):
     calibration_folds: int = Field(
         5, ge=2, le=100, description="folds of val_calibrate's galaxies that every calibration is judged by"
     )
+    n_listed_controls: int = Field(
+        50,
+        ge=0,
+        le=100_000,
+        description="controls with the highest scores that are listed to be looked at, here and of test",
+    )
     reliability_bins: int = Field(10, ge=2, le=1000, description="bins of equal weight of the reliability diagrams")
     lens_prevalence: float = Field(
         1.2e-3,

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import BY_NEGATIVES, OPERATING_POINT, SURVEY_YIELD
+from lens_pipeline.contracts.catalogue import BY_NEGATIVES, OPERATING_POINT, SURVEY_YIELD, TOP_CONTROLS
 from lens_pipeline.evaluation.calibration import Calibration, prior_logit_of, publish_calibration
 from lens_pipeline.evaluation.config import OperatingPointConfig
 from lens_pipeline.evaluation.contamination import resolve_contamination
@@ -28,6 +28,7 @@ from lens_pipeline.evaluation.scored_rows import (
     refuse_empty_class,
 )
 from lens_pipeline.evaluation.survey_yield import Survey, survey_yield
+from lens_pipeline.evaluation.top_controls import top_controls
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
@@ -103,11 +104,17 @@ def fit_operating_point(
         fitted_on=CALIBRATE, rule=asdict(rule), scores_version=scores.version, prevalence=prevalence.as_attributes()
     )
     prior_logit = prior_logit_of(open_rows(scores, TRAIN)["is_lens"].to_numpy())
+    calibration = publish_calibration(config, distinct, prior_logit, staging)
+    listed = top_controls(
+        distinct, pl.DataFrame(table), calibration.calibrator, prevalence.value, store, config.n_listed_controls
+    )
+    staging.write_table("top_controls", listed, TOP_CONTROLS)
+    staging.attributes["n_listed_controls"] = config.n_listed_controls
     return OperatingPointResult(
         table=table,
         by_negatives=by_negatives,
         survey_yield=yields,
-        calibration=publish_calibration(config, distinct, prior_logit, staging),
+        calibration=calibration,
         n_positives=distinct.height - controls.height,
         n_negatives=controls.height,
         n_repeats=rows.height - distinct.height,

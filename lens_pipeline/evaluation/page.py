@@ -33,6 +33,7 @@ class PageContent:
     completeness: pl.DataFrame
     cross_fit: CrossFit | None
     calibrations: pl.DataFrame
+    top_controls: pl.DataFrame
     prevalence: dict[str, Any]
     survey_yield: pl.DataFrame
     by_negatives: pl.DataFrame
@@ -82,6 +83,7 @@ def render(
         cells={axis: _cells(content.completeness, axis) for axis in axes_in(content.completeness)},
         whole=_cells(content.completeness, ALL),
         calibrations=content.calibrations.to_dicts(),
+        top_controls=content.top_controls.to_dicts(),
         prevalence=content.prevalence,
         survey_yield=content.survey_yield.to_dicts(),
         by_negatives=content.by_negatives.filter(pl.col("n_negatives") > 0).to_dicts(),

@@ -125,7 +125,7 @@ def build_report(
     settings = BootstrapSettings(config.n_bootstrap, config.seed)
     cross_fit = CrossFit.of(completeness)
     looks = _looks(staging, completeness, readers)
-    calibrated = publish_calibrated_test(operating_point, test, distinct, staging)
+    calibrated = publish_calibrated_test(operating_point, store, test, distinct, staging)
     metrics = [
         *_test_metrics(sealed, distinct, rule, settings),
         *calibrated.metrics,
@@ -150,6 +150,7 @@ def build_report(
         completeness=cells,
         cross_fit=cross_fit,
         calibrations=calibrated.methods,
+        top_controls=calibrated.controls,
         prevalence=operating_point.attributes["prevalence"],
         survey_yield=pl.DataFrame(operating_point.read_table("survey_yield")),
         by_negatives=pl.DataFrame(operating_point.read_table("by_negatives")),
