@@ -75,6 +75,7 @@ def render(
         ],
         limits=[
             *statements.limits(content.operating_points, content.metrics, content.completeness),
+            statements.undiscovered_lenses(content.survey_yield, content.primary),
             statements.looks_at_test(content.metrics),
         ],
         headline=_headline(content.metrics),

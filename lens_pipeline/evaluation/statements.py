@@ -64,10 +64,29 @@ def limits(operating_points: pl.DataFrame, metrics: pl.DataFrame, completeness: 
         *_test_limits(metrics),
         *_cell_limits(completeness),
         _null_test(metrics),
-        "Controls are taken to hold no lens. A real lens among them that nobody has found yet counts as a false positive, so "
-        "no false-positive rate near or below the share of lenses among such galaxies means what it says.",
         "Completeness is told of the injected population, inside the range of its parameters, and of nothing beyond it.",
     ]
+
+
+def undiscovered_lenses(survey_yield: pl.DataFrame, primary: str) -> str:
+    """Say what lenses that nobody has found yet may do to false-positive rates.
+
+    Parameters
+    ----------
+    survey_yield : polars.DataFrame
+        SURVEY_YIELD.
+    """
+    row = survey_yield.row(by_predicate=pl.col("operating_point") == primary, named=True)
+    if row["lens_floor_high"] == 0:
+        return "Galaxies are made up, so no control is a lens that nobody has found yet."
+    line = "Controls are taken to hold no lens; one that nobody has found yet counts as a false positive."
+    if row["true_fpr_low"] is None or row["fpr_high"] is None:
+        return f"{line} What that does to the false-positive rate isn't known: {row['reason']}."
+    return (
+        f"{line} At the threshold {threshold_words(primary)} such lenses may make up {row['lens_floor_high']:.2g} of the rate of "
+        f"{CALIBRATE}: galaxies that are no lenses are mistaken at a rate between {row['true_fpr_low']:.2g} and "
+        f"{row['fpr_high']:.2g} (95 % interval, from as many lenses among controls as may be to none)."
+    )
 
 
 def looks_at_test(metrics: pl.DataFrame) -> str:

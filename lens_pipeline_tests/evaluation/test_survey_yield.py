@@ -12,6 +12,7 @@ from lens_pipeline.evaluation.operating_point import OperatingPointResult, fit_o
 from lens_pipeline.evaluation.prevalence import Prevalence
 from lens_pipeline.evaluation.ranking import RankedScores, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule
+from lens_pipeline.evaluation.statements import undiscovered_lenses
 from lens_pipeline.evaluation.survey_yield import Survey
 from lens_pipeline.evaluation.wording import metric_words, threshold_words
 from lens_pipeline_tests.evaluation.conftest import Evaluated
@@ -107,6 +108,17 @@ def test_lenses_among_controls_set_a_floor_unless_galaxies_are_made_up(survey: E
     assert 0 < real["true_fpr_low"] < real["fpr_low"]
     made_up = _named(_fit(survey.chain, Survey(DENSITY, simulated=True)).survey_yield)["fpr_1e-01"]
     assert (made_up["lens_floor_high"], made_up["true_fpr_low"]) == (0, made_up["fpr_low"])
+
+
+def test_the_report_says_what_unknown_lenses_may_do_to_the_rate(survey: Evaluated) -> None:
+    row = _named(survey.fit.survey_yield)["fpr_1e-02"]
+    page = survey.report()[0].page.decode()
+    assert f"such lenses may make up {row['lens_floor_high']:.2g} of the rate" in page
+    assert f"between {row['true_fpr_low']:.2g} and {row['fpr_high']:.2g}" in page
+    made_up = pl.DataFrame(_fit(survey.chain, Survey(simulated=True)).survey_yield)
+    assert undiscovered_lenses(made_up, "fpr_1e-02").startswith("Galaxies are made up")
+    unknown = made_up.with_columns(lens_floor_high=None, true_fpr_low=None, reason=pl.lit("all of one galaxy"))
+    assert undiscovered_lenses(unknown, "fpr_1e-02").endswith("isn't known: all of one galaxy.")
 
 
 def test_paired_and_unpaired_controls_have_their_own_rates_and_thresholds(evaluate: Evaluate) -> None:
