@@ -4,10 +4,12 @@ from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
     REGION_SPLITS,
+    SET_ASIDE,
     SPLIT_ROWS,
     STAMP_STORE,
     STORED_FRAGMENTS,
 )
+from lens_pipeline.contracts.doctor_tables import DOCTOR
 from lens_pipeline.contracts.model_tables import (
     COMPLETENESS,
     FOLD_THRESHOLDS,
@@ -30,7 +32,14 @@ from lens_pipeline.contracts.operating_tables import (
     TEST_TOP_CONTROLS,
     TOP_CONTROLS,
 )
-from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
+from lens_pipeline.contracts.parent_tables import (
+    IMAGE_FILES,
+    KNOWN_LENSES,
+    PARENT_COMPLETENESS,
+    PARENT_LEFT_OUT,
+    PARENT_SAMPLE,
+)
+from lens_pipeline.contracts.real_lens_tables import REAL_LENS_RECOVERY, REAL_LENS_STAMPS
 from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
 from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
@@ -41,8 +50,10 @@ __all__ = [
     "CALIBRATION_RELIABILITY",
     "CATALOGUE",
     "COMPLETENESS",
+    "DOCTOR",
     "FOLD_THRESHOLDS",
     "HISTORY",
+    "IMAGE_FILES",
     "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
     "KNOWN_LENSES",
@@ -60,9 +71,12 @@ __all__ = [
     "QUARANTINE",
     "REALISM",
     "REALISM_CURVES",
+    "REAL_LENS_RECOVERY",
+    "REAL_LENS_STAMPS",
     "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
+    "SET_ASIDE",
     "SPLIT_ROWS",
     "STAMPS",
     "STAMP_STORE",
@@ -77,6 +91,7 @@ __all__ = [
 CATALOGUE: tuple[TableContract, ...] = (
     PARENT_SAMPLE,
     PARENT_LEFT_OUT,
+    IMAGE_FILES,
     KNOWN_LENSES,
     PARENT_COMPLETENESS,
     INJECTION_MANIFEST,
@@ -92,6 +107,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     STORED_FRAGMENTS,
     REGION_SPLITS,
     SPLIT_ROWS,
+    SET_ASIDE,
     HISTORY,
     SCORES,
     OUT_OF_FOLD,
@@ -104,10 +120,13 @@ CATALOGUE: tuple[TableContract, ...] = (
     COMPLETENESS,
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
+    REAL_LENS_RECOVERY,
+    REAL_LENS_STAMPS,
     METRICS,
     TEST_RELIABILITY,
     P_LENS,
     TEST_TOP_CONTROLS,
+    DOCTOR,
     SWEEP,
     PREDICTIONS,
 )
