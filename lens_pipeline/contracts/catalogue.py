@@ -16,12 +16,22 @@ from lens_pipeline.contracts.model_tables import (
     COMPLETENESS,
     FOLD_THRESHOLDS,
     HISTORY,
-    OPERATING_POINT,
     OUT_OF_FOLD,
     OUT_OF_FOLD_COMPLETENESS,
     PREDICTIONS,
     SCORES,
     SWEEP,
+)
+from lens_pipeline.contracts.operating_tables import (
+    BY_NEGATIVES,
+    CALIBRATION,
+    CALIBRATION_RELIABILITY,
+    OPERATING_POINT,
+    P_LENS,
+    SURVEY_YIELD,
+    TEST_RELIABILITY,
+    TEST_TOP_CONTROLS,
+    TOP_CONTROLS,
 )
 from lens_pipeline.contracts.parent_tables import (
     IMAGE_FILES,
@@ -36,6 +46,9 @@ from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MA
 from lens_pipeline.contracts.tables import TableContract
 
 __all__ = [
+    "BY_NEGATIVES",
+    "CALIBRATION",
+    "CALIBRATION_RELIABILITY",
     "CATALOGUE",
     "COMPLETENESS",
     "CONFUSION",
@@ -57,6 +70,7 @@ __all__ = [
     "PARENT_LEFT_OUT",
     "PARENT_SAMPLE",
     "PREDICTIONS",
+    "P_LENS",
     "QUARANTINE",
     "REALISM",
     "REALISM_CURVES",
@@ -70,7 +84,11 @@ __all__ = [
     "STAMPS",
     "STAMP_STORE",
     "STORED_FRAGMENTS",
+    "SURVEY_YIELD",
     "SWEEP",
+    "TEST_RELIABILITY",
+    "TEST_TOP_CONTROLS",
+    "TOP_CONTROLS",
 ]
 
 CATALOGUE: tuple[TableContract, ...] = (
@@ -97,6 +115,11 @@ CATALOGUE: tuple[TableContract, ...] = (
     SCORES,
     OUT_OF_FOLD,
     OPERATING_POINT,
+    BY_NEGATIVES,
+    SURVEY_YIELD,
+    TOP_CONTROLS,
+    CALIBRATION,
+    CALIBRATION_RELIABILITY,
     COMPLETENESS,
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
@@ -104,6 +127,9 @@ CATALOGUE: tuple[TableContract, ...] = (
     REAL_LENS_STAMPS,
     MODEL_COMPARISON,
     METRICS,
+    TEST_RELIABILITY,
+    P_LENS,
+    TEST_TOP_CONTROLS,
     DOCTOR,
     CONFUSION,
     SWEEP,

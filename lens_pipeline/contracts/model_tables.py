@@ -62,38 +62,6 @@ OUT_OF_FOLD = TableContract(
     ),
 )
 
-OPERATING_POINT = TableContract(
-    name="operating_point",
-    meaning="Thresholds fitted on val_calibrate and frozen; a row is recovered where logit > threshold.",
-    key=("operating_point",),
-    columns=(
-        Column("operating_point", _TEXT, "name, e.g. fpr_1e-02 or highest_control"),
-        Column("target_fpr", _FLOAT, "false-positive rate aimed at; null for highest_control", "", True, True, 0, 1),
-        Column("threshold", _FLOAT, "logit; null where unresolved", "", True),
-        Column("n_negatives", _INT, "distinct negatives in val_calibrate: identical repeats count once", minimum=0),
-        Column("n_galaxies", _INT, "distinct galaxies among them", minimum=0),
-        Column("n_distinct", _INT, "distinct logits among them", minimum=0),
-        Column("n_false_positives", _INT, "of them above the threshold", "", True, True, 0),
-        Column("fpr", _FLOAT, "achieved on val_calibrate", "", True, True, 0, 1),
-        Column("fpr_low", _FLOAT, "lower end of the 95 % interval", "", True, True, 0, 1),
-        Column("fpr_high", _FLOAT, "upper end of the 95 % interval", "", True, True, 0, 1),
-        Column(
-            "smallest_resolvable_fpr",
-            _FLOAT,
-            "least rate that these negatives resolve; null if none",
-            "",
-            True,
-            True,
-            0,
-            1,
-        ),
-        Column(
-            "status", _TEXT, "resolved, unresolved, or bound: the threshold serves, its rate has only an upper bound"
-        ),
-        Column("reason", _TEXT, "why it is unresolved or only a bound", "", True),
-    ),
-)
-
 _CELLS = (
     Column("operating_point", _TEXT, "name of the frozen threshold"),
     Column(

@@ -1,17 +1,23 @@
 """Settings of operating_point, completeness and evaluation_report."""
 
 from itertools import pairwise
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lens_pipeline.contracts.config import Section
+from lens_pipeline.evaluation.calibrators import Method
 
 
 class OperatingPointConfig(Section):
-    """Which false-positive rates thresholds are fitted for, and when a rate counts as resolved."""
+    """Which thresholds are fitted, when a rate counts as resolved, and what a score is worth as a probability."""
 
     target_fprs: list[float] = Field(
         [0.1, 0.01, 0.001], min_length=1, description="false-positive rates aimed at, each between 0 and 1"
+    )
+    max_contaminations: list[float] = Field(
+        [0.5],
+        description="largest shares of candidates that may be no lenses, at lens_prevalence, each between 0 and 1; may be empty",
     )
     min_false_positives: int = Field(
         5, ge=1, description="least number of galaxies whose control must lie above a threshold for it to be resolved"
@@ -22,15 +28,53 @@ class OperatingPointConfig(Section):
         le=1,
         description="least share of the target rate that a threshold must reach; less: a tie block leaps over the target",
     )
+    calibration: Method = Field(
+        Method.beta,
+        description="how a logit becomes a probability, fitted on val_calibrate: uncalibrated, temperature, beta or isotonic",
+    )
+    calibration_folds: int = Field(
+        5, ge=2, le=100, description="folds of val_calibrate's galaxies that every calibration is judged by"
+    )
+    n_listed_controls: int = Field(
+        50,
+        ge=0,
+        le=100_000,
+        description="controls with the highest scores that are listed to be looked at, here and of test",
+    )
+    reliability_bins: int = Field(10, ge=2, le=1000, description="bins of equal weight of the reliability diagrams")
+    lens_prevalence: float = Field(
+        1.2e-3,
+        gt=0,
+        lt=1,
+        description="share of lenses among galaxies such as the parent sample's; purity and p_lens are stated at it",
+    )
+    lens_prevalence_low: float = Field(3.5e-4, gt=0, lt=1, description="lower end of what that share may be")
+    lens_prevalence_high: float = Field(7.7e-3, gt=0, lt=1, description="upper end of what that share may be")
+    lens_prevalence_source: str = Field(
+        "Sonnenfeld et al. 2018 (PASJ 70, S29): among 43,000 luminous red galaxies of BOSS in HSC imaging 15 definite and 36 "
+        "highly probable lenses; the ends are the definite ones alone, and with the 282 possible ones",
+        min_length=1,
+        description="where the prevalence comes from, in words that are published beside every number that rests on it",
+    )
 
-    @field_validator("target_fprs")
+    @field_validator("target_fprs", "max_contaminations")
     @classmethod
     def _rates_are_distinct_and_open(cls, rates: list[float]) -> list[float]:
         if any(not 0 < rate < 1 for rate in rates):
-            raise ValueError(f"each target rate lies between 0 and 1, both left out: {rates}")
+            raise ValueError(f"each target lies between 0 and 1, both left out: {rates}")
         if len(set(rates)) != len(rates):
-            raise ValueError(f"a target rate is given twice: {rates}")
+            raise ValueError(f"a target is given twice: {rates}")
         return rates
+
+    @model_validator(mode="after")
+    def _prevalence_lies_within_its_range(self) -> Self:
+        ends = (self.lens_prevalence_low, self.lens_prevalence, self.lens_prevalence_high)
+        if not ends[0] <= ends[1] <= ends[2]:
+            raise ValueError(
+                f"lens_prevalence {ends[1]:g} must lie within lens_prevalence_low {ends[0]:g} and lens_prevalence_high "
+                f"{ends[2]:g}; give all three, with their source"
+            )
+        return self
 
 
 class CompletenessConfig(Section):

@@ -1,4 +1,4 @@
-"""The operating_point stage: thresholds for target false-positive rates, from val_calibrate alone, then frozen.
+"""The operating_point stage: thresholds and calibration from val_calibrate alone, then frozen.
 
 The published version's hash names the thresholds; whoever evaluates test rows hands it to `sealed.open_test_rows`.
 """
@@ -9,23 +9,31 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import OPERATING_POINT
+from lens_pipeline.contracts.catalogue import BY_NEGATIVES, OPERATING_POINT, SURVEY_YIELD, TOP_CONTROLS
+from lens_pipeline.evaluation.calibration import Calibration, prior_logit_of, publish_calibration
 from lens_pipeline.evaluation.config import OperatingPointConfig
+from lens_pipeline.evaluation.contamination import resolve_contamination
 from lens_pipeline.evaluation.intervals import clustered_proportion
+from lens_pipeline.evaluation.negatives import strata_of_controls
+from lens_pipeline.evaluation.prevalence import Prevalence
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, roc_curve
-from lens_pipeline.evaluation.resolution import ResolutionRule, resolve, smallest_resolvable_fpr
+from lens_pipeline.evaluation.resolution import ResolutionRule, Resolved, resolve, smallest_resolvable_fpr
 from lens_pipeline.evaluation.scored_rows import (
     CALIBRATE,
+    TRAIN,
     distinct_rows,
     galaxy_numbers,
     join_store,
     open_rows,
     refuse_empty_class,
 )
+from lens_pipeline.evaluation.survey_yield import Survey, survey_yield
+from lens_pipeline.evaluation.top_controls import top_controls
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
 HIGHEST_CONTROL = "highest_control"
+CONTAMINATION = "contamination_"
 RESOLVED, UNRESOLVED, BOUND = "resolved", "unresolved", "bound"
 
 
@@ -35,13 +43,18 @@ class OperatingPointResult:
 
     Attributes
     ----------
-    table : pyarrow.Table
-        OPERATING_POINT.
+    table, by_negatives, survey_yield : pyarrow.Table
+        OPERATING_POINT, BY_NEGATIVES and SURVEY_YIELD.
+    calibration : Calibration
+        What a score is worth as a probability.
     n_repeats : int
         Controls left out because they repeat another's pixels.
     """
 
     table: pa.Table
+    by_negatives: pa.Table
+    survey_yield: pa.Table
+    calibration: Calibration
     n_positives: int
     n_negatives: int
     n_repeats: int
@@ -49,9 +62,21 @@ class OperatingPointResult:
 
 
 def fit_operating_point(
-    config: OperatingPointConfig, *, scores: Publication, store: Publication, staging: Staging
+    config: OperatingPointConfig,
+    *,
+    scores: Publication,
+    store: Publication,
+    staging: Staging,
+    survey: Survey | None = None,
 ) -> OperatingPointResult:
-    """Fit a threshold for each target rate, and the threshold at the highest control, on val_calibrate.
+    """Fit thresholds for target rates and contaminations, that at the highest control, and the calibration, on val_calibrate.
+
+    Of train only the mix of classes is read, which tells what odds the model's logits start from.
+
+    Parameters
+    ----------
+    survey : Survey, optional
+        What is known of the galaxies that a finder would be run on.
 
     Raises
     ------
@@ -61,15 +86,35 @@ def fit_operating_point(
     rows = join_store(open_rows(scores, CALIBRATE), scores=scores, store=store)
     refuse_empty_class(rows, f"{CALIBRATE} of scores {scores.version}")
     distinct = distinct_rows(rows)
-    curve = roc_curve(RankedScores.of(distinct["logit"], distinct["is_lens"], galaxy_numbers(distinct)))
     rule = ResolutionRule(config.min_false_positives, config.min_share_of_target)
-    controls = distinct.filter(~pl.col("is_lens"))
-    fitted = [_fitted_row(target, curve, controls, rule) for target in sorted(config.target_fprs, reverse=True)]
-    table = pa.Table.from_pylist([*fitted, _highest_control_row(curve, controls, rule)], schema=OPERATING_POINT.schema)
+    prevalence = Prevalence.of(config)
+    curve, controls = _curve(distinct), distinct.filter(~pl.col("is_lens"))
+    table = pa.Table.from_pylist(_thresholds(config, distinct, rule, prevalence), schema=OPERATING_POINT.schema)
+    kinds = [
+        record
+        for name, part in strata_of_controls(distinct).items()
+        for record in _of_kind(config, name, part, distinct, table, rule, prevalence)
+    ]
+    by_negatives = pa.Table.from_pylist(kinds, schema=BY_NEGATIVES.schema)
+    yields = survey_yield(distinct, table, prevalence, survey or Survey())
     staging.write_table(None, table, OPERATING_POINT)
-    staging.attributes.update(fitted_on=CALIBRATE, rule=asdict(rule), scores_version=scores.version)
+    staging.write_table("by_negatives", by_negatives, BY_NEGATIVES)
+    staging.write_table("survey_yield", yields, SURVEY_YIELD)
+    staging.attributes.update(
+        fitted_on=CALIBRATE, rule=asdict(rule), scores_version=scores.version, prevalence=prevalence.as_attributes()
+    )
+    prior_logit = prior_logit_of(open_rows(scores, TRAIN)["is_lens"].to_numpy())
+    calibration = publish_calibration(config, distinct, prior_logit, staging)
+    listed = top_controls(
+        distinct, pl.DataFrame(table), calibration.calibrator, prevalence.value, store, config.n_listed_controls
+    )
+    staging.write_table("top_controls", listed, TOP_CONTROLS)
+    staging.attributes["n_listed_controls"] = config.n_listed_controls
     return OperatingPointResult(
         table=table,
+        by_negatives=by_negatives,
+        survey_yield=yields,
+        calibration=calibration,
         n_positives=distinct.height - controls.height,
         n_negatives=controls.height,
         n_repeats=rows.height - distinct.height,
@@ -79,38 +124,44 @@ def fit_operating_point(
 
 def name_of(target_fpr: float) -> str:
     """Name of the operating point of a target rate, e.g. ``fpr_1e-02``; distinct rates have distinct names."""
-    mantissa, exponent = np.format_float_scientific(target_fpr, trim="-", exp_digits=2).split("e")
-    return f"fpr_{mantissa}e{exponent}"
+    return f"fpr_{_scientific(target_fpr)}"
 
 
-def _fitted_row(target: float, curve: RocCurve, controls: pl.DataFrame, rule: ResolutionRule) -> dict[str, object]:
-    found = resolve(curve, target, rule)
-    row = _row(name_of(target), target, curve, controls, rule)
-    if found.threshold is None:
-        return row | {"status": UNRESOLVED, "reason": found.reason}
-    return row | _achieved(controls, found.threshold) | {"status": RESOLVED}
-
-
-def _highest_control_row(curve: RocCurve, controls: pl.DataFrame, rule: ResolutionRule) -> dict[str, object]:
-    threshold = float(controls["logit"].max())  # type: ignore[arg-type]
-    achieved = _achieved(controls, threshold)
-    high = achieved["fpr_high"]
-    bound = f"at most {high:.3g} (95 % interval)" if isinstance(high, float) else "not bounded, all are of one galaxy"
-    reason = f"0 of {controls.height:,} distinct controls lie above the highest of them, so the rate is {bound}"
-    return _row(HIGHEST_CONTROL, None, curve, controls, rule) | achieved | {"status": BOUND, "reason": reason}
-
-
-def _row(
-    name: str, target: float | None, curve: RocCurve, controls: pl.DataFrame, rule: ResolutionRule
-) -> dict[str, object]:
-    return {
-        "operating_point": name,
-        "target_fpr": target,
+def _thresholds(
+    config: OperatingPointConfig, rows: pl.DataFrame, rule: ResolutionRule, prevalence: Prevalence
+) -> list[dict[str, object]]:
+    """Rows of OPERATING_POINT, with the controls among the rows."""
+    curve = _curve(rows)
+    controls, lenses = rows.filter(~pl.col("is_lens")), rows.filter(pl.col("is_lens"))
+    about = {
         "n_negatives": controls.height,
         "n_galaxies": controls["galaxy_id"].n_unique(),
         "n_distinct": controls["logit"].n_unique(),
         "smallest_resolvable_fpr": smallest_resolvable_fpr(curve, rule),
     }
+    records = []
+    for rate in sorted(config.target_fprs, reverse=True):
+        aim = {"operating_point": name_of(rate), "target_fpr": rate}
+        records.append(about | aim | _fitted(resolve(curve, rate, rule), controls))
+    for budget in sorted(config.max_contaminations, reverse=True):
+        aim = {"operating_point": f"{CONTAMINATION}{_scientific(budget)}", "max_contamination": budget}
+        found = resolve_contamination(curve, lenses, budget, prevalence, rule)
+        records.append(about | aim | _fitted(found, controls))
+    return [*records, about | _highest_control(controls)]
+
+
+def _fitted(found: Resolved, controls: pl.DataFrame) -> dict[str, object]:
+    if found.threshold is None:
+        return {"status": UNRESOLVED, "reason": found.reason}
+    return _achieved(controls, found.threshold) | {"status": RESOLVED}
+
+
+def _highest_control(controls: pl.DataFrame) -> dict[str, object]:
+    achieved = _achieved(controls, float(controls["logit"].max()))  # type: ignore[arg-type]
+    high = achieved["fpr_high"]
+    bound = f"at most {high:.3g} (95 % interval)" if isinstance(high, float) else "not bounded, all are of one galaxy"
+    reason = f"0 of {controls.height:,} distinct controls lie above the highest of them, so the rate is {bound}"
+    return {"operating_point": HIGHEST_CONTROL} | achieved | {"status": BOUND, "reason": reason}
 
 
 def _achieved(controls: pl.DataFrame, threshold: float) -> dict[str, object]:
@@ -123,3 +174,42 @@ def _achieved(controls: pl.DataFrame, threshold: float) -> dict[str, object]:
         "fpr_low": rate.low,
         "fpr_high": rate.high,
     }
+
+
+def _of_kind(
+    config: OperatingPointConfig,
+    kind: str,
+    controls: pl.DataFrame,
+    rows: pl.DataFrame,
+    frozen: pa.Table,
+    rule: ResolutionRule,
+    prevalence: Prevalence,
+) -> list[dict[str, object]]:
+    """Rows of BY_NEGATIVES of one kind of controls."""
+    about = {"negatives": kind, "n_negatives": controls.height, "n_galaxies": controls["galaxy_id"].n_unique()}
+    if controls.is_empty():
+        nothing = {"status": UNRESOLVED, "reason": f"val_calibrate has no {kind}"}
+        return [about | nothing | {"operating_point": name} for name in frozen["operating_point"].to_pylist()]
+    mine = pl.concat([rows.filter(pl.col("is_lens")), controls])
+    records = []
+    for own, point in zip(_thresholds(config, mine, rule, prevalence), frozen.to_pylist(), strict=True):
+        record: dict[str, object] = {
+            f"own_{name}": own.get(name) for name in ("threshold", "fpr", "fpr_low", "fpr_high")
+        }
+        if point["threshold"] is not None:
+            at_frozen = _achieved(controls, point["threshold"])
+            record |= {name: at_frozen[name] for name in ("fpr", "fpr_low", "fpr_high")}
+        reason = own.get("reason")
+        records.append(
+            about | record | {"operating_point": point["operating_point"], "status": own["status"], "reason": reason}
+        )
+    return records
+
+
+def _curve(rows: pl.DataFrame) -> RocCurve:
+    return roc_curve(RankedScores.of(rows["logit"], rows["is_lens"], galaxy_numbers(rows)))
+
+
+def _scientific(value: float) -> str:
+    mantissa, exponent = np.format_float_scientific(value, trim="-", exp_digits=2).split("e")
+    return f"{mantissa}e{exponent}"

@@ -13,6 +13,7 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation import statements
 from lens_pipeline.evaluation.cells import ALL, axes_in
 from lens_pipeline.evaluation.gallery import Gallery
+from lens_pipeline.evaluation.looks import READS, Look
 from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST, UNRESOLVED
 from lens_pipeline.evaluation.out_of_fold import CrossFit
 from lens_pipeline.evaluation.plots import why_not_drawn
@@ -27,16 +28,22 @@ _TEMPLATE = "report.html.j2"
 
 @dataclass(frozen=True)
 class PageContent:
-    """What was measured and drawn: METRICS, OPERATING_POINT, COMPLETENESS, out of fold, PNG bytes by name, galleries."""
+    """What was measured and drawn: published tables, those of the operating point too, PNG bytes by name, galleries."""
 
     metrics: pl.DataFrame
     operating_points: pl.DataFrame
     completeness: pl.DataFrame
     cross_fit: CrossFit | None
+    calibrations: pl.DataFrame
+    top_controls: pl.DataFrame
+    prevalence: dict[str, Any]
+    survey_yield: pl.DataFrame
+    by_negatives: pl.DataFrame
     primary: str
     images: dict[str, bytes]
     galleries: list[Gallery]
     n_repeats: int
+    looks: list[Look]
 
 
 def render(
@@ -73,13 +80,22 @@ def render(
             *statements.claims(content.metrics, content.completeness, content.primary),
             *(statements.cross_fit_claims(content.cross_fit.whole) if content.cross_fit else ()),
         ],
-        limits=statements.limits(content.operating_points, content.metrics, content.completeness),
+        limits=[
+            *statements.limits(content.operating_points, content.metrics, content.completeness),
+            statements.undiscovered_lenses(content.survey_yield, content.primary),
+            statements.looks_at_test(content.metrics),
+        ],
         headline=_headline(content.metrics),
         metrics=content.metrics.to_dicts(),
         operating_points=content.operating_points.to_dicts(),
         cells={axis: _cells(content.completeness, axis) for axis in axes_in(content.completeness)},
         why_not_drawn={axis: why_not_drawn(content.completeness, axis) for axis in axes_in(content.completeness)},
         whole=_cells(content.completeness, ALL),
+        calibrations=content.calibrations.to_dicts(),
+        top_controls=content.top_controls.to_dicts(),
+        prevalence=content.prevalence,
+        survey_yield=content.survey_yield.to_dicts(),
+        by_negatives=content.by_negatives.filter(pl.col("n_negatives") > 0).to_dicts(),
         folds=content.cross_fit.thresholds.to_dicts() if content.cross_fit else [],
         cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in axes_in(content.cross_fit.cells)}
         if content.cross_fit
@@ -93,7 +109,8 @@ def render(
         quarantine=_quarantine(inputs["store"]),
         versions=_versions(inputs, classifiers),
         settings=[fact for classifier in classifiers for fact in _facts(classifier, several=len(classifiers) > 1)],
-        test_reads=[*inputs["completeness"].attributes.get("test_reads", []), *staging.attributes["test_reads"]],
+        test_reads=[*inputs["completeness"].attributes.get(READS, []), *staging.attributes[READS]],
+        looks=content.looks,
     )
 
 

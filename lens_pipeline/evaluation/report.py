@@ -9,16 +9,19 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.evaluation.calibrated_test import publish_calibrated_test
 from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, THETA_E, axes_in
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
+from lens_pipeline.evaluation.looks import READS, Look, looks_metric, looks_of
 from lens_pipeline.evaluation.measured import metrics_of_test, open_metrics, write_confusion
-from lens_pipeline.evaluation.metrics import ALL_ROWS, BootstrapSettings, metric_table
+from lens_pipeline.evaluation.metrics import ALL_ROWS, BootstrapSettings, Metric, metric_table
 from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
 from lens_pipeline.evaluation.out_of_fold import CrossFit, out_of_fold_metrics
 from lens_pipeline.evaluation.page import PageContent, render
 from lens_pipeline.evaluation.plots import completeness_png, histogram_png, history_png, roc_png, why_not_drawn
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, missing_class, roc_curve
+from lens_pipeline.evaluation.reliability_plot import reliability_png
 from lens_pipeline.evaluation.resolution import ResolutionRule, smallest_resolvable_fpr
 from lens_pipeline.evaluation.scored_rows import (
     TEST,
@@ -49,6 +52,8 @@ class ReportResult:
         PNG bytes by name: roc, histogram, history, completeness_theta_e_arcsec, completeness_arc_snr, ...
     null_test_confidence : float
         For the check of the null test.
+    looks : list of Look
+        At the test rows of this model, this one included.
     """
 
     table: pa.Table
@@ -56,6 +61,7 @@ class ReportResult:
     images: dict[str, bytes]
     primary_operating_point: str
     null_test_confidence: float
+    looks: list[Look]
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ def build_report(
     classifiers: Sequence[Publication],
     pixels: PixelSource,
     staging: Staging,
+    readers: Sequence[Publication] = (),
 ) -> ReportResult:
     """Measure, draw and write the report.
 
@@ -88,6 +95,8 @@ def build_report(
     ----------
     classifiers : sequence of Publication
         What made the scores: one, or the members of an ensemble.
+    readers : sequence of Publication
+        Published versions that read test rows of this model before.
 
     Raises
     ------
@@ -106,8 +115,12 @@ def build_report(
     settings = BootstrapSettings(config.n_bootstrap, config.seed)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     cross_fit = CrossFit.of(completeness)
+    looks = _looks(staging, completeness, readers)
+    calibrated = publish_calibrated_test(operating_point, store, test, distinct, staging)
     metrics = [
         *metrics_of_test(config, sealed, distinct, contract, rule, operating_point.attributes.get("prevalence")),
+        *calibrated.metrics,
+        _looks_metric(looks, distinct),
         *open_metrics(scores, store, rule, settings),
         *(out_of_fold_metrics(cross_fit) if cross_fit else ()),
     ]
@@ -119,6 +132,7 @@ def build_report(
     cells = pl.DataFrame(table_of_cells)
     curve = _curve(distinct)
     images = _images(inputs, curve, distinct, sealed, pl.DataFrame(table), cells, rule)
+    images["reliability"] = reliability_png(calibrated.before, calibrated.after)
     if cross_fit:
         images |= _completeness_images("out_of_fold", cross_fit.cells, CONTINUOUS)
     primary = primary_point(sealed.usable)
@@ -127,15 +141,21 @@ def build_report(
         operating_points=sealed.operating_points,
         completeness=cells,
         cross_fit=cross_fit,
+        calibrations=calibrated.methods,
+        top_controls=calibrated.controls,
+        prevalence=operating_point.attributes["prevalence"],
+        survey_yield=pl.DataFrame(operating_point.read_table("survey_yield")),
+        by_negatives=pl.DataFrame(operating_point.read_table("by_negatives")),
         primary=primary["operating_point"],
         images=images,
         galleries=_galleries(config, test, primary, pixels),
         n_repeats=test.height - distinct.height,
+        looks=looks,
     )
     sources = {name: value for name, value in inputs.__dict__.items() if name != "classifiers"}
     page = render(content, sources, classifiers, staging).encode()
     staging.write_bytes(PAGE, page)
-    return ReportResult(table, page, images, primary["operating_point"], config.null_test_confidence)
+    return ReportResult(table, page, images, primary["operating_point"], config.null_test_confidence, looks)
 
 
 def primary_point(usable: pl.DataFrame) -> dict[str, Any]:
@@ -150,6 +170,17 @@ def primary_point(usable: pl.DataFrame) -> dict[str, Any]:
     return (resolved if resolved.height else usable.filter(pl.col("operating_point") == HIGHEST_CONTROL)).row(
         0, named=True
     )
+
+
+def _looks(staging: Staging, completeness: Publication, readers: Sequence[Publication]) -> list[Look]:
+    """Collect the looks at test, this one included."""
+    past = [read for one in (completeness, *readers) for read in one.attributes.get(READS, [])]
+    return looks_of([*past, *staging.attributes[READS]])
+
+
+def _looks_metric(looks: list[Look], distinct: pl.DataFrame) -> Metric:
+    n_lenses = int(distinct["is_lens"].sum())
+    return looks_metric(looks, n_lenses, distinct.height - n_lenses, distinct["galaxy_id"].n_unique())
 
 
 def _curve(distinct: pl.DataFrame) -> RocCurve | None:

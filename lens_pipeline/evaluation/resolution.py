@@ -53,11 +53,11 @@ def resolve(curve: RocCurve, target_fpr: float, rule: ResolutionRule) -> Resolve
     galaxies = int(curve.false_positive_galaxies[place])
     reached = float(curve.fpr[place])
     if galaxies >= rule.min_false_positives and reached >= rule.min_share_of_target * target_fpr:
-        return Resolved(place, _threshold_below(curve, place), None)
+        return Resolved(place, threshold_below(curve, place), None)
     return Resolved(None, None, _why(curve, target_fpr, place, rule))
 
 
-def _threshold_below(curve: RocCurve, place: int) -> float:
+def threshold_below(curve: RocCurve, place: int) -> float:
     """Return the next distinct logit: a row at it is not recovered, every row above it is."""
     after = min(place + 1, curve.lowest_recovered.size - 1)
     return float(curve.lowest_recovered[after])

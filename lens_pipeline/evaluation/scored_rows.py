@@ -11,9 +11,10 @@ from lens_pipeline.contracts.catalogue import SCORES
 from lens_pipeline.contracts.errors import EvaluationError, first_few
 from lens_pipeline.storage.publication import Publication
 
+TRAIN = "train"
 TEST = "test"
 CALIBRATE = "val_calibrate"
-OPEN_SPLITS = ("train", "val_select", CALIBRATE)
+OPEN_SPLITS = (TRAIN, "val_select", CALIBRATE)
 _NEEDED = ("pixel_hash", "galaxy_id", "lens_model", "theta_e_arcsec")
 _USED_WHERE_THERE = (
     *("weight", "psf_fwhm_used_r", "arc_snr", "arc_snr_matched", "src_mag_r", "magnification"),

@@ -32,7 +32,7 @@ class SealedRows:
 
 
 def open_test_rows(scores: Publication, operating_point: Publication, staging: Staging) -> SealedRows:
-    """Read the scored rows of test, and log the read in ``staging.attributes["test_reads"]``.
+    """Read the scored rows of test, and log the read in ``staging.attributes["test_reads"]``, where `looks` counts it.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from typing import Any
 
 import polars as pl
 
+from lens_pipeline.evaluation.looks import LOOKS
 from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST
 from lens_pipeline.evaluation.operating_point import BOUND, UNRESOLVED
 from lens_pipeline.evaluation.scored_rows import CALIBRATE, TEST
@@ -63,10 +64,42 @@ def limits(operating_points: pl.DataFrame, metrics: pl.DataFrame, completeness: 
         *_test_limits(metrics),
         *_cell_limits(completeness),
         _null_test(metrics),
-        "Controls are taken to hold no lens. A real lens among them that nobody has found yet counts as a false positive, so "
-        "no false-positive rate near or below the share of lenses among such galaxies means what it says.",
         "Completeness is told of the injected population, inside the range of its parameters, and of nothing beyond it.",
     ]
+
+
+def undiscovered_lenses(survey_yield: pl.DataFrame, primary: str) -> str:
+    """Say what lenses that nobody has found yet may do to false-positive rates.
+
+    Parameters
+    ----------
+    survey_yield : polars.DataFrame
+        SURVEY_YIELD.
+    """
+    row = survey_yield.row(by_predicate=pl.col("operating_point") == primary, named=True)
+    if row["lens_floor_high"] == 0:
+        return "Galaxies are made up, so no control is a lens that nobody has found yet."
+    line = "Controls are taken to hold no lens; one that nobody has found yet counts as a false positive."
+    if row["true_fpr_low"] is None or row["fpr_high"] is None:
+        return f"{line} What that does to the false-positive rate isn't known: {row['reason']}."
+    return (
+        f"{line} At the threshold {threshold_words(primary)} such lenses may make up {row['lens_floor_high']:.2g} of the rate of "
+        f"{CALIBRATE}: galaxies that are no lenses are mistaken at a rate between {row['true_fpr_low']:.2g} and "
+        f"{row['fpr_high']:.2g} (95 % interval, from as many lenses among controls as may be to none)."
+    )
+
+
+def looks_at_test(metrics: pl.DataFrame) -> str:
+    """Say whether the figures of test are blind."""
+    n = round(_row(metrics, LOOKS)["value"])
+    if n == 1:
+        return (
+            f"Nothing of this model was evaluated on {TEST} before these scores and thresholds: the figures are blind."
+        )
+    return (
+        f"{n} pairs of scores and thresholds of this model were evaluated on {TEST}, this one included. What was changed in "
+        "between may have been chosen by what they showed: the figures are no longer blind."
+    )
 
 
 def _rate_limits(operating_points: pl.DataFrame) -> list[str]:
@@ -80,8 +113,14 @@ def _rate_limits(operating_points: pl.DataFrame) -> list[str]:
     lines = [f"{fitted}, {can}."]
     unresolved = operating_points.filter(pl.col("status") == UNRESOLVED)
     if unresolved.height:
-        rates = ", ".join(f"{rate:g}" for rate in unresolved["target_fpr"])
-        lines.append(f"No threshold was fitted for FPR {rates}: {unresolved['reason'][0]}.")
+        rates = unresolved.drop_nulls("target_fpr")
+        if rates.height:
+            shown = ", ".join(f"{rate:g}" for rate in rates["target_fpr"])
+            lines.append(f"No threshold was fitted for FPR {shown}: {rates['reason'][0]}.")
+        for point in unresolved.drop_nulls("max_contamination").iter_rows(named=True):
+            lines.append(
+                f"No threshold was fitted for a contamination of {point['max_contamination']:g}: {point['reason']}."
+            )
     for point in operating_points.filter(pl.col("status") == BOUND).iter_rows(named=True):
         lines.append(f"The threshold {threshold_words(point['operating_point'])}: {point['reason']}.")
     return lines

@@ -6,7 +6,7 @@ from typing import Any
 
 from lens_pipeline.evaluation.intervals import GALAXY
 from lens_pipeline.evaluation.metrics import NULL_TEST, NULL_TEST_MAX_ARC_SNR_MATCHED
-from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
+from lens_pipeline.evaluation.operating_point import CONTAMINATION, HIGHEST_CONTROL
 from lens_pipeline.evaluation.rank_metrics import AT_PREVALENCE
 
 _NAMES = {
@@ -19,6 +19,9 @@ _NAMES = {
     "auroc_weighted": "Area under the ROC curve, injections as frequent as in the population",
     "tpr0": "Lenses found before the first false positive (TPR0)",
     "tpr10": "Lenses found before the tenth false positive (TPR10)",
+    "log_loss_calibrated": "Log loss of the calibrated probability, at this split's own mix of classes",
+    "brier_calibrated": "Brier score of the calibrated probability, at this split's own mix of classes",
+    "test_looks": "Pairs of scores and thresholds of this model that were evaluated on test",
     "distinct_logit_share": "Share of scores that are distinct",
     "largest_tie_share": "Share of scores in the largest tie",
     "extreme_logit_share": "Share of scores beyond logit 16.64, where a float32 sigmoid is 0 or 1",
@@ -50,6 +53,8 @@ def threshold_words(operating_point: str) -> str:
     """Say what a threshold was fitted for, e.g. ``for FPR 0.01``."""
     if operating_point == HIGHEST_CONTROL:
         return "at the highest validation control"
+    if operating_point.startswith(CONTAMINATION):
+        return f"for a contamination of {float(operating_point.removeprefix(CONTAMINATION)):g}"
     return f"for FPR {rate_words(operating_point)}"
 
 

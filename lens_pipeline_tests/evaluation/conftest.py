@@ -16,11 +16,11 @@ from lens_pipeline_tests.evaluation.synthetic import Chain, Pixels, Stamps, draw
 class Evaluated:
     """A chain with its operating point, and what is built from it on demand."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, config: OperatingPointConfig | None = None) -> None:
         self.chain = chain
         with chain.stage("operating_point", chain.scores, chain.store) as staging:
             self.fit = fit_operating_point(
-                OperatingPointConfig(), scores=chain.scores, store=chain.store, staging=staging
+                config or OperatingPointConfig(), scores=chain.scores, store=chain.store, staging=staging
             )
             self.operating_point = staging.commit()
 

@@ -152,7 +152,7 @@ class Pixels:
 
 
 # Columns that a test adds.
-_FURTHER = {"source_id": pa.string(), "is_held_out": pa.bool_()}
+_FURTHER = {"source_id": pa.string(), "is_held_out": pa.bool_(), "ra": pa.float64(), "dec": pa.float64()}
 _NAMES = {
     "task_id": pa.string(),
     "region_id": pa.string(),

@@ -78,7 +78,7 @@ def test_constant_scores_are_unresolved_and_recover_nothing(evaluate: Evaluate) 
     stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 200, "test": 50})
     stamps.logit[:] = 0.5
     evaluated = evaluate(stamps)
-    assert [row["status"] for row in evaluated.fit.table.to_pylist()] == ["unresolved"] * 3 + ["bound"]
+    assert [row["status"] for row in evaluated.fit.table.to_pylist()] == ["unresolved"] * 4 + ["bound"]
     result, _ = evaluated.completeness()
     assert result.table.to_pylist()[0]["n_recovered"] == 0
 

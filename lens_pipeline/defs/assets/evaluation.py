@@ -20,8 +20,11 @@ from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation import checks, plots
 from lens_pipeline.evaluation.cells import axes_in
 from lens_pipeline.evaluation.completeness import build_completeness
-from lens_pipeline.evaluation.operating_point import fit_operating_point
+from lens_pipeline.evaluation.intervals import Estimate
+from lens_pipeline.evaluation.looks import looked_at_once, published_readers
+from lens_pipeline.evaluation.operating_point import OperatingPointResult, fit_operating_point
 from lens_pipeline.evaluation.report import ReportResult, build_report
+from lens_pipeline.evaluation.survey_yield import Survey
 from lens_pipeline.scoring.aliases import is_ensemble
 from lens_pipeline.scoring.checks import score_conservation, score_saturation
 from lens_pipeline.scoring.memorisation import MEMORISATION, training_rows_score_like_unseen_ones
@@ -30,6 +33,8 @@ from lens_pipeline.scoring.out_of_fold import METRICS_TABLE, out_of_fold_is_whol
 from lens_pipeline.scoring.run import ScoringResult, score_store
 from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey.config import Source
+from lens_pipeline.survey.parent_density import galaxy_density
 
 _KEYS = ("task_id", "logical", "label")
 
@@ -77,7 +82,7 @@ def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: 
 
 @dg.asset(
     group_name="evaluation",
-    deps=["scores", "stamp_store"],
+    deps=["scores", "stamp_store", "parent_sample"],
     check_specs=check_specs("operating_point", "both_classes_present"),
 )
 def operating_point(
@@ -86,15 +91,38 @@ def operating_point(
     """Thresholds for target false-positive rates, fitted on val_calibrate and frozen before test is evaluated."""
     scores = workspace.open("scores")
     store = workspace.open_version("stamp_store", scores.inputs["stamp_store"])
+    stamps = workspace.open_version("stamps", store.inputs["stamps"])
+    parent = workspace.open_version("parent_sample", stamps.inputs["parent_sample"])
+
+    def describe(_: Publication, result: OperatingPointResult) -> Metadata:
+        return {
+            "thresholds": markdown_table(result.table),
+            "in_the_survey": markdown_table(result.survey_yield),
+            "by_kind_of_control": markdown_table(result.by_negatives),
+            "calibration": markdown_table(result.calibration.table),
+        }
+
     yield from publish(
         context,
         workspace,
         config,
-        inputs=[scores, store],
-        build=lambda staging: fit_operating_point(config, scores=scores, store=store, staging=staging),
+        inputs=[scores, store, parent],
+        build=lambda staging: fit_operating_point(
+            config, scores=scores, store=store, staging=staging, survey=_survey(parent)
+        ),
         check=lambda _, __: [checks.both_classes_present(scores.read_table(), ("val_calibrate", "test"))],
-        describe=lambda _, result: {"thresholds": markdown_table(result.table)},
+        describe=describe,
     )
+
+
+def _survey(parent: Publication) -> Survey:
+    """Say whether a parent sample is made up, and how dense it is where a catalogue says what area it covers."""
+    source = parent.attributes.get("source")
+    if "area_deg2" not in parent.attributes:
+        reason = f"a parent sample from source {source} covers no known area"
+        return Survey(Estimate(None, None, None, 0, 0, None, reason), simulated=source == Source.simulated)
+    found = galaxy_density(parent.entry(f"{parent.asset}.parquet").rows or 0, parent.attributes)
+    return Survey(Estimate(found.value, found.low, found.high, found.n, found.n, None))
 
 
 @dg.asset(
@@ -147,7 +175,9 @@ def completeness(
     group_name="evaluation",
     deps=["scores", "operating_point", "completeness", "lens_classifier", "stamp_store", "region_splits"],
     check_specs=check_specs(
-        "evaluation_report", "metrics_are_complete", advisory=["null_injections_score_like_controls"]
+        "evaluation_report",
+        "metrics_are_complete",
+        advisory=["null_injections_score_like_controls", "test_rows_are_looked_at_once"],
     ),
 )
 def evaluation_report(
@@ -189,10 +219,12 @@ def evaluation_report(
             classifiers=classifiers,
             pixels=StampStore.open(store),
             staging=staging,
+            readers=published_readers(workspace.home, workspace.dataset, workspace.model),
         ),
         check=lambda _, result: [
             checks.metrics_are_complete(result.table),
             checks.null_injections_score_like_controls(result.table, result.null_test_confidence),
+            looked_at_once(result.looks),
         ],
         describe=describe,
     )

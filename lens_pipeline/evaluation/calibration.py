@@ -1,0 +1,199 @@
+"""Calibration of an operating point: every method judged by cross-validation inside val_calibrate, the chosen one frozen.
+
+val_calibrate alone is read. A figure of merit is never of rows that its fit has seen: galaxies are dealt into folds, and a row is
+judged by the fit without its galaxy's fold.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+from scipy import special
+
+from lens_pipeline.contracts.catalogue import CALIBRATION, CALIBRATION_RELIABILITY
+from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.calibrators import Bools, Calibrator, Floats, Method, even_weights, fit_calibrator
+from lens_pipeline.evaluation.config import OperatingPointConfig
+from lens_pipeline.evaluation.intervals import Estimate, clustered_mean
+from lens_pipeline.evaluation.reliability_bins import reliability_rows
+from lens_pipeline.evaluation.scored_rows import galaxy_numbers
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.staging import Staging
+
+FILE = "calibration.json"
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Scored rows as a calibration needs them, each array of shape (n,).
+
+    Attributes
+    ----------
+    weights : array of float64
+        What a row counts within its class: an injection's weight in the population, 1 for a control.
+    galaxies : array of int64
+    """
+
+    logits: Floats
+    is_lens: Bools
+    weights: Floats
+    galaxies: Counts
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> "Labelled":
+        """Take `logit`, `is_lens`, `weight` and `galaxy_id` of rows; distinct controls."""
+        lens = rows["is_lens"].to_numpy()
+        weights = np.where(lens, rows["weight"].to_numpy(), 1.0)
+        return cls(rows["logit"].to_numpy(), lens, weights, galaxy_numbers(rows))
+
+    def fit(self, method: Method, prior_logit: float, rows: Bools | slice = slice(None)) -> Calibrator:
+        """Fit a calibrator to some of the rows."""
+        return fit_calibrator(method, self.logits[rows], self.is_lens[rows], self.weights[rows], prior_logit)
+
+    def reliability(self, method: Method, ratio: Floats, n_bins: int) -> list[dict[str, object]]:
+        """Rows of a reliability table of these log likelihood ratios."""
+        return reliability_rows(method.value, ratio, self.is_lens, self.weights, self.galaxies, n_bins)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted.
+
+    Attributes
+    ----------
+    calibrator : Calibrator
+        The chosen one, on all of val_calibrate.
+    table, reliability : pyarrow.Table
+        CALIBRATION and CALIBRATION_RELIABILITY.
+    """
+
+    calibrator: Calibrator
+    table: pa.Table
+    reliability: pa.Table
+
+
+def publish_calibration(
+    config: OperatingPointConfig, rows: pl.DataFrame, prior_logit: float, staging: Staging
+) -> Calibration:
+    """Judge every method, fit the chosen one, and write both beside the thresholds.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        val_calibrate, joined to the store; distinct controls, both classes.
+    prior_logit : float
+        Log-odds of a lens among the rows that the model was trained on.
+    """
+    mine = Labelled.of(rows)
+    folds = galaxy_folds(mine.galaxies, mine.is_lens, config.calibration_folds)
+    judged = {method: cross_fitted(method, mine, folds, prior_logit) for method in Method}
+    records = [
+        _record(method, ratio, judged[Method.uncalibrated], mine, folds) | {"chosen": method is config.calibration}
+        for method, ratio in judged.items()
+    ]
+    bins = [
+        row
+        for method in dict.fromkeys((Method.uncalibrated, config.calibration))
+        if (ratio := judged[method]) is not None
+        for row in mine.reliability(method, ratio, config.reliability_bins)
+    ]
+    calibrator = mine.fit(config.calibration, prior_logit)
+    table = pa.Table.from_pylist(records, schema=CALIBRATION.schema)
+    reliability = pa.Table.from_pylist(bins, schema=CALIBRATION_RELIABILITY.schema)
+    staging.write_table("calibration", table, CALIBRATION)
+    staging.write_table("reliability", reliability, CALIBRATION_RELIABILITY)
+    staging.write_json(FILE, calibrator.as_json())
+    staging.attributes["reliability_bins"] = config.reliability_bins
+    return Calibration(calibrator, table, reliability)
+
+
+def frozen_calibrator(operating_point: Publication) -> Calibrator:
+    """Read the calibrator that an operating point was frozen with.
+
+    Raises
+    ------
+    EvaluationError
+        If it was published before there was a calibration.
+    """
+    if FILE not in operating_point.manifest.files:
+        raise EvaluationError(
+            f"operating_point {operating_point.version} holds no calibration ({FILE}). Next: dagster asset materialize "
+            "--select 'operating_point*' -m lens_pipeline.definitions -c PRESET"
+        )
+    return Calibrator.from_json(operating_point.read_json(FILE))
+
+
+def prior_logit_of(labels: npt.ArrayLike) -> float:
+    """Log-odds of a lens among rows with these labels; 0 (even odds) where one class is absent.
+
+    Parameters
+    ----------
+    labels : array of bool, shape (n,)
+    """
+    lens = np.asarray(labels, dtype=bool)
+    n_lenses = int(lens.sum())
+    return float(np.log(n_lenses / (lens.size - n_lenses))) if 0 < n_lenses < lens.size else 0.0
+
+
+def galaxy_folds(galaxies: Counts, is_lens: Bools, n_folds: int) -> Counts | None:
+    """Deal galaxies into folds, in an order drawn with a fixed seed, so that each class is in at least two of them.
+
+    Returns
+    -------
+    array of int64, shape (n,), or None
+        Fold of each row; fewer folds where a class has fewer galaxies. None where a class has less than two.
+    """
+    names, galaxy = np.unique(galaxies, return_inverse=True)
+    m = names.size
+    lenses = np.bincount(galaxy[is_lens], minlength=m) > 0
+    controls = np.bincount(galaxy[~is_lens], minlength=m) > 0
+    dealt = min(n_folds, int(lenses.sum()), int(controls.sum()))
+    if dealt < 2:
+        return None
+    drawn = np.random.default_rng(0).permutation(m)
+    # Galaxies with lenses alone, with both, with controls alone: each class is one run, which no single fold can swallow.
+    order = drawn[np.argsort((controls.astype(int) - lenses)[drawn], kind="stable")]
+    fold = np.empty(m, dtype=np.int64)
+    fold[order] = np.arange(m) % dealt
+    return fold[galaxy]
+
+
+def cross_fitted(method: Method, rows: Labelled, folds: Counts | None, prior_logit: float) -> Floats | None:
+    """Log likelihood ratio of each row by the fit without its fold, shape (n,); None where there are no folds."""
+    if folds is None:
+        return None
+    ratio = np.empty_like(rows.logits)
+    for fold in range(int(folds.max()) + 1):
+        out = folds == fold
+        ratio[out] = rows.fit(method, prior_logit, ~out).log_likelihood_ratio(rows.logits[out])
+    return ratio
+
+
+def _record(
+    method: Method, ratio: Floats | None, base: Floats | None, rows: Labelled, folds: Counts | None
+) -> dict[str, object]:
+    lens = rows.is_lens
+    record: dict[str, object] = {
+        "method": method.value,
+        "n_lenses": int(lens.sum()),
+        "n_controls": int((~lens).sum()),
+        "n_galaxies": int(np.unique(rows.galaxies).size),
+    }
+    if ratio is None or base is None or folds is None:
+        return record | {"reason": "a class has fewer than two galaxies, so none can be left out of a fit"}
+    even = even_weights(lens, rows.weights)
+    loss, before = (even * np.logaddexp(0, np.where(lens, -one, one)) for one in (ratio, base))
+    brier = even * special.expit(np.where(lens, -ratio, ratio)) ** 2
+    mean_loss = clustered_mean(loss, rows.galaxies, floor=0.0)
+    record |= {"n_folds": int(folds.max()) + 1, "reason": mean_loss.reason}
+    record |= _with_ends("log_loss", mean_loss) | _with_ends("brier", clustered_mean(brier, rows.galaxies, floor=0.0))
+    if method is not Method.uncalibrated:
+        record |= _with_ends("gain", clustered_mean(before - loss, rows.galaxies))
+    return record
+
+
+def _with_ends(name: str, found: Estimate) -> dict[str, object]:
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

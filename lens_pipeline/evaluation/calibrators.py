@@ -1,0 +1,212 @@
+"""From a logit to a probability: the log likelihood ratio of lens to control that a score stands for, and p_lens at a prevalence.
+
+Every calibrator is fitted with both classes weighing the same, whatever their numbers, so what it gives is free of the mix of
+classes that it was fitted on; a prevalence comes in afterwards (Saerens, Latinne & Decaestecker 2002, Neural Computation 14, 21).
+Injections weigh as the population has them, for it is the population's lenses that a probability is about.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special
+
+from lens_pipeline.contracts.errors import EvaluationError
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_STEEPEST = 1e3
+
+
+class Method(StrEnum):
+    """How a logit becomes a log likelihood ratio."""
+
+    uncalibrated = "uncalibrated"
+    temperature = "temperature"
+    beta = "beta"
+    isotonic = "isotonic"
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """A fitted map from logit to log likelihood ratio, never falling.
+
+    Attributes
+    ----------
+    method : Method
+    parameters : dict of str to list of float
+        `temperature`: temperature. `beta`: a, b, c. `isotonic`: logit and log_likelihood_ratio, the knots between which it is
+        linear and beyond which it is constant.
+    prior_logit : float
+        Log-odds of a lens among the rows that the model was trained on.
+    lowest_lens, highest_control : float
+        Logits between which both classes were seen; elsewhere a ratio is extrapolated.
+    """
+
+    method: Method
+    parameters: dict[str, list[float]]
+    prior_logit: float
+    lowest_lens: float
+    highest_control: float
+
+    def log_likelihood_ratio(self, logits: npt.ArrayLike) -> Floats:
+        """Natural log of how much likelier such a score is for a lens than for a control, in nats; same shape."""
+        scores = np.asarray(logits, dtype=np.float64)
+        p = self.parameters
+        if self.method is Method.isotonic:
+            return np.asarray(np.interp(scores, p["logit"], p["log_likelihood_ratio"]), dtype=np.float64)
+        if self.method is Method.beta:
+            return np.asarray(_beta(scores) @ np.array([*p["a"], *p["b"], *p["c"]]), dtype=np.float64)
+        return np.asarray(scores / p.get("temperature", [1.0])[0] - self.prior_logit, dtype=np.float64)
+
+    def p_lens(self, logits: npt.ArrayLike, prevalence: float) -> Floats:
+        """Probability of a lens where lenses are this share of all: expit(log likelihood ratio + logit(prevalence)).
+
+        With the prevalence of the rows a model was trained on this is the usual calibrated probability; another one is the prior
+        shift of Saerens et al. (2002), equation 2.4.
+
+        Parameters
+        ----------
+        prevalence : float
+            Between 0 and 1, both left out.
+
+        Raises
+        ------
+        EvaluationError
+            If the prevalence is none.
+        """
+        if not 0 < prevalence < 1:
+            raise EvaluationError(
+                f"a prevalence of {prevalence:g} is none: give the share of lenses among all galaxies, above 0 and below 1"
+            )
+        return np.asarray(special.expit(self.log_likelihood_ratio(logits) + special.logit(prevalence)))
+
+    def is_extrapolated(self, logits: npt.ArrayLike) -> Bools:
+        """Whether a score lies where the fit saw one class only: its ratio rests on the shape of the curve alone."""
+        scores = np.asarray(logits, dtype=np.float64)
+        return (scores > self.highest_control) | (scores < self.lowest_lens)
+
+    @property
+    def uncalibrated(self) -> "Calibrator":
+        """The score taken at its word."""
+        return replace(self, method=Method.uncalibrated, parameters={})
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything that `from_json` needs."""
+        return {
+            "method": self.method.value,
+            "parameters": self.parameters,
+            "prior_logit": self.prior_logit,
+            "lowest_lens": self.lowest_lens,
+            "highest_control": self.highest_control,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Calibrator":
+        """Read what `as_json` wrote."""
+        return cls(**(content | {"method": Method(content["method"])}))
+
+
+def fit_calibrator(
+    method: Method, logits: npt.ArrayLike, is_lens: npt.ArrayLike, weights: npt.ArrayLike, prior_logit: float
+) -> Calibrator:
+    """Fit by the log loss of both classes at equal weight.
+
+    - uncalibrated: s - prior_logit.
+    - temperature: s / T - prior_logit (Guo et al. 2017, ICML). It has no offset of its own, so it takes the model's log-odds to
+      be at the balance of its training rows; where the loss weighs classes they aren't, and beta is the choice.
+    - beta: a log p - b log(1 - p) + c with p = expit(s), a and b at least 0 (Kull, Silva Filho & Flach 2017, AISTATS).
+    - isotonic: the best non-decreasing step function (Zadrozny & Elkan 2002, KDD), never beyond what the rule of succession
+      allows for so many rows of a class.
+
+    Targets of temperature and beta are (n + 1) / (n + 2) for lenses and 1 / (n + 2) for controls, n being the rows of the class
+    (Platt 1999): so classes that don't overlap have a finite fit too.
+
+    Parameters
+    ----------
+    logits : array of float, shape (n,)
+    is_lens : array of bool, shape (n,)
+    weights : array of float, shape (n,)
+        What a row counts within its class, at least 0.
+    prior_logit : float
+        Log-odds of a lens among the rows that the model was trained on.
+
+    Raises
+    ------
+    EvaluationError
+        If a class is empty (or weighs nothing), or a logit isn't finite.
+    """
+    counted = np.asarray(weights, dtype=np.float64) > 0
+    scores = np.asarray(logits, dtype=np.float64)[counted]
+    lens = np.asarray(is_lens, dtype=bool)[counted]
+    weight = even_weights(lens, np.asarray(weights, dtype=np.float64)[counted])
+    n_lenses = int(lens.sum())
+    if not 0 < n_lenses < lens.size or not np.all(np.isfinite([*(scores.min(), scores.max()), prior_logit])):
+        raise EvaluationError(
+            f"a calibration needs lenses and controls with finite logits: {n_lenses:,} lenses and {lens.size - n_lenses:,} "
+            f"controls were given, logits from {np.min(scores, initial=np.inf):g} to {np.max(scores, initial=-np.inf):g}, "
+            f"log-odds {prior_logit:g} in training"
+        )
+    match method:
+        case Method.uncalibrated:
+            parameters: dict[str, list[float]] = {}
+        case Method.temperature:
+            parameters = _fit_temperature(scores, lens, weight, prior_logit)
+        case Method.beta:
+            parameters = _fit_beta(scores, lens, weight)
+        case Method.isotonic:
+            parameters = _fit_isotonic(scores, lens, weight)
+    return Calibrator(method, parameters, prior_logit, float(scores[lens].min()), float(scores[~lens].max()))
+
+
+def even_weights(is_lens: Bools, weights: Floats) -> Floats:
+    """Scale weights so that both classes count the same and all add up to the number of rows, shape (n,)."""
+    total = (float(weights[~is_lens].sum()), float(weights[is_lens].sum()))
+    return np.asarray(weights * np.where(is_lens, 0.5 / (total[1] or 1.0), 0.5 / (total[0] or 1.0)) * is_lens.size)
+
+
+def _fit_temperature(scores: Floats, lens: Bools, weight: Floats, prior_logit: float) -> dict[str, list[float]]:
+    found = _fit_linear(scores[:, None], lens, weight, [(1 / _STEEPEST, _STEEPEST)], -prior_logit)
+    return {"temperature": [1 / float(found[0])]}
+
+
+def _fit_beta(scores: Floats, lens: Bools, weight: Floats) -> dict[str, list[float]]:
+    bounds = [(0.0, _STEEPEST), (0.0, _STEEPEST), (None, None)]
+    a, b, c = _fit_linear(_beta(scores), lens, weight, bounds, 0.0)
+    return {"a": [float(a)], "b": [float(b)], "c": [float(c)]}
+
+
+def _fit_linear(
+    features: Floats, lens: Bools, weight: Floats, bounds: list[tuple[float | None, float | None]], offset: float
+) -> Floats:
+    """Coefficients that minimise the log loss of features @ coefficients + offset, which is convex; 0 where nothing tells."""
+    n_lenses = int(lens.sum())
+    target = np.where(lens, (n_lenses + 1) / (n_lenses + 2), 1 / (lens.size - n_lenses + 2))
+
+    def loss(coefficients: Floats) -> tuple[float, Floats]:
+        z = features @ coefficients + offset
+        value = float(share @ (np.logaddexp(0, z) - target * z))
+        return value, features.T @ (share * (special.expit(z) - target))
+
+    share, start = weight / lens.size, np.zeros(features.shape[1])
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13})
+    return np.asarray(found.x, dtype=np.float64)
+
+
+def _beta(scores: Floats) -> Floats:
+    """Columns log p, -log(1 - p) and 1, without going through p, which is 1 from logit 37; shape (..., 3)."""
+    return np.stack([-np.logaddexp(0, -scores), np.logaddexp(0, scores), np.ones_like(scores)], axis=-1)
+
+
+def _fit_isotonic(scores: Floats, lens: Bools, weight: Floats) -> dict[str, list[float]]:
+    distinct, place = np.unique(scores, return_inverse=True)
+    of_block = np.bincount(place, weights=weight)
+    found = optimize.isotonic_regression(np.bincount(place, weights=weight * lens) / of_block, weights=of_block)
+    first, last = found.blocks[:-1], found.blocks[1:] - 1
+    n_lenses = int(lens.sum())
+    p = np.clip(found.x, 1 / (n_lenses + 2), 1 - 1 / (lens.size - n_lenses + 2))
+    knots = np.unique(np.concatenate([first, last]))
+    return {"logit": distinct[knots].tolist(), "log_likelihood_ratio": special.logit(p[knots]).tolist()}

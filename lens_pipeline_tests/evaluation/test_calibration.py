@@ -1,0 +1,147 @@
+import json
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+from scipy import special
+
+from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.calibration import FILE, frozen_calibrator, galaxy_folds, prior_logit_of
+from lens_pipeline.evaluation.calibrators import Method
+from lens_pipeline.evaluation.config import OperatingPointConfig
+from lens_pipeline.evaluation.operating_point import fit_operating_point
+from lens_pipeline_tests.evaluation.conftest import Evaluated
+from lens_pipeline_tests.evaluation.synthetic import Stamps, draw
+
+Evaluate = Callable[[Stamps], Evaluated]
+
+
+def _methods(evaluated: Evaluated) -> dict[str, dict[str, object]]:
+    return {row["method"]: row for row in evaluated.fit.calibration.table.to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def overconfident(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+    """Scores four times as far from 0 as they should be."""
+    from lens_pipeline_tests.evaluation.synthetic import publish
+
+    stamps = draw({"train": 60, "val_select": 60, "val_calibrate": 600, "test": 800})
+    stamps.logit = 4 * stamps.logit
+    return Evaluated(publish(stamps, tmp_path_factory.mktemp("overconfident")))
+
+
+def test_an_overconfident_score_gains_by_calibration_and_says_by_how_much(overconfident: Evaluated) -> None:
+    rows = _methods(overconfident)
+    assert [name for name, row in rows.items() if row["chosen"]] == ["beta"]
+    for name in ("temperature", "beta", "isotonic"):
+        assert rows[name]["gain_low"] > 0, name  # type: ignore[operator]
+        assert rows[name]["log_loss"] < rows["uncalibrated"]["log_loss_low"], name  # type: ignore[operator]
+    assert rows["uncalibrated"]["gain"] is None
+    assert {row["n_folds"] for row in rows.values()} == {5}
+
+
+def test_the_reliability_diagram_shows_the_mend_on_rows_that_no_fit_has_seen(overconfident: Evaluated) -> None:
+    report, published = overconfident.report()
+    for table in (overconfident.operating_point.read_table("reliability"), published.read_table("reliability")):
+        bins = pl.DataFrame(table)
+        missed = bins.with_columns(miss=(pl.col("p_mean") < pl.col("low")) | (pl.col("p_mean") > pl.col("high")))
+        counted = dict(missed.group_by("method").agg(pl.col("miss").sum()).iter_rows())
+        assert counted["uncalibrated"] >= 4
+        assert counted["beta"] <= 1
+    assert report.images["reliability"].startswith(b"\x89PNG")
+
+
+def test_figures_are_of_rows_that_their_fit_has_not_seen(evaluate: Evaluate) -> None:
+    """An isotonic fit to noise looks good on its own rows only."""
+    stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 150, "test": 5})
+    stamps.logit = np.random.default_rng(0).normal(size=stamps.logit.size).astype(np.float32)
+    isotonic = _methods(evaluate(stamps))["isotonic"]
+    assert isotonic["log_loss"] > np.log(2)  # type: ignore[operator]
+
+
+def test_the_frozen_calibration_is_part_of_the_hashed_version(overconfident: Evaluated) -> None:
+    chain = overconfident.chain
+    versions = set()
+    for method in (Method.beta, Method.isotonic):
+        with chain.stage("operating_point", chain.scores, chain.store) as staging:
+            fit_operating_point(
+                OperatingPointConfig(calibration=method), scores=chain.scores, store=chain.store, staging=staging
+            )
+            versions.add(staging.commit().version)
+    assert len(versions) == 2
+    assert overconfident.operating_point.version in versions
+    assert frozen_calibrator(overconfident.operating_point) == overconfident.fit.calibration.calibrator
+    assert json.loads(overconfident.operating_point.path(FILE).read_text())["method"] == "beta"
+
+
+def test_p_lens_of_test_is_published_at_the_prevalence_that_it_names(overconfident: Evaluated) -> None:
+    _, published = overconfident.report()
+    table = pl.DataFrame(published.read_table("p_lens"))
+    prior = published.attributes["p_lens_prevalence"]
+    assert table.height == 1600
+    assert "Sonnenfeld" in prior["source"]
+    expected = special.expit(table["log_likelihood_ratio"].to_numpy() + special.logit(prior["value"]))
+    assert table["p_lens"].to_numpy() == pytest.approx(expected)
+    highest = overconfident.fit.calibration.calibrator.highest_control
+    assert table.filter(pl.col("logit") > highest)["extrapolated"].all()
+
+
+def test_metrics_of_the_calibrated_probability_stand_beside_those_of_the_score(overconfident: Evaluated) -> None:
+    report, _ = overconfident.report()
+    rows = {row["metric"]: row for row in report.table.to_pylist() if row["split"] == "test"}
+    assert rows["log_loss_calibrated"]["high"] < rows["log_loss"]["low"]
+    assert rows["brier_calibrated"]["value"] < rows["brier"]["value"]
+    page = report.page.decode()
+    assert "What a score is worth as a probability" in page
+    assert "beta (chosen)" in page
+    assert "Log loss of the calibrated probability" in page
+
+
+def test_two_galaxies_can_be_judged_and_one_says_that_it_can_not(evaluate: Evaluate) -> None:
+    rows = _methods(evaluate(draw({"train": 5, "val_select": 5, "val_calibrate": 1, "test": 5})))
+    assert {row["log_loss"] for row in rows.values()} == {None}
+    assert all("fewer than two galaxies" in str(row["reason"]) for row in rows.values())
+
+
+def test_constant_scores_are_calibrated_to_even_odds(evaluate: Evaluate) -> None:
+    stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 200, "test": 50})
+    stamps.logit[:] = 0.5
+    evaluated = evaluate(stamps)
+    assert _methods(evaluated)["beta"]["log_loss"] == pytest.approx(np.log(2), abs=1e-3)
+    _, published = evaluated.report()
+    assert pl.DataFrame(published.read_table("reliability"))["bin"].to_list() == [0, 0]
+
+
+def test_galaxies_stay_whole_and_every_fold_leaves_both_classes_to_the_others() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        m = int(rng.integers(2, 12))
+        galaxies = np.repeat(rng.permutation(m) + 1, rng.integers(1, 4, m))
+        lens = rng.random(galaxies.size) < rng.choice([0.1, 0.5, 0.9])
+        folds = galaxy_folds(galaxies, lens, int(rng.integers(2, 7)))
+        per_class = [np.unique(galaxies[lens == side]).size for side in (True, False)]
+        assert (folds is None) == (min(per_class) < 2)
+        if folds is not None:
+            assert all(np.unique(folds[galaxies == one]).size == 1 for one in np.unique(galaxies))
+            assert all(np.unique(lens[folds != fold]).size == 2 for fold in range(folds.max() + 1))
+
+
+def test_odds_of_training_rows_of_one_class_are_taken_as_even() -> None:
+    assert prior_logit_of([True, False, False]) == pytest.approx(np.log(0.5))
+    assert prior_logit_of([True, True]) == prior_logit_of([]) == 0
+
+
+def test_an_operating_point_from_before_there_were_calibrations_says_what_to_do(overconfident: Evaluated) -> None:
+    chain = overconfident.chain
+    with chain.stage("operating_point", chain.scores, chain.store) as staging:
+        staging.write_table(None, overconfident.fit.table)
+        old = staging.commit()
+    with pytest.raises(EvaluationError, match=r"holds no calibration .*--select 'operating_point\*'"):
+        frozen_calibrator(old)
+
+
+def test_a_prevalence_outside_its_own_range_is_refused() -> None:
+    with pytest.raises(ValidationError, match="must lie within"):
+        OperatingPointConfig(lens_prevalence=0.5)
