@@ -1,6 +1,7 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
 from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
+from lens_pipeline.contracts.audit_tables import SHORTCUT_GATES
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
     REGION_SPLITS,
@@ -49,6 +50,7 @@ __all__ = [
     "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
+    "SHORTCUT_GATES",
     "SPLIT_ROWS",
     "STAMPS",
     "STAMP_STORE",
@@ -82,6 +84,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
     METRICS,
+    SHORTCUT_GATES,
     SWEEP,
     PREDICTIONS,
 )
