@@ -33,10 +33,10 @@ def list_versions(which: Which) -> int:
     return 0
 
 
-def choose(which: Which) -> int:
-    """Make a version the champion, and tell MLflow."""
+def choose(which: Which, *, despite: str | None = None) -> int:
+    """Make a version the champion, and tell MLflow; `despite` says why although shortcut gates forbid it."""
     home, (dataset, model) = Home.from_environment(), which.dataset_and_model()
-    named = choose_champion(home, dataset, model, which.version)
+    named = choose_champion(home, dataset, model, which.version, despite=despite)
     print(f"{named.asset} {named.version} of {dataset} is the champion.")
     _tell(which, home)
     return 0
