@@ -13,7 +13,6 @@ Probes without flux are held against their controls likewise, in all their pixel
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,13 @@ from scipy.stats import binomtest
 from lens_pipeline.contracts.checks import Check, green, red, undecided
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.survey.arc_reach import needed_columns, outside_arc
-from lens_pipeline.survey.conditions import BANDS
 from lens_pipeline.survey.config import Source
-from lens_pipeline.survey.cutout_measures import sky_noise
-from lens_pipeline.survey.cutouts import BAD_FILE, PSFS_FILE, open_bad, open_cutouts
+from lens_pipeline.survey.cutouts import BAD_FILE, open_bad
 from lens_pipeline.survey.npz_facts import npz_facts
+from lens_pipeline.survey.pair_hosts import HostedPair, with_hosts
 from lens_pipeline.survey.probe import Probed, paired_probe
 from lens_pipeline.survey.stamp_features import feature_names, stamp_features
-from lens_pipeline.survey.stamp_pairs import PairReader, Row, StampPair, parents_of
+from lens_pipeline.survey.stamp_pairs import PairReader, StampPair
 
 NAME = "no_fingerprints"
 MOST_PAIRS = 512
@@ -46,14 +43,10 @@ _FACT_LEVEL = 1e-6
 # Real pixels shared with the control: a pixel is off by more than this many sigmas, in more than this share of the pixels; or
 # their mean is. What is left of an arc below 0.003 sigma, with its Poisson noise, stays within a third of that.
 _OFF_SIGMA, _OFF_SHARE, _OFF_MEAN = 0.1, 1e-3, 0.02
-_CHUNK = 128
 # Whether an injection and its control have a real cutout's pixels in common; of a user's own stamps the pixels tell.
 _SHARED = {Source.simulated: False, Source.real_cutouts: True, Source.legacy_catalogue: True}
 # What differs between an injection and its control by what they are.
 _LABELS = frozenset({"task_id", "pair_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"})
-_HOST = (
-    "host_x_arcsec", "host_y_arcsec", "pixel_scale_arcsec", "ebv", "cutout_row", *(f"psf_fwhm_assumed_{band}" for band in BANDS)
-)  # fmt: skip
 _KINDS = {True: "injections", False: "probes without flux"}
 
 
@@ -160,30 +153,19 @@ def gather(stamps: Publication, parent: Publication) -> list[_Evidence]:
     reader = PairReader(stamps, MOST_PAIRS)
     shared = _SHARED.get(Source(stamps.attributes["source"]))
     bad = open_bad(parent.path(BAD_FILE)) if BAD_FILE in parent.manifest.files else None
-    psfs = open_cutouts(parent.path(PSFS_FILE)) if PSFS_FILE in parent.manifest.files else None
     evidence = {True: _Evidence(of_flux=True), False: _Evidence(of_flux=False)}
-    pairs = reader.pairs()
-    while chunk := list(islice(pairs, _CHUNK)):
-        hosts = parents_of(parent, [pair.control.get("galaxy_id") for pair in chunk], _HOST)
-        for pair in chunk:
-            host = hosts.get(str(pair.control.get("galaxy_id")), {})
-            place = host.get("cutout_row")
-            psf = None if psfs is None or place is None else np.asarray(psfs[place])
-            _compare(pair, host, psf, reader.contract, shared, evidence[pair.of_flux])
-            if bad is not None and place is not None:
-                _compare_bad(pair, bad[place], evidence[pair.of_flux])
+    for hosted in with_hosts(reader, parent):
+        seen = evidence[hosted.pair.of_flux]
+        _compare(hosted, shared, seen)
+        place = hosted.host.get("cutout_row")
+        if bad is not None and place is not None:
+            _compare_bad(hosted.pair, bad[place], seen)
     return [seen for seen in evidence.values() if seen.of_flux or stamps.attributes.get("null_flux")]
 
 
-def _compare(
-    pair: StampPair,
-    host: Row,
-    psf: NDArray[np.float32] | None,
-    contract: DatasetContract,
-    shared: bool | None,
-    seen: _Evidence,
-) -> None:
+def _compare(hosted: HostedPair, shared: bool | None, seen: _Evidence) -> None:
     """Take down how the two of a pair differ; whether they share pixels is seen from them where it isn't known."""
+    pair, contract = hosted.pair, hosted.contract
     seen.n += 1
     first, control = (
         {**row, **npz_facts(blob, contract.members)}
@@ -193,9 +175,8 @@ def _compare(
         ours, theirs = first[name], control[name]
         if _is_known(ours) and _is_known(theirs) and ours != theirs:
             seen.leaning.setdefault(name, [0, 0])[int(_order(ours) < _order(theirs))] += 1
-    scale = host.get("pixel_scale_arcsec") or contract.pixel_scale_arcsec
-    sigma = np.array([max(sky_noise(band, 0.0, 0.0, scale)[1], np.finfo(float).tiny) for band in pair.pixels[1]])
-    mask = np.ones(pair.pixels.shape[-2:], bool) if not pair.of_flux else _mask(pair, host, psf, contract, scale, sigma)
+    sigma = hosted.sigma()
+    mask = hosted.alike(sigma)
     if mask is None or mask.mean() < _LEAST_OUTSIDE:
         seen.n_hidden += 1
         return
@@ -227,37 +208,6 @@ def _is_known(value: Any) -> bool:
 def _order(value: Any) -> tuple[float, str]:
     """Return what values of a column, numbers or not, are ordered by."""
     return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
-
-
-def _mask(
-    pair: StampPair,
-    host: Row,
-    psf: NDArray[np.float32] | None,
-    contract: DatasetContract,
-    scale: float,
-    sigma: NDArray[np.float64],
-) -> NDArray[np.bool_] | None:
-    """Pixels outside the arc; None where the row doesn't say enough to know."""
-    row = {"shear": 0.0, **pair.row}
-    widths = [
-        value
-        for band in contract.bands
-        for value in (row.get(f"psf_fwhm_used_{band}"), host.get(f"psf_fwhm_assumed_{band}"))
-        if value is not None
-    ]
-    if not widths or any(row.get(name) is None for name in needed_columns(contract.bands)):
-        return None
-    return outside_arc(
-        row,
-        bands=contract.bands,
-        stamp_size=contract.stamp_size,
-        pixel_scale_arcsec=scale,
-        host=(host.get("host_x_arcsec") or 0.0, host.get("host_y_arcsec") or 0.0),
-        fwhm_arcsec=max(widths),
-        sigma=sigma,
-        ebv=host.get("ebv"),
-        psfs=psf,
-    )
 
 
 def _lean(probed: Probed, stamps: Publication) -> str:

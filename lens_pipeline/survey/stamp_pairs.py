@@ -61,6 +61,8 @@ class PairReader:
     ----------
     most : int
         Pairs of a kind to read.
+    most_rows : int
+        Rows to look at for them; the batch in which they are reached is read to its end.
     n_rows : int
         Rows looked at so far.
     n_unusable : int
@@ -69,6 +71,7 @@ class PairReader:
 
     stamps: Publication
     most: int
+    most_rows: int = MOST_ROWS
     n_rows: int = 0
     n_unusable: int = 0
     contract: DatasetContract = field(init=False)
@@ -95,15 +98,15 @@ class PairReader:
                     yield from self._pair(probe, (row, blob), found, of_flux=False)
                 if galaxy in done:
                     controls.pop(galaxy, None)
-                if found[True] >= self.most or self.n_rows >= MOST_ROWS:
+                if found[True] >= self.most or self.n_rows >= self.most_rows:
                     return
 
     def rows(self) -> Iterator[tuple[Row, bytes]]:
-        """Read usable rows with their blobs, whatever they are; at most about `MOST_ROWS`."""
+        """Read usable rows with their blobs, whatever they are; at most about `most_rows`."""
         for fragment in self._chosen():
             for row in self._rows(fragment):
                 yield row
-                if self.n_rows >= MOST_ROWS:
+                if self.n_rows >= self.most_rows:
                     return
 
     def is_control(self, row: Row) -> bool:
@@ -141,7 +144,7 @@ class PairReader:
         for entry in entries:
             source = LocalFile(self.stamps.path(entry["file"], verify=False))
             fragment = open_fragment(source, self.contract, (), entry)
-            named = fragment.batches(("pair_id",), rows=MOST_ROWS)
+            named = fragment.batches(("pair_id",), rows=self.most_rows)
             if any(wanted.intersection(batch["pair_id"].to_pylist()) for batch in named):
                 probes |= {
                     row["pair_id"]: (row, blob) for row, blob in self._rows(fragment) if row["pair_id"] in wanted
@@ -153,9 +156,9 @@ class PairReader:
         """Keys of the rows that will be looked at."""
         keys: set[str] = set()
         for fragment in self._chosen():
-            for batch in fragment.batches(("task_id",), rows=MOST_ROWS):
+            for batch in fragment.batches(("task_id",), rows=self.most_rows):
                 keys.update(batch["task_id"].to_pylist())
-            if len(keys) >= MOST_ROWS:
+            if len(keys) >= self.most_rows:
                 break
         return keys
 
