@@ -42,7 +42,7 @@ def _check(name: str, gates: Sequence[Gate]) -> Check:
     by_status = {status: [gate for gate in gates if gate.status is status] for status in Status}
     figures: dict[str, Any] = {gate.name: gate.value for gate in gates}
     open_ones = [*by_status[Status.undecided], *by_status[Status.not_measured]]
-    said = "".join(f"; {gate.status.replace('_', ' ')}: {gate.name} ({gate.reason})" for gate in open_ones)
+    said = _unanswered(open_ones)
     answered = len(gates) - len(open_ones)
     if wrong := by_status[Status.red]:
         return red(
@@ -65,6 +65,14 @@ def _check(name: str, gates: Sequence[Gate]) -> Check:
     return green(
         name, f"{_FINE[name]}, by {answered} of {len(gates)} questions{said}", blocking=_STOPS[name], **figures
     )
+
+
+def _unanswered(gates: Sequence[Gate]) -> str:
+    """Name what was not answered, by the reason."""
+    by_reason: dict[tuple[str, str | None], list[str]] = {}
+    for gate in gates:
+        by_reason.setdefault((gate.status.replace("_", " "), gate.reason), []).append(gate.name)
+    return "".join(f"; {words}: {', '.join(names)} ({reason})" for (words, reason), names in by_reason.items())
 
 
 def _words(gate: Gate) -> str:

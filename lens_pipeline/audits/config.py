@@ -9,6 +9,12 @@ from lens_pipeline.training.choices import Device
 class ShortcutGatesConfig(Section):
     """How many stamps are looked at before a model may be promoted."""
 
+    n_stamps: int = Field(
+        2000,
+        ge=2,
+        le=10_000_000,
+        description="stamps of each kind of pairs that the data gates compare; half are controls",
+    )
     n_counterfactuals: int = Field(
         128, ge=0, le=10_000, description="galaxies of val_calibrate whose injection is rendered again with another arc"
     )

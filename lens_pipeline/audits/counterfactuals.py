@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from lens_pipeline.audits.chance import LARGEST_DECIDING_LIMIT, chance_limit
 from lens_pipeline.audits.gate import Gate, Kind, Status
 from lens_pipeline.audits.variants import (
     DISPLACED,
@@ -19,13 +20,11 @@ from lens_pipeline.audits.variants import (
     REMOVED,
     SCALED,
 )
+from lens_pipeline.evaluation.intervals import CONFIDENCE
 from lens_pipeline.survey.roles import BLOB, TURNED, UNLENSED
 
-LEVEL = 0.95
 # Below so many galaxies a median's interval is too wide to call anything.
 LEAST_GALAXIES = 20
-# An AUROC that is to be at chance: a limit above this decides nothing.
-DECIDES_BELOW = 0.6
 FLUX_SLOPE, NULL_LOGITS = "logit_rises_with_arc_flux", "null_flux_logits"
 # Question to the two variants whose logits are subtracted, and what is asked in words.
 DIFFERENCES = {
@@ -96,7 +95,7 @@ def _difference(logits: dict[str, Logits], first: str, second: str) -> Floats:
     return np.asarray(logits[first].astype(np.float64) - logits[second])
 
 
-def median_interval(values: Floats, level: float = LEVEL) -> tuple[float, float] | None:
+def median_interval(values: Floats, level: float = CONFIDENCE) -> tuple[float, float] | None:
     """Interval of a median by order statistics; None where there are too few values for the level.
 
     The k-th smallest and k-th largest of n, with the largest k for which a fair coin falls on one side fewer than k times in n
@@ -148,7 +147,9 @@ def median_gate(name: str, values: Floats, *, of: str, unit: str = "logit", kind
         status = Status.red
         above = int((there > 0).sum())
         reason = f"{above:,} of {n:,} galaxies have a difference above 0, too few for a median that is"
-    return Gate(**told, status=status, reason=reason, value=float(np.median(there)), low=low, high=high, level=LEVEL)
+    return Gate(
+        **told, status=status, reason=reason, value=float(np.median(there)), low=low, high=high, level=CONFIDENCE
+    )
 
 
 def mann_whitney(positives: Floats, negatives: Floats) -> float:
@@ -176,7 +177,7 @@ def null_logits_gate(removed: Floats, controls: Floats) -> Gate:
     status, reason = Status.ok, None
     if value > limit:
         status, reason = Status.red, "the model tells stamps that went through injection from those that didn't"
-    elif limit > DECIDES_BELOW:
+    elif limit > LARGEST_DECIDING_LIMIT:
         status, reason = Status.undecided, f"{n:,} galaxies would not show an AUROC below {limit:.2f}"
     counts: dict[str, Any] = {"n_positives": n, "n_negatives": n, "n_galaxies": n}
     return Gate(**told, **counts, value=value, limit=limit, status=status, reason=reason)
@@ -191,8 +192,3 @@ def not_rendered(why: str) -> list[Gate]:
         Gate(name=name, kind=kind, of=of, unit=unit, status=Status.not_measured, reason=why)
         for name, kind, of, unit in asked
     ]
-
-
-def chance_limit(n_positives: int, n_negatives: int) -> float:
-    """AUROC that chance doesn't exceed: 0.5 + 0.01 sqrt(100,000 / n_eff), n_eff = 4 / (1 / n_positives + 1 / n_negatives)."""
-    return 0.5 + 0.01 * float(np.sqrt(100_000 * (1 / n_positives + 1 / n_negatives) / 4))

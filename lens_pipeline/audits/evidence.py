@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lens_pipeline.audits.counterfactuals import LEVEL, median_interval
+from lens_pipeline.audits.counterfactuals import median_interval
 from lens_pipeline.audits.gate import Gate, Kind, Status
 from lens_pipeline.audits.occlusion import Annulus, Image, Stamp, share_inside
+from lens_pipeline.evaluation.intervals import CONFIDENCE
 from lens_pipeline.evaluation.plots import figure_png
 
 _SHARES = {
@@ -30,7 +31,7 @@ def share_gates(maps: Sequence[Image], annuli: Sequence[Annulus]) -> list[Gate]:
     found = []
     for (name, of), values in zip(_SHARES.items(), known.T, strict=True):
         low, high = median_interval(values) or (None, None)
-        level = None if low is None else LEVEL
+        level = None if low is None else CONFIDENCE
         found.append(
             Gate(
                 **told,
