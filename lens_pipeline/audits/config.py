@@ -24,7 +24,7 @@ class ShortcutGatesConfig(Section):
         le=1000,
         description="least peak signal-to-noise of the arc of these injections: one that can be seen",
     )
-    n_maps: int = Field(8, ge=0, le=64, description="of these injections, those whose evidence is mapped and drawn")
+    n_maps: int = Field(6, ge=0, le=64, description="of these injections, those whose evidence is mapped and drawn")
     n_path_rows: int = Field(
         256, ge=0, le=8192, description="published stamps that are scored again by every other path"
     )

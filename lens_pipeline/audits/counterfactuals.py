@@ -53,6 +53,11 @@ _OF_NULL = (
     "logits of stamps that went through injection without an arc, and of their galaxies' controls, either way round"
 )
 
+_NO_VARIANT = (
+    "no galaxy of val_calibrate has an injection that can be seen and made again in this way: of a survey's own stamps that "
+    "needs a control with the same noise, and of the unlensed source they say nothing"
+)
+
 Logits = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
@@ -126,6 +131,8 @@ def median_gate(name: str, values: Floats, *, of: str, unit: str = "logit", kind
     """
     there = values[np.isfinite(values)]
     n, limit = len(there), 0.0 if kind is Kind.counterfactual else None
+    if not n:
+        return Gate(name=name, kind=kind, of=of, unit=unit, limit=limit, status=Status.not_measured, reason=_NO_VARIANT)
     told: dict[str, Any] = {
         "name": name,
         "kind": kind,
@@ -138,7 +145,7 @@ def median_gate(name: str, values: Floats, *, of: str, unit: str = "logit", kind
     interval = median_interval(there)
     if interval is None:
         why = f"{n} galaxies are too few for an interval of the median"
-        return Gate(**told, status=Status.undecided, reason=why, value=float(np.median(there)) if n else None)
+        return Gate(**told, status=Status.undecided, reason=why, value=float(np.median(there)))
     low, high = interval
     status, reason = Status.ok, None
     if kind is Kind.counterfactual and n < LEAST_GALAXIES:
@@ -171,7 +178,9 @@ def null_logits_gate(removed: Floats, controls: Floats) -> Gate:
     n = int(both.sum())
     told: dict[str, Any] = {"name": NULL_LOGITS, "kind": Kind.gate, "of": _OF_NULL, "unit": "AUROC"}
     if not n:
-        return Gate(**told, status=Status.not_measured, reason="no injection's control is scored")
+        return Gate(
+            **told, status=Status.not_measured, reason="no injection was made again without its arc beside a control"
+        )
     area, limit = mann_whitney(removed[both], controls[both]), chance_limit(n, n)
     value = max(area, 1 - area)
     status, reason = Status.ok, None
@@ -181,14 +190,3 @@ def null_logits_gate(removed: Floats, controls: Floats) -> Gate:
         status, reason = Status.undecided, f"{n:,} galaxies would not show an AUROC below {limit:.2f}"
     counts: dict[str, Any] = {"n_positives": n, "n_negatives": n, "n_galaxies": n}
     return Gate(**told, **counts, value=value, limit=limit, status=status, reason=reason)
-
-
-def not_rendered(why: str) -> list[Gate]:
-    """Return the rows of all these questions, none of which can be asked."""
-    asked = [(name, Kind.counterfactual, f"logit of {words}", "logit") for name, (_, _, words) in DIFFERENCES.items()]
-    asked.append((FLUX_SLOPE, Kind.counterfactual, _OF_SLOPE, "logit per dex"))
-    asked.append((NULL_LOGITS, Kind.gate, _OF_NULL, "AUROC"))
-    return [
-        Gate(name=name, kind=kind, of=of, unit=unit, status=Status.not_measured, reason=why)
-        for name, kind, of, unit in asked
-    ]

@@ -10,10 +10,11 @@ import polars as pl
 from safetensors.numpy import load_file, save_file
 
 from lens_pipeline.audits.config import ShortcutGatesConfig
-from lens_pipeline.audits.counterfactuals import counterfactual_gates, not_rendered, null_logits_gate
+from lens_pipeline.audits.counterfactuals import counterfactual_gates, null_logits_gate
 from lens_pipeline.audits.evidence import evidence_png, share_gates
 from lens_pipeline.audits.gate import Gate
 from lens_pipeline.audits.occlusion import Annulus, Image, Stamp, evidence_map
+from lens_pipeline.audits.pair_variants import pair_variants
 from lens_pipeline.audits.serving_paths import (
     PREDICT,
     PROGRAM,
@@ -27,9 +28,9 @@ from lens_pipeline.audits.variants import (
     INJECTION,
     REMOVED,
     Variants,
+    are_rendered,
     choose_injections,
     render_variants,
-    why_not_rendered,
 )
 from lens_pipeline.scoring.process import compute
 from lens_pipeline.stamps.store import StampStore
@@ -75,18 +76,19 @@ def ask_model(audited: Audited, config: ShortcutGatesConfig) -> Answers:
         If injections that are rendered again aren't the stored ones, or the process failed.
     """
     scores, store = audited.scores, StampStore.open(audited.store)
-    why_not = why_not_rendered(audited.stamps)
-    variants, mapped = None, _nothing_mapped(store)
-    if why_not is None:
-        chosen = choose_injections(scores, audited.store, n=config.n_counterfactuals, min_arc_snr=config.min_arc_snr)
+    chosen = choose_injections(scores, audited.store, n=config.n_counterfactuals, min_arc_snr=config.min_arc_snr)
+    is_rendered = are_rendered(audited.stamps)
+    if is_rendered:
         variants = render_variants(chosen, audited.stamps, audited.parent, audited.manifest, store)
-        mapped = _to_map(variants, store, config.n_maps)
+    else:
+        variants = pair_variants(chosen, store)
+    mapped = _to_map(variants, store, config.n_maps)
     for publication in audited.classifiers:
         publication.fetch()
     with tempfile.TemporaryDirectory(prefix="lens_pipeline-audit-") as name:
         folder = Path(name)
         blobs = published_blobs(audited.stamps, scores, folder / "blobs.parquet", config.n_path_rows)
-        save_file(variants.pixels if variants else {}, folder / "stamps.safetensors")
+        save_file(variants.pixels, folder / "stamps.safetensors")
         save_file({"stamp": mapped.stamps, "background": mapped.backgrounds}, folder / "evidence.safetensors")
         run = {
             "classifiers": [str(classifier.folder.absolute()) for classifier in audited.classifiers],
@@ -96,19 +98,21 @@ def ask_model(audited: Audited, config: ShortcutGatesConfig) -> Answers:
         }
         compute("ask", run, folder, room="audits")
         logits = load_file(folder / "logits.safetensors")
-    gates = _path_gates(audited, blobs, logits, config.max_path_difference)
-    if variants is None:
-        return Answers([*not_rendered(str(why_not)), *gates], None)
-    rendered = variants.rows["logit"].to_numpy()
-    gates.append(path_gate(RENDERED, rendered, logits[INJECTION], config.max_path_difference))
     maps = [evidence_map(logits[f"occluded/{place}"], store.contract.stamp_size) for place in range(len(mapped.keys))]
-    controls = _control_logits(variants.rows, scores)
-    asked = [
+    limit = config.max_path_difference
+    # Made of a control, a stamp without its arc says nothing of what injecting leaves behind.
+    removed = logits[REMOVED].astype(np.float64) if is_rendered else np.empty(0)
+    controls = _control_logits(variants.rows, scores) if is_rendered else np.empty(0)
+    gates = [
         *counterfactual_gates(logits),
-        null_logits_gate(logits[REMOVED].astype(np.float64), controls),
+        null_logits_gate(removed, controls),
         *share_gates(maps, mapped.annuli),
+        *_path_gates(audited, blobs, logits, limit),
+        path_gate(RENDERED, variants.rows["logit"].to_numpy(), logits[INJECTION], limit)
+        if is_rendered
+        else not_measured(RENDERED, "a survey's own stamps can't be rendered again"),
     ]
-    return Answers([*asked, *gates], _picture(mapped, maps))
+    return Answers(gates, _picture(mapped, maps))
 
 
 def _path_gates(audited: Audited, blobs: pl.DataFrame, logits: dict[str, np.ndarray], limit: float) -> list[Gate]:
@@ -154,11 +158,6 @@ def _to_map(variants: Variants, store: StampStore, n: int) -> _Mapped:
         backgrounds=store.take(rows["control"].to_numpy()).pixels.astype(np.float32),
         annuli=annuli,
     )
-
-
-def _nothing_mapped(store: StampStore) -> _Mapped:
-    none = np.empty((0, *store.contract.stamp_shape), np.float32)
-    return _Mapped([], none, none, [])
 
 
 def _picture(mapped: _Mapped, maps: list[Image]) -> bytes | None:

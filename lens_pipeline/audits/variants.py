@@ -40,7 +40,12 @@ FAKE_VARIANTS = (TURNED, UNLENSED, BLOB)
 VARIANTS = (INJECTION, REMOVED, HALF_TURN, DISPLACED, *SCALED, *FAKE_VARIANTS)
 # Sources whose galaxies are published as pixels or as parameters, so that their stamps can be made again.
 _RENDERED = (Source.simulated, Source.real_cutouts, Source.legacy_catalogue)
-_COLUMNS = ("galaxy_id", "pair_id", "arc_snr", "theta_e_arcsec", "psf_fwhm_used_r")
+_COLUMNS: dict[str, pl.DataType] = {
+    "pair_id": pl.String(),
+    "arc_snr": pl.Float64(),
+    "theta_e_arcsec": pl.Float64(),
+    "psf_fwhm_used_r": pl.Float64(),
+}
 # Of a stored pixel: float16 rounds by half of 2^-10, and another machine's FFT moves the last bits before.
 _HALF_PRECISION, _OF_NOISE = 2.0**-10, 1e-3
 
@@ -64,12 +69,9 @@ class Variants:
     pixels: dict[str, Stamps]
 
 
-def why_not_rendered(stamps: Publication) -> str | None:
-    """Say why the stamps of a data set can't be made again with another arc; None where they can."""
-    source = Source(stamps.attributes["source"])
-    return (
-        None if source in _RENDERED else "a survey's own stamps come without their arcs' light, and can't be made again"
-    )
+def are_rendered(stamps: Publication) -> bool:
+    """Whether stamps are made here, and so can be made again with another arc; a survey's own come without their arcs' light."""
+    return Source(stamps.attributes["source"]) in _RENDERED
 
 
 def choose_injections(scores: Publication, store: Publication, *, n: int, min_arc_snr: float) -> pl.DataFrame:
@@ -83,18 +85,27 @@ def choose_injections(scores: Publication, store: Publication, *, n: int, min_ar
         Most galaxies.
     min_arc_snr : float
         Least peak signal-to-noise of the arc; where the store doesn't know it every injection counts.
+
+    Returns
+    -------
+    polars.DataFrame
+        The columns of `Variants.rows` but those of the host; pair_id is any control of the galaxy where the row names none.
     """
     there = store.entry(f"{store.asset}.parquet").schema or {}
-    index = pl.DataFrame(store.read_table(columns=["task_id", *(name for name in _COLUMNS if name in there)]))
-    missing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in _COLUMNS if name not in there]
-    rows = open_rows(scores, CALIBRATE).join(index, on="task_id", how="left", validate="1:1").with_columns(*missing)
-    seen = pl.col("arc_snr").is_null() | (pl.col("arc_snr") >= min_arc_snr)
-    return (
-        rows.filter(pl.col("is_lens") & seen)
-        .sort("logical")
-        .unique("galaxy_id", keep="first", maintain_order=True)
-        .head(n)
+    columns = {name: dtype for name, dtype in _COLUMNS.items() if name in there}
+    index = pl.DataFrame(store.read_table(columns=["task_id", "logical", "label", "galaxy_id", *columns])).with_columns(
+        *(pl.lit(None, dtype=dtype).alias(name) for name, dtype in _COLUMNS.items() if name not in there)
     )
+    controls = index.filter(pl.col("label") == 0).sort("logical").unique("galaxy_id", keep="first")
+    of_galaxy = controls.select("galaxy_id", own_control=pl.col("task_id"))
+    known = index.drop("logical", "label").join(of_galaxy, on="galaxy_id", how="left")
+    known = known.with_columns(pair_id=pl.coalesce("pair_id", "own_control")).drop("own_control")
+    rows = open_rows(scores, CALIBRATE).join(known, on="task_id", how="left", validate="1:1", maintain_order="left")
+    seen = pl.col("arc_snr").is_null() | (pl.col("arc_snr") >= min_arc_snr)
+    one_a_galaxy = (
+        rows.filter(pl.col("is_lens") & seen).sort("logical").unique("galaxy_id", keep="first", maintain_order=True)
+    )
+    return one_a_galaxy.head(n)
 
 
 def render_variants(

@@ -1,7 +1,6 @@
 """Variants of an injection differ from it in the arc and in nothing else."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from lens_pipeline.audits.variants import (
     Variants,
     choose_injections,
     render_variants,
-    why_not_rendered,
 )
 from lens_pipeline.contracts.catalogue import SCORES
 from lens_pipeline.contracts.errors import PipelineError
@@ -146,9 +144,3 @@ def test_stamps_of_another_seed_are_refused(made: Made) -> None:
     )
     with pytest.raises(PipelineError, match="rendered again, aren't the stored ones"):
         Made(made.survey, made.parent, made.manifest, stamps, store, scores_of(made.survey, store)).rendered()
-
-
-def test_a_survey_s_own_stamps_are_not_made_again(tmp_path: Path) -> None:
-    with Home(tmp_path).stage("theirs", "stamps") as staging:
-        staging.attributes["source"] = "external_stamps"
-        assert "come without their arcs' light" in str(why_not_rendered(staging.commit()))
