@@ -136,13 +136,21 @@ def _linear(past: Floats) -> Judge:
 def _trees(past: Floats) -> Judge:
     """Boosted trees on differences and on what they would be had the two been swapped; the score is how the answers differ."""
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
     past = past[-_MOST_FOR_TREES:]
     trees = HistGradientBoostingClassifier(
         max_iter=30, max_leaf_nodes=8, learning_rate=0.2, early_stopping=False, random_state=0
     )
-    trees.fit(np.concatenate([past, -past]), np.repeat([1, 0], len(past)))
-    return lambda coming: np.asarray(trees.decision_function(coming) - trees.decision_function(-coming))
+    # So few rows are soon done: threads that wait for one another on busy cores would take ten times as long.
+    with threadpool_limits(1):
+        trees.fit(np.concatenate([past, -past]), np.repeat([1, 0], len(past)))
+
+    def judge(coming: Floats) -> Floats:
+        with threadpool_limits(1):
+            return np.asarray(trees.decision_function(coming) - trees.decision_function(-coming))
+
+    return judge
 
 
 def _most(differences: Floats, names: Sequence[str]) -> tuple[str, ...]:

@@ -173,8 +173,17 @@ class PairReader:
 
 
 def galaxy_of(row: Row) -> str:
-    """Name the galaxy of a row: as it says, else by its control, else by itself."""
-    return str(row.get("galaxy_id") or row.get("pair_id") or row["task_id"])
+    """Name the galaxy of a row: as it says, else by its control; where rows name no controls by its place, else by itself.
+
+    A place is taken to 1e-6 degrees: an injection stands where its control does.
+    """
+    named = row.get("galaxy_id") or row.get("pair_id")
+    if named:
+        return str(named)
+    ra, dec = row.get("ra"), row.get("dec")
+    if "pair_id" in row or ra is None or dec is None or np.isnan(ra + dec):
+        return str(row["task_id"])
+    return f"J{ra:010.6f}{dec:+010.6f}"
 
 
 def parents_of(parent: Publication, names: Sequence[str | None], columns: Sequence[str]) -> dict[str, Row]:

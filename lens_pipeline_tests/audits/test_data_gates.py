@@ -156,14 +156,17 @@ def test_stamps_of_a_users_own_are_asked_by_the_columns_that_they_have(tmp_path:
         return {gate.name: gate for gate in data_gates(survey.stamps(parent, survey.manifest(parent)), parent)}
 
     rows = survey_like.rows(60, 12)
-    gates = asked_of("unnamed", rows)
+    for gates in (
+        asked_of("placed", rows),
+        asked_of("named", [{**row, "ra": None, "galaxy_id": row["task_id"].split("-")[1]} for row in rows]),
+    ):
+        for name in ("injection_container", "injection_metadata"):
+            assert (gates[name].n_galaxies, gates[name].value, gates[name].status) == (60, 0.5, Status.undecided)
+        assert "lack columns" in str(gates["injection_pixels"].reason)
+        assert gates["probe_pixels"].status is Status.not_measured
+    gates = asked_of("neither", [{**row, "ra": None} for row in rows])
     assert {gate.status for gate in gates.values()} == {Status.not_measured}
     assert "no injection stands in one file with a control" in str(gates["injection_metadata"].reason)
-    gates = asked_of("named", [{**row, "galaxy_id": row["task_id"].split("-")[1]} for row in rows])
-    for name in ("injection_container", "injection_metadata"):
-        assert (gates[name].n_galaxies, gates[name].value, gates[name].status) == (60, 0.5, Status.undecided)
-    assert "lack columns" in str(gates["injection_pixels"].reason)
-    assert gates["probe_pixels"].status is Status.not_measured
 
 
 def test_the_area_of_pairs_is_that_of_all_rows_and_its_interval_knows_that_pairs_are_alike() -> None:
