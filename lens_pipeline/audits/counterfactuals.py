@@ -74,14 +74,7 @@ def counterfactual_gates(logits: dict[str, Logits]) -> list[Gate]:
         median_gate(name, _difference(logits, first, second), of=f"logit of {words}")
         for name, (first, second, words) in DIFFERENCES.items()
     ]
-    found.append(
-        median_gate(
-            FLUX_SLOPE,
-            flux_slopes(logits),
-            of=_OF_SLOPE,
-            unit="logit per dex",
-        )
-    )
+    found.append(median_gate(FLUX_SLOPE, flux_slopes(logits), of=_OF_SLOPE, unit="logit per dex"))
     for name, (first, second, words) in _REPORTED.items():
         found.append(median_gate(name, _difference(logits, first, second), of=f"logit of {words}", kind=Kind.baseline))
     return found
@@ -113,8 +106,6 @@ def median_interval(values: Floats, level: float = CONFIDENCE) -> tuple[float, f
         Independent, in any unit; finite.
     """
     k = int(stats.binom.ppf((1 - level) / 2, len(values), 0.5))
-    while k > 0 and stats.binom.cdf(k - 1, len(values), 0.5) > (1 - level) / 2:
-        k -= 1
     if k < 1:
         return None
     ordered = np.sort(values)

@@ -4,6 +4,7 @@ A difference is a skew between training and serving: another order of bands, ano
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ _OF = {
     RENDERED: "logits in scores, and of the same injections rendered again, as arrays",
 }
 
+_ROWS_A_BLOB = 4
+
 Logits = NDArray[np.floating]
 
 
@@ -36,25 +39,20 @@ def published_blobs(stamps: Publication, scores: Publication, path: Path, n: int
 
     Rows of test are left out.
     """
-    table = scores.read_table(columns=["task_id", "split", "logit"])
-    known = pl.DataFrame(table).filter(pl.col("split").is_in(OPEN_SPLITS))
     reader = PairReader(stamps, n)
-    blobs: dict[str, bytes] = {}
-    wanted = set(known["task_id"].to_list())
-    for row, blob in reader.rows():
-        if len(blobs) == n:
-            break
-        if row["task_id"] in wanted:
-            blobs[row["task_id"]] = blob
-    contract = reader.contract
+    # More than are wanted, since some are of test; never all keys of a survey.
+    blobs = {row["task_id"]: blob for row, blob in islice(reader.rows(), _ROWS_A_BLOB * n)}
+    read = pl.DataFrame({"task_id": list(blobs)}, schema={"task_id": pl.String})
+    table = pl.DataFrame(scores.read_table(columns=["task_id", "split", "logit"]))
+    open_ones = table.filter(pl.col("split").is_in(OPEN_SPLITS))
+    chosen = read.join(open_ones, on="task_id", how="inner", maintain_order="left").head(n)
+    contract, keys = reader.contract, chosen["task_id"].to_list()
     columns = {
-        contract.key: pa.array(list(blobs), pa.string()),
-        contract.blob_column: pa.array(blobs.values(), pa.binary()),
+        contract.key: pa.array(keys, pa.string()),
+        contract.blob_column: pa.array([blobs[key] for key in keys], pa.binary()),
     }
     write_parquet(pa.table(columns), path)
-    return pl.DataFrame({"task_id": list(blobs)}, schema={"task_id": pl.String}).join(
-        known, on="task_id", how="left", maintain_order="left"
-    )
+    return chosen
 
 
 def validation_path(scores: Publication, classifiers: Sequence[Publication], limit: float) -> Gate:

@@ -17,7 +17,6 @@ CLASSIFIER, SCORES, REPORT, GATES, CHOICE = (
     *("lens_classifier", "scores", "evaluation_report", "shortcut_gates"),
     "champion",
 )
-_RED = "red"
 
 
 class Alias(StrEnum):
@@ -136,6 +135,7 @@ def choose_champion(
             "Next: dagster asset materialize --select 'scores*' -m lens_pipeline.definitions -c PRESET"
         )
     gates = gates_of(home, named)
+    unanswered = [] if gates is None else _gates_that_are(gates, "undecided", "not_measured")
     problem = _why_not_promoted(gates, named)
     if problem is not None and not despite:
         raise StorageError(
@@ -145,6 +145,7 @@ def choose_champion(
     with home.stage(dataset, CHOICE, model=model, inputs=inputs) as staging:
         if problem is not None:
             staging.attributes.update(despite=despite, problem=problem)
+        staging.attributes["unanswered_gates"] = unanswered
         staging.write_json("champion.json", staging.inputs)
         choice = staging.commit()
     found = f"{asset} {named.version} was evaluated in evaluation_report {report.version}"
@@ -164,12 +165,16 @@ def _why_not_promoted(gates: Publication | None, named: Publication) -> str | No
             f"{named.asset} {named.version} was never asked whether it learned a shortcut, and can't be champion. "
             "Next: dagster asset materialize --select shortcut_gates -m lens_pipeline.definitions -c PRESET"
         )
-    table = gates.read_table(columns=["name", "status"]).to_pylist()
-    wrong = [row["name"] for row in table if row["status"] == _RED]
+    wrong = _gates_that_are(gates, "red")
     if not wrong:
         return None
     return (
-        f"{named.asset} {named.version} can't be champion: {len(wrong)} of {len(table)} shortcut gates are red "
+        f"{named.asset} {named.version} can't be champion: {len(wrong)} of its shortcut gates are red "
         f"({first_few(wrong)}). read_table('shortcut_gates', version='{gates.version}') says why each is; "
         "docs/shortcut-gates.md says what to do."
     )
+
+
+def _gates_that_are(gates: Publication, *statuses: str) -> list[str]:
+    table = gates.read_table(columns=["name", "status"]).to_pylist()
+    return [row["name"] for row in table if row["status"] in statuses]

@@ -225,7 +225,7 @@ def test_a_version_with_a_red_shortcut_gate_or_none_asked_is_champion_only_with_
     with pytest.raises(StorageError, match=r"never asked whether it learned a shortcut.*--select shortcut_gates"):
         choose_champion(home, "tried", None)
     gates = publish_gates(home, made, "arc_over_fake_blob")
-    with pytest.raises(StorageError, match=rf"1 of 3 shortcut gates are red \(arc_over_fake_blob\).*{gates.version}"):
+    with pytest.raises(StorageError, match=rf"1 of its shortcut gates are red \(arc_over_fake_blob\).*{gates.version}"):
         choose_champion(home, "tried", None)
     with pytest.raises(StorageError, match="no champion was chosen"):
         open_alias(home, "tried", None, Alias.champion)
@@ -235,7 +235,9 @@ def test_a_version_with_a_red_shortcut_gate_or_none_asked_is_champion_only_with_
     assert "arc_over_fake_blob" in choice.attributes["problem"]
     publish_gates(home, made)
     choose_champion(home, "tried", None)
-    assert "despite" not in home.open("tried", "champion").attributes
+    choice = home.open("tried", "champion")
+    assert "despite" not in choice.attributes
+    assert choice.attributes["unanswered_gates"] == ["null_flux_logits"]
 
 
 def test_the_champion_can_be_changed_there_and_back(home: Home, survey: tuple[Publication, Publication]) -> None:
@@ -259,7 +261,9 @@ def test_the_commands_choose_list_and_show(
     assert "--despite REASON" in capsys.readouterr().err
     publish_gates(home, first)
     assert main(["champion", "--dataset", "tried", "--version", first.version]) == 0
-    assert f"lens_classifier {first.version} of tried is the champion." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"lens_classifier {first.version} of tried is the champion." in said
+    assert "1 of its shortcut gates were not answered, for or against: null_flux_logits" in said
     assert main(["registry", "--dataset", "tried"]) == 0
     listed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [first.version, report.version, "1", "champion"] in listed
