@@ -119,6 +119,17 @@ def test_one_command_goes_from_nothing_to_completeness_and_loses_no_row(chain: P
     assert b"<html" in published.open("small", "evaluation_report").path("report.html").read_bytes()
 
 
+def test_the_model_is_asked_for_shortcuts_and_every_path_gives_its_logits(chain: Path) -> None:
+    gates = Home(chain / "published").open("small", "shortcut_gates")
+    rows = {row["name"]: row for row in gates.read_table().to_pylist()}
+    paths = [row for row in rows.values() if row["kind"] == "path"]
+    assert [(row["status"], row["value"] < 1e-5) for row in paths] == [("ok", True)] * 4
+    assert rows["arc_over_removed"]["n_galaxies"] > 10
+    assert rows["arc_over_removed"]["low"] < rows["arc_over_removed"]["high"]
+    assert rows["injection_noise"]["n_galaxies"] > 10
+    assert gates.path("evidence.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_every_version_passed_its_checks_and_names_what_it_was_made_from(chain: Path) -> None:
     published = Home(chain / "published")
     for asset in SECTIONS:

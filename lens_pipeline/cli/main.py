@@ -172,14 +172,15 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     predicted.add_argument("--picture", type=Path, help="PNG of these galaxies, each with its score or reason")
     predicted.add_argument("--device", type=Device, choices=list(Device), default=Device.cpu)
     predicted.set_defaults(run=_predict)
-    for name, run, what in (
-        ("registry", registry.list_versions, "list the versions of a model, and tell MLflow of them"),
-        ("champion", registry.choose, "make an evaluated version of a model the champion"),
-    ):
-        command = commands.add_parser(name, help=what)
-        command.add_argument("preset", type=Path, nargs="?")
-        _name_a_classifier(command, version=name == "champion")
-        command.set_defaults(run=lambda parsed, run=run: run(_which(parsed)))
+    listed = commands.add_parser("registry", help="list the versions of a model, and tell MLflow of them")
+    listed.add_argument("preset", type=Path, nargs="?")
+    _name_a_classifier(listed, version=False)
+    listed.set_defaults(run=lambda parsed: registry.list_versions(_which(parsed)))
+    chosen = commands.add_parser("champion", help="make an evaluated version of a model the champion")
+    chosen.add_argument("preset", type=Path, nargs="?")
+    _name_a_classifier(chosen)
+    chosen.add_argument("--despite", help="why it is champion although shortcut gates are red or were never asked")
+    chosen.set_defaults(run=lambda parsed: registry.choose(_which(parsed), despite=parsed.despite))
     shown_card = commands.add_parser("card", help="print the model card of a version of a model")
     shown_card.add_argument("preset", type=Path, nargs="?")
     _name_a_classifier(shown_card)

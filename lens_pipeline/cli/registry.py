@@ -1,8 +1,10 @@
 """``lens_pipeline registry``, ``champion`` and ``card``: which versions of a model there are, and what they are."""
 
 from lens_pipeline.cli.predict import Which
+from lens_pipeline.contracts.errors import first_few
 from lens_pipeline.defs.registry import Registered, register, registered_name, tracking_of
 from lens_pipeline.scoring.aliases import (
+    CHOICE,
     REPORT,
     Alias,
     asset_of,
@@ -33,11 +35,13 @@ def list_versions(which: Which) -> int:
     return 0
 
 
-def choose(which: Which) -> int:
-    """Make a version the champion, and tell MLflow."""
+def choose(which: Which, *, despite: str | None = None) -> int:
+    """Make a version the champion, and tell MLflow; `despite` says why although shortcut gates forbid it."""
     home, (dataset, model) = Home.from_environment(), which.dataset_and_model()
-    named = choose_champion(home, dataset, model, which.version)
+    named = choose_champion(home, dataset, model, which.version, despite=despite)
     print(f"{named.asset} {named.version} of {dataset} is the champion.")
+    if unanswered := home.open(dataset, CHOICE, model=model).attributes["unanswered_gates"]:
+        print(f"{len(unanswered)} of its shortcut gates were not answered, for or against: {first_few(unanswered)}")
     _tell(which, home)
     return 0
 

@@ -1,6 +1,7 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
 from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
+from lens_pipeline.contracts.audit_tables import SHORTCUT_GATES
 from lens_pipeline.contracts.comparison_tables import MODEL_COMPARISON
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
@@ -80,6 +81,7 @@ __all__ = [
     "REGION_SPLITS",
     "SCORES",
     "SET_ASIDE",
+    "SHORTCUT_GATES",
     "SPLIT_ROWS",
     "STAMPS",
     "STAMP_STORE",
@@ -132,6 +134,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     TEST_TOP_CONTROLS,
     DOCTOR,
     CONFUSION,
+    SHORTCUT_GATES,
     SWEEP,
     PREDICTIONS,
 )

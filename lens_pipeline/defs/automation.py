@@ -22,6 +22,7 @@ _FROM_CLASSIFIER = frozenset(
         "real_lens_recovery",
         "model_comparison",
         "evaluation_report",
+        "shortcut_gates",
         "doctor",
     }
 )

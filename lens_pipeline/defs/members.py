@@ -20,7 +20,7 @@ from lens_pipeline.training.folds import folds_are_disjoint
 from lens_pipeline.training.processes import run_for_us
 from lens_pipeline.training.rows import read_rows, refuse_unusable
 
-EVALUATION = ("scores", "operating_point", "completeness", "evaluation_report")
+EVALUATION = ("scores", "operating_point", "completeness", "evaluation_report", "shortcut_gates")
 _CLASSIFIER = "lens_classifier"
 # Dagster says that its own command is superseded, and which of its parameters are new: nothing that a user could act on.
 _QUIET = ("-W", "ignore:Function", "-W", "ignore:Parameter")

@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from lens_pipeline.audits.champion import ComparisonConfig
+from lens_pipeline.audits.config import ShortcutGatesConfig
 from lens_pipeline.audits.doctor import DoctorConfig
 from lens_pipeline.audits.real_lenses import RealLensConfig
 from lens_pipeline.contracts.config import Section
@@ -76,6 +77,10 @@ class EvaluationReportSection(ReportConfig, dg.Config):
     """Settings of evaluation_report."""
 
 
+class ShortcutGatesSection(ShortcutGatesConfig, dg.Config):
+    """Settings of shortcut_gates."""
+
+
 class DoctorSection(DoctorConfig, dg.Config):
     """Settings of doctor."""
 
@@ -100,6 +105,7 @@ SECTIONS: dict[str, type[Section]] = {
     "real_lens_recovery": RealLensConfig,
     "model_comparison": ComparisonConfig,
     "evaluation_report": ReportConfig,
+    "shortcut_gates": ShortcutGatesConfig,
     "doctor": DoctorConfig,
 }
 

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from lens_pipeline.contracts.checks import green
-from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.contracts.errors import StorageError, first_few
 from lens_pipeline.storage.home import DEFAULT_MODEL, Home
 from lens_pipeline.storage.publication import Publication
 
-CLASSIFIER, SCORES, REPORT, CHOICE = "lens_classifier", "scores", "evaluation_report", "champion"
+CLASSIFIER, SCORES, REPORT, GATES, CHOICE = (
+    *("lens_classifier", "scores", "evaluation_report", "shortcut_gates"),
+    "champion",
+)
 
 
 class Alias(StrEnum):
@@ -91,8 +94,21 @@ def report_of(reports: Sequence[Publication], named: Publication) -> Publication
     return next((report for report in reversed(reports) if report.inputs.get(named.asset) == named.version), None)
 
 
-def choose_champion(home: Home, dataset: str, model: str | None, version: str | None = None) -> Publication:
+def gates_of(home: Home, named: Publication) -> Publication | None:
+    """Return the newest shortcut_gates about a version, green or red; None where it was never asked."""
+    answered = [gates for gates in home.versions(named.dataset, GATES, model=named.model) if gates.verdict is not None]
+    return report_of(answered, named)
+
+
+def choose_champion(
+    home: Home, dataset: str, model: str | None, version: str | None = None, *, despite: str | None = None
+) -> Publication:
     """Make a version the champion; by default the candidate.
+
+    Parameters
+    ----------
+    despite : str, optional
+        Why it becomes champion although its shortcut gates are red or were never asked; kept with the choice.
 
     Returns
     -------
@@ -102,7 +118,8 @@ def choose_champion(home: Home, dataset: str, model: str | None, version: str | 
     Raises
     ------
     StorageError
-        If it isn't there, hasn't passed its checks, or no report of it has: what nobody evaluated is no champion.
+        If it isn't there, hasn't passed its checks, or no report of it has: what nobody evaluated is no champion; or, unless a
+        reason is given, if a shortcut gate of it is red or none was asked.
     """
     asset = asset_of(home, dataset, model)
     named = home.open(dataset, asset, model=model, version=version)
@@ -117,9 +134,47 @@ def choose_champion(home: Home, dataset: str, model: str | None, version: str | 
             f"{asset} {named.version} has no evaluation_report that passed its checks and can't be champion. "
             "Next: dagster asset materialize --select 'scores*' -m lens_pipeline.definitions -c PRESET"
         )
-    with home.stage(dataset, CHOICE, model=model, inputs=[named, report]) as staging:
+    gates = gates_of(home, named)
+    unanswered = [] if gates is None else _gates_that_are(gates, "undecided", "not_measured")
+    problem = _why_not_promoted(gates, named)
+    if problem is not None and not despite:
+        raise StorageError(
+            f"{problem} Or say why it is champion all the same: lens_pipeline champion ... --despite REASON"
+        )
+    inputs = [named, report, *([gates] if gates is not None else [])]
+    with home.stage(dataset, CHOICE, model=model, inputs=inputs) as staging:
+        if problem is not None:
+            staging.attributes.update(despite=despite, problem=problem)
+        staging.attributes["unanswered_gates"] = unanswered
         staging.write_json("champion.json", staging.inputs)
         choice = staging.commit()
     found = f"{asset} {named.version} was evaluated in evaluation_report {report.version}"
-    home.conclude(choice, [green("champion_was_evaluated", found)])
+    told = (
+        f"shortcut_gates {gates.version} is not red"
+        if gates is not None and problem is None
+        else f"chosen despite: {problem}"
+    )
+    home.conclude(choice, [green("champion_was_evaluated", f"{found}; {told}")])
     return named
+
+
+def _why_not_promoted(gates: Publication | None, named: Publication) -> str | None:
+    """Say what keeps a version from being promoted; None where nothing does."""
+    if gates is None:
+        return (
+            f"{named.asset} {named.version} was never asked whether it learned a shortcut, and can't be champion. "
+            "Next: dagster asset materialize --select shortcut_gates -m lens_pipeline.definitions -c PRESET"
+        )
+    wrong = _gates_that_are(gates, "red")
+    if not wrong:
+        return None
+    return (
+        f"{named.asset} {named.version} can't be champion: {len(wrong)} of its shortcut gates are red "
+        f"({first_few(wrong)}). read_table('shortcut_gates', version='{gates.version}') says why each is; "
+        "docs/shortcut-gates.md says what to do."
+    )
+
+
+def _gates_that_are(gates: Publication, *statuses: str) -> list[str]:
+    table = gates.read_table(columns=["name", "status"]).to_pylist()
+    return [row["name"] for row in table if row["status"] in statuses]

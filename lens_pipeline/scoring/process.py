@@ -13,8 +13,8 @@ REFUSED = 3
 _LOG_LINES = 15
 
 
-def compute(job: str, run: dict[str, Any], folder: Path) -> None:
-    """Run one job of `worker.py` in a process of its own, which leaves its results in the folder.
+def compute(job: str, run: dict[str, Any], folder: Path, *, room: str = "scoring") -> None:
+    """Run one job of a room's `worker.py` in a process of its own, which leaves its results in the folder.
 
     Parameters
     ----------
@@ -22,6 +22,8 @@ def compute(job: str, run: dict[str, Any], folder: Path) -> None:
         ``score``, ``export`` or ``predict``.
     run : dict
         What it reads from the folder's run.json.
+    room : str
+        ``scoring`` or another room that computes with a trained model.
 
     Raises
     ------
@@ -30,7 +32,7 @@ def compute(job: str, run: dict[str, Any], folder: Path) -> None:
     """
     path, log = folder / "run.json", folder / "log"
     path.write_text(json.dumps(run))
-    command = [sys.executable, "-m", "lens_pipeline.scoring", job, str(path)]
+    command = [sys.executable, "-m", f"lens_pipeline.{room}", job, str(path)]
     process: subprocess.Popen[bytes] = start(command, compute_environment(1), log)
     code = wait(process)
     if code == REFUSED:

@@ -29,6 +29,7 @@ MODEL_ASSETS = frozenset(
         "operating_point",
         "completeness",
         "evaluation_report",
+        "shortcut_gates",
         "champion",
         "sweep",
         "doctor",

@@ -14,7 +14,6 @@ are held against paired ones, of other galaxies.
 """
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,25 +21,21 @@ import numpy as np
 from lens_pipeline.contracts.checks import Check, green, red, undecided
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.survey.conditions import BANDS
 from lens_pipeline.survey.config import Source
-from lens_pipeline.survey.cutouts import BAD_FILE, PSFS_FILE, open_bad, open_cutouts
+from lens_pipeline.survey.cutouts import BAD_FILE, open_bad
 from lens_pipeline.survey.half_features import Agreement
 from lens_pipeline.survey.lone_controls import LoneControls, compare_controls
 from lens_pipeline.survey.pair_evidence import LEAST_TO_DECIDE, Evidence
+from lens_pipeline.survey.pair_hosts import with_hosts
 from lens_pipeline.survey.probe import Probed
 from lens_pipeline.survey.roles import UNPAIRED_CONTROL
 from lens_pipeline.survey.stamp_features import feature_names
-from lens_pipeline.survey.stamp_pairs import Kind, PairReader, parents_of
+from lens_pipeline.survey.stamp_pairs import Kind, PairReader
 
 NAME = "no_fingerprints"
 MOST_PAIRS = 512
-_CHUNK = 128
 # Whether an injection and its control have a real cutout's pixels in common; of a user's own stamps the pixels tell.
 _SHARED = {Source.simulated: False, Source.real_cutouts: True, Source.legacy_catalogue: True}
-_HOST = (
-    "host_x_arcsec", "host_y_arcsec", "pixel_scale_arcsec", "ebv", "cutout_row", *(f"psf_fwhm_assumed_{band}" for band in BANDS)
-)  # fmt: skip
 # Of figures.
 _PREFIX = {Kind.injections: "", Kind.probes: "no_flux_", Kind.fakes: "fakes_", Kind.hard_negatives: "hard_negatives_"}
 
@@ -112,20 +107,11 @@ def gather(stamps: Publication, parent: Publication) -> list[Evidence]:
     # Noise that was drawn anew says the same of each stamp of a galaxy; pixels that must be equal are looked at in all of them.
     reader = PairReader(stamps, MOST_PAIRS, every=shared is not False)
     bad = open_bad(parent.path(BAD_FILE)) if BAD_FILE in parent.manifest.files else None
-    psfs = open_cutouts(parent.path(PSFS_FILE)) if PSFS_FILE in parent.manifest.files else None
     evidence = {kind: Evidence(kind, reader.contract, shared) for kind in Kind}
-    pairs = reader.pairs()
-    while chunk := list(islice(pairs, _CHUNK)):
-        hosts = parents_of(parent, [pair.control.get("galaxy_id") for pair in chunk], _HOST)
-        for pair in chunk:
-            host = hosts.get(str(pair.control.get("galaxy_id")), {})
-            place = host.get("cutout_row")
-            evidence[pair.kind].take(
-                pair,
-                host,
-                None if psfs is None or place is None else np.asarray(psfs[place]),
-                None if bad is None or place is None else np.asarray(bad[place]),
-            )
+    for hosted in with_hosts(reader, parent):
+        place = hosted.host.get("cutout_row")
+        hidden = None if bad is None or place is None else np.asarray(bad[place])
+        evidence[hosted.pair.kind].take(hosted.pair, hosted.host, hosted.psf, hidden)
     for seen in evidence.values():
         seen.of = reader.seen[seen.kind]
     return [seen for seen in evidence.values() if seen.kind is Kind.injections or seen.of]

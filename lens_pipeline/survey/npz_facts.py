@@ -10,6 +10,8 @@ from lens_pipeline.stamps.npz import find_members, inflate
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
+_EXTRA_HEAD = struct.Struct("<HH")
+_ZIP64 = 1
 _WHOLE = 1 << 30
 
 
@@ -42,7 +44,10 @@ def npz_facts(blob: bytes, members: tuple[str, ...]) -> dict[str, str]:
             "npz flags": (flags, local[2]),
             "npz compression": method,
             "npz times": (time, date, local[4], local[5]),
-            "npz extra fields": (blob[name + name_length : name + name_length + extra_length], blob[extra : extra + local[10]]),
+            "npz extra fields": (
+                _fields(blob[name + name_length : name + name_length + extra_length]),
+                _fields(blob[extra : extra + local[10]]),
+            ),
             "npz attributes": (internal, external, comment_length),
         }  # fmt: skip
         for fact, value in said.items():
@@ -52,3 +57,14 @@ def npz_facts(blob: bytes, members: tuple[str, ...]) -> dict[str, str]:
     arrays = [inflate(blob, member) for member in find_members(blob, names, _WHOLE)]
     facts["npy headers"] = [array[: 10 + int.from_bytes(array[8:10], "little")] for array in arrays]
     return {fact: repr(values) for fact, values in facts.items()}
+
+
+def _fields(extra: bytes) -> list[tuple[int, int, bytes]]:
+    """Kind, length and content of each extra field; zip64 holds sizes and offsets alone."""
+    fields, at = [], 0
+    while at < len(extra):
+        kind, length = _EXTRA_HEAD.unpack_from(extra, at)
+        at += _EXTRA_HEAD.size
+        fields.append((kind, length, b"" if kind == _ZIP64 else extra[at : at + length]))
+        at += length
+    return fields

@@ -40,10 +40,11 @@ def feature_names(bands: Sequence[str]) -> tuple[str, ...]:
     return (*(f"{name} in {band}" for band in bands for name in of_band), *pairs)
 
 
-def stamp_features(stamps: NDArray[np.float32], mask: Mask) -> Image:
+def stamp_features(stamps: NDArray[np.float32], mask: Mask, together: int | None = None) -> Image:
     """Measure stamps in the pixels of a mask, on a scale that they share.
 
-    Median and MAD of all of them set zero and unit of each band, so that a difference of level or noise between them stays one.
+    Median and MAD of those that stand together set zero and unit of each band, so that a difference of level or noise between
+    them stays one.
     Powers are logarithms of the mean power of the masked image, by frequency in cycles a pixel.
 
     Parameters
@@ -51,6 +52,8 @@ def stamp_features(stamps: NDArray[np.float32], mask: Mask) -> Image:
     stamps : (n, band, y, x) float32 array
         nanomaggy.
     mask : (y, x) bool array
+    together : int, optional
+        So many stamps in a row share a scale; by default all.
 
     Returns
     -------
@@ -59,11 +62,11 @@ def stamp_features(stamps: NDArray[np.float32], mask: Mask) -> Image:
     """
     n, n_bands = stamps.shape[:2]
     values = np.sort(stamps[:, :, mask], axis=-1)
-    zero, unit = _zero_and_unit(values)
-    scaled = (stamps - zero[:, None, None]) / unit[:, None, None]
+    zero, unit = (np.repeat(of_band, together or n, axis=0) for of_band in zero_and_unit(values, together or n))
+    scaled = (stamps - zero[..., None, None]) / unit[..., None, None]
     clipped = np.where(mask, np.clip(scaled, -_CLIP, _CLIP), 0.0)
     inside = clipped[:, :, mask]
-    ordered = np.clip((values - zero[:, None]) / unit[:, None], -_FAR, _FAR)
+    ordered = np.clip((values - zero[..., None]) / unit[..., None], -_FAR, _FAR)
     last = ordered.shape[-1] - 1
     own = [
         inside.mean(-1),
@@ -86,11 +89,23 @@ def stamp_features(stamps: NDArray[np.float32], mask: Mask) -> Image:
     return np.concatenate([np.concatenate(of_bands, axis=-1).reshape(n, -1), *between], axis=1)
 
 
-def _zero_and_unit(values: NDArray[np.float32]) -> tuple[Image, Image]:
-    """Median and MAD, as a sigma, of each band over all stamps; 1 where most pixels are equal."""
-    pooled = values.transpose(1, 0, 2).reshape(values.shape[1], -1).astype(float)
-    zero = np.median(pooled, axis=1)
-    unit = _MAD_TO_SIGMA * np.median(np.abs(pooled - zero[:, None]), axis=1)
+def zero_and_unit(values: NDArray[np.float32], together: int) -> tuple[Image, Image]:
+    """Median and MAD, as a sigma, of each band over so many stamps in a row; 1 where most pixels are equal.
+
+    Parameters
+    ----------
+    values : (n, band, pixel) array
+
+    Returns
+    -------
+    (n / together, band) arrays
+    """
+    n_bands = values.shape[1]
+    pooled = (
+        values.reshape(-1, together, *values.shape[1:]).swapaxes(1, 2).reshape(-1, n_bands, together * values.shape[2])
+    )
+    zero = np.median(pooled.astype(float), axis=-1)
+    unit = _MAD_TO_SIGMA * np.median(np.abs(pooled - zero[..., None]), axis=-1)
     return zero, np.where(unit > 0, unit, 1.0)
 
 

@@ -28,7 +28,7 @@ MOST_ROWS = 8192
 _BATCH = 64
 # What is asked of galaxies needs one stamp of each; where every stamp is asked, so many times as many are read.
 _STAMPS_A_GALAXY = 4
-_TOLD_BY = ("task_id", "pair_id", "galaxy_id", "lens_model", "role", "cutout_ok")
+_TOLD_BY = ("task_id", "pair_id", "galaxy_id", "ra", "dec", "lens_model", "role", "cutout_ok")
 
 Row = dict[str, Any]
 
@@ -88,6 +88,8 @@ class PairReader:
         Galaxies of a kind to read.
     every : bool
         Whether all pairs of a galaxy are read, up to four times `most`.
+    most_rows : int
+        Rows to look at for them.
     n_rows : int
         Rows looked at so far.
     n_unusable : int
@@ -99,6 +101,7 @@ class PairReader:
     stamps: Publication
     most: int
     every: bool = False
+    most_rows: int = MOST_ROWS
     n_rows: int = 0
     n_unusable: int = 0
     seen: Counter[Kind] = field(default_factory=Counter)
@@ -119,15 +122,15 @@ class PairReader:
                     counted[plan.kind] += 1
                     plans.append(plan)
             yield from self._read(fragment, plans, probes)
-            if galaxies[Kind.injections] >= self.most or self.n_rows >= MOST_ROWS:
+            if galaxies[Kind.injections] >= self.most or self.n_rows >= self.most_rows:
                 return
 
     def rows(self) -> Iterator[tuple[Row, bytes]]:
-        """Read usable rows with their blobs, whatever they are; at most about `MOST_ROWS`."""
+        """Read usable rows with their blobs, whatever they are; at most about `most_rows`."""
         for fragment in self._chosen():
             for row in self._rows(fragment, counted=True):
                 yield row
-                if self.n_rows >= MOST_ROWS:
+                if self.n_rows >= self.most_rows:
                     return
 
     def has(self, role: str) -> bool:
@@ -173,11 +176,11 @@ class PairReader:
 
     def _told(self, fragment: Fragment) -> Iterator[Row]:
         """Read what usable rows are, without their pixels, as far as rows are looked at."""
-        for batch in _with_all_columns(fragment).batches(_TOLD_BY, rows=MOST_ROWS):
-            rows = batch.slice(0, MOST_ROWS - self.n_rows).to_pylist()
+        for batch in _with_all_columns(fragment).batches(_TOLD_BY, rows=self.most_rows):
+            rows = batch.slice(0, self.most_rows - self.n_rows).to_pylist()
             self.n_rows += len(rows)
             yield from (row for row in rows if row.get("cutout_ok") == 1)
-            if self.n_rows >= MOST_ROWS:
+            if self.n_rows >= self.most_rows:
                 return
 
     def _read(
@@ -227,7 +230,7 @@ class PairReader:
         for entry in entries:
             source = LocalFile(self.stamps.path(entry["file"], verify=False))
             fragment = open_fragment(source, self.contract, (), entry)
-            named = fragment.batches(("pair_id",), rows=MOST_ROWS)
+            named = fragment.batches(("pair_id",), rows=self.most_rows)
             if any(wanted.intersection(batch["pair_id"].to_pylist()) for batch in named):
                 probes |= {
                     row["pair_id"]: (row, blob) for row, blob in self._rows(fragment) if row["pair_id"] in wanted
@@ -238,9 +241,9 @@ class PairReader:
         """Keys of the rows that will be looked at."""
         keys: set[str] = set()
         for fragment in self._chosen():
-            for batch in fragment.batches(("task_id",), rows=MOST_ROWS):
+            for batch in fragment.batches(("task_id",), rows=self.most_rows):
                 keys.update(batch["task_id"].to_pylist())
-            if len(keys) >= MOST_ROWS:
+            if len(keys) >= self.most_rows:
                 break
         return keys
 
@@ -260,8 +263,17 @@ def _place(task_id: str) -> float:
 
 
 def galaxy_of(row: Row) -> str:
-    """Name the galaxy of a row: as it says, else by its control, else by itself."""
-    return str(row.get("galaxy_id") or row.get("pair_id") or row["task_id"])
+    """Name the galaxy of a row: as it says, else by its control; where rows name no controls by its place, else by itself.
+
+    A place is taken to 1e-6 degrees: an injection stands where its control does.
+    """
+    named = row.get("galaxy_id") or row.get("pair_id")
+    if named:
+        return str(named)
+    ra, dec = row.get("ra"), row.get("dec")
+    if "pair_id" in row or ra is None or dec is None or np.isnan(ra + dec):
+        return str(row["task_id"])
+    return f"J{ra:010.6f}{dec:+010.6f}"
 
 
 def parents_of(parent: Publication, names: Sequence[str | None], columns: Sequence[str]) -> dict[str, Row]:

@@ -28,6 +28,7 @@ def test_every_job_can_be_built_from_every_preset(path: Path) -> None:
         "real_lens_recovery",
         "model_comparison",
         "evaluation_report",
+        "shortcut_gates",
         "doctor",
     }
     taken_in = {key.path[-1] for key in ingest.asset_layer.executable_asset_keys}

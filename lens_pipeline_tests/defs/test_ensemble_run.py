@@ -19,7 +19,7 @@ from lens_pipeline.scoring.ensemble import describe_members
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.defs.test_registry import publish
-from lens_pipeline_tests.scoring.test_card import publish_report
+from lens_pipeline_tests.scoring.test_card import publish_gates, publish_report
 from lens_pipeline_tests.training.making import small_survey
 
 MODEL = "default.seeds-1-2"
@@ -113,6 +113,7 @@ def test_an_ensemble_is_registered_with_its_card_its_members_addresses_and_the_a
     shown = describe(home, tracking, scores, report)
     assert str(shown["registry"].value) == f"{NAME}, version 1 (candidate)"
     assert "0.90 (0.85 to 0.95)" in client.get_model_version_by_alias(NAME, "candidate").description
+    publish_gates(home, scores)
     choose_champion(home, "tried", MODEL)
     assert main(["registry", "--dataset", "tried", "--model", MODEL]) == 0
     listed = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -109,7 +109,7 @@ def test_only_what_is_missing_is_trained_and_then_all_are_evaluated(
     assert made == [
         ("default.seed-1", "lens_classifier"),
         ("default.seed-3", "lens_classifier"),
-        ("default.seeds-1-2-3", "scores", "operating_point", "completeness", "evaluation_report"),
+        ("default.seeds-1-2-3", "scores", "operating_point", "completeness", "evaluation_report", "shortcut_gates"),
     ]
 
 

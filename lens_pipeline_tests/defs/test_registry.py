@@ -28,7 +28,7 @@ from lens_pipeline.training.choices import Architecture
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.forward import serialize
 from lens_pipeline.training.models import build_model, spec_for
-from lens_pipeline_tests.scoring.test_card import publish_report
+from lens_pipeline_tests.scoring.test_card import publish_gates, publish_report
 from lens_pipeline_tests.training.making import CONTRACT, small_survey
 
 NAME = registered_name("tried", "default")
@@ -147,6 +147,7 @@ def test_every_green_version_is_registered_once_and_the_aliases_follow_what_is_p
     again = tell(home)
     assert (again.numbers, again.new, again.aliases) == (found.numbers, 0, found.aliases)
     publish_report(home, first)
+    publish_gates(home, first)
     choose_champion(home, "tried", None, first.version)
     assert tell(home).aliases == {"candidate": second.version, "champion": first.version}
     assert [held(alias).tags["lens_pipeline.lens_classifier"] for alias in ("candidate", "champion")] == [
@@ -211,14 +212,39 @@ def test_only_a_version_that_passed_and_was_evaluated_can_be_champion(
     with pytest.raises(StorageError, match="has not passed its checks"):
         choose_champion(home, "tried", None, bad.version)
     publish_report(home, made)
+    publish_gates(home, made)
     assert choose_champion(home, "tried", None).version == made.version
     assert open_alias(home, "tried", None, Alias.champion).version == made.version
+
+
+def test_a_version_with_a_red_shortcut_gate_or_none_asked_is_champion_only_with_a_reason_that_is_kept(
+    home: Home, survey: tuple[Publication, Publication]
+) -> None:
+    made = publish(home, survey, 1, program="none")
+    publish_report(home, made)
+    with pytest.raises(StorageError, match=r"never asked whether it learned a shortcut.*--select shortcut_gates"):
+        choose_champion(home, "tried", None)
+    gates = publish_gates(home, made, "arc_over_fake_blob")
+    with pytest.raises(StorageError, match=rf"1 of its shortcut gates are red \(arc_over_fake_blob\).*{gates.version}"):
+        choose_champion(home, "tried", None)
+    with pytest.raises(StorageError, match="no champion was chosen"):
+        open_alias(home, "tried", None, Alias.champion)
+    assert choose_champion(home, "tried", None, despite="only a rehearsal").version == made.version
+    choice = home.open("tried", "champion")
+    assert choice.attributes["despite"] == "only a rehearsal"
+    assert "arc_over_fake_blob" in choice.attributes["problem"]
+    publish_gates(home, made)
+    choose_champion(home, "tried", None)
+    choice = home.open("tried", "champion")
+    assert "despite" not in choice.attributes
+    assert choice.attributes["unanswered_gates"] == ["null_flux_logits"]
 
 
 def test_the_champion_can_be_changed_there_and_back(home: Home, survey: tuple[Publication, Publication]) -> None:
     first, second = (publish(home, survey, seed, program="none") for seed in (1, 2))
     for made in (first, second):
         publish_report(home, made)
+        publish_gates(home, made)
     for chosen in (first, second, first):
         choose_champion(home, "tried", None, chosen.version)
         assert open_alias(home, "tried", None, Alias.champion).version == chosen.version
@@ -230,8 +256,14 @@ def test_the_commands_choose_list_and_show(
 ) -> None:
     first, second = publish(home, survey, 1), publish(home, survey, 2, program="none")
     report = publish_report(home, first)
+    publish_gates(home, first, "arc_over_fake_blob")
+    assert main(["champion", "--dataset", "tried", "--version", first.version]) == 1
+    assert "--despite REASON" in capsys.readouterr().err
+    publish_gates(home, first)
     assert main(["champion", "--dataset", "tried", "--version", first.version]) == 0
-    assert f"lens_classifier {first.version} of tried is the champion." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"lens_classifier {first.version} of tried is the champion." in said
+    assert "1 of its shortcut gates were not answered, for or against: null_flux_logits" in said
     assert main(["registry", "--dataset", "tried"]) == 0
     listed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [first.version, report.version, "1", "champion"] in listed
@@ -247,7 +279,9 @@ def test_the_commands_ask_the_server_that_the_preset_names(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    publish_report(home, publish(home, survey, 1))
+    made = publish(home, survey, 1)
+    publish_report(home, made)
+    publish_gates(home, made)
     for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"}.items():
         monkeypatch.setenv(name, value)
     preset = tmp_path / "preset.yaml"

@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS, OPERATING_POINT
+from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS, OPERATING_POINT, SHORTCUT_GATES
 from lens_pipeline.evaluation.metrics import NULL_TEST
 from lens_pipeline.scoring.card import as_json, describe_model
 from lens_pipeline.scoring.card_text import as_markdown
@@ -66,6 +66,21 @@ def publish_report(home: Home, named: Publication, auroc: float = 0.9) -> Public
             made.append(staging.commit())
             home.conclude(made[-1], [])
     return made[-1]
+
+
+def publish_gates(home: Home, named: Publication, *red: str, undecided: str = "null_flux_logits") -> Publication:
+    """Publish the shortcut gates of a classifier or an ensemble's scores, some of them red."""
+    names = {"arc_over_removed": "ok", undecided: "undecided", **dict.fromkeys(red, "red")}
+    rows = [
+        _row(SHORTCUT_GATES.schema, name=name, kind="counterfactual", of="x", unit="logit", status=status)
+        | {"n_positives": 9, "n_negatives": 9, "n_galaxies": 9}
+        for name, status in names.items()
+    ]
+    with home.stage(named.dataset, "shortcut_gates", model=named.model, inputs=[named]) as staging:
+        staging.write_table(None, pa.Table.from_pylist(rows, schema=SHORTCUT_GATES.schema), SHORTCUT_GATES)
+        made = staging.commit()
+    home.conclude(made, [])
+    return made
 
 
 @pytest.fixture

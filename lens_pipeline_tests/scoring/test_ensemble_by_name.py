@@ -19,7 +19,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline_tests.scoring.conftest import Folded
-from lens_pipeline_tests.scoring.test_card import publish_report
+from lens_pipeline_tests.scoring.test_card import publish_gates, publish_report
 from lens_pipeline_tests.training.making import CONTRACT
 
 MODEL, TURNED = "main.folds-2", "main.turned"
@@ -95,6 +95,9 @@ def test_the_candidate_of_an_ensemble_is_its_current_scores_and_only_an_evaluate
     with pytest.raises(StorageError, match="has no evaluation_report that passed"):
         choose_champion(home, "tried", MODEL)
     publish_report(home, scores)
+    with pytest.raises(StorageError, match="never asked whether it learned a shortcut"):
+        choose_champion(home, "tried", MODEL)
+    publish_gates(home, scores)
     assert choose_champion(home, "tried", MODEL).version == scores.version
     chosen = open_alias(home, "tried", MODEL, Alias.champion)
     assert [member.version for member in members_of(home, chosen)] == [fold.version for fold in folded.folds]

@@ -8,14 +8,14 @@ import dagster as dg
 from lens_pipeline.audits.doctor import Declared, Examination, Status, examine
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.doctor_tables import DOCTOR
-from lens_pipeline.defs.assets import comparison, dataset, evaluation, model, real_lenses, survey
+from lens_pipeline.defs.assets import audits, comparison, dataset, evaluation, model, real_lenses, survey
 from lens_pipeline.defs.publishing import Event, check_specs, markdown_table, publish
 from lens_pipeline.defs.sections import DoctorSection
 from lens_pipeline.defs.workspace import Workspace
 
 CHECK = "everything_is_go"
 # Of every other asset, in the order of the chain.
-MODULES = (survey, dataset, model, evaluation, real_lenses, comparison)
+MODULES = (survey, dataset, model, evaluation, real_lenses, comparison, audits)
 
 
 @cache
@@ -31,7 +31,7 @@ def declared_checks() -> Declared:
 
 @dg.asset(
     group_name="evaluation",
-    deps=["evaluation_report", "realism_report", "real_lens_recovery", "model_comparison"],
+    deps=["evaluation_report", "realism_report", "real_lens_recovery", "model_comparison", "shortcut_gates"],
     check_specs=check_specs("doctor", advisory=[CHECK]),
 )
 def doctor(context: dg.AssetExecutionContext, config: DoctorSection, workspace: Workspace) -> Iterator[Event]:

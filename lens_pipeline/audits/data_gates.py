@@ -1,0 +1,211 @@
+"""Gates on the stamps alone, before any model: nothing but the arc may separate the classes.
+
+Belongs here: which questions there are, and their rows of SHORTCUT_GATES. What is measured on a pair is in `pair_features.py`,
+how it is judged in `chance.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lens_pipeline.audits.chance import LARGEST_DECIDING_LIMIT, LEAST_PAIRS, Told, chance_limit, tell_pairs
+from lens_pipeline.audits.gate import Gate, Kind, Status
+from lens_pipeline.audits.pair_features import SCALARS, PairFeatures, columns_of, names_of, pair_features
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.evaluation.intervals import CONFIDENCE
+from lens_pipeline.stamps.work import available_cpus
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey.pair_hosts import HostedPair, with_hosts
+from lens_pipeline.survey.stamp_pairs import MOST_ROWS, PairReader
+
+# Rows looked at for each that is wanted: fakes, hard negatives and further injections of a galaxy stand between.
+_ROWS_A_PAIR = 8
+_CHUNK = 128
+_Z = 1.96
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One gate: the name of its row, the group of features that is asked, and what that means."""
+
+    name: str
+    of_flux: bool
+    group: str
+    words: str
+
+    @property
+    def of(self) -> str:
+        """What is told from what, and by what."""
+        return f"{'injections' if self.of_flux else 'probes without flux'} from the controls of their galaxies, by {self.words}"
+
+
+QUESTIONS = (
+    Question("probe_pixels", False, "pixels", "how all pixels are distributed and hang together, and where the galaxy stands"),
+    Question("probe_noise", False, "noise", "steps between neighbouring pixels"),
+    Question("probe_border", False, "border", "the outermost ring of pixels"),
+    Question("probe_dtype", False, "dtype", "values that a coarser type could hold, zeros and repeated values"),
+    Question("probe_container", False, "container", "the blob's headers, and whether this pipeline would write it so"),
+    Question("probe_bytes", False, "bytes", "sizes and bytes of the blob"),
+    Question("probe_metadata", False, "metadata", "columns that are defined for both"),
+    Question("injection_pixels", True, "pixels", "how pixels outside the arc are distributed and hang together"),
+    Question("injection_noise", True, "noise", "steps between neighbouring pixels outside the arc"),
+    Question("injection_border", True, "border", "the outermost ring of pixels, where it is outside the arc"),
+    Question("injection_dtype", True, "dtype", "values a coarser type could hold, zeros and repeated values, outside the arc"),
+    Question("injection_container", True, "container", "the blob's headers, and whether this pipeline would write it so"),
+    Question("injection_metadata", True, "metadata", "columns of the galaxy: seeing, depth, extinction, place, ..."),
+)  # fmt: skip
+_BASELINES = {
+    "total_flux": "the sum of all pixels in r",
+    "core_flux": "the sum of the pixels within 1 arcsec of the galaxy in r",
+    "stamp_mad": "the MAD of all pixels in r",
+    "blob_size": "the size of the blob",
+}
+
+
+@dataclass
+class Compared:
+    """What was measured on pairs of one kind.
+
+    Attributes
+    ----------
+    n : int
+        Pairs.
+    columns : tuple of str
+        Those that are compared.
+    differences : dict
+        A row a pair, by group of features; pairs that lack the group are missing.
+    scalars : list
+        `SCALARS` of the first and of its control, a pair each.
+    """
+
+    of_flux: bool
+    n: int = 0
+    columns: tuple[str, ...] = ()
+    differences: dict[str, list[Floats]] = field(default_factory=dict)
+    scalars: list[Floats] = field(default_factory=list)
+
+    def add(self, found: PairFeatures) -> None:
+        """Take down a pair."""
+        self.n += 1
+        self.scalars.append(found.scalars)
+        for group, difference in found.differences.items():
+            self.differences.setdefault(group, []).append(difference)
+
+
+def data_gates(stamps: Publication, parent: Publication, *, n_stamps: int = 2000, seed: int = 0) -> list[Gate]:
+    """Ask every question of `QUESTIONS`, and what simple numbers of a stamp tell alone.
+
+    Parameters
+    ----------
+    stamps, parent : Publication
+        The stamps and the parent sample that they were made of; a survey's own stamps as well.
+    n_stamps : int
+        Most stamps of each kind of pairs: half of them controls, one pair a galaxy.
+    seed : int
+        Of the order in which pairs are judged.
+    """
+    contract = DatasetContract.model_validate(stamps.attributes["dataset_contract"])
+    most = max(1, n_stamps // 2)
+    reader = PairReader(stamps, most, max(MOST_ROWS, _ROWS_A_PAIR * most))
+    compared = compare(with_hosts(reader, parent))
+    gates = [answer(question, compared[question.of_flux], contract, seed=seed) for question in QUESTIONS]
+    return gates + [_baseline(name, words, compared[True]) for name, words in _BASELINES.items()]
+
+
+def compare(pairs: Iterator[HostedPair]) -> dict[bool, Compared]:
+    """Measure pairs, on all cores; a chunk of them is in memory."""
+    compared = {of_flux: Compared(of_flux) for of_flux in (True, False)}
+    with ThreadPoolExecutor(available_cpus()) as pool:
+        while chunk := list(islice(pairs, _CHUNK)):
+            for of_flux, seen in compared.items():
+                of_kind = [hosted for hosted in chunk if hosted.pair.of_flux == of_flux]
+                if of_kind and not seen.n:
+                    seen.columns = columns_of(of_kind[0].pair.row, of_kind[0].pair.control)
+                for found in pool.map(partial(pair_features, columns=seen.columns), of_kind):
+                    seen.add(found)
+    return compared
+
+
+def answer(question: Question, seen: Compared, contract: DatasetContract, *, seed: int = 0) -> Gate:
+    """Answer one question.
+
+    Red where the AUROC within pairs exceeds `chance_limit`, however few pairs there are; ok where it doesn't, and the limit is
+    small enough to mean something; else undecided.
+    """
+    rows = seen.differences.get(question.group, [])
+    limit = chance_limit(len(rows), len(rows))
+    gate = partial(
+        Gate, name=question.name, kind=Kind.gate, of=question.of, unit="AUROC",
+        n_positives=len(rows), n_negatives=len(rows), n_galaxies=len(rows),
+    )  # fmt: skip
+    if not rows:
+        return gate(status=Status.not_measured, reason=_nothing(question, seen))
+    if len(rows) < LEAST_PAIRS:
+        few = f"{len(rows):,} pairs, {LEAST_PAIRS} are the least to ask"
+        return gate(status=Status.undecided, limit=limit, reason=few)
+    names = names_of(question.group, contract, seen.columns, of_flux=seen.of_flux)
+    told = tell_pairs(np.array(rows), names, seed=seed)
+    status, reason = _judged(told, limit, hidden=seen.n - len(rows))
+    return gate(
+        status=status, value=told.value, low=told.low, high=told.high, level=told.level, limit=limit, reason=reason
+    )
+
+
+def _judged(told: Told, limit: float, *, hidden: int) -> tuple[Status, str | None]:
+    if told.value > limit:
+        most = f", most by {', '.join(told.most)}" if told.most else ""
+        return Status.red, f"{told.classifier} classifier: {told.value:.3f} exceeds {limit:.3f}{most}"
+    if limit > LARGEST_DECIDING_LIMIT:
+        without = f"; of {hidden:,} more the arc leaves too few pixels" if hidden else ""
+        return Status.undecided, (
+            f"{told.n:,} pairs{without}: the limit {limit:.3f} would let pass what a model can learn, "
+            f"{LARGEST_DECIDING_LIMIT:g} is the largest"
+        )
+    return Status.ok, None
+
+
+def _nothing(question: Question, seen: Compared) -> str:
+    if seen.n:
+        return f"of {seen.n:,} pairs none has enough pixels outside the arc, or their rows lack columns that say where it is"
+    if question.of_flux:
+        return "no injection stands in one file with a control of its galaxy"
+    return "no probes without flux were made: set injection_manifest.null_flux_share"
+
+
+def _baseline(name: str, words: str, seen: Compared) -> Gate:
+    """Report what one number of a stamp tells, a larger one taken for an injection; arcs legitimately differ there."""
+    gate = partial(
+        Gate, name=f"baseline_{name}", kind=Kind.baseline, unit="AUROC",
+        of=f"injections from the controls of their galaxies, one stamp at a time, by {words}",
+        n_positives=seen.n, n_negatives=seen.n, n_galaxies=seen.n,
+    )  # fmt: skip
+    if seen.n < LEAST_PAIRS:
+        return gate(status=Status.not_measured, reason=f"{seen.n:,} pairs, {LEAST_PAIRS} are the least to ask")
+    both = np.array(seen.scalars)[:, :, SCALARS.index(name)]
+    value, low, high = paired_area(both[:, 0], both[:, 1])
+    return gate(status=Status.ok, value=value, low=low, high=high, level=CONFIDENCE)
+
+
+def paired_area(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> tuple[float, float, float]:
+    """AUROC over all rows of two sets that come in pairs, and its 95 % interval.
+
+    Placements of DeLong et al. (1988, Biometrics 44, 837), added up within a pair, since its two stamps are alike: the spread of
+    these sums over pairs gives the standard error (Obuchowski 1997, Biometrics 53, 567).
+    """
+    from scipy.stats import rankdata
+
+    n = len(first)
+    both = np.concatenate([first, second])
+    ranks = rankdata(both)
+    above = (ranks[:n] - rankdata(first)) / n
+    below = 1 - (ranks[n:] - rankdata(second)) / n
+    value = float(above.mean())
+    half = _Z * float((above + below).std(ddof=1)) / np.sqrt(n)
+    return value, max(0.0, value - half), min(1.0, value + half)

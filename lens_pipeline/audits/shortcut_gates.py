@@ -1,0 +1,40 @@
+"""All questions together: what the asset shortcut_gates publishes."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lens_pipeline.audits.config import ShortcutGatesConfig
+from lens_pipeline.audits.data_gates import data_gates
+from lens_pipeline.audits.gate import Gate, gate_table
+from lens_pipeline.audits.model_gates import Audited, ask_model
+from lens_pipeline.contracts.catalogue import SHORTCUT_GATES
+from lens_pipeline.storage.staging import Staging
+
+EVIDENCE = "evidence.png"
+
+
+@dataclass(frozen=True)
+class GatesResult:
+    """What was asked and answered; the picture is None where no evidence was mapped."""
+
+    gates: list[Gate]
+    evidence_png: bytes | None
+
+
+def build_gates(config: ShortcutGatesConfig, audited: Audited, staging: Staging) -> GatesResult:
+    """Ask every question, and write the SHORTCUT_GATES table and ``evidence.png``.
+
+    Raises
+    ------
+    PipelineError
+        If injections that are rendered again aren't the stored ones, or the process that asks the model failed.
+    """
+    # The model is asked in a process of its own, beside which the stamps are looked at here.
+    with ThreadPoolExecutor(1) as pool:
+        of_stamps = pool.submit(data_gates, audited.stamps, audited.parent, n_stamps=config.n_stamps)
+        answers = ask_model(audited, config)
+        gates = [*of_stamps.result(), *answers.gates]
+    staging.write_table(None, gate_table(gates), SHORTCUT_GATES)
+    if answers.evidence_png is not None:
+        staging.write_bytes(EVIDENCE, answers.evidence_png)
+    return GatesResult(gates, answers.evidence_png)

@@ -1,0 +1,182 @@
+"""Whatever tells stamps from their controls beside the arc is red by its own question; nothing else is."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lens_pipeline.audits.data_gates import QUESTIONS, Compared, answer, compare, data_gates, paired_area
+from lens_pipeline.audits.gate import Gate, Kind, Status, gate_table
+from lens_pipeline.audits.pair_features import names_of
+from lens_pipeline.contracts.catalogue import SHORTCUT_GATES
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey.config import ParentSampleConfig, Source
+from lens_pipeline.survey.pair_hosts import HostedPair, with_hosts
+from lens_pipeline.survey.stamp_pairs import PairReader
+from lens_pipeline_tests import survey_like
+from lens_pipeline_tests.survey import conftest as surveys
+from lens_pipeline_tests.survey.conftest import Survey, real_config
+from reliability.shortcut_gates import MARKS, with_first
+
+CONTRACT = DatasetContract()
+cubes = surveys.cubes
+Made = tuple[Publication, Publication, list[HostedPair]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Stamps, parents and all pairs of a survey of 130 galaxies."""
+    survey = Survey(Home(tmp_path_factory.mktemp("clean")))
+    parent = survey.parents(ParentSampleConfig(n_galaxies=130, n_bricks=20))
+    stamps = survey.stamps(parent, survey.manifest(parent, null_flux_share=1.0))
+    return stamps, parent, list(with_hosts(PairReader(stamps, 130), parent))
+
+
+@pytest.fixture(scope="module")
+def clean(made: Made) -> dict[str, Gate]:
+    return {gate.name: gate for gate in data_gates(*made[:2])}
+
+
+def asked(pairs: list[HostedPair]) -> dict[str, Gate]:
+    compared = compare(iter(pairs))
+    return {question.name: answer(question, compared[question.of_flux], CONTRACT) for question in QUESTIONS}
+
+
+def reds(gates: dict[str, Gate]) -> set[str]:
+    return {name for name, gate in gates.items() if gate.status is Status.red}
+
+
+def test_stamps_as_they_are_made_are_at_chance_by_every_question(clean: dict[str, Gate]) -> None:
+    gates = clean
+    SHORTCUT_GATES.validate(gate_table(gates.values()), where="here")
+    assert {gate.kind for gate in gates.values()} == {Kind.gate, Kind.baseline}
+    assert all(gate.status is Status.undecided for name, gate in gates.items() if gate.kind is Kind.gate), gates
+    for name in ("probe_container", "probe_metadata", "injection_container", "injection_metadata"):
+        assert (gates[name].value, gates[name].low, gates[name].high) == (0.5, 0.5, 0.5)
+    assert gates["probe_pixels"].n_galaxies == 130
+    assert 90 < gates["injection_pixels"].n_galaxies < 130
+    assert "the limit 0.6" in str(gates["probe_pixels"].reason)
+
+
+def test_arcs_make_stamps_brighter_and_that_is_reported_and_no_gate(clean: dict[str, Gate]) -> None:
+    for name in ("baseline_total_flux", "baseline_blob_size"):
+        gate = clean[name]
+        assert gate.kind is Kind.baseline
+        assert (gate.status, gate.limit) == (Status.ok, None)
+        assert gate.low is not None
+        assert gate.low > 0.5
+
+
+@pytest.mark.parametrize("of_flux", [True, False], ids=["injections", "probes"])
+@pytest.mark.parametrize("mark", list(MARKS))
+def test_a_mark_is_red_by_what_it_marks(made: Made, mark: str, of_flux: bool) -> None:
+    expected = {
+        "noise 30 % larger": {"noise", "pixels"},
+        # Outside the arc there is sky alone, which looks the same a pixel further.
+        "one pixel off": set() if of_flux else {"pixels"},
+        "border of zeros": {"border"},
+        "rounded to float16": {"dtype", "pixels"},
+        "compressed at another level": {"container"},
+    }[mark]
+    rng = np.random.default_rng(0)
+    found = reds(asked([MARKS[mark](hosted, rng) for hosted in made[2] if hosted.pair.of_flux == of_flux]))
+    kind = "injection" if of_flux else "probe"
+    assert {f"{kind}_{group}" for group in expected} <= found
+    assert not found & {f"{kind}_metadata", f"{kind}_container"} - {f"{kind}_{group}" for group in expected}
+
+
+def test_a_column_that_differs_or_is_null_on_one_class_is_red_and_named(made: Made) -> None:
+    def deeper(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "psfdepth_r": 1.01 * row["psfdepth_r"]}
+
+    def unknown(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "psf_fwhm_used_g": None}
+
+    for change, word in ((deeper, "psfdepth_r (+"), (unknown, "psf_fwhm_used_g is null (+")):
+        pairs = [replace(hosted, pair=replace(hosted.pair, row=change(hosted.pair.row))) for hosted in made[2]]
+        gates = asked([hosted for hosted in pairs if hosted.pair.of_flux])
+        assert reds(gates) == {"injection_metadata"}
+        assert word in str(gates["injection_metadata"].reason)
+
+
+def test_a_blob_that_numpy_wrote_is_red_by_its_headers_and_arcs_alone_are_not(made: Made) -> None:
+    def numpys(hosted: HostedPair) -> HostedPair:
+        return with_first(hosted, hosted.pair.pixels[0], survey_like.blob(hosted.pair.pixels[0]))
+
+    found = reds(asked([numpys(hosted) for hosted in made[2] if hosted.pair.of_flux]))
+    assert found == {"injection_container"}
+
+
+def test_nothing_is_passed_where_nothing_was_measured(made: Made) -> None:
+    gates = asked([hosted for hosted in made[2] if hosted.pair.of_flux])
+    probes = [gate for name, gate in gates.items() if name.startswith("probe")]
+    assert {gate.status for gate in probes} == {Status.not_measured}
+    assert all("null_flux_share" in str(gate.reason) and gate.value is None for gate in probes)
+    few = asked(made[2][:10])
+    assert {gate.status for gate in few.values()} <= {Status.undecided, Status.not_measured}
+
+
+def test_enough_pairs_at_chance_are_ok_and_a_slight_difference_of_most_is_red(made: Made) -> None:
+    question = QUESTIONS[0]
+    width = len(names_of("pixels", CONTRACT, (), of_flux=False))
+    rows = list(np.random.default_rng(0).standard_normal((600, width)))
+    seen = Compared(of_flux=False, n=600, differences={"pixels": rows})
+    assert answer(question, seen, CONTRACT).status is Status.ok
+    seen.differences["pixels"] = [row + 0.3 for row in rows]
+    gate = answer(question, seen, CONTRACT)
+    assert gate.status is Status.red
+    assert gate.low is not None
+    assert gate.limit is not None
+    assert gate.low > gate.limit
+
+
+def test_real_pixels_that_both_share_are_equal_but_for_what_is_left_of_the_arc(
+    tmp_path: Path, cubes: Callable[..., Path]
+) -> None:
+    survey = Survey(Home(tmp_path / "home"))
+    parent = survey.parents(real_config(cubes()))
+    stamps = survey.stamps(parent, survey.manifest(parent, null_flux_share=1.0))
+    for of_flux, seen in compare(with_hosts(PairReader(stamps, 100), parent)).items():
+        assert seen.n > 0
+        for group in ("pixels", "noise", "border", "dtype", "container"):
+            assert not np.any(seen.differences.get(group, [])), (of_flux, group)
+
+
+def test_stamps_of_a_users_own_are_asked_by_the_columns_that_they_have(tmp_path: Path) -> None:
+    survey = Survey(Home(tmp_path / "home"))
+
+    def asked_of(name: str, rows: list[dict[str, Any]]) -> dict[str, Gate]:
+        folder = survey_like.write(tmp_path / name, rows, n_files=1)
+        parent = survey.parents(ParentSampleConfig(source=Source.external_stamps, folder=str(folder)))
+        return {gate.name: gate for gate in data_gates(survey.stamps(parent, survey.manifest(parent)), parent)}
+
+    rows = survey_like.rows(60, 12)
+    for gates in (
+        asked_of("placed", rows),
+        asked_of("named", [{**row, "ra": None, "galaxy_id": row["task_id"].split("-")[1]} for row in rows]),
+    ):
+        for name in ("injection_container", "injection_metadata"):
+            assert (gates[name].n_galaxies, gates[name].value, gates[name].status) == (60, 0.5, Status.undecided)
+        assert "lack columns" in str(gates["injection_pixels"].reason)
+        assert gates["probe_pixels"].status is Status.not_measured
+    gates = asked_of("neither", [{**row, "ra": None} for row in rows])
+    assert {gate.status for gate in gates.values()} == {Status.not_measured}
+    assert "no injection stands in one file with a control" in str(gates["injection_metadata"].reason)
+
+
+def test_the_area_of_pairs_is_that_of_all_rows_and_its_interval_knows_that_pairs_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        host = rng.standard_normal(150)
+        first, second = (host + 0.3 * rng.standard_normal(150) for _ in range(2))
+        value, low, high = paired_area(first, second)
+        assert value == pytest.approx((first[:, None] > second).mean())
+        covered += low < 0.5 < high
+        assert high - low < 0.06
+    assert covered >= 180
