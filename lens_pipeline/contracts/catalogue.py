@@ -1,6 +1,12 @@
 """Every table that the chain publishes, declared once; docs/tables.md is generated from here."""
 
 from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
+from lens_pipeline.contracts.completeness_tables import (
+    COMPLETENESS,
+    COMPLETENESS_GRID,
+    FOLD_THRESHOLDS,
+    OUT_OF_FOLD_COMPLETENESS,
+)
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
     REGION_SPLITS,
@@ -9,13 +15,10 @@ from lens_pipeline.contracts.data_tables import (
     STORED_FRAGMENTS,
 )
 from lens_pipeline.contracts.model_tables import (
-    COMPLETENESS,
-    FOLD_THRESHOLDS,
     HISTORY,
     METRICS,
     OPERATING_POINT,
     OUT_OF_FOLD,
-    OUT_OF_FOLD_COMPLETENESS,
     PREDICTIONS,
     SCORES,
     SWEEP,
@@ -28,6 +31,7 @@ from lens_pipeline.contracts.tables import TableContract
 __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
+    "COMPLETENESS_GRID",
     "FOLD_THRESHOLDS",
     "HISTORY",
     "INJECTION_DESIGN",
@@ -79,6 +83,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     OUT_OF_FOLD,
     OPERATING_POINT,
     COMPLETENESS,
+    COMPLETENESS_GRID,
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
     METRICS,

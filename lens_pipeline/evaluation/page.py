@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation import statements
-from lens_pipeline.evaluation.cells import ALL, axes_in
+from lens_pipeline.evaluation.axes import ALL, axes_in
 from lens_pipeline.evaluation.gallery import Gallery
 from lens_pipeline.evaluation.metrics import NULL_TEST, UNRESOLVED
 from lens_pipeline.evaluation.out_of_fold import CrossFit

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
-from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, THETA_E, axes_in
+from lens_pipeline.evaluation.axes import ARC_SNR, HEADLINE, THETA_E, axes_in
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
 from lens_pipeline.evaluation.metrics import (
@@ -128,7 +128,7 @@ def build_report(
     curve = _curve(distinct)
     images = _images(inputs, curve, distinct, sealed, pl.DataFrame(table), cells, rule)
     if cross_fit:
-        images |= {f"out_of_fold_{axis}": completeness_png(cross_fit.cells, axis) for axis in CONTINUOUS}
+        images |= {f"out_of_fold_{axis}": completeness_png(cross_fit.cells, axis) for axis in HEADLINE}
     primary = primary_point(sealed.usable)
     content = PageContent(
         metrics=pl.DataFrame(table),

@@ -152,7 +152,16 @@ class Pixels:
 
 
 # Columns that a test adds.
-_FURTHER = {"source_id": pa.string(), "is_held_out": pa.bool_()}
+_FURTHER = {
+    "source_id": pa.string(),
+    "is_held_out": pa.bool_(),
+    "src_mag_g": pa.float64(),
+    "src_reff_arcsec": pa.float64(),
+    "src_x_arcsec": pa.float64(),
+    "src_y_arcsec": pa.float64(),
+    "psfdepth_r": pa.float64(),
+    "role": pa.string(),
+}
 _NAMES = {
     "task_id": pa.string(),
     "region_id": pa.string(),

@@ -17,7 +17,7 @@ from lens_pipeline.defs.sections import (
 from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation import checks, plots
-from lens_pipeline.evaluation.cells import axes_in
+from lens_pipeline.evaluation.axes import HEADLINE
 from lens_pipeline.evaluation.completeness import build_completeness
 from lens_pipeline.evaluation.operating_point import fit_operating_point
 from lens_pipeline.evaluation.report import ReportResult, build_report
@@ -136,7 +136,7 @@ def completeness(
             "quarantined": dg.MetadataValue.int(result.n_quarantined),
             **{
                 f"against_{axis}": picture(plots.completeness_png(pl.DataFrame(result.table), axis), f"against {axis}")
-                for axis in axes_in(pl.DataFrame(result.table))
+                for axis in HEADLINE
             },
         },
     )
