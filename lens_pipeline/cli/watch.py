@@ -168,7 +168,7 @@ def view(watched: Watched) -> RenderableType:
     if history.epochs:
         head.add_row("loss", "val_select " + _spark([epoch["val_loss"] for epoch in history.epochs]))
         parts.append(_epochs(history))
-    parts += [Text(f"{check.name} is red: {check.what}", style="yellow") for check in watched.red()]
+    parts += [Text(f"{check.name} is {check.state}: {check.what}", style="yellow") for check in watched.red()]
     return Group(*parts)
 
 

@@ -14,6 +14,7 @@ from lens_pipeline.contracts.data_tables import (
     STAMP_STORE,
     STORED_FRAGMENTS,
 )
+from lens_pipeline.contracts.doctor_tables import DOCTOR
 from lens_pipeline.contracts.model_tables import (
     HISTORY,
     METRICS,
@@ -32,6 +33,7 @@ __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
     "COMPLETENESS_GRID",
+    "DOCTOR",
     "FOLD_THRESHOLDS",
     "HISTORY",
     "INJECTION_DESIGN",
@@ -87,6 +89,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
     METRICS,
+    DOCTOR,
     SWEEP,
     PREDICTIONS,
 )

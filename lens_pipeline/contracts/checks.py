@@ -19,7 +19,7 @@ class Check:
     what : str
         What was looked at and what was found, in one sentence.
     count : int
-        How many rows, regions, ... are wrong; 0 when passed.
+        How many rows, regions, ... are wrong; 0 when passed or undecided.
     first : tuple of str
         The first few of the wrong ones.
     why : str
@@ -30,6 +30,8 @@ class Check:
         Numbers worth showing beside the check, whatever its colour.
     blocking : bool
         Whether red stops the version (True) or is only shown (False).
+    is_undecided : bool
+        Whether there was too little to answer by: neither green nor red, and never blocking.
     """
 
     name: str
@@ -41,15 +43,26 @@ class Check:
     next_step: str = ""
     figures: dict[str, float | int | str | None] = field(default_factory=dict)
     blocking: bool = True
+    is_undecided: bool = False
+
+    @property
+    def state(self) -> str:
+        """What the check came out as, for a person: green, red, a warning (it stops nothing) or undecided."""
+        if self.passed:
+            return "green"
+        if self.is_undecided:
+            return "undecided"
+        return "red" if self.blocking else "a warning"
 
     def message(self) -> str:
         """Return the finding as one paragraph: what, how many, which first, why, what next."""
         if self.passed:
             return f"{self.name}: {self.what}"
+        count = f" ({self.count:,} wrong)" if self.count else ""
         first = f" First: {', '.join(self.first)}." if self.first else ""
         why = f" Why: {self.why}" if self.why else ""
         next_step = f" Next: {self.next_step}" if self.next_step else ""
-        return f"{self.name} is red: {self.what} ({self.count:,} wrong).{first}{why}{next_step}"
+        return f"{self.name} is {self.state}: {self.what}{count}.{first}{why}{next_step}"
 
 
 def green(name: str, what: str, *, blocking: bool = True, **figures: float | int | str | None) -> Check:
@@ -86,4 +99,18 @@ def red(
         next_step=next_step,
         figures=figures,
         blocking=blocking,
+    )
+
+
+def undecided(name: str, what: str, *, why: str, next_step: str, **figures: float | int | str | None) -> Check:
+    """Return a check that there was too little to answer by; it is shown, and stops nothing."""
+    return Check(
+        name=name,
+        passed=False,
+        what=what,
+        why=why,
+        next_step=next_step,
+        figures=figures,
+        blocking=False,
+        is_undecided=True,
     )

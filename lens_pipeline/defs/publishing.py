@@ -59,7 +59,8 @@ def publish(
     except PipelineError as error:
         raise dg.Failure(description=f"{type(error).__name__}: {error}", allow_retries=False) from error
     for finding in checks:
-        (context.log.info if finding.passed else context.log.error)(finding.message())
+        log = context.log.info if finding.passed else context.log.error if finding.blocking else context.log.warning
+        log(finding.message())
         yield dg.AssetCheckResult(
             check_name=finding.name,
             passed=finding.passed,

@@ -8,6 +8,7 @@ import dagster as dg
 import yaml
 from pydantic import Field, ValidationError
 
+from lens_pipeline.audits.doctor import DoctorConfig
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.errors import ConfigError, first_few
 from lens_pipeline.defs.notifications import notification_problems
@@ -65,6 +66,10 @@ class EvaluationReportSection(ReportConfig, dg.Config):
     """Settings of evaluation_report."""
 
 
+class DoctorSection(DoctorConfig, dg.Config):
+    """Settings of doctor."""
+
+
 class SweepSection(SweepConfig, dg.Config):
     """Settings of the job hyperparameter_sweep: what is searched, and the preset whose lens_classifier it is searched for."""
 
@@ -83,6 +88,7 @@ SECTIONS: dict[str, type[Section]] = {
     "operating_point": OperatingPointConfig,
     "completeness": CompletenessConfig,
     "evaluation_report": ReportConfig,
+    "doctor": DoctorConfig,
 }
 
 # Sections of jobs that make no asset of the chain.

@@ -54,10 +54,10 @@ class TrainingPage:
 
     def note(self, checks: Sequence[Check]) -> str:
         """Markdown for a page without checks of its own: what is red first."""
-        n_red = sum(not check.passed for check in checks)
-        lines = [f"### Checks: {f'{n_red} of {len(checks)} red' if n_red else f'all {len(checks)} green'}", ""]
+        n_not = sum(not check.passed for check in checks)
+        lines = [f"### Checks: {f'{n_not} of {len(checks)} not green' if n_not else f'all {len(checks)} green'}", ""]
         for check in sorted(checks, key=lambda check: (check.passed, not check.blocking)):
-            kind = "green" if check.passed else "**RED, blocking**" if check.blocking else "**red**, advisory"
+            kind = "green" if check.passed else "**RED, blocking**" if check.blocking else "**advisory**"
             lines.append(f"- {kind} {check.message()}")
         confusion = ["", "### Confusion on val_select, best epoch", "", markdown_rows(self.confusion)]
         text = "\n".join([*lines, *confusion])

@@ -10,7 +10,14 @@ import pyarrow.compute as pc
 
 from lens_pipeline.contracts.catalogue import REGION_SPLITS, SPLIT_ROWS
 from lens_pipeline.contracts.errors import SplitError, first_few
-from lens_pipeline.splits.assignment import SPLITS, assign, assign_within_survey_split, shares
+from lens_pipeline.splits.assignment import (
+    SPLITS,
+    VAL_CALIBRATE,
+    VAL_SELECT,
+    assign,
+    assign_within_survey_split,
+    shares,
+)
 from lens_pipeline.splits.config import SplitConfig
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
@@ -20,6 +27,7 @@ ROWS = "rows"
 SURVEY_SPLITS = ("train", "val", "val_select", "val_calibrate", "test")
 _COLUMNS = ("task_id", "logical", "label", "stratum", "region_id", "galaxy_id", "ra", "dec")
 _ROWS_TOGETHER = 65_536
+_HALVES = (VAL_SELECT, VAL_CALIBRATE)
 _FROZEN = ("train", "validation", "calibrate_share", "seed", "honour_survey_split")
 
 Assign = Callable[[int], npt.NDArray[np.int8]]
@@ -80,7 +88,10 @@ def build_region_splits(
         seed, tried = int(frozen.attributes["seed"]), 0
     else:
         wanted = None if by_survey else shares(config)
-        seed, tried = _search_seed(assigner, counts, config, wanted)
+        # Of a survey's own split only what it calls val is cut by the seed, into its two halves.
+        is_cut = not by_survey or "val" in pc.unique(rows["region_split"]).to_pylist()
+        moved = (SPLITS if wanted is not None else _HALVES) if is_cut else ()
+        seed, tried = _search_seed(assigner, counts, config, wanted, moved)
     places = assigner(seed)
     if frozen is not None:
         _refuse_moved_regions(frozen, counts.regions, [SPLITS[place] for place in places])
@@ -176,8 +187,14 @@ def _survey_assigner(rows: pa.Table, counts: _Counts, config: SplitConfig) -> As
 
 
 def _search_seed(
-    assigner: Assign, counts: _Counts, config: SplitConfig, wanted: npt.NDArray[np.float64] | None
+    assigner: Assign,
+    counts: _Counts,
+    config: SplitConfig,
+    wanted: npt.NDArray[np.float64] | None,
+    moved: Sequence[str],
 ) -> tuple[int, int]:
+    """Return the first seed that will do and how many were tried; `moved` are the splits that depend on the seed at all."""
+    stays = np.array([split not in moved for split in SPLITS])
     missed = np.zeros((len(SPLITS), len(counts.strata)), dtype=np.int64)
     off_share = 0
     for tried in range(1, config.max_seeds + 1):
@@ -188,9 +205,11 @@ def _search_seed(
         off = wanted is not None and bool(np.any(np.abs(rows / rows.sum() - wanted) > config.share_tolerance))
         if not short.any() and not off:
             return seed, tried
+        if short[stays].any():
+            raise SplitError(_no_seed(counts, config, short & stays[:, None], 0, None))
         missed += short
         off_share += off and not short.any()
-    raise SplitError(_no_seed(counts, config, missed, off_share))
+    raise SplitError(_no_seed(counts, config, missed, off_share, config.max_seeds))
 
 
 def _cells(counts: _Counts, places: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
@@ -198,21 +217,28 @@ def _cells(counts: _Counts, places: npt.NDArray[np.int8]) -> npt.NDArray[np.int6
     return np.stack([counts.table[places == place].sum(axis=0) for place in range(len(SPLITS))])
 
 
-def _no_seed(counts: _Counts, config: SplitConfig, missed: npt.NDArray[np.int64], off_share: int) -> str:
-    text = f"none of {config.max_seeds:,} seeds splits {len(counts.regions):,} regions as asked"
+def _no_seed(
+    counts: _Counts, config: SplitConfig, missed: npt.NDArray[np.integer], off_share: int, tried: int | None
+) -> str:
+    """Say what was missed most; `tried` is None where the rows' own region_split decides it and no seed would help."""
+    whose = "the rows' own region_split, which no seed changes, doesn't split"
+    text = f"{whose if tried is None else f'none of {tried:,} seeds splits'} {len(counts.regions):,} regions as asked"
     if off_share:
         text += f"; {off_share:,} gave each stratum its floor but a share off by more than {config.share_tolerance}"
     if missed.any():
         split, stratum = np.unravel_index(int(missed.argmax()), missed.shape)
         rows, regions = counts.table[:, stratum].sum(), (counts.table[:, stratum] > 0).sum()
+        often = "" if tried is None else f" for {missed[split, stratum]:,} of them"
         text += (
-            f"; stratum {counts.strata[stratum]!r} fell under its floor of {config.floor_rows} rows in {SPLITS[split]} for "
-            f"{missed[split, stratum]:,} of them (it has {rows:,} rows in {regions:,} regions)"
+            f"; stratum {counts.strata[stratum]!r} fell under its floor of {config.floor_rows} rows in {SPLITS[split]}{often} "
+            f"(it has {rows:,} rows in {regions:,} regions)"
         )
-    return (
-        text + ". Next: make more rows of that stratum, spread them over more regions, lower region_splits.floor_rows, "
-        "or raise share_tolerance or max_seeds."
+    last = (
+        "or change region_split: another injection_manifest.seed or hold_out_*_share where the manifest drew it."
+        if tried is None
+        else "or raise share_tolerance or max_seeds."
     )
+    return f"{text}. Next: make more rows of that stratum, spread them over more regions, lower region_splits.floor_rows, {last}"
 
 
 def _refuse_other_settings(frozen: Publication, settings: dict[str, object]) -> None:

@@ -23,7 +23,7 @@ from lens_pipeline.storage.staging import Staging
 
 DEFAULT_MODEL = "default"
 MODEL_ASSETS = frozenset(
-    {"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report", "champion", "sweep"}
+    {"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report", "champion", "sweep", "doctor"}
 )
 _CURRENT = "current.json"
 _ENVIRONMENT = "LENS_PIPELINE_HOME"

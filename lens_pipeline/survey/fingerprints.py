@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from lens_pipeline.contracts.checks import Check, green, red
+from lens_pipeline.contracts.checks import Check, green, red, undecided
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.arc_reach import needed_columns, outside_arc
@@ -143,14 +143,12 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
         )
     short = {seen.of_flux: words for seen in evidence if (words := seen.too_few())}
     if True in short:
-        return red(
+        return undecided(
             NAME,
-            f"undecided: {short[True]}",
-            wrong=[],
+            short[True],
             why="So few pairs would not show a difference that a model could learn from.",
             next_step=f"nothing is blocked. At least {LEAST_TO_DECIDE} galaxies would do, each with a control and an "
             "injection that leaves a tenth of the stamp dark.",
-            blocking=False,
             **figures,
         )
     said += [f"undecided of {_KINDS[of_flux]}: {words}" for of_flux, words in short.items()]

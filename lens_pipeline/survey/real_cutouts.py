@@ -63,7 +63,7 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
         regions could show the same sky.
     """
     folder = Path(config.folder).expanduser().absolute()
-    paths = {band: folder / f"{band}.fits" for band in BANDS}
+    paths = cube_paths(folder)
     if holds_images(config.folder) or not any(path.exists() for path in paths.values()):
         return image_parents(config, _catalogue(config, None, staging), staging)
     cubes, scale = _read_cubes(config, folder, paths)
@@ -96,13 +96,23 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def _read_cubes(config: ParentSampleConfig, folder: Path, paths: dict[str, Path]) -> tuple[Cubes, float]:
+def cube_paths(folder: Path) -> dict[str, Path]:
+    """Return where the cube of each band is looked for."""
+    return {band: folder / f"{band}.fits" for band in BANDS}
+
+
+def refuse_missing_cubes(folder: Path, paths: dict[str, Path]) -> None:
+    """Refuse a folder with cubes of some bands only."""
     missing = [path.name for path in paths.values() if not path.is_file()]
     if missing:
         raise ConfigError(
             f"{folder} lacks {first_few(missing)}: real_cutouts reads one FITS cube a band, named {', '.join(BANDS)}.fits, with "
             f"the same galaxies in the same order. Set parent_sample.folder to the folder that holds them."
         )
+
+
+def _read_cubes(config: ParentSampleConfig, folder: Path, paths: dict[str, Path]) -> tuple[Cubes, float]:
+    refuse_missing_cubes(folder, paths)
     cubes, scales = {}, {}
     for band, path in paths.items():
         cubes[band], scales[band] = _read_cube(config, path)

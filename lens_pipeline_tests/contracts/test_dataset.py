@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from lens_pipeline.contracts.checks import green, red
+from lens_pipeline.contracts.checks import green, red, undecided
 from lens_pipeline.contracts.dataset import DatasetContract, StampClass
 from lens_pipeline.contracts.errors import first_few
 
@@ -71,6 +71,14 @@ def test_a_red_check_says_what_how_many_which_first_why_and_what_next() -> None:
     for part in ("sound is red", "rows are off", "12 wrong", "0, 1, 2, 3, 4", "Why: a test", "Next: mend them"):
         assert part in message
     assert green("sound", "all fine").message() == "sound: all fine"
+
+
+def test_what_stops_nothing_is_not_called_red() -> None:
+    advisory = red("odd", "rows look odd", wrong=["a"], why="w", next_step="n", blocking=False)
+    assert advisory.message().startswith("odd is a warning: rows look odd (1 wrong). First: a.")
+    too_few = undecided("sound", "4 rows can be compared", why="w", next_step="n")
+    assert (too_few.passed, too_few.blocking) == (False, False)
+    assert too_few.message() == "sound is undecided: 4 rows can be compared. Why: w Next: n"
 
 
 def test_the_first_few_are_shown_with_how_many_there_are() -> None:

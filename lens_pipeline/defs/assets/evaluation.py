@@ -1,6 +1,7 @@
 """The evaluation group: logits, frozen thresholds, completeness, and the page that a referee could read."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -134,10 +135,7 @@ def completeness(
             "attempted": dg.MetadataValue.int(result.n_attempted),
             "scored": dg.MetadataValue.int(result.n_scored),
             "quarantined": dg.MetadataValue.int(result.n_quarantined),
-            **{
-                f"against_{axis}": picture(plots.completeness_png(pl.DataFrame(result.table), axis), f"against {axis}")
-                for axis in HEADLINE
-            },
+            **{f"against_{axis}": _against(pl.DataFrame(result.table), axis) for axis in HEADLINE},
         },
     )
 
@@ -195,6 +193,13 @@ def evaluation_report(
         ],
         describe=describe,
     )
+
+
+def _against(cells: pl.DataFrame, axis: str) -> dg.MetadataValue[Any]:
+    """Draw completeness along an axis, or say why it can't be drawn."""
+    if why := plots.why_not_drawn(cells, axis):
+        return dg.MetadataValue.text(why)
+    return picture(plots.completeness_png(cells, axis), f"against {axis}")
 
 
 def _evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:
