@@ -3,9 +3,12 @@
 from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.completeness_tables import (
     COMPLETENESS,
+    COMPLETENESS_FIT,
     COMPLETENESS_GRID,
+    CONTAMINANTS,
     FOLD_THRESHOLDS,
     OUT_OF_FOLD_COMPLETENESS,
+    REGIONS,
 )
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
@@ -32,7 +35,9 @@ from lens_pipeline.contracts.tables import TableContract
 __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
+    "COMPLETENESS_FIT",
     "COMPLETENESS_GRID",
+    "CONTAMINANTS",
     "DOCTOR",
     "FOLD_THRESHOLDS",
     "HISTORY",
@@ -53,6 +58,7 @@ __all__ = [
     "REALISM",
     "REALISM_CURVES",
     "REAL_SOURCES",
+    "REGIONS",
     "REGION_SPLITS",
     "SCORES",
     "SPLIT_ROWS",
@@ -85,7 +91,10 @@ CATALOGUE: tuple[TableContract, ...] = (
     OUT_OF_FOLD,
     OPERATING_POINT,
     COMPLETENESS,
+    COMPLETENESS_FIT,
     COMPLETENESS_GRID,
+    REGIONS,
+    CONTAMINANTS,
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
     METRICS,

@@ -101,6 +101,71 @@ COMPLETENESS = TableContract(
     columns=_CELLS,
 )
 
+_FALSE = (
+    Column("n_negatives", _INT, "distinct negatives: identical repeats count once", minimum=0),
+    Column("n_negative_galaxies", _INT, "galaxies of these", minimum=0),
+    Column("n_false_positives", _INT, "of them above the threshold", minimum=0),
+    Column("fpr", _FLOAT, "false-positive rate", "", True, True, 0, 1),
+    Column("fpr_low", _FLOAT, "lower end of its 95 % interval", "", True, True, 0, 1),
+    Column("fpr_high", _FLOAT, "upper end of its 95 % interval", "", True, True, 0, 1),
+    Column("fpr_reason", _TEXT, "why it or its interval is null", "", True),
+)
+
+REGIONS = TableContract(
+    name="completeness/regions",
+    meaning="False positives and completeness of each region of test: where on the sky a threshold means something else.",
+    key=("operating_point", "region_id"),
+    columns=(
+        Column("operating_point", _TEXT, "name of the frozen threshold"),
+        Column("region_id", _TEXT, "unit of splitting"),
+        Column("ra", _FLOAT, "mean right ascension of the region's rows", "deg", True),
+        Column("dec", _FLOAT, "mean declination of the region's rows", "deg", True),
+        *_FALSE,
+        Column("n", _INT, "attempted and scored injections", minimum=0),
+        Column("n_recovered", _INT, "of n, above the threshold", minimum=0),
+        Column("n_eff", _FLOAT, "effective n: weights (Kish) and clusters by galaxy", "", True, True, 0),
+        Column("completeness", _FLOAT, "sum of w x recovered / sum of w", "", True, True, 0, 1),
+        Column("completeness_low", _FLOAT, "lower end of the 95 % interval", "", True, True, 0, 1),
+        Column("completeness_high", _FLOAT, "upper end of the 95 % interval", "", True, True, 0, 1),
+        Column("reason", _TEXT, "why completeness or its interval is null", "", True),
+    ),
+)
+
+CONTAMINANTS = TableContract(
+    name="completeness/contaminants",
+    meaning="False positives on test of each kind of negative: controls, rings, spirals, mergers, artefacts, fakes.",
+    key=("operating_point", "lens_model", "role"),
+    columns=(
+        Column("operating_point", _TEXT, "name of the frozen threshold"),
+        Column("lens_model", _TEXT, "what the label column says: CONTROL, RING, SPIRAL, MERGER, ..."),
+        Column(
+            "role", _TEXT, "what the row is for (control, unpaired_control, hard_ring, ...); empty where nobody says"
+        ),
+        *_FALSE,
+    ),
+)
+
+COMPLETENESS_FIT = TableContract(
+    name="completeness/fit",
+    meaning="The smooth fit beside what was counted, along each of its axes: what it leaves over.",
+    key=("operating_point", "axis", "cell"),
+    columns=(
+        Column("operating_point", _TEXT, "name of the frozen threshold"),
+        Column("axis", _TEXT, "axis of the fit"),
+        Column("cell", _TEXT, "bin"),
+        Column("low", _FLOAT, "lower edge", "", True),
+        Column("high", _FLOAT, "upper edge", "", True),
+        Column("unit", _TEXT, "of low and high"),
+        Column("n", _INT, "injections that were fitted", minimum=0),
+        Column("n_eff", _FLOAT, "effective n: weights (Kish) and clusters by galaxy", "", True, True, 0),
+        Column("observed", _FLOAT, "their completeness", "", False, True, 0, 1),
+        Column("fitted", _FLOAT, "weighted mean of the fit over them", "", False, True, 0, 1),
+        Column("cross_validated", _FLOAT, "the same by fits that have not seen their galaxy", "", False, True, 0, 1),
+        Column("residual", _FLOAT, "observed - cross_validated"),
+        Column("residual_sigma", _FLOAT, "over its standard error at n_eff; null where that can't be had", "", True),
+    ),
+)
+
 OUT_OF_FOLD_COMPLETENESS = TableContract(
     name="completeness/out_of_fold",
     meaning="Of a cross-validation: recovered over injected on train and val_select, each row by the one model that was not "

@@ -5,16 +5,16 @@ Belongs here: `intervals.clustered_proportion` of every cell at once, on rows th
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from lens_pipeline.evaluation.intervals import CONFIDENCE, FEW_CLUSTERS, Estimate, wilson
+from lens_pipeline.evaluation.intervals import CONFIDENCE, FEW_CLUSTERS, Estimate, clopper_pearson, wilson
 
 Bools = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.uint16]
+Numbers = npt.NDArray[np.unsignedinteger[Any]]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 # Rows that are looked at together: what they need stays in a core's cache.
@@ -29,19 +29,27 @@ class CellEstimate(NamedTuple):
 
 
 def clustered_proportions(
-    recovered: Sequence[Bools], cells: Numbers, n_cells: int, galaxies: Ints, weights: Floats
+    recovered: Sequence[Bools],
+    cells: Numbers,
+    n_cells: int,
+    galaxies: Ints,
+    weights: Floats,
+    *,
+    exact: bool = False,
 ) -> list[list[CellEstimate]]:
-    """Weighted proportion of each cell, for each of several outcomes, as `clustered_proportion` gives it (Wilson).
+    """Weighted proportion of each cell, for each of several outcomes, as `clustered_proportion` gives it.
 
     Parameters
     ----------
     recovered : sequence of (n,) bool array
         Outcomes, e.g. one a threshold.
-    cells : (n,) uint16 array
-        Number of each row's cell, below `n_cells`.
+    cells : (n,) unsigned integer array
+        Number of each row's cell, below `n_cells`; of 16 bits, which sort fastest, where that is enough.
     galaxies : (n,) int64 array
         Number of each row's galaxy, never falling.
     weights : (n,) float64 array
+    exact : bool
+        Clopper-Pearson (for rare events) instead of Wilson.
 
     Returns
     -------
@@ -66,7 +74,7 @@ def clustered_proportions(
         block.add_residuals(value, sums)
     return [
         [
-            CellEstimate(int(sums.n_recovered[i, cell]), _estimate(sums, i, cell, value[i, cell]))
+            CellEstimate(int(sums.n_recovered[i, cell]), _estimate(sums, i, cell, value[i, cell], exact))
             for cell in range(n_cells)
         ]
         for i in range(len(recovered))
@@ -175,7 +183,7 @@ def _parts(galaxies: Ints) -> Iterator[slice]:
         start = stop
 
 
-def _estimate(sums: _Sums, outcome: int, cell: int, value: float) -> Estimate:
+def _estimate(sums: _Sums, outcome: int, cell: int, value: float, exact: bool) -> Estimate:
     n, m, weight = int(sums.n[cell]), int(sums.n_clusters[cell]), float(sums.weight[cell])
     if n == 0 or weight <= 0:
         return Estimate(None, None, None, n, 0, None, "there are no rows" if n == 0 else "all weights are 0")
@@ -191,5 +199,6 @@ def _estimate(sums: _Sums, outcome: int, cell: int, value: float) -> Estimate:
         n_eff = min(ceiling, p * (1 - p) / variance) if variance > 0 else ceiling
         tail = (1 + CONFIDENCE) / 2
         n_for_interval = n_eff * float(special.stdtrit(n - 1, tail) / special.stdtrit(m - 1, tail)) ** 2
-    low, high = wilson(p * n_for_interval, n_for_interval)
+    interval = clopper_pearson if exact else wilson
+    low, high = interval(p * n_for_interval, n_for_interval)
     return Estimate(p, min(low, p), max(high, p), n, m, n_eff)

@@ -72,6 +72,21 @@ class CompletenessConfig(Section):
         [list(axes) for axes in DEFAULT_GRIDS],
         description="two to four axes each, which completeness is told against at once (completeness/grid)",
     )
+    fit_axes: list[str] = Field(
+        [THETA_E, PSF, DEPTH, SOURCE_MAG],
+        max_length=6,
+        description="axes of the smooth fit; one that nobody measured is left out, with a note; none: nothing is fitted",
+    )
+    fit_knots: int = Field(4, ge=2, le=12, description="knots of an axis of the smooth fit, both ends among them")
+    fit_support_bins: int = Field(
+        6,
+        ge=1,
+        le=20,
+        description="boxes along each axis of the smooth fit; one without injections is outside its support",
+    )
+    max_fit_rows: int = Field(
+        100_000, ge=1000, le=10_000_000, description="most injections that the smooth fit is made on, in whole galaxies"
+    )
     min_n_eff: float = Field(100.0, gt=0, description="a cell with a smaller effective number is marked small")
 
     @field_validator("theta_e_edges_arcsec", "psf_fwhm_edges_arcsec", "arc_snr_edges")
@@ -94,6 +109,14 @@ class CompletenessConfig(Section):
             if len(given) < 2 or any(high <= low for low, high in pairwise(given)):
                 raise ValueError(f"edges of {axis} must rise and be two or more: {given}")
         return edges
+
+    @field_validator("fit_axes")
+    @classmethod
+    def _fit_is_on_measured_quantities(cls, axes: list[str]) -> list[str]:
+        unfit = [axis for axis in axes if axis not in CONTINUOUS]
+        if unfit or len(set(axes)) != len(axes):
+            raise ValueError(f"a fit has different axes among {', '.join(CONTINUOUS)}: {axes}")
+        return axes
 
     @field_validator("grids")
     @classmethod

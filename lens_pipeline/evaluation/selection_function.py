@@ -1,14 +1,14 @@
 """The selection function as an object: completeness at given Einstein radii, seeing, depths, ..., from a published version alone.
 
-Belongs here: reading it and evaluating it. It needs numpy and one JSON file, ``selection_function.json``, which completeness
-publishes beside its tables.
+Belongs here: reading it and evaluating it. It needs one JSON file, ``selection_function.json``, which completeness publishes
+beside its tables.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,12 @@ from lens_pipeline.contracts.completeness_tables import MOST_AXES
 from lens_pipeline.contracts.errors import EvaluationError, first_few
 from lens_pipeline.evaluation.axes import ALL, AXES
 from lens_pipeline.evaluation.cells import OUTSIDE, UNKNOWN
+from lens_pipeline.evaluation.smooth_fit import SmoothFit
 from lens_pipeline.storage.publication import Publication
 
 FILE, FORMAT = "selection_function.json", 1
+CELLS, SMOOTH = "cells", "smooth"
+COMPLETENESS, TOTAL = "completeness", "total"
 Floats = npt.NDArray[np.float64]
 _MEASURED = ("completeness", "completeness_low", "completeness_high", "total", "total_low", "total_high", "in_support")
 
@@ -43,9 +46,21 @@ class Selected:
     in_support: npt.NDArray[np.bool_]
 
 
+class _Surface(Protocol):
+    """What a selection function is looked up in."""
+
+    def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> "Selected":
+        """Return what is known at points, one flat array an axis; `kind` is completeness or total."""
+        ...
+
+    def reach(self) -> str:
+        """Say over what it reaches."""
+        ...
+
+
 @dataclass(frozen=True)
 class SelectionFunction:
-    """Completeness of one model at one frozen threshold, cell by cell along some axes.
+    """Completeness of one model at one frozen threshold against some axes: cell by cell, or the smooth fit.
 
     Attributes
     ----------
@@ -68,8 +83,7 @@ class SelectionFunction:
     units: tuple[str, ...]
     operating_point: str
     provenance: dict[str, Any]
-    sides: tuple[tuple[Any, ...], ...]
-    values: dict[str, Floats]
+    surface: _Surface
 
     @classmethod
     def load(
@@ -78,6 +92,7 @@ class SelectionFunction:
         *,
         axes: Sequence[str] = ("theta_e_arcsec", "psf_fwhm_used_r"),
         operating_point: str | None = None,
+        smooth: bool = False,
     ) -> "SelectionFunction":
         """Read one.
 
@@ -86,9 +101,11 @@ class SelectionFunction:
         source : Publication or path
             A published version of completeness, its folder, or its ``selection_function.json``.
         axes : sequence of str
-            One axis, or those of one of the grids of the settings, in that order.
+            One axis, or those of one of the grids of the settings, in that order; a smooth fit has its own.
         operating_point : str, optional
             By default the resolved threshold of the smallest false-positive rate, else the highest control.
+        smooth : bool
+            The smooth fit instead of cells. Its axes are those of the setting completeness.fit_axes that were measured.
 
         Raises
         ------
@@ -101,22 +118,21 @@ class SelectionFunction:
         if point not in points:
             raise EvaluationError(f"no operating point {point!r}; there are {first_few(points)}.")
         mine = [surface for surface in content["surfaces"] if surface["operating_point"] == point]
-        chosen = [surface for surface in mine if tuple(surface["axes"]) == tuple(axes)]
+        fits = [surface for surface in mine if surface["kind"] == SMOOTH]
+        cells = [surface for surface in mine if surface["kind"] == CELLS]
+        chosen = fits if smooth else [surface for surface in cells if tuple(surface["axes"]) == tuple(axes)]
+        if not chosen and smooth:
+            raise EvaluationError(f"there is no smooth fit: {'; '.join(content['fit_notes']) or 'none was asked for'}.")
         if not chosen:
             raise EvaluationError(
                 f"completeness wasn't told against {' x '.join(axes)}; it was against "
-                f"{first_few([' x '.join(surface['axes']) for surface in mine], 30)}. Next: add it to the setting "
+                f"{first_few([' x '.join(surface['axes']) for surface in cells], 30)}. Next: add it to the setting "
                 "completeness.grids."
             )
-        surface = chosen[0]
-        return cls(
-            axes=tuple(surface["axes"]),
-            units=tuple(surface["units"]),
-            operating_point=point,
-            provenance=content["provenance"],
-            sides=tuple(tuple(side) for side in surface["sides"]),
-            values={name: np.array(values, dtype=np.float64) for name, values in surface["values"].items()},
-        )
+        told = chosen[0]
+        names = tuple(told["axes"])
+        surface: _Surface = _Smooth.of(told) if smooth else _Cells.of(told)
+        return cls(names, tuple(told["units"]), point, content["provenance"], surface)
 
     def evaluate(self, *, extrapolate: bool = False, of_all_lenses: bool = False, **points: npt.ArrayLike) -> Selected:
         """Return completeness at points, which are given by the names of the axes and broadcast against each other.
@@ -124,7 +140,8 @@ class SelectionFunction:
         Parameters
         ----------
         extrapolate : bool
-            Whether a point beyond the edges takes its nearest cell. It is marked as outside the support either way.
+            Whether a point where nothing was injected is answered: by its nearest cell, or by the fit held at its ends. It is
+            marked as outside the support either way.
         of_all_lenses : bool
             Completeness times the parent sample's: among all lenses whose galaxy alone meets the cuts.
         **points : array_like
@@ -141,35 +158,83 @@ class SelectionFunction:
                 f"it is asked at {', '.join(self.axes)}, and {', '.join(points) or 'nothing'} was given."
             )
         given = np.broadcast_arrays(*(np.asarray(points[axis]) for axis in self.axes))
-        shape = tuple(len(side) - (1 if _is_binned(side) else 0) for side in self.sides)
-        placed = [
-            _place(axis, side, np.ravel(values))
-            for axis, side, values in zip(self.axes, self.sides, given, strict=True)
-        ]
-        cell = np.ravel_multi_index([place for place, _ in placed], shape)
-        inside = np.logical_and.reduce([within for _, within in placed])
-        supported = inside & (self.values["in_support"].ravel()[cell] == 1)
-        if not extrapolate and not supported.all():
-            self._refuse(given, supported)
-        prefix = "total" if of_all_lenses else "completeness"
-        value, low, high = (
-            self.values[f"{prefix}{end}"].ravel()[cell].reshape(given[0].shape) for end in ("", "_low", "_high")
-        )
-        return Selected(value, low, high, supported.reshape(given[0].shape))
+        shape, flat = given[0].shape, [np.ravel(values) for values in given]
+        found = self.surface.look_up(flat, TOTAL if of_all_lenses else COMPLETENESS)
+        if not extrapolate and not found.in_support.all():
+            self._refuse(flat, found.in_support)
+        value, low, high = (array.reshape(shape) for array in (found.value, found.low, found.high))
+        return Selected(value, low, high, found.in_support.reshape(shape))
 
     def _refuse(self, given: Sequence[npt.NDArray[Any]], supported: npt.NDArray[np.bool_]) -> None:
         outside = np.flatnonzero(~supported)
         shown = [
-            " x ".join(f"{axis} {np.ravel(values)[i]}" for axis, values in zip(self.axes, given, strict=True))
+            " x ".join(f"{axis} {values[i]}" for axis, values in zip(self.axes, given, strict=True))
             for i in outside[:6]
         ]
-        reach = "; ".join(
+        raise EvaluationError(
+            f"{outside.size:,} of {supported.size:,} points lie where no injection was attempted: {first_few(shown)}. It "
+            f"reaches over {self.surface.reach()}, and not everywhere within. Pass extrapolate=True to be answered all the same."
+        )
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Values cell by cell: `sides` are an axis's edges or names, `values` arrays over the cells."""
+
+    axes: tuple[str, ...]
+    sides: tuple[tuple[Any, ...], ...]
+    values: dict[str, Floats]
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "_Cells":
+        values = {name: np.array(array, dtype=np.float64) for name, array in told["values"].items()}
+        return cls(tuple(told["axes"]), tuple(tuple(side) for side in told["sides"]), values)
+
+    def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
+        placed = [_place(axis, side, x) for axis, side, x in zip(self.axes, self.sides, points, strict=True)]
+        shape = tuple(len(side) - (1 if _is_binned(side) else 0) for side in self.sides)
+        cell = np.ravel_multi_index([place for place, _ in placed], shape)
+        inside = np.logical_and.reduce([within for _, within in placed])
+        supported = inside & (self.values["in_support"].ravel()[cell] == 1)
+        value, low, high = (self.values[f"{kind}{end}"].ravel()[cell] for end in ("", "_low", "_high"))
+        return Selected(value, low, high, supported)
+
+    def reach(self) -> str:
+        return "; ".join(
             f"{axis} {side[0]:g} to {side[-1]:g}" if _is_binned(side) else f"{axis} {', '.join(side)}"
             for axis, side in zip(self.axes, self.sides, strict=True)
         )
-        raise EvaluationError(
-            f"{outside.size:,} of {supported.size:,} points lie where no injection was attempted: {first_few(shown)}. The "
-            f"cells reach over {reach}, and some of them hold nothing. Pass extrapolate=True to take the nearest cell."
+
+
+@dataclass(frozen=True)
+class _Smooth:
+    """The smooth fit, with the boxes that injections were attempted in."""
+
+    axes: tuple[str, ...]
+    fits: dict[str, SmoothFit]
+    edges: tuple[Floats, ...]
+    held: Floats
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "_Smooth":
+        fits = {kind: SmoothFit.from_json(told[kind]) for kind in (COMPLETENESS, TOTAL) if kind in told}
+        edges = tuple(np.array(edge, np.float64) for edge in told["support"]["edges"])
+        return cls(tuple(told["axes"]), fits, edges, np.array(told["support"]["held"], np.float64))
+
+    def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
+        if kind not in self.fits:
+            raise EvaluationError(
+                "the parent sample's losses aren't known for these lenses, so they can't be multiplied in."
+            )
+        placed = [_place(axis, tuple(edge), x) for axis, edge, x in zip(self.axes, self.edges, points, strict=True)]
+        box = np.ravel_multi_index([place for place, _ in placed], tuple(edge.size - 1 for edge in self.edges))
+        inside = np.logical_and.reduce([within for _, within in placed])
+        values = np.stack([x.astype(np.float64) for x in points], axis=1)
+        return Selected(*self.fits[kind].predict(values), inside & np.isin(box, self.held))
+
+    def reach(self) -> str:
+        return "; ".join(
+            f"{axis} {edge[0]:g} to {edge[-1]:g}" for axis, edge in zip(self.axes, self.edges, strict=True)
         )
 
 
@@ -215,7 +280,7 @@ def _surface(point: str, axes: list[str], rows: pl.DataFrame) -> Iterable[dict[s
         filled[tuple(places)] = measured.to_list()
         values[name] = filled.tolist()
     units = [AXES[axis].unit for axis in axes]
-    yield {"operating_point": point, "axes": axes, "units": units, "sides": sides, "values": values}
+    yield {"operating_point": point, "axes": axes, "units": units, "kind": CELLS, "sides": sides, "values": values}
 
 
 def _is_binned(side: Sequence[Any]) -> bool:

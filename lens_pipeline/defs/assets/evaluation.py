@@ -19,7 +19,10 @@ from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation import checks, plots
 from lens_pipeline.evaluation.axes import HEADLINE
-from lens_pipeline.evaluation.completeness import build_completeness
+from lens_pipeline.evaluation.completeness import (
+    CompletenessResult,
+    build_completeness,
+)
 from lens_pipeline.evaluation.operating_point import fit_operating_point
 from lens_pipeline.evaluation.report import ReportResult, build_report
 from lens_pipeline.scoring.aliases import is_ensemble
@@ -131,7 +134,7 @@ def completeness(
             ),
             checks.completeness_rises_with_arc_snr(result.table),
         ],
-        describe=lambda _, result: {
+        describe=lambda made, result: {
             "attempted": dg.MetadataValue.int(result.n_attempted),
             "scored": dg.MetadataValue.int(result.n_scored),
             "quarantined": dg.MetadataValue.int(result.n_quarantined),
@@ -200,6 +203,11 @@ def _against(cells: pl.DataFrame, axis: str) -> dg.MetadataValue[Any]:
     if why := plots.why_not_drawn(cells, axis):
         return dg.MetadataValue.text(why)
     return picture(plots.completeness_png(cells, axis), f"against {axis}")
+
+
+def _of_primary(made: Publication, table: str, result: CompletenessResult) -> pl.DataFrame:
+    """Rows of a table at the threshold that the report leads with."""
+    return pl.DataFrame(made.read_table(table)).filter(pl.col("operating_point") == result.primary)
 
 
 def _evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:
