@@ -52,6 +52,13 @@ def test_every_cell_of_the_grid_is_found_again(published: Publication, grid: pl.
     assert found.in_support.tolist() == grid["in_support"].to_list()
 
 
+def test_the_last_edge_belongs_to_the_last_cell(published: Publication) -> None:
+    function = SelectionFunction.load(published, axes=["theta_e_arcsec"])
+    found = function.evaluate(theta_e_arcsec=[2.3, 2.5])
+    assert found.in_support.all()
+    assert found.value[0] == found.value[1]
+
+
 def test_the_default_threshold_is_the_one_that_the_report_leads_with(published: Publication) -> None:
     assert SelectionFunction.load(published).operating_point == "fpr_1e-02"
 
