@@ -11,7 +11,7 @@ from lens_pipeline.evaluation.wording import threshold_words
 
 
 def surface_png(cells: pl.DataFrame) -> bytes:
-    """Draw completeness on a grid of two continuous axes: each cell with its value and n; hatched where few know.
+    """Draw completeness on a grid of two continuous axes: each cell with its value and n, in brackets where few know.
 
     Parameters
     ----------
@@ -33,13 +33,10 @@ def surface_png(cells: pl.DataFrame) -> bytes:
     for row in inner.iter_rows(named=True):
         x, y = edges[0].index(row["low_1"]), edges[1].index(row["low_2"])
         values[y, x] = np.nan if row["completeness"] is None else row["completeness"]
-        words = f"{row['n']:,}" if row["completeness"] is None else f"{row['completeness']:.2f}\n{row['n']:,}"
+        n = f"{row['n']:,}" if row["status"] == OK else f"({row['n']:,})"
+        words = n if row["completeness"] is None else f"{row['completeness']:.2f}\n{n}"
         ink = "white" if (row["completeness"] or 0) < 0.6 and row["completeness"] is not None else "black"
         axes.text(x + 0.5, y + 0.5, words, ha="center", va="center", fontsize=6.5, color=ink)
-        if row["status"] != OK:
-            axes.fill(
-                [x, x + 1, x + 1, x], [y, y, y + 1, y + 1], fill=False, hatch="////", ec="#ffffff", alpha=0.35, lw=0
-            )
     mesh = axes.pcolormesh(values, vmin=0, vmax=1, cmap="viridis")
     for axis, side in ((axes.xaxis, edges[0]), (axes.yaxis, edges[1])):
         axis.set_ticks(range(len(side)), [f"{edge:g}" for edge in side])

@@ -20,9 +20,13 @@ from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation import checks, plots
 from lens_pipeline.evaluation.axes import HEADLINE
 from lens_pipeline.evaluation.completeness import (
+    CONTAMINANTS_TABLE,
+    GRID_TABLE,
+    REGIONS_TABLE,
     CompletenessResult,
     build_completeness,
 )
+from lens_pipeline.evaluation.completeness_plots import sky_map_png, surface_png
 from lens_pipeline.evaluation.operating_point import fit_operating_point
 from lens_pipeline.evaluation.report import ReportResult, build_report
 from lens_pipeline.scoring.aliases import is_ensemble
@@ -139,6 +143,14 @@ def completeness(
             "scored": dg.MetadataValue.int(result.n_scored),
             "quarantined": dg.MetadataValue.int(result.n_quarantined),
             **{f"against_{axis}": _against(pl.DataFrame(result.table), axis) for axis in HEADLINE},
+            **{
+                f"on_grid_{number}": picture(surface_png(cells), f"against {cells['grid'][0]}")
+                for number, cells in enumerate(_pairs(_of_primary(made, GRID_TABLE, result)), start=1)
+            },
+            "on_the_sky": picture(
+                sky_map_png(_of_primary(made, REGIONS_TABLE, result)), "false positives on test, region by region"
+            ),
+            "contaminants": markdown_table(made.read_table(CONTAMINANTS_TABLE)),
         },
     )
 
@@ -208,6 +220,12 @@ def _against(cells: pl.DataFrame, axis: str) -> dg.MetadataValue[Any]:
 def _of_primary(made: Publication, table: str, result: CompletenessResult) -> pl.DataFrame:
     """Rows of a table at the threshold that the report leads with."""
     return pl.DataFrame(made.read_table(table)).filter(pl.col("operating_point") == result.primary)
+
+
+def _pairs(grids: pl.DataFrame) -> list[pl.DataFrame]:
+    """Grids of two axes that are cut into bins."""
+    pairs = grids.filter(pl.col("axis_3").is_null() & pl.col("low_1").is_not_null() & pl.col("low_2").is_not_null())
+    return pairs.partition_by("grid", maintain_order=True)
 
 
 def _evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:
