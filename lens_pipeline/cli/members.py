@@ -16,7 +16,7 @@ from lens_pipeline.defs.members import (
 )
 from lens_pipeline.defs.sections import RunConfig, load_preset, resource_settings
 from lens_pipeline.defs.workspace import Workspace
-from lens_pipeline.evaluation.cells import ARC_SNR, THETA_E
+from lens_pipeline.evaluation.axes import ARC_SNR, THETA_E
 from lens_pipeline.evaluation.metrics import ALL_ROWS, completed
 from lens_pipeline.evaluation.out_of_fold import POOLED, CrossFit
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE

@@ -3,6 +3,15 @@
 from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.audit_tables import SHORTCUT_GATES
 from lens_pipeline.contracts.comparison_tables import MODEL_COMPARISON
+from lens_pipeline.contracts.completeness_tables import (
+    COMPLETENESS,
+    COMPLETENESS_FIT,
+    COMPLETENESS_GRID,
+    CONTAMINANTS,
+    FOLD_THRESHOLDS,
+    OUT_OF_FOLD_COMPLETENESS,
+    REGIONS,
+)
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
     REGION_SPLITS,
@@ -14,11 +23,8 @@ from lens_pipeline.contracts.data_tables import (
 from lens_pipeline.contracts.doctor_tables import DOCTOR
 from lens_pipeline.contracts.metric_tables import CONFUSION, METRICS
 from lens_pipeline.contracts.model_tables import (
-    COMPLETENESS,
-    FOLD_THRESHOLDS,
     HISTORY,
     OUT_OF_FOLD,
-    OUT_OF_FOLD_COMPLETENESS,
     PREDICTIONS,
     SCORES,
     SWEEP,
@@ -52,7 +58,10 @@ __all__ = [
     "CALIBRATION_RELIABILITY",
     "CATALOGUE",
     "COMPLETENESS",
+    "COMPLETENESS_FIT",
+    "COMPLETENESS_GRID",
     "CONFUSION",
+    "CONTAMINANTS",
     "DOCTOR",
     "FOLD_THRESHOLDS",
     "HISTORY",
@@ -78,6 +87,7 @@ __all__ = [
     "REAL_LENS_RECOVERY",
     "REAL_LENS_STAMPS",
     "REAL_SOURCES",
+    "REGIONS",
     "REGION_SPLITS",
     "SCORES",
     "SET_ASIDE",
@@ -123,6 +133,10 @@ CATALOGUE: tuple[TableContract, ...] = (
     CALIBRATION,
     CALIBRATION_RELIABILITY,
     COMPLETENESS,
+    COMPLETENESS_FIT,
+    COMPLETENESS_GRID,
+    REGIONS,
+    CONTAMINANTS,
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
     REAL_LENS_RECOVERY,

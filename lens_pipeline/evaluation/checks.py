@@ -8,7 +8,7 @@ import pyarrow as pa
 from scipy import special
 
 from lens_pipeline.contracts.checks import Check, green, red
-from lens_pipeline.evaluation.cells import ARC_SNR
+from lens_pipeline.evaluation.axes import ARC_SNR
 from lens_pipeline.evaluation.counting import UNACCOUNTED
 from lens_pipeline.evaluation.intervals import CONFIDENCE
 from lens_pipeline.evaluation.metrics import BOUND, NULL_TEST, OK

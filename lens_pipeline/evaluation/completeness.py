@@ -5,21 +5,30 @@ stored (quarantined, or excluded by the survey's own cut) are counted apart, cel
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import COMPLETENESS
+from lens_pipeline.contracts.catalogue import COMPLETENESS, COMPLETENESS_FIT, COMPLETENESS_GRID, CONTAMINANTS, REGIONS
 from lens_pipeline.contracts.errors import EvaluationError
-from lens_pipeline.evaluation.cells import axes_of
+from lens_pipeline.evaluation.axes import COLUMNS
 from lens_pipeline.evaluation.config import CompletenessConfig
-from lens_pipeline.evaluation.counting import axis_records, never_stored
+from lens_pipeline.evaluation.counting import Attempts, Tally, Threshold, never_stored
+from lens_pipeline.evaluation.exports import export_files
+from lens_pipeline.evaluation.false_positives import by_kind, by_region
+from lens_pipeline.evaluation.fit_residuals import fit_selection
 from lens_pipeline.evaluation.out_of_fold import build_out_of_fold, is_cross_validated
 from lens_pipeline.evaluation.parent_share import ParentShare
+from lens_pipeline.evaluation.report import primary_point
 from lens_pipeline.evaluation.scored_rows import TEST, join_store, refuse_other
 from lens_pipeline.evaluation.sealed import open_test_rows
+from lens_pipeline.evaluation.selection_function import FILE as SELECTION_FUNCTION
+from lens_pipeline.evaluation.selection_function import FORMAT, selection_surfaces
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
+
+GRID_TABLE, FIT_TABLE, REGIONS_TABLE, CONTAMINANTS_TABLE = "grid", "fit", "regions", "contaminants"
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class CompletenessResult:
         Injections in test regions: in the manifest, of them scored, of them never stored.
     quarantine_reasons : dict
         Reason to number, of those never stored.
+    primary : str
+        The operating point that the report leads with.
     """
 
     table: pa.Table
@@ -41,6 +52,7 @@ class CompletenessResult:
     n_scored: int
     n_quarantined: int
     quarantine_reasons: dict[str, int]
+    primary: str
 
 
 def build_completeness(
@@ -63,7 +75,7 @@ def build_completeness(
     """
     refuse_other(splits, "region_splits", store)
     sealed = open_test_rows(scores, operating_point, staging)
-    rows = join_store(sealed.rows, scores=scores, store=store)
+    rows = join_store(sealed.rows, scores=scores, store=store, more=(*COLUMNS, "region_id", "role"))
     lenses = rows.filter(pl.col("is_lens"))
     if lenses.is_empty():
         raise EvaluationError(
@@ -72,19 +84,54 @@ def build_completeness(
         )
     lost = never_stored(manifest, store, splits)
     share = ParentShare.of(parent)
-    records = [
-        record
-        for point in sealed.usable.iter_rows(named=True)
-        for axis in axes_of(lenses)
-        for record in axis_records(axis, lenses, lost, point["operating_point"], point["threshold"], config, share)
-    ]
-    table = pa.Table.from_pylist(records, schema=COMPLETENESS.schema)
+    points = [Threshold(point["operating_point"], point["threshold"]) for point in sealed.usable.iter_rows(named=True)]
+    attempts = Attempts.of(lenses, lost, share)
+    tally = Tally(attempts, points, config)
+    table = pa.Table.from_pylist(tally.along_axes(), schema=COMPLETENESS.schema)
     staging.write_table(None, table, COMPLETENESS)
+    grids = pa.Table.from_pylist(tally.on_grids(), schema=COMPLETENESS_GRID.schema)
+    staging.write_table(GRID_TABLE, grids, COMPLETENESS_GRID)
+    fits = fit_selection(attempts, points, config)
+    staging.write_table(
+        FIT_TABLE, pa.Table.from_pylist(fits.residuals, schema=COMPLETENESS_FIT.schema), COMPLETENESS_FIT
+    )
+    places = pl.DataFrame(splits.read_table(columns=["region_id", "ra", "dec"]))
+    regions = pa.Table.from_pylist(by_region(rows, places, points), schema=REGIONS.schema)
+    staging.write_table(REGIONS_TABLE, regions, REGIONS)
+    contaminants = pa.Table.from_pylist(by_kind(rows, points), schema=CONTAMINANTS.schema)
+    staging.write_table(CONTAMINANTS_TABLE, contaminants, CONTAMINANTS)
+    provenance = _provenance(manifest, staging)
+    primary = primary_point(sealed.usable)["operating_point"]
+    for name, content in export_files(pl.DataFrame(table), pl.DataFrame(grids), provenance).items():
+        staging.write_bytes(name, content)
+    selection = {
+        "format": FORMAT,
+        "primary": primary,
+        "provenance": provenance,
+        "fit_notes": fits.notes,
+        "surfaces": [*selection_surfaces(pl.DataFrame(table), pl.DataFrame(grids)), *fits.surfaces],
+    }
+    staging.write_json(SELECTION_FUNCTION, selection)
     if is_cross_validated(scores):
         build_out_of_fold(
             config, scores=scores, store=store, splits=splits, manifest=manifest, parent=share, staging=staging
         )
     reasons = dict(lost["reason"].value_counts(sort=True).iter_rows())
+    staging.attributes["population"] = provenance["population"]
+    staging.attributes["fit"] = {
+        "notes": fits.notes,
+        **{surface["operating_point"]: surface["calibration"] for surface in fits.surfaces},
+    }
     staging.attributes["weighted"] = bool(lenses["weight"].n_unique() > 1)
     staging.attributes["quarantine_reasons"] = reasons
-    return CompletenessResult(table, lenses.height + lost.height, lenses.height, lost.height, reasons)
+    return CompletenessResult(table, lenses.height + lost.height, lenses.height, lost.height, reasons, primary)
+
+
+def _provenance(manifest: Publication, staging: Staging) -> dict[str, Any]:
+    """Say what the numbers are of: data set, model, the versions that were read, and the population injections stand for."""
+    return {
+        "dataset": staging.dataset,
+        "model": staging.model,
+        **{name: version for name, version in sorted(staging.inputs.items())},
+        "population": manifest.attributes.get("population", "as injected: the manifest names none"),
+    }

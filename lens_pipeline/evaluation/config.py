@@ -5,8 +5,26 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from lens_pipeline.contracts.completeness_tables import MOST_AXES
 from lens_pipeline.contracts.config import Section
+from lens_pipeline.evaluation.axes import (
+    ARC_SNR,
+    ARC_SNR_MATCHED,
+    AXES,
+    CONTINUOUS,
+    DEPTH,
+    PSF,
+    SOURCE_MAG,
+    THETA_E,
+)
 from lens_pipeline.evaluation.calibrators import Method
+
+DEFAULT_GRIDS = (
+    (THETA_E, PSF),
+    (THETA_E, ARC_SNR_MATCHED),
+    (THETA_E, SOURCE_MAG),
+    (THETA_E, PSF, DEPTH),
+)
 
 
 class OperatingPointConfig(Section):
@@ -89,7 +107,30 @@ class CompletenessConfig(Section):
     arc_snr_edges: list[float] = Field(
         [], description="edges of the arc signal-to-noise (peak) cells; empty: quantiles of the test injections"
     )
+    edges: dict[str, list[float]] = Field(
+        {},
+        description="edges of the cells of other axes, by the axis's name, in its unit: {src_mag_r: [22, 23, 24, 25]}",
+    )
     n_bins: int = Field(6, ge=1, le=100, description="cells of an axis that is cut at quantiles")
+    grids: list[list[str]] = Field(
+        [list(axes) for axes in DEFAULT_GRIDS],
+        description="two to four axes each, which completeness is told against at once (completeness/grid)",
+    )
+    fit_axes: list[str] = Field(
+        [THETA_E, PSF, DEPTH, SOURCE_MAG],
+        max_length=6,
+        description="axes of the smooth fit; one that nobody measured is left out, with a note; none: nothing is fitted",
+    )
+    fit_knots: int = Field(4, ge=2, le=12, description="knots of an axis of the smooth fit, both ends among them")
+    fit_support_bins: int = Field(
+        6,
+        ge=1,
+        le=20,
+        description="boxes along each axis of the smooth fit; one without injections is outside its support",
+    )
+    max_fit_rows: int = Field(
+        100_000, ge=1000, le=10_000_000, description="most injections that the smooth fit is made on, in whole galaxies"
+    )
     min_n_eff: float = Field(100.0, gt=0, description="a cell with a smaller effective number is marked small")
 
     @field_validator("theta_e_edges_arcsec", "psf_fwhm_edges_arcsec", "arc_snr_edges")
@@ -98,6 +139,41 @@ class CompletenessConfig(Section):
         if len(edges) == 1 or any(high <= low for low, high in pairwise(edges)):
             raise ValueError(f"edges must rise and be none, two or more: {edges}")
         return edges
+
+    @field_validator("edges")
+    @classmethod
+    def _edges_are_of_axes_and_rise(cls, edges: dict[str, list[float]]) -> dict[str, list[float]]:
+        settled = {THETA_E: "theta_e_edges_arcsec", PSF: "psf_fwhm_edges_arcsec", ARC_SNR: "arc_snr_edges"}
+        for axis, given in edges.items():
+            if axis in settled:
+                raise ValueError(f"the edges of {axis} are set by {settled[axis]}")
+            if axis not in CONTINUOUS:
+                others = ", ".join(name for name in CONTINUOUS if name not in settled)
+                raise ValueError(f"{axis!r} is no axis that is cut at edges; there are {others}")
+            if len(given) < 2 or any(high <= low for low, high in pairwise(given)):
+                raise ValueError(f"edges of {axis} must rise and be two or more: {given}")
+        return edges
+
+    @field_validator("fit_axes")
+    @classmethod
+    def _fit_is_on_measured_quantities(cls, axes: list[str]) -> list[str]:
+        unfit = [axis for axis in axes if axis not in CONTINUOUS]
+        if unfit or len(set(axes)) != len(axes):
+            raise ValueError(f"a fit has different axes among {', '.join(CONTINUOUS)}: {axes}")
+        return axes
+
+    @field_validator("grids")
+    @classmethod
+    def _grids_are_of_axes(cls, grids: list[list[str]]) -> list[list[str]]:
+        for axes in grids:
+            unknown = [axis for axis in axes if axis not in AXES]
+            if unknown:
+                raise ValueError(f"no axis {', '.join(map(repr, unknown))}; there are {', '.join(AXES)}")
+            if len(set(axes)) != len(axes) or not 2 <= len(axes) <= MOST_AXES:
+                raise ValueError(f"a grid has two to {MOST_AXES} different axes: {axes}")
+        if len({tuple(axes) for axes in grids}) != len(grids):
+            raise ValueError(f"a grid is given twice: {grids}")
+        return grids
 
 
 class ReportConfig(Section):

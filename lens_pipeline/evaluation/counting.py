@@ -1,26 +1,28 @@
 """Counting what is recovered and what was never stored, cell by cell: what every table of completeness is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import polars as pl
 
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.evaluation.cells import ALL, Cell, cells_of
+from lens_pipeline.evaluation.axes import ALL, AXES, COLUMNS, axes_of, is_known, with_axes
+from lens_pipeline.evaluation.cells import Cut, Side, cut_axis, cut_grid, in_support
+from lens_pipeline.evaluation.clustered_cells import Bools, Floats, Ints, clustered_proportions
 from lens_pipeline.evaluation.config import CompletenessConfig
-from lens_pipeline.evaluation.intervals import clustered_proportion
-from lens_pipeline.evaluation.parent_share import ParentShare
+from lens_pipeline.evaluation.parent_share import ParentShare, RowShares
 from lens_pipeline.evaluation.scored_rows import TEST, galaxy_numbers
 from lens_pipeline.storage.publication import Publication
 
 OK, SMALL, UNDEFINED = "ok", "small", "undefined"
 UNACCOUNTED = "not in the quarantine table"
 _NUMBERS = (
-    *("n_eff", "completeness", "completeness_low", "completeness_high"),
+    *("in_support", "n_eff", "completeness", "completeness_low", "completeness_high"),
     *("parent_share", "total", "total_low", "total_high"),
 )
-_MANIFEST_COLUMNS = (
-    "task_id", "region_id", "lens_model", "theta_e_arcsec", "psf_fwhm_used_r", "arc_snr", "source_id", "is_held_out",
-)  # fmt: skip
+Record = dict[str, Any]
 
 
 def never_stored(
@@ -33,10 +35,10 @@ def never_stored(
     Returns
     -------
     polars.DataFrame
-        Columns of the manifest that serve as axes, and `reason`.
+        Columns of the manifest that axes are computed from, and `reason`.
     """
     available = manifest.entry(f"{manifest.asset}.parquet").schema or {}
-    wanted = [name for name in _MANIFEST_COLUMNS if name in available]
+    wanted = [name for name in ("task_id", "region_id", *COLUMNS) if name in available]
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     lens_names = [name for name, label in contract.label_of.items() if label > 0]
     regions = pl.DataFrame(splits.read_table(columns=["region_id", "split"]))
@@ -50,83 +52,171 @@ def never_stored(
     return lost.with_columns(pl.col("reason").fill_null(UNACCOUNTED))
 
 
-def axis_records(
-    axis: str,
-    lenses: pl.DataFrame,
-    lost: pl.DataFrame,
-    point: str,
-    threshold: float,
-    config: CompletenessConfig,
-    parent: ParentShare,
-) -> list[dict[str, object]]:
-    """Rows of COMPLETENESS along one axis, at one threshold.
+@dataclass(frozen=True)
+class Threshold:
+    """A frozen operating point: its name and its logit, above which a row is recovered."""
+
+    name: str
+    logit: float
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Attempted injections, those that were scored in the order of their galaxies, with every axis.
+
+    Attributes
+    ----------
+    stored, lost : polars.DataFrame
+        Axes of the scored ones, and of those never stored.
+    known_of_lost : frozenset of str
+        Axes that `lost` knows.
+    galaxies, weights, logits : (n,) arrays
+        Of the scored ones; galaxies are numbered and never fall.
+    shares : RowShares
+        What the parent sample's cuts keep of lenses like them.
+    """
+
+    stored: pl.DataFrame
+    lost: pl.DataFrame
+    known_of_lost: frozenset[str]
+    galaxies: Ints
+    weights: Floats
+    logits: Floats
+    shares: RowShares
+
+    @classmethod
+    def of(cls, lenses: pl.DataFrame, lost: pl.DataFrame, parent: ParentShare) -> "Attempts":
+        """Order and measure them.
+
+        Parameters
+        ----------
+        lenses : polars.DataFrame
+            Scored injections, as `join_store` gives them.
+        lost : polars.DataFrame
+            Those never stored, of `never_stored`.
+        """
+        galaxies = galaxy_numbers(lenses)
+        order = np.argsort(galaxies, kind="stable")
+        rows = lenses[order] if (np.diff(order) < 0).any() else lenses
+        return cls(
+            stored=with_axes(rows).select(list(AXES)),
+            lost=with_axes(lost).select(list(AXES)),
+            known_of_lost=frozenset(name for name in (ALL, *AXES) if is_known(name, lost.columns)),
+            galaxies=galaxies[order],
+            weights=rows["weight"].to_numpy(),
+            logits=rows["logit"].to_numpy(),
+            shares=parent.of_rows(rows),
+        )
+
+    def cut(self, axis: str, config: CompletenessConfig) -> Cut | None:
+        """Cut an axis into cells; None where it is null for all that is stored."""
+        return cut_axis(axis, self.stored, self.lost if axis in self.known_of_lost else None, config)
+
+
+class Tally:
+    """Rows of the tables of completeness, for several thresholds, of one set of injections.
 
     Parameters
     ----------
-    lenses : polars.DataFrame
-        Scored injections, as `join_store` gives them.
-    lost : polars.DataFrame
-        Those never stored, of `never_stored`.
-    parent : ParentShare
-        What the parent sample's cuts lose.
+    thresholds : iterable of Threshold
     """
-    cells = cells_of(axis, _attempted(axis, lenses, lost), config)
-    if not cells:
-        whole = Cell(axis, ALL, None, None, pl.lit(True))
-        record = _record(whole, lenses, lost, point, threshold, config, parent)
-        why = f"{axis} is null for all {lenses.height:,} injections"
-        return [record | dict.fromkeys(_NUMBERS) | {"status": UNDEFINED, "reason": why, "total_reason": why}]
-    return [_record(cell, lenses, lost, point, threshold, config, parent) for cell in cells]
+
+    def __init__(self, attempts: Attempts, thresholds: Iterable[Threshold], config: CompletenessConfig) -> None:
+        self._attempts, self._thresholds, self._config = attempts, tuple(thresholds), config
+        self._recovered: list[Bools] = [attempts.logits > threshold.logit for threshold in self._thresholds]
+        self._cuts: dict[str, Cut | None] = {}
+
+    def along_axes(self) -> list[Record]:
+        """Rows of COMPLETENESS along every axis."""
+        return self._by_threshold([self._along(axis) for axis in axes_of(self._attempts.stored)])
+
+    def on_grids(self) -> list[Record]:
+        """Rows of COMPLETENESS_GRID."""
+        return self._by_threshold([self._on(axes) for axes in self._config.grids])
+
+    def _by_threshold(self, parts: list[list[list[Record]]]) -> list[Record]:
+        return [record for i in range(len(self._thresholds)) for part in parts for record in part[i]]
+
+    def _cut(self, axis: str) -> Cut | None:
+        if axis not in self._cuts:
+            self._cuts[axis] = self._attempts.cut(axis, self._config)
+        return self._cuts[axis]
+
+    def _along(self, axis: str) -> list[list[Record]]:
+        unit = AXES[axis].unit if axis != ALL else ""
+        cut = self._cut(axis)
+        if cut is None:
+            named = {"axis": axis, "cell": ALL, "low": None, "high": None, "unit": unit}
+            return self._undefined(named, [axis])
+        return self._counted(cut, lambda cell: _side(cell[0]) | {"unit": unit})
+
+    def _on(self, axes: Sequence[str]) -> list[list[Record]]:
+        grid, cuts = " x ".join(axes), [self._cut(axis) for axis in axes]
+        known = [cut for cut in cuts if cut is not None]
+        if len(known) < len(axes):
+            sides = tuple(Side(axis, ALL) for axis in axes)
+            unknown = [axis for axis, cut in zip(axes, cuts, strict=True) if cut is None]
+            return self._undefined(_grid_cell(grid, sides), unknown)
+        return self._counted(cut_grid(known), lambda cell: _grid_cell(grid, cell))
+
+    def _undefined(self, named: Record, axes: Sequence[str]) -> list[list[Record]]:
+        n = self._attempts.stored.height
+        why = f"{' and '.join(axes)} {'is' if len(axes) == 1 else 'are'} null for all {n:,} injections"
+        nothing = dict.fromkeys(_NUMBERS) | {"status": UNDEFINED, "reason": why, "total_reason": why}
+        cut = Cut((ALL,), ((Side(ALL, ALL),),), np.zeros(n, np.uint16), None)
+        return [[record | nothing for record in records] for records in self._counted(cut, lambda _: named)]
+
+    def _counted(self, cut: Cut, named: Any) -> list[list[Record]]:
+        attempts, n = self._attempts, len(cut.cells)
+        found = clustered_proportions(self._recovered, cut.stored, n, attempts.galaxies, attempts.weights)
+        lost = None if cut.lost is None else np.bincount(cut.lost, minlength=n)
+        tables = []
+        for recovered, estimates in zip(self._recovered, found, strict=True):
+            proportions = [estimate.proportion for estimate in estimates]
+            totals = attempts.shares.totals(cut.stored, attempts.weights, recovered, proportions)
+            records = []
+            for i, (cell, (n_recovered, estimate), total) in enumerate(zip(cut.cells, estimates, totals, strict=True)):
+                status, reason = self._status(estimate.n_eff, estimate.value, estimate.reason)
+                n_lost = None if lost is None else int(lost[i])
+                records.append(
+                    named(cell)
+                    | {
+                        "in_support": in_support(cell, estimate.n + (n_lost or 0)),
+                        "n": estimate.n,
+                        "n_quarantined": n_lost,
+                        "n_galaxies": estimate.n_clusters,
+                        "n_recovered": n_recovered,
+                        "n_eff": estimate.n_eff,
+                        "completeness": estimate.value,
+                        "completeness_low": estimate.low,
+                        "completeness_high": estimate.high,
+                        "status": status,
+                        "reason": reason,
+                    }
+                    | total
+                )
+            tables.append(records)
+        return [
+            [{"operating_point": threshold.name} | record for record in records]
+            for threshold, records in zip(self._thresholds, tables, strict=True)
+        ]
+
+    def _status(self, n_eff: float | None, value: float | None, reason: str | None) -> tuple[str, str | None]:
+        if value is None:
+            return UNDEFINED, reason
+        if n_eff is None:
+            return SMALL, reason
+        if n_eff < self._config.min_n_eff:
+            return SMALL, f"{n_eff:.3g} effective injections, fewer than {self._config.min_n_eff:g}"
+        return OK, None
 
 
-def _attempted(axis: str, lenses: pl.DataFrame, lost: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows to cut an axis by: those never stored too, so that each of them falls in a cell."""
-    if axis == ALL or axis not in lost.columns or lenses[axis].null_count() == lenses.height:
-        return lenses
-    return pl.concat([lenses.select(axis), lost.select(axis)], how="vertical_relaxed")
+def _side(side: Side) -> Record:
+    return {"axis": side.axis, "cell": side.name, "low": side.low, "high": side.high}
 
 
-def _record(
-    cell: Cell,
-    lenses: pl.DataFrame,
-    lost: pl.DataFrame,
-    point: str,
-    threshold: float,
-    config: CompletenessConfig,
-    parent: ParentShare,
-) -> dict[str, object]:
-    rows = lenses.filter(cell.member)
-    recovered = (rows["logit"] > threshold).to_numpy()
-    found = clustered_proportion(recovered, galaxy_numbers(rows), rows["weight"].to_numpy())
-    knows_axis = cell.axis == ALL or cell.axis in lost.columns
-    status, reason = _status(found.n_eff, found.value, found.reason, config)
-    return {
-        "operating_point": point,
-        "axis": cell.axis,
-        "cell": cell.name,
-        "low": cell.low,
-        "high": cell.high,
-        "n": rows.height,
-        "n_quarantined": lost.filter(cell.member).height if knows_axis else None,
-        "n_galaxies": found.n_clusters,
-        "n_recovered": int(recovered.sum()),
-        "n_eff": found.n_eff,
-        "completeness": found.value,
-        "completeness_low": found.low,
-        "completeness_high": found.high,
-        "status": status,
-        "reason": reason,
-        **parent.total(rows, recovered, found),
-    }
-
-
-def _status(
-    n_eff: float | None, value: float | None, reason: str | None, config: CompletenessConfig
-) -> tuple[str, str | None]:
-    if value is None:
-        return UNDEFINED, reason
-    if n_eff is None:
-        return SMALL, reason
-    if n_eff < config.min_n_eff:
-        return SMALL, f"{n_eff:.3g} effective injections, fewer than {config.min_n_eff:g}"
-    return OK, None
+def _grid_cell(grid: str, cell: tuple[Side, ...]) -> Record:
+    named: Record = {"grid": grid, "cell": " x ".join(side.name for side in cell)}
+    for i, side in enumerate(cell, start=1):
+        named |= {f"{key}_{i}": value for key, value in _side(side).items()} | {f"unit_{i}": AXES[side.axis].unit}
+    return named

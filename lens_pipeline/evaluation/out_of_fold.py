@@ -12,9 +12,9 @@ import pyarrow as pa
 from scipy import special
 
 from lens_pipeline.contracts.catalogue import FOLD_THRESHOLDS, OUT_OF_FOLD, OUT_OF_FOLD_COMPLETENESS
-from lens_pipeline.evaluation.cells import axes_of
+from lens_pipeline.evaluation.axes import COLUMNS
 from lens_pipeline.evaluation.config import CompletenessConfig
-from lens_pipeline.evaluation.counting import axis_records, never_stored
+from lens_pipeline.evaluation.counting import Attempts, Tally, Threshold, never_stored
 from lens_pipeline.evaluation.intervals import CONFIDENCE, clopper_pearson, clustered_proportion
 from lens_pipeline.evaluation.metrics import OK, UNDEFINED, Metric
 from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
@@ -57,15 +57,12 @@ def build_out_of_fold(
     table = pl.DataFrame(scores.read_table(OUT_OF_FOLD.name)).with_columns(
         pl.col("logit").cast(pl.Float64), is_lens=pl.col("label") > 0
     )
-    rows = above_own_threshold(join_store(table, scores=scores, store=store))
+    rows = above_own_threshold(join_store(table, scores=scores, store=store, more=COLUMNS))
     staging.write_table(THRESHOLDS_TABLE, fold_thresholds(rows), FOLD_THRESHOLDS)
     lenses = rows.filter(pl.col("is_lens")).with_columns(logit=pl.col("margin"))
     lost = never_stored(manifest, store, splits, _SPLITS_IN_FOLDS)
-    records = [
-        record
-        for axis in axes_of(lenses)
-        for record in axis_records(axis, lenses, lost, HIGHEST_CONTROL, 0.0, config, parent)
-    ]
+    tally = Tally(Attempts.of(lenses, lost, parent), [Threshold(HIGHEST_CONTROL, 0.0)], config)
+    records = tally.along_axes()
     cells = pa.Table.from_pylist(records, schema=OUT_OF_FOLD_COMPLETENESS.schema)
     staging.write_table(COMPLETENESS_TABLE, cells, OUT_OF_FOLD_COMPLETENESS)
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation import statements
-from lens_pipeline.evaluation.cells import ALL, axes_in
+from lens_pipeline.evaluation.axes import ALL, axes_in
 from lens_pipeline.evaluation.gallery import Gallery
 from lens_pipeline.evaluation.looks import READS, Look
 from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST, UNRESOLVED

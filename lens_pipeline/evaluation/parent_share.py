@@ -4,6 +4,7 @@ The parent sample publishes, for an arc of each magnitude, the share of lens sys
 in the catalogue's fluxes. An arc's magnitude in r is src_mag_r - 2.5 log10(magnification), before extinction and the PSF.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 # Colours as the injected sources' prior has them, and all of the arc's light taken for the galaxy's: the most that cuts lose.
 SOURCE_COLOUR, BLENDED_SHARE = "star_forming", 1.0
 _TABLE = PARENT_COMPLETENESS.name.partition("/")[2]
+_NOTHING: dict[str, object] = dict.fromkeys(("parent_share", "total", "total_low", "total_high"))
 
 
 @dataclass(frozen=True)
@@ -61,39 +63,91 @@ class ParentShare:
         nothing = np.empty(0)
         return cls(nothing, nothing, nothing, nothing, reason)
 
-    def total(self, rows: pl.DataFrame, recovered: npt.NDArray[np.bool_], found: Estimate) -> dict[str, object]:
-        """Completeness among all lenses whose galaxy alone meets the cuts: sum of w x recovered x share / sum of w.
-
-        The interval's ends are those of completeness times those of the recovered lenses' mean share, which is wider than it need
-        be. Beyond the magnitudes that were tried the nearest one's share is taken.
+    def of_rows(self, rows: pl.DataFrame) -> "RowShares":
+        """Return the share of each injection's like. Beyond the magnitudes that were tried the nearest one's share is taken.
 
         Parameters
         ----------
         rows : polars.DataFrame
-            Injections of a cell with `weight`, `src_mag_r` and `magnification`.
-        recovered : (n,) bool array
-        found : Estimate
-            Their completeness.
+            Injections with `src_mag_r` and `magnification`.
         """
-        nothing: dict[str, object] = dict.fromkeys(("parent_share", "total", "total_low", "total_high"))
-        if reason := self.reason or self._unknown_in(rows) or (found.reason if found.value is None else None):
-            return nothing | {"total_reason": reason}
+        if self.reason:
+            return RowShares(self.reason, {}, ())
         mag = (pl.col("src_mag_r") - 2.5 * pl.col("magnification").log10()).alias("arc_mag_r")
-        at = rows.select(mag)["arc_mag_r"].to_numpy()
-        weight = rows["weight"].to_numpy() * recovered
-        weight = weight if weight.sum() > 0 else rows["weight"].to_numpy()
-        share, low, high = (
-            float(np.average(np.interp(at, self.arc_mag_r, ends), weights=weight))
-            for ends in (self.share, self.low, self.high)
-        )
-        ends = {
-            "total_low": None if found.low is None else found.low * low,
-            "total_high": None if found.high is None else found.high * high,
-        }
-        return {"parent_share": share, "total": (found.value or 0.0) * share, **ends, "total_reason": found.reason}
+        at = rows.select(mag.fill_null(0.0))["arc_mag_r"].to_numpy()
+        unknown = {name: rows[name].is_null().to_numpy() for name in ("src_mag_r", "magnification")}
+        shares = tuple(np.interp(at, self.arc_mag_r, ends) for ends in (self.share, self.low, self.high))
+        return RowShares(None, {name: where for name, where in unknown.items() if where.any()}, shares)
 
-    def _unknown_in(self, rows: pl.DataFrame) -> str | None:
-        for name in ("src_mag_r", "magnification"):
-            if n := rows[name].null_count():
-                return f"{name} is null for {n:,} of {rows.height:,} injections, so their arcs' magnitudes aren't known"
-        return None
+
+@dataclass(frozen=True)
+class RowShares:
+    """The share of lens systems like each injection that the cuts keep.
+
+    Attributes
+    ----------
+    reason : str or None
+        Why nothing is known.
+    unknown : dict
+        Column that an arc's magnitude needs, to the rows that lack it, shape (n,).
+    shares : tuple of (n,) array
+        Share, and the lower and upper ends of its interval.
+    """
+
+    reason: str | None
+    unknown: dict[str, npt.NDArray[np.bool_]]
+    shares: tuple[Floats, ...]
+
+    def totals(
+        self,
+        cells: npt.NDArray[np.uint16],
+        weights: Floats,
+        recovered: npt.NDArray[np.bool_],
+        found: Sequence[Estimate],
+    ) -> list[dict[str, object]]:
+        """Completeness among all lenses whose galaxy alone meets the cuts: sum of w x recovered x share / sum of w, cell by cell.
+
+        The interval's ends are those of completeness times those of the recovered lenses' mean share, which is wider than it need
+        be.
+
+        Parameters
+        ----------
+        cells : (n,) uint16 array
+            Number of each row's cell.
+        weights, recovered : (n,) arrays
+        found : sequence of Estimate
+            Completeness of each cell.
+        """
+        n = len(found)
+        if self.reason:
+            return [_NOTHING | {"total_reason": self.reason}] * n
+        lacking = {name: np.bincount(cells[where], minlength=n) for name, where in self.unknown.items()}
+        sums = [
+            (np.bincount(cells, w, n), *(np.bincount(cells, w * share, n) for share in self.shares))
+            for w in (weights * recovered, weights)
+        ]
+        totals = []
+        for cell, estimate in enumerate(found):
+            short = next((name for name, count in lacking.items() if count[cell]), None)
+            if short:
+                reason: str | None = (
+                    f"{short} is null for {lacking[short][cell]:,} of {estimate.n:,} injections, so their arcs' magnitudes "
+                    "aren't known"
+                )
+            else:
+                reason = estimate.reason if estimate.value is None else None
+            if reason or estimate.value is None:
+                totals.append(_NOTHING | {"total_reason": reason})
+                continue
+            weight, *parts = sums[0] if sums[0][0][cell] > 0 else sums[1]
+            share, low, high = (float(part[cell] / weight[cell]) for part in parts)
+            totals.append(
+                {
+                    "parent_share": share,
+                    "total": estimate.value * share,
+                    "total_low": None if estimate.low is None else estimate.low * low,
+                    "total_high": None if estimate.high is None else estimate.high * high,
+                    "total_reason": estimate.reason,
+                }
+            )
+        return totals

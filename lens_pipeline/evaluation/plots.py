@@ -12,20 +12,12 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, HELD_OUT, LENS_MODEL, PSF, SOURCE, THETA_E
+from lens_pipeline.evaluation.axes import AXES, CONTINUOUS
 from lens_pipeline.evaluation.ranking import RocCurve
 from lens_pipeline.evaluation.wording import threshold_words
 
 CONTROL_COLOUR, LENS_COLOUR = "#0072B2", "#D55E00"
 _POINT_STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"))
-_AXIS_LABELS = {
-    THETA_E: "Einstein radius (arcsec)",
-    PSF: "seeing in r, FWHM (arcsec)",
-    ARC_SNR: "signal-to-noise of the arc's brightest pixel in r",
-    LENS_MODEL: "lens model",
-    SOURCE: "source",
-    HELD_OUT: "lenses and sources like it",
-}
 _GREY = "#555555"
 DPI = 110
 
@@ -134,7 +126,7 @@ def completeness_png(table: pl.DataFrame, axis: str) -> bytes:
     elif _is_wide(mine):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(_plain_ticks)
-    axes.set(xlabel=_AXIS_LABELS[axis], ylabel="completeness (fraction)", ylim=(0, 1.15), yticks=np.linspace(0, 1, 6))
+    axes.set(xlabel=AXES[axis].label, ylabel="completeness (fraction)", ylim=(0, 1.15), yticks=np.linspace(0, 1, 6))
     _legend_above(figure, axes)
     return figure_png(figure)
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.evaluation.axes import ARC_SNR, HEADLINE, THETA_E, axes_in
 from lens_pipeline.evaluation.calibrated_test import publish_calibrated_test
-from lens_pipeline.evaluation.cells import ARC_SNR, CONTINUOUS, THETA_E, axes_in
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
 from lens_pipeline.evaluation.looks import READS, Look, looks_metric, looks_of
@@ -134,7 +134,7 @@ def build_report(
     images = _images(inputs, curve, distinct, sealed, pl.DataFrame(table), cells, rule)
     images["reliability"] = reliability_png(calibrated.before, calibrated.after)
     if cross_fit:
-        images |= _completeness_images("out_of_fold", cross_fit.cells, CONTINUOUS)
+        images |= _completeness_images("out_of_fold", cross_fit.cells, HEADLINE)
     primary = primary_point(sealed.usable)
     content = PageContent(
         metrics=pl.DataFrame(table),

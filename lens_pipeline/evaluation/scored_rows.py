@@ -3,6 +3,8 @@
 Rows of the test split don't come through here by themselves: see `sealed`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 import pyarrow.compute as pc
@@ -66,10 +68,17 @@ def rows_of_split(scores: Publication, split: str) -> pl.DataFrame:
     return pl.DataFrame(table).with_columns(pl.col("logit").cast(pl.Float64), is_lens=pl.col("label") > 0)
 
 
-def join_store(rows: pl.DataFrame, *, scores: Publication, store: Publication) -> pl.DataFrame:
+def join_store(
+    rows: pl.DataFrame, *, scores: Publication, store: Publication, more: Sequence[str] = ()
+) -> pl.DataFrame:
     """Add what the store knows of each row: galaxy, pixels' hash, lens model, and the axes of completeness.
 
     A column that the store lacks (the survey never measured it) comes back null; a missing `weight` as 1.
+
+    Parameters
+    ----------
+    more : sequence of str
+        Columns wanted beside these.
 
     Raises
     ------
@@ -78,7 +87,8 @@ def join_store(rows: pl.DataFrame, *, scores: Publication, store: Publication) -
     """
     refuse_other(scores, "scores", store)
     available = store.entry(f"{store.asset}.parquet").schema or {}
-    columns = [name for name in _USED_WHERE_THERE if name in available]
+    wanted = [name for name in dict.fromkeys((*_USED_WHERE_THERE, *more)) if name not in (*_NEEDED, "task_id")]
+    columns = [name for name in wanted if name in available]
     index = pl.DataFrame(store.read_table(columns=["task_id", *_NEEDED, *columns]))
     joined = rows.join(index, on="task_id", how="left", validate="1:1", maintain_order="left")
     strangers = joined.filter(pl.col("pixel_hash").is_null())
@@ -87,7 +97,7 @@ def join_store(rows: pl.DataFrame, *, scores: Publication, store: Publication) -
             f"{strangers.height:,} of {rows.height:,} scored rows are not in stamp_store {store.version}: "
             f"{first_few(strangers['task_id'].to_list())}. Materialize scores again."
         )
-    missing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in _USED_WHERE_THERE if name not in columns]
+    missing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in wanted if name not in columns]
     return joined.with_columns(*missing).with_columns(pl.col("weight").fill_null(1.0))
 
 
@@ -133,5 +143,8 @@ def refuse_empty_class(rows: pl.DataFrame, where: str) -> None:
 
 
 def galaxy_numbers(rows: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the number of each row's galaxy, shape (n,)."""
-    return rows["galaxy_id"].rank("dense").cast(pl.Int64).to_numpy()
+    """Return the number of each row's galaxy, in the order in which they first stand there, shape (n,)."""
+    numbers: np.ndarray[tuple[int], np.dtype[np.int64]] = (
+        rows["galaxy_id"].to_arrow().dictionary_encode().indices.to_numpy().astype(np.int64)
+    )
+    return numbers

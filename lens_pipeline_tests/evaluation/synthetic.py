@@ -152,7 +152,18 @@ class Pixels:
 
 
 # Columns that a test adds.
-_FURTHER = {"source_id": pa.string(), "is_held_out": pa.bool_(), "ra": pa.float64(), "dec": pa.float64()}
+_FURTHER = {
+    "source_id": pa.string(),
+    "is_held_out": pa.bool_(),
+    "src_mag_g": pa.float64(),
+    "src_reff_arcsec": pa.float64(),
+    "src_x_arcsec": pa.float64(),
+    "src_y_arcsec": pa.float64(),
+    "psfdepth_r": pa.float64(),
+    "role": pa.string(),
+    "ra": pa.float64(),
+    "dec": pa.float64(),
+}
 _NAMES = {
     "task_id": pa.string(),
     "region_id": pa.string(),

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from lens_pipeline.contracts.errors import EvaluationError
-from lens_pipeline.evaluation.cells import AXES
+from lens_pipeline.evaluation.axes import ALWAYS
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps, draw
@@ -23,7 +23,7 @@ def test_each_axis_holds_every_injection_once(survey: Evaluated) -> None:
     narrow = CompletenessConfig(theta_e_edges_arcsec=[0.8, 1.2])
     for table in (_table(survey), _table(survey, narrow)):
         sums = table.group_by("operating_point", "axis").agg(pl.col("n").sum(), pl.col("n_recovered").sum())
-        assert set(sums["axis"]) == set(AXES)
+        assert set(sums["axis"]) == set(ALWAYS)
         assert set(sums["n"]) == {800}
         assert (
             sums.group_by("operating_point").agg(pl.col("n_recovered").n_unique())["n_recovered"].to_list() == [1] * 3

@@ -83,7 +83,7 @@ def test_an_axis_that_nobody_measured_has_its_reason_in_place_of_an_empty_figure
     survey: Evaluated, ten_galaxies: Evaluated
 ) -> None:
     assert "completeness_psf_fwhm_used_r" in survey.report()[0].images
-    assert "has no figure" not in _text(survey.report()[0].page)
+    assert "Completeness against psf_fwhm_used_r has no figure" not in _text(survey.report()[0].page)
     few = ten_galaxies.report()[0]
     assert "completeness_psf_fwhm_used_r" not in few.images
     assert (

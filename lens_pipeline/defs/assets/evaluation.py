@@ -18,8 +18,15 @@ from lens_pipeline.defs.sections import (
 from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation import checks, plots
-from lens_pipeline.evaluation.cells import axes_in
-from lens_pipeline.evaluation.completeness import build_completeness
+from lens_pipeline.evaluation.axes import HEADLINE
+from lens_pipeline.evaluation.completeness import (
+    CONTAMINANTS_TABLE,
+    GRID_TABLE,
+    REGIONS_TABLE,
+    CompletenessResult,
+    build_completeness,
+)
+from lens_pipeline.evaluation.completeness_plots import sky_map_png, surface_png
 from lens_pipeline.evaluation.intervals import Estimate
 from lens_pipeline.evaluation.looks import looked_at_once, published_readers
 from lens_pipeline.evaluation.operating_point import OperatingPointResult, fit_operating_point
@@ -159,14 +166,19 @@ def completeness(
             ),
             checks.completeness_rises_with_arc_snr(result.table),
         ],
-        describe=lambda _, result: {
+        describe=lambda made, result: {
             "attempted": dg.MetadataValue.int(result.n_attempted),
             "scored": dg.MetadataValue.int(result.n_scored),
             "quarantined": dg.MetadataValue.int(result.n_quarantined),
+            **{f"against_{axis}": _against(pl.DataFrame(result.table), axis) for axis in HEADLINE},
             **{
-                f"against_{axis}": _against(pl.DataFrame(result.table), axis)
-                for axis in axes_in(pl.DataFrame(result.table))
+                f"on_grid_{number}": picture(surface_png(cells), f"against {cells['grid'][0]}")
+                for number, cells in enumerate(_pairs(_of_primary(made, GRID_TABLE, result)), start=1)
             },
+            "on_the_sky": picture(
+                sky_map_png(_of_primary(made, REGIONS_TABLE, result)), "false positives on test, region by region"
+            ),
+            "contaminants": markdown_table(made.read_table(CONTAMINANTS_TABLE)),
         },
     )
 
@@ -235,6 +247,17 @@ def _against(cells: pl.DataFrame, axis: str) -> dg.MetadataValue[Any]:
     if why := plots.why_not_drawn(cells, axis):
         return dg.MetadataValue.text(why)
     return picture(plots.completeness_png(cells, axis), f"against {axis}")
+
+
+def _of_primary(made: Publication, table: str, result: CompletenessResult) -> pl.DataFrame:
+    """Rows of a table at the threshold that the report leads with."""
+    return pl.DataFrame(made.read_table(table)).filter(pl.col("operating_point") == result.primary)
+
+
+def _pairs(grids: pl.DataFrame) -> list[pl.DataFrame]:
+    """Grids of two axes that are cut into bins."""
+    pairs = grids.filter(pl.col("axis_3").is_null() & pl.col("low_1").is_not_null() & pl.col("low_2").is_not_null())
+    return pairs.partition_by("grid", maintain_order=True)
 
 
 def evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:

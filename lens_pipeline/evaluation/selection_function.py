@@ -1,0 +1,324 @@
+"""The selection function as an object: completeness at given Einstein radii, seeing, depths, ..., from a published version alone.
+
+Belongs here: reading it and evaluating it. It needs one JSON file, ``selection_function.json``, which completeness publishes
+beside its tables.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lens_pipeline.contracts.completeness_tables import MOST_AXES
+from lens_pipeline.contracts.errors import EvaluationError, first_few
+from lens_pipeline.evaluation.axes import ALL, AXES
+from lens_pipeline.evaluation.cells import OUTSIDE, UNKNOWN
+from lens_pipeline.evaluation.smooth_fit import SmoothFit
+from lens_pipeline.storage.publication import Publication
+
+FILE, FORMAT = "selection_function.json", 1
+CELLS, SMOOTH = "cells", "smooth"
+COMPLETENESS, TOTAL = "completeness", "total"
+Floats = npt.NDArray[np.float64]
+_MEASURED = ("completeness", "completeness_low", "completeness_high", "total", "total_low", "total_high", "in_support")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Completeness at some points, in the shape that the points broadcast to.
+
+    Attributes
+    ----------
+    value, low, high : array of float
+        With the ends of the 95 % interval; NaN where it isn't known (an empty cell, an interval that can't be had).
+    in_support : array of bool
+        Whether injections were attempted there.
+    """
+
+    value: Floats
+    low: Floats
+    high: Floats
+    in_support: npt.NDArray[np.bool_]
+
+
+class _Surface(Protocol):
+    """What a selection function is looked up in."""
+
+    def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> "Selected":
+        """Return what is known at points, one flat array an axis; `kind` is completeness or total."""
+        ...
+
+    def reach(self) -> str:
+        """Say over what it reaches."""
+        ...
+
+
+@dataclass(frozen=True)
+class SelectionFunction:
+    """Completeness of one model at one frozen threshold against some axes: cell by cell, or the smooth fit.
+
+    Attributes
+    ----------
+    axes : tuple of str
+        What it is asked at; see docs/completeness.md for meanings.
+    units : tuple of str
+        Of each axis.
+    operating_point : str
+        Name of the threshold.
+    provenance : dict
+        Dataset, model, versions and population that it is of.
+
+    Examples
+    --------
+    >>> found = SelectionFunction.load("completeness/db26d77b25530b73")  # doctest: +SKIP
+    >>> found.evaluate(theta_e_arcsec=[0.8, 1.2], psf_fwhm_used_r=1.3).value  # doctest: +SKIP
+    """
+
+    axes: tuple[str, ...]
+    units: tuple[str, ...]
+    operating_point: str
+    provenance: dict[str, Any]
+    surface: _Surface
+
+    @classmethod
+    def load(
+        cls,
+        source: Publication | str | Path,
+        *,
+        axes: Sequence[str] = ("theta_e_arcsec", "psf_fwhm_used_r"),
+        operating_point: str | None = None,
+        smooth: bool = False,
+    ) -> "SelectionFunction":
+        """Read one.
+
+        Parameters
+        ----------
+        source : Publication or path
+            A published version of completeness, its folder, or its ``selection_function.json``.
+        axes : sequence of str
+            One axis, or those of one of the grids of the settings, in that order; a smooth fit has its own.
+        operating_point : str, optional
+            By default the resolved threshold of the smallest false-positive rate, else the highest control.
+        smooth : bool
+            The smooth fit instead of cells. Its axes are those of the setting completeness.fit_axes that were measured.
+
+        Raises
+        ------
+        EvaluationError
+            If there is no such file, axes or operating point; what there is is listed.
+        """
+        content = _read(source)
+        points = list(dict.fromkeys(surface["operating_point"] for surface in content["surfaces"]))
+        point = operating_point or content["primary"]
+        if point not in points:
+            raise EvaluationError(f"no operating point {point!r}; there are {first_few(points)}.")
+        mine = [surface for surface in content["surfaces"] if surface["operating_point"] == point]
+        fits = [surface for surface in mine if surface["kind"] == SMOOTH]
+        cells = [surface for surface in mine if surface["kind"] == CELLS]
+        chosen = fits if smooth else [surface for surface in cells if tuple(surface["axes"]) == tuple(axes)]
+        if not chosen and smooth:
+            raise EvaluationError(f"there is no smooth fit: {'; '.join(content['fit_notes']) or 'none was asked for'}.")
+        if not chosen:
+            raise EvaluationError(
+                f"completeness wasn't told against {' x '.join(axes)}; it was against "
+                f"{first_few([' x '.join(surface['axes']) for surface in cells], 30)}. Next: add it to the setting "
+                "completeness.grids."
+            )
+        told = chosen[0]
+        names = tuple(told["axes"])
+        surface: _Surface = _Smooth.of(told) if smooth else _Cells.of(told)
+        return cls(names, tuple(told["units"]), point, content["provenance"], surface)
+
+    def evaluate(self, *, extrapolate: bool = False, of_all_lenses: bool = False, **points: npt.ArrayLike) -> Selected:
+        """Return completeness at points, which are given by the names of the axes and broadcast against each other.
+
+        Parameters
+        ----------
+        extrapolate : bool
+            Whether a point where nothing was injected is answered: by its nearest cell, or by the fit held at its ends. It is
+            marked as outside the support either way.
+        of_all_lenses : bool
+            Completeness times the parent sample's: among all lenses whose galaxy alone meets the cuts.
+        **points : array_like
+            Values in the unit of each axis; names on an axis such as ``lens_model``.
+
+        Raises
+        ------
+        EvaluationError
+            If a point lies where no injection was attempted and `extrapolate` is false, an axis is missing or unknown, or a
+            value isn't finite.
+        """
+        if set(points) != set(self.axes):
+            raise EvaluationError(
+                f"it is asked at {', '.join(self.axes)}, and {', '.join(points) or 'nothing'} was given."
+            )
+        given = np.broadcast_arrays(*(np.asarray(points[axis]) for axis in self.axes))
+        shape, flat = given[0].shape, [np.ravel(values) for values in given]
+        found = self.surface.look_up(flat, TOTAL if of_all_lenses else COMPLETENESS)
+        if not extrapolate and not found.in_support.all():
+            self._refuse(flat, found.in_support)
+        value, low, high = (array.reshape(shape) for array in (found.value, found.low, found.high))
+        return Selected(value, low, high, found.in_support.reshape(shape))
+
+    def _refuse(self, given: Sequence[npt.NDArray[Any]], supported: npt.NDArray[np.bool_]) -> None:
+        outside = np.flatnonzero(~supported)
+        shown = [
+            " x ".join(f"{axis} {values[i]}" for axis, values in zip(self.axes, given, strict=True))
+            for i in outside[:6]
+        ]
+        raise EvaluationError(
+            f"{outside.size:,} of {supported.size:,} points lie where no injection was attempted: {first_few(shown)}. It "
+            f"reaches over {self.surface.reach()}, and not everywhere within. Pass extrapolate=True to be answered all the same."
+        )
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Values cell by cell: `sides` are an axis's edges or names, `values` arrays over the cells."""
+
+    axes: tuple[str, ...]
+    sides: tuple[tuple[Any, ...], ...]
+    values: dict[str, Floats]
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "_Cells":
+        values = {name: np.array(array, dtype=np.float64) for name, array in told["values"].items()}
+        return cls(tuple(told["axes"]), tuple(tuple(side) for side in told["sides"]), values)
+
+    def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
+        placed = [_place(axis, side, x) for axis, side, x in zip(self.axes, self.sides, points, strict=True)]
+        shape = tuple(len(side) - (1 if _is_binned(side) else 0) for side in self.sides)
+        cell = np.ravel_multi_index([place for place, _ in placed], shape)
+        inside = np.logical_and.reduce([within for _, within in placed])
+        supported = inside & (self.values["in_support"].ravel()[cell] == 1)
+        value, low, high = (self.values[f"{kind}{end}"].ravel()[cell] for end in ("", "_low", "_high"))
+        return Selected(value, low, high, supported)
+
+    def reach(self) -> str:
+        return "; ".join(
+            f"{axis} {side[0]:g} to {side[-1]:g}" if _is_binned(side) else f"{axis} {', '.join(side)}"
+            for axis, side in zip(self.axes, self.sides, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class _Smooth:
+    """The smooth fit, with the boxes that injections were attempted in."""
+
+    axes: tuple[str, ...]
+    fits: dict[str, SmoothFit]
+    edges: tuple[Floats, ...]
+    held: Floats
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "_Smooth":
+        fits = {kind: SmoothFit.from_json(told[kind]) for kind in (COMPLETENESS, TOTAL) if kind in told}
+        edges = tuple(np.array(edge, np.float64) for edge in told["support"]["edges"])
+        return cls(tuple(told["axes"]), fits, edges, np.array(told["support"]["held"], np.float64))
+
+    def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
+        if kind not in self.fits:
+            raise EvaluationError(
+                "the parent sample's losses aren't known for these lenses, so they can't be multiplied in."
+            )
+        placed = [_place(axis, tuple(edge), x) for axis, edge, x in zip(self.axes, self.edges, points, strict=True)]
+        box = np.ravel_multi_index([place for place, _ in placed], tuple(edge.size - 1 for edge in self.edges))
+        inside = np.logical_and.reduce([within for _, within in placed])
+        values = np.stack([x.astype(np.float64) for x in points], axis=1)
+        return Selected(*self.fits[kind].predict(values), inside & np.isin(box, self.held))
+
+    def reach(self) -> str:
+        return "; ".join(
+            f"{axis} {edge[0]:g} to {edge[-1]:g}" for axis, edge in zip(self.axes, self.edges, strict=True)
+        )
+
+
+def selection_surfaces(cells: pl.DataFrame, grids: pl.DataFrame) -> Iterable[dict[str, Any]]:
+    """Give each axis and grid that is defined, at each threshold, as arrays over its cells.
+
+    Parameters
+    ----------
+    cells, grids : polars.DataFrame
+        COMPLETENESS and COMPLETENESS_GRID.
+    """
+    sides = {"axis": "axis_1", "cell": "cell_1", "low": "low_1", "high": "high_1"}
+    for (point, axis), rows in cells.filter(pl.col("axis") != ALL).group_by(
+        "operating_point", "axis", maintain_order=True
+    ):
+        yield from _surface(str(point), [str(axis)], rows.rename(sides))
+    for (point, grid), rows in grids.group_by("operating_point", "grid", maintain_order=True):
+        yield from _surface(str(point), str(grid).split(" x "), rows)
+
+
+def _surface(point: str, axes: list[str], rows: pl.DataFrame) -> Iterable[dict[str, Any]]:
+    numbers = range(1, min(len(axes), MOST_AXES) + 1)
+    inner = pl.all_horizontal([~pl.col(f"cell_{i}").is_in([OUTSIDE, UNKNOWN, ALL]) for i in numbers])
+    rows = rows.filter(inner)
+    if rows.is_empty():
+        return
+    sides: list[list[Any]] = []
+    places = []
+    for i, axis in zip(numbers, axes, strict=True):
+        if AXES[axis].continuous:
+            edges = sorted({*rows[f"low_{i}"], *rows[f"high_{i}"]})
+            sides.append(edges)
+            places.append(np.searchsorted(edges, rows[f"low_{i}"].to_numpy()))
+        else:
+            names = rows[f"cell_{i}"].unique(maintain_order=True).to_list()
+            sides.append(names)
+            places.append(np.array([names.index(name) for name in rows[f"cell_{i}"]]))
+    shape = tuple(len(side) - (1 if _is_binned(side) else 0) for side in sides)
+    values = {}
+    for name in _MEASURED:
+        filled = np.full(shape, None, dtype=object)
+        measured = rows[name].cast(pl.Float64)
+        filled[tuple(places)] = measured.to_list()
+        values[name] = filled.tolist()
+    units = [AXES[axis].unit for axis in axes]
+    yield {"operating_point": point, "axes": axes, "units": units, "kind": CELLS, "sides": sides, "values": values}
+
+
+def _is_binned(side: Sequence[Any]) -> bool:
+    return not isinstance(side[0], str)
+
+
+def _place(
+    axis: str, side: Sequence[Any], values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    if not _is_binned(side):
+        known = {name: i for i, name in enumerate(side)}
+        unknown = sorted({str(value) for value in values} - set(known))
+        if unknown:
+            raise EvaluationError(f"{axis} has no {first_few(unknown)}; it has {first_few(side, 12)}.")
+        return np.array([known[str(value)] for value in values], np.int64), np.ones(values.size, bool)
+    x = values.astype(np.float64)
+    if not np.isfinite(x).all():
+        raise EvaluationError(
+            f"{int((~np.isfinite(x)).sum()):,} of {x.size:,} values of {axis} are not finite numbers."
+        )
+    place = np.searchsorted(side, x, side="right") - 1
+    place[x == side[-1]] -= 1
+    within = (place >= 0) & (place < len(side) - 1)
+    return np.clip(place, 0, len(side) - 2).astype(np.int64), within
+
+
+def _read(source: Publication | str | Path) -> dict[str, Any]:
+    if not isinstance(source, Publication):
+        path = Path(source)
+        source = Publication.open(path) if path.is_dir() else path
+    if isinstance(source, Publication):
+        source = source.path(FILE)
+    try:
+        content: dict[str, Any] = json.loads(source.read_bytes())
+    except (OSError, ValueError) as error:
+        raise EvaluationError(
+            f"{source} is no selection function: {error}. It is the file {FILE} of a published version of completeness."
+        ) from error
+    if content.get("format") != FORMAT:
+        raise EvaluationError(f"{source} has the format {content.get('format')}, and {FORMAT} is what can be read.")
+    return content

@@ -1,0 +1,158 @@
+"""What others import and read: the selection function, and tables in their formats."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.selection_function import FILE, SelectionFunction
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline_tests.evaluation.conftest import Evaluated
+
+GRID = ("theta_e_arcsec", "psf_fwhm_used_r")
+
+
+@pytest.fixture(scope="module")
+def published(survey: Evaluated) -> Publication:
+    return survey.completeness()[1]
+
+
+@pytest.fixture(scope="module")
+def grid(published: Publication) -> pl.DataFrame:
+    rows = pl.DataFrame(published.read_table("grid"))
+    return rows.filter((pl.col("grid") == " x ".join(GRID)) & (pl.col("operating_point") == "fpr_1e-02"))
+
+
+def test_a_point_has_the_completeness_and_interval_of_its_cell(published: Publication, grid: pl.DataFrame) -> None:
+    function = SelectionFunction.load(published, operating_point="fpr_1e-02")
+    cell = grid.sort("n").row(-1, named=True)
+    theta_e = np.array([cell["low_1"], (cell["low_1"] + cell["high_1"]) / 2])
+    found = function.evaluate(theta_e_arcsec=theta_e, psf_fwhm_used_r=(cell["low_2"] + cell["high_2"]) / 2)
+    assert found.value.tolist() == [cell["completeness"]] * 2
+    assert found.low.tolist() == [cell["completeness_low"]] * 2
+    assert found.high.tolist() == [cell["completeness_high"]] * 2
+    assert found.in_support.all()
+    assert function.units == ("arcsec", "arcsec")
+
+
+def test_every_cell_of_the_grid_is_found_again(published: Publication, grid: pl.DataFrame) -> None:
+    function = SelectionFunction.load(published, operating_point="fpr_1e-02")
+    middle = [((grid[f"low_{i}"] + grid[f"high_{i}"]) / 2).to_numpy() for i in (1, 2)]
+    found = function.evaluate(extrapolate=True, theta_e_arcsec=middle[0], psf_fwhm_used_r=middle[1])
+    assert np.array_equal(
+        found.value, grid["completeness"].cast(pl.Float64).fill_null(np.nan).to_numpy(), equal_nan=True
+    )
+    assert found.in_support.tolist() == grid["in_support"].to_list()
+
+
+def test_the_last_edge_belongs_to_the_last_cell(published: Publication) -> None:
+    function = SelectionFunction.load(published, axes=["theta_e_arcsec"])
+    found = function.evaluate(theta_e_arcsec=[2.3, 2.5])
+    assert found.in_support.all()
+    assert found.value[0] == found.value[1]
+
+
+def test_the_default_threshold_is_the_one_that_the_report_leads_with(published: Publication) -> None:
+    assert SelectionFunction.load(published).operating_point == "fpr_1e-02"
+
+
+def test_a_point_where_nothing_was_injected_is_refused_unless_asked_for(published: Publication) -> None:
+    function = SelectionFunction.load(published)
+    points = {"theta_e_arcsec": [1.1, 4.0], "psf_fwhm_used_r": 1.25}
+    with pytest.raises(
+        EvaluationError, match=r"1 of 2 points lie where no injection was attempted: theta_e_arcsec 4\.0"
+    ):
+        function.evaluate(**points)
+    found = function.evaluate(extrapolate=True, **points)
+    assert found.in_support.tolist() == [True, False]
+    assert np.isfinite(found.value).all()
+
+
+def test_names_on_an_axis_are_asked_by_name(published: Publication) -> None:
+    function = SelectionFunction.load(published, axes=["lens_model"])
+    assert function.evaluate(lens_model="SIE").value > 0
+    with pytest.raises(EvaluationError, match="lens_model has no EPL; it has SIE"):
+        function.evaluate(lens_model="EPL")
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ({"theta_e_arcsec": 1.0}, "asked at theta_e_arcsec, psf_fwhm_used_r"),
+        ({"theta_e_arcsec": float("nan"), "psf_fwhm_used_r": 1.2}, "1 of 1 values of theta_e_arcsec are not finite"),
+    ],
+)
+def test_points_that_make_no_sense_are_refused(published: Publication, points: dict[str, float], message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        SelectionFunction.load(published).evaluate(**points)
+
+
+def test_axes_and_thresholds_that_were_not_counted_are_refused_with_a_list(published: Publication) -> None:
+    with pytest.raises(
+        EvaluationError, match=r"wasn't told against arc_snr x psf.*theta_e_arcsec x psf.*completeness.grids"
+    ):
+        SelectionFunction.load(published, axes=["arc_snr", "psf_fwhm_used_r"])
+    with pytest.raises(EvaluationError, match="no operating point 'fpr_1'; there are"):
+        SelectionFunction.load(published, operating_point="fpr_1")
+
+
+def test_the_file_alone_is_enough_and_another_file_is_refused(published: Publication, tmp_path: Path) -> None:
+    alone = tmp_path / "mine.json"
+    shutil.copy(published.path(FILE), alone)
+    function = SelectionFunction.load(alone)
+    assert function.provenance["scores"] == published.inputs["scores"]
+    assert (
+        function.evaluate(theta_e_arcsec=1.1, psf_fwhm_used_r=1.25).value
+        == SelectionFunction.load(published.folder).evaluate(theta_e_arcsec=1.1, psf_fwhm_used_r=1.25).value
+    )
+    alone.write_text(json.dumps({"format": 2}))
+    with pytest.raises(EvaluationError, match="has the format 2, and 1 is what can be read"):
+        SelectionFunction.load(alone)
+    alone.write_text("no")
+    with pytest.raises(EvaluationError, match="is no selection function"):
+        SelectionFunction.load(alone)
+
+
+def test_ecsv_holds_the_published_table_with_meanings_and_provenance(published: Publication) -> None:
+    table = Table.read(published.path("completeness.ecsv"), format="ascii.ecsv")
+    cells = pl.DataFrame(published.read_table())
+    for name in ("completeness", "n_eff", "low"):
+        mine = np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)
+        assert np.array_equal(mine, cells[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), equal_nan=True)
+    assert table["n_quarantined"].mask.sum() == cells["n_quarantined"].null_count()  # type: ignore[attr-defined]
+    assert table["completeness"].description == "sum of w x recovered / sum of w"
+    assert table.meta["scores"] == published.inputs["scores"]
+    assert "population" in table.meta
+
+
+def test_fits_has_an_extension_an_axis_with_units(published: Publication, grid: pl.DataFrame) -> None:
+    with fits.open(io.BytesIO(published.path("completeness.fits").read_bytes())) as hdus:
+        hdu = hdus["THETA_E_ARCSEC"]
+        units = dict(zip(hdu.columns.names, hdu.columns.units, strict=True))
+        assert (units["low"], units["high"], units["completeness"]) == ("arcsec", "arcsec", "")
+        both = hdus["THETA_E_ARCSECXPSF_FWHM_USED_R"]
+        assert (both.columns["low_2"].unit, both.header["GRID"]) == ("arcsec", " x ".join(GRID))
+        mine = both.data[both.data["operating_point"] == "fpr_1e-02"]
+        assert mine["n"].tolist() == grid["n"].to_list()
+        assert f"scores {published.inputs['scores']}" in list(hdus[0].header["HISTORY"])
+
+
+def test_latex_has_a_deluxetable_a_threshold_with_each_cell_that_holds_injections(published: Publication) -> None:
+    text = published.path("completeness.tex").read_text()
+    cells = pl.DataFrame(published.read_table())
+    assert text.count(r"\begin{deluxetable}") == text.count(r"\end{deluxetable}") == cells["operating_point"].n_unique()
+    assert text.count(r" \\") == cells.filter((pl.col("n") > 0) & (pl.col("status") != "undefined")).height
+    row = cells.row(by_predicate=(pl.col("operating_point") == "fpr_1e-02") & (pl.col("axis") == "all"), named=True)
+    assert f"${row['completeness']:.3f}_{{-" in text
+    assert r"\tablenotemark{*}" in text
+
+
+def test_the_same_completeness_is_the_same_bytes(survey: Evaluated, published: Publication) -> None:
+    assert survey.completeness()[1].version == published.version
