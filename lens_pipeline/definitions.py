@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from lens_pipeline.defs.assets import dataset, evaluation, model, survey
+from lens_pipeline.defs.assets import doctor
 from lens_pipeline.defs.automation import jobs, preset_from_environment, weekly_retraining
 from lens_pipeline.defs.console import console
 from lens_pipeline.defs.new_data import new_data_sensors
@@ -26,7 +26,10 @@ def build_definitions(preset: RunConfig | None = None, **resources: Any) -> dg.D
         Replace ``workspace``, ``tracking`` or ``notifications``.
     """
     full_chain, ingest, retrain = jobs(preset or {})
-    assets = cast(list[dg.AssetsDefinition], dg.load_assets_from_modules([survey, dataset, model, evaluation]))
+    assets = cast(
+        list[dg.AssetsDefinition],
+        dg.load_assets_from_modules([*doctor.MODULES, doctor]),
+    )
     return dg.Definitions(
         assets=[asset.with_hooks({notify}) for asset in assets],
         jobs=[full_chain, ingest, retrain, sweep_job(preset or {})],

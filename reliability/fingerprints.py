@@ -1,7 +1,8 @@
 """The check `no_fingerprints` on simulated surveys, one a case: as they are made, and with a fingerprint put on their injections.
 
-As it is made a survey must not be red: of each kind of pairs one in two thousand may be by chance. With noise 2 % larger
-on the injections alone, or these rounded to float16, it must be. How often two weaker fingerprints are seen is counted.
+As it is made a survey must not be red: of each question that is asked of a kind of stamps one in two thousand may be by chance.
+With noise 2 % larger on the injections alone, these rounded to float16, or each 5 % brighter or fainter, it must be. How often
+weaker fingerprints are seen is counted.
 """
 
 from collections.abc import Callable
@@ -29,6 +30,10 @@ from reliability.subject import Case, Subject
 
 _GALAXIES = 200
 _CONTRACT = DatasetContract()
+_SHARES = {"null_flux_share": 0.5, "fake_turned_share": 0.5, "hard_ring_share": 0.4, "unpaired_control_share": 0.15}
+
+# Of the check on a survey as it is made.
+_LARGEST = {"auroc as made": "auroc", "agreement of halves as made": "halves"}
 
 Pixels = Any
 Change = Callable[[Pixels, Pixels, np.random.Generator], Pixels]
@@ -37,10 +42,12 @@ Change = Callable[[Pixels, Pixels, np.random.Generator], Pixels]
 _MUST_BE_SEEN: dict[str, Change] = {
     "noise 2 % larger": lambda x, sigma, rng: x + rng.standard_normal(x.shape) * sigma * np.sqrt(1.02**2 - 1),
     "rounded to float16": lambda x, sigma, rng: x.astype(np.float16),
+    "5 % brighter or fainter": lambda x, sigma, rng: x * (1 + 0.05 * rng.choice([-1, 1])),
 }
 _COUNTED: dict[str, Change] = {
     "all times 1.02": lambda x, sigma, rng: 1.02 * x,
     "sky 0.02 sigma higher": lambda x, sigma, rng: x + 0.02 * sigma,
+    "sky 0.05 sigma higher or lower": lambda x, sigma, rng: x + 0.05 * rng.choice([-1, 1]) * sigma,
 }
 
 
@@ -51,7 +58,7 @@ def survey(number: int) -> Case:
         parent = _publish(home, "parent_sample", [], lambda staging: build_parent_sample(
             ParentSampleConfig(n_galaxies=_GALAXIES, n_bricks=40, seed=number), staging))  # fmt: skip
         manifest = _publish(home, "injection_manifest", [parent], lambda staging: build_manifest(
-            InjectionConfig(seed=number, null_flux_share=0.5), parent, staging))  # fmt: skip
+            InjectionConfig(seed=number, **_SHARES), parent, staging))  # fmt: skip
         stamps = _publish(home, "stamps", [parent, manifest], lambda staging: build_stamps(
             StampsConfig(seed=number, workers=1), parent, manifest, staging))  # fmt: skip
         clean = no_fingerprints(stamps, parent)
@@ -65,7 +72,8 @@ def survey(number: int) -> Case:
             counts[f"{name}: seen"] = int(is_red)
             if name in _MUST_BE_SEEN and not is_red:
                 problem = f"{name}: {seen.message()}"
-    return Case(problem=problem, n=1, largest={"auroc as made": float(clean.figures["auroc"] or 0)}, counts=counts)
+    largest = {name: float(clean.figures[figure] or 0) for name, figure in _LARGEST.items()}
+    return Case(problem=problem, n=1, largest=largest, counts=counts)
 
 
 def _publish(home: Home, asset: str, inputs: list[Publication], build: Callable[[Any], Any]) -> Publication:
@@ -95,8 +103,8 @@ def _changed(row: dict[str, Any], change: Change, rng: np.random.Generator) -> d
 
 SUBJECT = Subject(
     name="fingerprints",
-    question=f"a simulated survey of {_GALAXIES} galaxies has no fingerprint as it is made, and is red with noise 2 % larger, or "
-    "float16, on its injections",
+    question=f"a simulated survey of {_GALAXIES} galaxies has no fingerprint as it is made, and is red with noise 2 % larger, "
+    "float16, or 5 % more or less light on its injections",
     unit="surveys",
     goal=200,
     case=survey,

@@ -8,15 +8,27 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from lens_pipeline.cli import compact, documents, members, predict, prune, registry, summary, sweep, verify, watch
+from lens_pipeline.cli import (
+    check,
+    compact,
+    documents,
+    members,
+    predict,
+    prune,
+    registry,
+    summary,
+    sweep,
+    verify,
+    watch,
+)
 from lens_pipeline.contracts.errors import ConfigError, PipelineError
-from lens_pipeline.defs.sections import load_preset, validate_run_config
+from lens_pipeline.defs.sections import load_preset
 from lens_pipeline.scoring.aliases import Alias
 from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.storage.home import Home
 from lens_pipeline.training.choices import Device
 
-_OK, _BAD = 0, 1
+_BAD = 1
 _CUT_SHORT = 128 + signal.SIGPIPE
 
 
@@ -62,14 +74,24 @@ def _nobody_reads(stream: TextIO) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lens_pipeline", description="Beside Dagster's own commands.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    check = commands.add_parser("check", help="validate every section of a preset, and run nothing")
-    check.add_argument("preset", type=Path)
-    check.set_defaults(run=_check)
+    checked = commands.add_parser(
+        "check", help="validate every section of a preset, look whether what it names is there, and run nothing"
+    )
+    checked.add_argument("preset", type=Path)
+    checked.set_defaults(run=lambda parsed: check.run(parsed.preset))
     shown = commands.add_parser(
         "summary", help="print what a preset's dataset has published: headline numbers and where"
     )
     shown.add_argument("preset", type=Path, nargs="?")
     shown.set_defaults(run=lambda parsed: summary.run(load_preset(parsed.preset) if parsed.preset else {}))
+    asked = commands.add_parser(
+        "doctor", help="GO or NO-GO: every check of what is published, each red with what to do"
+    )
+    asked.add_argument("preset", type=Path, nargs="?")
+    _name_a_classifier(asked, version=False)
+    asked.add_argument("--strict", action="store_true", help="a finding that blocks nothing is NO-GO as well")
+    asked.add_argument("--verbose", action="store_true", help="list what is fine too")
+    asked.set_defaults(run=_doctor)
     watched = commands.add_parser("watch", help="a training as it goes, or as the last one went, in the terminal")
     watched.add_argument("preset", type=Path, nargs="?")
     watched.add_argument("--model", help="name of the model or member, by default the preset's, else default")
@@ -185,15 +207,11 @@ def _predict(parsed: argparse.Namespace) -> int:
     return predict.run(which, inputs, parsed.out, options, parsed.device, tta=parsed.tta, images=images)
 
 
-def _check(parsed: argparse.Namespace) -> int:
-    sections = validate_run_config(load_preset(parsed.preset))
-    for name, section in sections.items():
-        print(name)
-        for setting, value in section.model_dump(mode="json").items():
-            changed = "" if value == section.__class__.model_fields[setting].default else "   (not the default)"
-            print(f"  {setting}: {value}{changed}")
-    print(f"{parsed.preset} is sound.")
-    return _OK
+def _doctor(parsed: argparse.Namespace) -> int:
+    # Imported when it is asked for: it loads every asset to know their checks, which costs a second.
+    from lens_pipeline.cli import doctor
+
+    return doctor.run(_which(parsed), strict=parsed.strict, verbose=parsed.verbose)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from lens_pipeline.contracts.audit_tables import SHORTCUT_GATES
 from lens_pipeline.contracts.data_tables import (
     QUARANTINE,
     REGION_SPLITS,
+    SET_ASIDE,
     SPLIT_ROWS,
     STAMP_STORE,
     STORED_FRAGMENTS,
 )
+from lens_pipeline.contracts.doctor_tables import DOCTOR
 from lens_pipeline.contracts.model_tables import (
     COMPLETENESS,
     FOLD_THRESHOLDS,
@@ -21,7 +23,14 @@ from lens_pipeline.contracts.model_tables import (
     SCORES,
     SWEEP,
 )
-from lens_pipeline.contracts.parent_tables import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
+from lens_pipeline.contracts.parent_tables import (
+    IMAGE_FILES,
+    KNOWN_LENSES,
+    PARENT_COMPLETENESS,
+    PARENT_LEFT_OUT,
+    PARENT_SAMPLE,
+)
+from lens_pipeline.contracts.real_lens_tables import REAL_LENS_RECOVERY, REAL_LENS_STAMPS
 from lens_pipeline.contracts.realism_tables import REALISM, REALISM_CURVES
 from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MANIFEST, NULL_FLUX, REAL_SOURCES, STAMPS
 from lens_pipeline.contracts.tables import TableContract
@@ -29,8 +38,10 @@ from lens_pipeline.contracts.tables import TableContract
 __all__ = [
     "CATALOGUE",
     "COMPLETENESS",
+    "DOCTOR",
     "FOLD_THRESHOLDS",
     "HISTORY",
+    "IMAGE_FILES",
     "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
     "KNOWN_LENSES",
@@ -47,9 +58,12 @@ __all__ = [
     "QUARANTINE",
     "REALISM",
     "REALISM_CURVES",
+    "REAL_LENS_RECOVERY",
+    "REAL_LENS_STAMPS",
     "REAL_SOURCES",
     "REGION_SPLITS",
     "SCORES",
+    "SET_ASIDE",
     "SHORTCUT_GATES",
     "SPLIT_ROWS",
     "STAMPS",
@@ -61,6 +75,7 @@ __all__ = [
 CATALOGUE: tuple[TableContract, ...] = (
     PARENT_SAMPLE,
     PARENT_LEFT_OUT,
+    IMAGE_FILES,
     KNOWN_LENSES,
     PARENT_COMPLETENESS,
     INJECTION_MANIFEST,
@@ -76,6 +91,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     STORED_FRAGMENTS,
     REGION_SPLITS,
     SPLIT_ROWS,
+    SET_ASIDE,
     HISTORY,
     SCORES,
     OUT_OF_FOLD,
@@ -83,8 +99,11 @@ CATALOGUE: tuple[TableContract, ...] = (
     COMPLETENESS,
     OUT_OF_FOLD_COMPLETENESS,
     FOLD_THRESHOLDS,
+    REAL_LENS_RECOVERY,
+    REAL_LENS_STAMPS,
     METRICS,
     SHORTCUT_GATES,
+    DOCTOR,
     SWEEP,
     PREDICTIONS,
 )

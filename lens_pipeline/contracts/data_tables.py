@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from lens_pipeline.contracts.parent_tables import LENS_COLUMNS
 from lens_pipeline.contracts.survey_tables import ARC, MEASURED, SAMPLE
 from lens_pipeline.contracts.tables import Column, TableContract
 
@@ -71,7 +72,25 @@ SPLIT_ROWS = TableContract(
     columns=(
         Column("task_id", _TEXT, "key of the row"),
         Column("logical", _INT, "logical number in the store version that the table's attributes name", minimum=0),
-        Column("split", _TEXT, "train, val_select, val_calibrate or test"),
+        Column("split", _TEXT, "train, val_select, val_calibrate or test; or known_lens, which is set aside"),
         Column("label", pa.int8(), "place of the row's class in the dataset contract", minimum=0),
+    ),
+)
+
+SET_ASIDE = TableContract(
+    name="region_splits/known_lenses",
+    meaning="Rows whose galaxy is a known lens or candidate: in no split that is trained on, calibrated by or tested with.",
+    key=("task_id",),
+    columns=(
+        Column("task_id", _TEXT, "key of the row"),
+        Column(
+            "separation_arcsec",
+            _FLOAT,
+            "distance of the row's position; null where it is another row of the galaxy that is near",
+            "arcsec",
+            True,
+            minimum=0,
+        ),
+        *LENS_COLUMNS,
     ),
 )

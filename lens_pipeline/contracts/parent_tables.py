@@ -78,6 +78,35 @@ PARENT_LEFT_OUT = TableContract(
     ),
 )
 
+IMAGE_FILES = TableContract(
+    name="parent_sample/image_files",
+    meaning="Image files that were opened to cut galaxies out of, with the bytes that they had.",
+    key=("path",),
+    columns=(
+        Column("path", _TEXT, "absolute path or s3:// address"),
+        Column("size_bytes", _INT, "size", minimum=0),
+        Column("sha256", _TEXT, "SHA-256 of the whole file"),
+        Column("n_galaxies", _INT, "galaxies of the sample whose pixels, PSF or calibration come from it", minimum=0),
+    ),
+)
+
+# A system in a table of known lenses.
+LENS_COLUMNS = (
+    Column("lens_name", _TEXT, "name in the table of lenses"),
+    Column("lens_ra", _FLOAT, "right ascension of the lens, ICRS", "deg", minimum=0, maximum=360),
+    Column("lens_dec", _FLOAT, "declination of the lens, ICRS", "deg", minimum=-90, maximum=90),
+    Column("grade", _TEXT, "confident or probable"),
+    Column("methods", _TEXT, "how it was found: network, spectroscopy, arc_finder, visual, submillimetre, compilation"),
+    Column(
+        "independent_of_networks",
+        _BOOL,
+        "whether a method without a network found it; null where no list says how it was found",
+        "",
+        True,
+    ),
+    Column("references", _TEXT, "the table's references"),
+)
+
 KNOWN_LENSES = TableContract(
     name="parent_sample/known_lenses",
     meaning="Galaxies of the selection that are known lenses or candidates: neither hosts nor controls.",
@@ -86,21 +115,7 @@ KNOWN_LENSES = TableContract(
         Column("ra", _FLOAT, "right ascension of the galaxy, ICRS", "deg", minimum=0, maximum=360),
         Column("dec", _FLOAT, "declination of the galaxy, ICRS", "deg", minimum=-90, maximum=90),
         Column("separation_arcsec", _FLOAT, "distance between galaxy and lens", "arcsec", minimum=0),
-        Column("lens_name", _TEXT, "name in the table of lenses"),
-        Column("lens_ra", _FLOAT, "right ascension of the lens, ICRS", "deg", minimum=0, maximum=360),
-        Column("lens_dec", _FLOAT, "declination of the lens, ICRS", "deg", minimum=-90, maximum=90),
-        Column("grade", _TEXT, "confident or probable"),
-        Column(
-            "methods", _TEXT, "how it was found: network, spectroscopy, arc_finder, visual, submillimetre, compilation"
-        ),
-        Column(
-            "independent_of_networks",
-            _BOOL,
-            "whether a method without a network found it; null where no list says how it was found",
-            "",
-            True,
-        ),
-        Column("references", _TEXT, "the table's references"),
+        *LENS_COLUMNS,
     ),
 )
 

@@ -13,7 +13,17 @@ _EVERYTHING = frozenset(SECTIONS)
 _TO_SPLITS = frozenset(
     {"parent_sample", "injection_manifest", "stamps", "realism_report", "stamp_store", "region_splits"}
 )
-_FROM_CLASSIFIER = frozenset({"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report"})
+_FROM_CLASSIFIER = frozenset(
+    {
+        "lens_classifier",
+        "scores",
+        "operating_point",
+        "completeness",
+        "real_lens_recovery",
+        "evaluation_report",
+        "doctor",
+    }
+)
 
 
 def jobs(preset: RunConfig) -> list[Any]:

@@ -8,6 +8,8 @@ import dagster as dg
 import yaml
 from pydantic import Field, ValidationError
 
+from lens_pipeline.audits.doctor import DoctorConfig
+from lens_pipeline.audits.real_lenses import RealLensConfig
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.errors import ConfigError, first_few
 from lens_pipeline.defs.notifications import notification_problems
@@ -61,8 +63,16 @@ class CompletenessSection(CompletenessConfig, dg.Config):
     """Settings of completeness."""
 
 
+class RealLensRecoverySection(RealLensConfig, dg.Config):
+    """Settings of real_lens_recovery."""
+
+
 class EvaluationReportSection(ReportConfig, dg.Config):
     """Settings of evaluation_report."""
+
+
+class DoctorSection(DoctorConfig, dg.Config):
+    """Settings of doctor."""
 
 
 class SweepSection(SweepConfig, dg.Config):
@@ -82,7 +92,9 @@ SECTIONS: dict[str, type[Section]] = {
     "scores": ScoringConfig,
     "operating_point": OperatingPointConfig,
     "completeness": CompletenessConfig,
+    "real_lens_recovery": RealLensConfig,
     "evaluation_report": ReportConfig,
+    "doctor": DoctorConfig,
 }
 
 # Sections of jobs that make no asset of the chain.

@@ -15,6 +15,7 @@ from lens_pipeline.evaluation.cells import ALL, axes_in
 from lens_pipeline.evaluation.gallery import Gallery
 from lens_pipeline.evaluation.metrics import NULL_TEST, UNRESOLVED
 from lens_pipeline.evaluation.out_of_fold import CrossFit
+from lens_pipeline.evaluation.plots import why_not_drawn
 from lens_pipeline.evaluation.scored_rows import TEST
 from lens_pipeline.evaluation.wording import metric_words, number, threshold_words
 from lens_pipeline.storage.publication import Publication
@@ -71,6 +72,7 @@ def render(
         metrics=content.metrics.to_dicts(),
         operating_points=content.operating_points.to_dicts(),
         cells={axis: _cells(content.completeness, axis) for axis in axes_in(content.completeness)},
+        why_not_drawn={axis: why_not_drawn(content.completeness, axis) for axis in axes_in(content.completeness)},
         whole=_cells(content.completeness, ALL),
         folds=content.cross_fit.thresholds.to_dicts() if content.cross_fit else [],
         cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in axes_in(content.cross_fit.cells)}

@@ -117,15 +117,10 @@ def completeness_png(table: pl.DataFrame, axis: str) -> bytes:
     Parameters
     ----------
     table : polars.DataFrame
-        COMPLETENESS.
+        COMPLETENESS, with a cell of this axis that can be drawn (`why_not_drawn`).
     """
     figure, axes = _figure(6.4, 3.4)
-    mine = table.filter((pl.col("axis") == axis) & pl.col("completeness").is_not_null())
-    if axis in CONTINUOUS:
-        mine = mine.filter(pl.col("low").is_not_null())
-    if mine.is_empty():
-        why = table.filter(pl.col("axis") == axis)["reason"].drop_nulls()
-        return figure_png(_say(figure, axes, why[0] if why.len() else f"{axis} was not counted"))
+    mine = _drawable(table, axis)
     names = mine["operating_point"].unique(maintain_order=True).to_list()
     cells = mine["cell"].unique(maintain_order=True).to_list()
     for i, (name, (colour, marker)) in enumerate(zip(names, _styles(len(names)), strict=True)):
@@ -142,6 +137,14 @@ def completeness_png(table: pl.DataFrame, axis: str) -> bytes:
     axes.set(xlabel=_AXIS_LABELS[axis], ylabel="completeness (fraction)", ylim=(0, 1.15), yticks=np.linspace(0, 1, 6))
     _legend_above(figure, axes)
     return figure_png(figure)
+
+
+def why_not_drawn(table: pl.DataFrame, axis: str) -> str | None:
+    """Say why no cell of an axis of COMPLETENESS can be drawn, as where the axis is null throughout; None where one can."""
+    if not _drawable(table, axis).is_empty():
+        return None
+    why = table.filter(pl.col("axis") == axis)["reason"].drop_nulls()
+    return str(why[0]) if why.len() else f"{axis} was not counted"
 
 
 def history_png(histories: Sequence[pl.DataFrame]) -> bytes:
@@ -172,6 +175,11 @@ def history_png(histories: Sequence[pl.DataFrame]) -> bytes:
         tidy(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return figure_png(figure)
+
+
+def _drawable(table: pl.DataFrame, axis: str) -> pl.DataFrame:
+    mine = table.filter((pl.col("axis") == axis) & pl.col("completeness").is_not_null())
+    return mine.filter(pl.col("low").is_not_null()) if axis in CONTINUOUS else mine
 
 
 def _curve(axes: Axes, rows: pl.DataFrame, places: list[float], colour: str, marker: str, label: str) -> None:

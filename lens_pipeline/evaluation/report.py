@@ -25,7 +25,7 @@ from lens_pipeline.evaluation.metrics import (
 from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
 from lens_pipeline.evaluation.out_of_fold import CrossFit, out_of_fold_metrics
 from lens_pipeline.evaluation.page import PageContent, render
-from lens_pipeline.evaluation.plots import completeness_png, histogram_png, history_png, roc_png
+from lens_pipeline.evaluation.plots import completeness_png, histogram_png, history_png, roc_png, why_not_drawn
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, missing_class, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, smallest_resolvable_fpr
 from lens_pipeline.evaluation.scored_rows import (
@@ -128,7 +128,7 @@ def build_report(
     curve = _curve(distinct)
     images = _images(inputs, curve, distinct, sealed, pl.DataFrame(table), cells, rule)
     if cross_fit:
-        images |= {f"out_of_fold_{axis}": completeness_png(cross_fit.cells, axis) for axis in CONTINUOUS}
+        images |= _completeness_images("out_of_fold", cross_fit.cells, CONTINUOUS)
     primary = primary_point(sealed.usable)
     content = PageContent(
         metrics=pl.DataFrame(table),
@@ -208,9 +208,13 @@ def _images(
         "histogram": histogram_png(distinct, sealed.usable),
         "history": history_png([pl.DataFrame(classifier.read_table()) for classifier in inputs.classifiers]),
     }
-    for axis in sorted(axes_in(cells), key=lambda axis: axis not in (THETA_E, ARC_SNR)):
-        images[f"completeness_{axis}"] = completeness_png(cells, axis)
-    return images
+    axes = sorted(axes_in(cells), key=lambda axis: axis not in (THETA_E, ARC_SNR))
+    return images | _completeness_images("completeness", cells, axes)
+
+
+def _completeness_images(prefix: str, cells: pl.DataFrame, axes: Sequence[str]) -> dict[str, bytes]:
+    """Draw the axes that have something to draw; of the others the page says why."""
+    return {f"{prefix}_{axis}": completeness_png(cells, axis) for axis in axes if why_not_drawn(cells, axis) is None}
 
 
 def _points_on_test(metrics: pl.DataFrame, usable: pl.DataFrame) -> pl.DataFrame:

@@ -19,7 +19,7 @@ def compute(job: str, run: dict[str, Any], folder: Path) -> None:
     Parameters
     ----------
     job : str
-        ``score`` or ``export``.
+        ``score``, ``export`` or ``predict``.
     run : dict
         What it reads from the folder's run.json.
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.logits import score_rows
-from lens_pipeline.scoring.model import open_classifier, read_classifier
+from lens_pipeline.scoring.model import Ensemble, open_classifier, read_classifier
 from lens_pipeline.scoring.process import REFUSED
 from lens_pipeline.scoring.program import export_program
 from lens_pipeline.stamps.store import StampStore
@@ -55,4 +56,17 @@ def _export(run: dict[str, Any], folder: Path) -> None:
     (folder / "trial.json").write_text(json.dumps(trial.to_json()))
 
 
-_JOBS = {"score": _score, "export": _export}
+def _predict(run: dict[str, Any], folder: Path) -> None:
+    """Write predictions.parquet (PREDICTIONS) of the stamps in some files."""
+    # Imported when it is used: readers of other files take a second to load, which scoring a store shouldn't pay.
+    from lens_pipeline.scoring.fits_inputs import FitsOptions
+    from lens_pipeline.scoring.inputs import expand
+    from lens_pipeline.scoring.predict import predict_files
+
+    members = tuple(open_classifier(Publication.open(Path(name))) for name in run["classifiers"])
+    model = replace(members[0], is_turned=run["tta"]) if len(members) == 1 else Ensemble(members, run["tta"])
+    options = FitsOptions(flux_unit=run["flux_unit"] or None)
+    predict_files(model, expand(run["inputs"], model.contract.bands), folder / "predictions.parquet", options=options)
+
+
+_JOBS = {"score": _score, "export": _export, "predict": _predict}

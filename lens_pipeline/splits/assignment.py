@@ -10,6 +10,8 @@ from lens_pipeline.splits.config import SplitConfig
 
 TRAIN, VAL_SELECT, VAL_CALIBRATE, TEST = "train", "val_select", "val_calibrate", "test"
 SPLITS: tuple[str, ...] = (TRAIN, VAL_SELECT, VAL_CALIBRATE, TEST)
+# What a row's split is called where its galaxy is a known lens, which is neither trained on nor counted among controls.
+KNOWN_LENS = "known_lens"
 # What a row's split is called for a reader who may not know it (`lens_pipeline.splits.withholding`).
 WITHHELD = "withheld"
 

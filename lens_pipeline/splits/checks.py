@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lens_pipeline.contracts.checks import Check, green, red
-from lens_pipeline.splits.assignment import SPLITS, TEST
+from lens_pipeline.splits.assignment import KNOWN_LENS, SPLITS, TEST
 from lens_pipeline.splits.region_splits import ROWS
 from lens_pipeline.storage.publication import Publication
 
@@ -28,7 +28,8 @@ def leak_checks(splits: Publication, store: Publication) -> list[Check]:
     list of Check
         One a column; green, and saying so, where the store has no such column.
     """
-    return sides_are_disjoint(splits.read_table(ROWS, columns=["task_id", "split"]), store)
+    rows = splits.read_table(ROWS, columns=["task_id", "split"])
+    return sides_are_disjoint(rows.filter(pc.not_equal(rows["split"], KNOWN_LENS)), store)
 
 
 def sides_are_disjoint(rows: pa.Table, store: Publication) -> list[Check]:
@@ -79,7 +80,7 @@ def _in_one_split(rows: pa.Table, column: str) -> Check:
 def split_balance(splits: Publication, store: Publication, *, floor_rows: int) -> Check:
     """Check that every split holds at least `floor_rows` rows of every stratum, and every row is in one split.
 
-    Rows that the survey holds out of training are of test alone, and no floor is asked of them.
+    Rows that the survey holds out of training are of test alone, and no floor is asked of them; rows of known lenses are in none.
     """
     available = store.entry(f"{store.asset}.parquet").schema or {}
     further = ["is_held_out"] if "is_held_out" in available else []
@@ -97,7 +98,8 @@ def split_balance(splits: Publication, store: Publication, *, floor_rows: int) -
             next_step="dagster asset materialize --select region_splits -m lens_pipeline.definitions -c PRESET",
         )
     held_out = pc.fill_null(joined["is_held_out"], False) if further else pa.array([False] * joined.num_rows)
-    if len(seen := joined.filter(pc.and_(held_out, pc.not_equal(joined["split"], TEST)))):
+    elsewhere = pc.invert(pc.is_in(joined["split"], value_set=pa.array([TEST, KNOWN_LENS])))
+    if len(seen := joined.filter(pc.and_(held_out, elsewhere))):
         return red(
             "split_balance",
             f"{len(seen):,} of {pc.sum(held_out).as_py():,} rows that the survey holds out of training aren't in test",
@@ -107,7 +109,7 @@ def split_balance(splits: Publication, store: Publication, *, floor_rows: int) -
             next_step="set region_splits.honour_survey_split: true and give the dataset a new name, or mend the input's "
             "region_split or is_held_out",
         )
-    counted = joined.filter(pc.invert(held_out))
+    counted = joined.filter(pc.and_(pc.invert(held_out), pc.not_equal(joined["split"], KNOWN_LENS)))
     strata = sorted(pc.unique(counted["stratum"]).to_pylist())
     cells = _cells(counted, strata)
     short = [

@@ -20,6 +20,13 @@ class SplitConfig(Section):
     )
     max_seeds: int = Field(1000, ge=1, le=1_000_000, description="seeds tried before giving up")
     honour_survey_split: bool = Field(True, description="use the input's own region_split where it has one")
+    known_lenses: str = Field(
+        "",
+        description="lenscat's CSV: galaxies that it names are set aside, neither trained on nor taken for controls; or none",
+    )
+    known_lens_radius_arcsec: float = Field(
+        3.0, gt=0, le=60, description="a galaxy this near to a known lens is one, arcsec (known_lenses)"
+    )
 
     @model_validator(mode="after")
     def _something_is_left_for_test(self) -> "SplitConfig":

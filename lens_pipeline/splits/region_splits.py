@@ -8,10 +8,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lens_pipeline.contracts.catalogue import REGION_SPLITS, SPLIT_ROWS
+from lens_pipeline.contracts.catalogue import REGION_SPLITS, SET_ASIDE, SPLIT_ROWS
 from lens_pipeline.contracts.errors import SplitError, first_few
-from lens_pipeline.splits.assignment import SPLITS, assign, assign_within_survey_split, shares
+from lens_pipeline.splits.assignment import (
+    KNOWN_LENS,
+    SPLITS,
+    VAL_CALIBRATE,
+    VAL_SELECT,
+    assign,
+    assign_within_survey_split,
+    shares,
+)
 from lens_pipeline.splits.config import SplitConfig
+from lens_pipeline.splits.set_aside import TABLE as SET_ASIDE_TABLE
+from lens_pipeline.splits.set_aside import known_lens_rows
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -20,6 +30,7 @@ ROWS = "rows"
 SURVEY_SPLITS = ("train", "val", "val_select", "val_calibrate", "test")
 _COLUMNS = ("task_id", "logical", "label", "stratum", "region_id", "galaxy_id", "ra", "dec")
 _ROWS_TOGETHER = 65_536
+_HALVES = (VAL_SELECT, VAL_CALIBRATE)
 _FROZEN = ("train", "validation", "calibrate_share", "seed", "honour_survey_split")
 
 Assign = Callable[[int], npt.NDArray[np.int8]]
@@ -27,7 +38,7 @@ Assign = Callable[[int], npt.NDArray[np.int8]]
 
 @dataclass(frozen=True)
 class SplitResult:
-    """What was split: the seed that was kept and the rows of each split."""
+    """What was split: the seed that was kept, the rows of each split, and those of known lenses, which are in none."""
 
     seed: int
     seeds_tried: int
@@ -35,11 +46,12 @@ class SplitResult:
     by_survey: bool
     n_regions: int
     n_rows: dict[str, int]
+    n_set_aside: int
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """Rows by region and stratum: `table` has shape (n_regions, n_strata). Rows that are held out for test aren't counted."""
+    """Rows by region and stratum: `table` has shape (n_regions, n_strata). Held out for test or set aside isn't counted."""
 
     regions: list[str]
     strata: list[str]
@@ -71,7 +83,9 @@ def build_region_splits(
         raise SplitError(
             "the store holds no row, so there is nothing to split. See read_table('stamp_store/quarantine')."
         )
-    counts = _count(rows)
+    set_aside, lenses = known_lens_rows(rows, config)
+    is_aside = pc.is_in(rows["task_id"], value_set=set_aside["task_id"].combine_chunks())
+    counts = _count(rows, is_aside)
     by_survey = own_split and rows["region_split"].null_count < rows.num_rows
     assigner = _survey_assigner(rows, counts, config) if by_survey else _hash_assigner(counts, config)
     settings = {name: getattr(config, name) for name in _FROZEN}
@@ -80,19 +94,26 @@ def build_region_splits(
         seed, tried = int(frozen.attributes["seed"]), 0
     else:
         wanted = None if by_survey else shares(config)
-        seed, tried = _search_seed(assigner, counts, config, wanted)
+        # Of a survey's own split only what it calls val is cut by the seed, into its two halves.
+        is_cut = not by_survey or "val" in pc.unique(rows["region_split"]).to_pylist()
+        moved = (SPLITS if wanted is not None else _HALVES) if is_cut else ()
+        seed, tried = _search_seed(assigner, counts, config, wanted, moved)
     places = assigner(seed)
     if frozen is not None:
         _refuse_moved_regions(frozen, counts.regions, [SPLITS[place] for place in places])
     names = pa.array(SPLITS)
-    row_split = names.take(pa.array(places[counts.region_of_row]))
+    row_split = pc.if_else(is_aside, KNOWN_LENS, names.take(pa.array(places[counts.region_of_row])))
     staging.write_table(None, _region_table(rows, counts, names.take(pa.array(places))), REGION_SPLITS)
     split_rows = (
         rows.select(["task_id", "logical"]).append_column("split", row_split).append_column("label", rows["label"])
     )
     staging.write_table(ROWS, split_rows, SPLIT_ROWS)
     staging.attributes.update(seed=seed, settings=settings, by_survey=by_survey, store_version=store.version)
-    per_split = np.bincount(places[counts.region_of_row], minlength=len(SPLITS))
+    if config.known_lenses:
+        staging.write_table(SET_ASIDE_TABLE, set_aside, SET_ASIDE)
+        staging.attributes["known_lenses"] = lenses
+    in_split = ~is_aside.to_numpy()
+    per_split = np.bincount(places[counts.region_of_row[in_split]], minlength=len(SPLITS))
     return SplitResult(
         seed=seed,
         seeds_tried=tried,
@@ -100,6 +121,7 @@ def build_region_splits(
         by_survey=by_survey,
         n_regions=len(counts.regions),
         n_rows={split: int(n) for split, n in zip(SPLITS, per_split, strict=True)},
+        n_set_aside=set_aside.num_rows,
     )
 
 
@@ -137,12 +159,12 @@ def _refuse_other_store(splits: Publication, store: Publication) -> None:
         )
 
 
-def _count(rows: pa.Table) -> _Counts:
+def _count(rows: pa.Table, is_aside: pa.ChunkedArray) -> _Counts:
     region = pc.dictionary_encode(rows["region_id"].combine_chunks())
     region_of_row = region.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    counted = np.ones(rows.num_rows, dtype=bool)
+    counted = ~is_aside.to_numpy()
     if "is_held_out" in rows.column_names:
-        counted = ~pc.fill_null(rows["is_held_out"], False).to_numpy()
+        counted &= ~pc.fill_null(rows["is_held_out"], False).to_numpy()
     stratum = pc.dictionary_encode(rows["stratum"].filter(pa.array(counted)).combine_chunks())
     n_strata = len(stratum.dictionary)
     cell = region_of_row[counted] * n_strata + stratum.indices.to_numpy(zero_copy_only=False)
@@ -176,8 +198,14 @@ def _survey_assigner(rows: pa.Table, counts: _Counts, config: SplitConfig) -> As
 
 
 def _search_seed(
-    assigner: Assign, counts: _Counts, config: SplitConfig, wanted: npt.NDArray[np.float64] | None
+    assigner: Assign,
+    counts: _Counts,
+    config: SplitConfig,
+    wanted: npt.NDArray[np.float64] | None,
+    moved: Sequence[str],
 ) -> tuple[int, int]:
+    """Return the first seed that will do and how many were tried; `moved` are the splits that depend on the seed at all."""
+    stays = np.array([split not in moved for split in SPLITS])
     missed = np.zeros((len(SPLITS), len(counts.strata)), dtype=np.int64)
     off_share = 0
     for tried in range(1, config.max_seeds + 1):
@@ -188,9 +216,11 @@ def _search_seed(
         off = wanted is not None and bool(np.any(np.abs(rows / rows.sum() - wanted) > config.share_tolerance))
         if not short.any() and not off:
             return seed, tried
+        if short[stays].any():
+            raise SplitError(_no_seed(counts, config, short & stays[:, None], 0, None))
         missed += short
         off_share += off and not short.any()
-    raise SplitError(_no_seed(counts, config, missed, off_share))
+    raise SplitError(_no_seed(counts, config, missed, off_share, config.max_seeds))
 
 
 def _cells(counts: _Counts, places: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
@@ -198,21 +228,28 @@ def _cells(counts: _Counts, places: npt.NDArray[np.int8]) -> npt.NDArray[np.int6
     return np.stack([counts.table[places == place].sum(axis=0) for place in range(len(SPLITS))])
 
 
-def _no_seed(counts: _Counts, config: SplitConfig, missed: npt.NDArray[np.int64], off_share: int) -> str:
-    text = f"none of {config.max_seeds:,} seeds splits {len(counts.regions):,} regions as asked"
+def _no_seed(
+    counts: _Counts, config: SplitConfig, missed: npt.NDArray[np.integer], off_share: int, tried: int | None
+) -> str:
+    """Say what was missed most; `tried` is None where the rows' own region_split decides it and no seed would help."""
+    whose = "the rows' own region_split, which no seed changes, doesn't split"
+    text = f"{whose if tried is None else f'none of {tried:,} seeds splits'} {len(counts.regions):,} regions as asked"
     if off_share:
         text += f"; {off_share:,} gave each stratum its floor but a share off by more than {config.share_tolerance}"
     if missed.any():
         split, stratum = np.unravel_index(int(missed.argmax()), missed.shape)
         rows, regions = counts.table[:, stratum].sum(), (counts.table[:, stratum] > 0).sum()
+        often = "" if tried is None else f" for {missed[split, stratum]:,} of them"
         text += (
-            f"; stratum {counts.strata[stratum]!r} fell under its floor of {config.floor_rows} rows in {SPLITS[split]} for "
-            f"{missed[split, stratum]:,} of them (it has {rows:,} rows in {regions:,} regions)"
+            f"; stratum {counts.strata[stratum]!r} fell under its floor of {config.floor_rows} rows in {SPLITS[split]}{often} "
+            f"(it has {rows:,} rows in {regions:,} regions)"
         )
-    return (
-        text + ". Next: make more rows of that stratum, spread them over more regions, lower region_splits.floor_rows, "
-        "or raise share_tolerance or max_seeds."
+    last = (
+        "or change region_split: another injection_manifest.seed or hold_out_*_share where the manifest drew it."
+        if tried is None
+        else "or raise share_tolerance or max_seeds."
     )
+    return f"{text}. Next: make more rows of that stratum, spread them over more regions, lower region_splits.floor_rows, {last}"
 
 
 def _refuse_other_settings(frozen: Publication, settings: dict[str, object]) -> None:

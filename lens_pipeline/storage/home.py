@@ -23,7 +23,17 @@ from lens_pipeline.storage.staging import Staging
 
 DEFAULT_MODEL = "default"
 MODEL_ASSETS = frozenset(
-    {"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report", "champion", "sweep"}
+    {
+        "lens_classifier",
+        "scores",
+        "operating_point",
+        "completeness",
+        "evaluation_report",
+        "champion",
+        "sweep",
+        "doctor",
+        "real_lens_recovery",
+    }
 )
 _CURRENT = "current.json"
 _ENVIRONMENT = "LENS_PIPELINE_HOME"

@@ -214,6 +214,23 @@ def size_of(name: str) -> int:
     return _object(name).size if is_address(name) else Path(name).stat().st_size
 
 
+def identity_of(name: str) -> Identity:
+    """Return what changes when somebody replaces or rewrites what a path or an s3:// address names; nothing is fetched.
+
+    Raises
+    ------
+    StorageError
+        If there is no such object, or the server can't be asked.
+    OSError
+        If there is no such file.
+    """
+    if is_address(name):
+        found = _object(name)
+        return (found.etag, found.size)
+    status = Path(name).stat()
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 @contextmanager
 def lent(name: str) -> Iterator[Path]:
     """Lend whatever stands under a path or an s3:// address now as a local file; an object is read whole and verified.

@@ -1,10 +1,11 @@
 """Where an arc shines next to nothing: the pixels in which an injection must be like its control.
 
 Belongs here: a quick estimate of the noiseless arc on whole pixels, apart from the integration that stamps are made with, so that
-light which that one lost or misplaced isn't hidden by its own account of where it is.
+light which that one lost or misplaced isn't hidden by its own account of where it is. Light that is no arc is in `fake_reach.py`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -41,10 +42,65 @@ def needed_columns(bands: Sequence[str]) -> tuple[str, ...]:
     return (*NEEDED, *(f"src_mag_{band}" for band in bands))
 
 
-def outside_arc(
-    row: Row, *, bands: Sequence[str], stamp_size: int, pixel_scale_arcsec: float, host: tuple[float, float],
-    fwhm_arcsec: float, sigma: Image, ebv: float | None, psfs: NDArray[np.float32] | None = None,
-) -> NDArray[np.bool_]:  # fmt: skip
+@dataclass(frozen=True)
+class View:
+    """How light is seen in a stamp.
+
+    Attributes
+    ----------
+    host : (x, y)
+        Place of the host, arcsec from the stamp's centre.
+    fwhm_arcsec : float
+        Of the widest band's PSF, taken as a Moffat profile where there is no image of it.
+    sigma : (band,) array
+        Noise of a pixel, nanomaggy.
+    psfs : (band, m, m) array or None
+        Images of the PSFs on the stamp's pixels; 0 where there is none. Measured ones have wings that no Moffat profile has.
+    """
+
+    bands: Sequence[str]
+    stamp_size: int
+    pixel_scale_arcsec: float
+    host: tuple[float, float]
+    fwhm_arcsec: float
+    sigma: Image
+    ebv: float | None
+    psfs: NDArray[np.float32] | None = None
+
+    @property
+    def pixels(self) -> tuple[Image, Image]:
+        """Centres of the padded image's pixels, x and y, arcsec from the host."""
+        x, y = _pixels(self.stamp_size, self.pixel_scale_arcsec)
+        return x - self.host[0], y - self.host[1]
+
+    def seen(self, light: Image) -> Image:
+        """Convolve light of the padded image, nanomaggy a pixel, with each band's PSF; (band, stamp_size, stamp_size)."""
+        response = _response(round(_WIDER * self.fwhm_arcsec, 2), self.stamp_size, self.pixel_scale_arcsec)
+        moffat = crop(fft.irfft2(fft.rfft2(light) * response, s=light.shape), self.stamp_size)
+        psfs = [None] * len(self.bands) if self.psfs is None else self.psfs
+        return np.stack(
+            [moffat if psf is None or not psf.any() else _spread(light, psf, self.stamp_size) for psf in psfs]
+        )
+
+    def brightness(self, row: Row, prefix: str) -> Image:
+        """Flux of a row's magnitudes after extinction, in sigmas of a pixel, by band."""
+        mags = [row[f"{prefix}{band}"] for band in self.bands]
+        fluxes = [flux_of_mag(mag) * transmission(band, self.ebv) for band, mag in zip(self.bands, mags, strict=True)]
+        return np.array(fluxes) / self.sigma
+
+    def dark(self, light: Image, bright: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
+        """Mark the pixels in which light, (band, y, x) in sigmas, is below `NEGLIGIBLE_SIGMA` in every band.
+
+        Those within 1.5 FWHM of places that are bright on a scale smaller than pixels, arcsec from the host, are never marked.
+        """
+        outside = (light < NEGLIGIBLE_SIGMA).all(axis=0)
+        for place in bright:
+            x, y = (crop(axis, self.stamp_size) - at for axis, at in zip(self.pixels, place, strict=True))
+            outside &= np.hypot(x, y) > _CENTRE_FWHM * self.fwhm_arcsec
+        return np.asarray(outside)
+
+
+def outside_arc(row: Row, view: View) -> NDArray[np.bool_]:
     """Mark the pixels in which an arc is below `NEGLIGIBLE_SIGMA` in every band.
 
     Those within 1.5 FWHM of the lens's centre are never marked: images there are demagnified, and so smaller than the pixels at
@@ -54,29 +110,23 @@ def outside_arc(
     ----------
     row : mapping
         The columns of `needed_columns`; lens_gamma, shear_phi_rad, src_n, src_e and src_phi_rad if known.
-    host : (x, y)
-        Place of the lens, arcsec from the stamp's centre.
-    fwhm_arcsec : float
-        Of the widest band's PSF, taken as a Moffat profile where there is no image of it.
-    sigma : (band,) array
-        Noise of a pixel, nanomaggy.
-    psfs : (band, m, m) array, optional
-        Images of the PSFs on the stamp's pixels; 0 where there is none. Measured ones have wings that no Moffat profile has.
 
     Returns
     -------
     (stamp_size, stamp_size) bool array
     """
-    x, y = _pixels(stamp_size, pixel_scale_arcsec)
-    light = _source_light(row, *source_position(row, x - host[0], y - host[1])) * pixel_scale_arcsec**2
-    response = _response(round(_WIDER * fwhm_arcsec, 2), stamp_size, pixel_scale_arcsec)
-    unit = crop(fft.irfft2(fft.rfft2(light) * response, s=light.shape), stamp_size)
-    outside = crop(np.hypot(x - host[0], y - host[1]), stamp_size) > _CENTRE_FWHM * fwhm_arcsec
-    for i, (band, noise) in enumerate(zip(bands, sigma, strict=True)):
-        brightness = flux_of_mag(row[f"src_mag_{band}"]) * transmission(band, ebv) / noise
-        psf = None if psfs is None or not psfs[i].any() else psfs[i]
-        outside &= (unit if psf is None else _spread(light, psf, stamp_size)) * brightness < NEGLIGIBLE_SIGMA
-    return np.asarray(outside)
+    brightness = view.brightness(row, "src_mag_")[:, None, None]
+    return view.dark(view.seen(arc_light(row, view)) * brightness, [(0.0, 0.0)])
+
+
+def arc_light(row: Row, view: View) -> Image:
+    """Estimate the arc of a source of flux 1 on the pixels of the padded image, before the PSF."""
+    return source_light(row, view, *source_position({"shear": 0.0, **row}, *view.pixels))
+
+
+def source_light(row: Row, view: View, x: Image, y: Image) -> Image:
+    """Light that pixels have of a source of flux 1, seen at places of the source plane; parameters as in `outside_arc`."""
+    return _source_light(row, x, y) * view.pixel_scale_arcsec**2
 
 
 def _spread(light: Image, psf: NDArray[np.float32], stamp_size: int) -> Image:

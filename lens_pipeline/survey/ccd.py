@@ -5,7 +5,7 @@ Belongs here: counts to nanomaggy and the cutout at a place. Files lie as the Le
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Ccd:
         Median sigma of a pixel, nanomaggy.
     assumed : tuple of str
         What the files don't say.
+    files : tuple of str
+        Its planes and calibrations, and the table that lists it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Ccd:
     electrons_per_nanomaggy: float | None
     sig1: float
     assumed: tuple[str, ...]
+    files: tuple[str, ...] = ()
 
 
 def read_field(folder: Path) -> tuple[Ccd, ...]:
@@ -78,7 +81,11 @@ def read_field(folder: Path) -> tuple[Ccd, ...]:
             f"{folder} has no survey-ccds*.fits: without ccdzpt its counts can't be calibrated to nanomaggy. Put the "
             f"survey's table of CCDs beside images/."
         )
-    return tuple(read_ccd(folder, row) for path in paths for row in ccd_rows(path))
+    return tuple(
+        replace(ccd, files=(str(path), *ccd.files))
+        for path in paths
+        for ccd in (read_ccd(folder, row) for row in ccd_rows(path))
+    )
 
 
 def read_ccd(folder: Path, row: Mapping[str, Any]) -> Ccd:
@@ -119,6 +126,7 @@ def read_ccd(folder: Path, row: Mapping[str, Any]) -> Ccd:
     ivar = weight * adu_per_nmgy**2
     wcs = _wcs(header, row, name)
     scale = pixel_scale_of(wcs, str(image))
+    calibrations = [calibration_file(folder, row, kind) for kind in ("splinesky", "psfex")]
     fwhm = known_number(row, "fwhm")
     gain = known_number(row, "gain")
     return Ccd(
@@ -134,6 +142,7 @@ def read_ccd(folder: Path, row: Mapping[str, Any]) -> Ccd:
         electrons_per_nanomaggy=None if gain is None else gain * adu_per_nmgy,
         sig1=_sig1(ivar, row, name),
         assumed=assumed,
+        files=tuple(str(path) for path in (image, beside(image, "oow"), beside(image, "ood"), *calibrations) if path),
     )
 
 
@@ -169,6 +178,7 @@ def cut_from_ccds(ccds: Sequence[Ccd], bands: Sequence[str], ra: float, dec: flo
             "other by up to a pixel.",
             *dict.fromkeys(text for ccd, _ in chosen for text in ccd.assumed),
         ),
+        files=tuple(dict.fromkeys(file for ccd, _ in chosen for file in ccd.files)),
     )
 
 

@@ -55,6 +55,8 @@ class Brick:
         (kind, band) to Plane, kind ``image``, ``invvar`` and, where there, ``psfsize``; and (``maskbits``, ``""``).
     psf : dict
         Band to the PSF image of the brick, where there is one.
+    files : tuple of str
+        Everything that was opened.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Brick:
     shape: tuple[int, int]
     planes: Mapping[tuple[str, str], Plane]
     psf: Mapping[str, PsfImage]
+    files: tuple[str, ...]
     opened: ExitStack
 
     @property
@@ -121,12 +124,13 @@ def open_brick(name: str, files: Sequence[str], bands: Sequence[str], scale_arcs
                     f"{plane.path} has {plane.shape} pixels, {first.path} has {first.shape}: {kind} isn't of that image."
                 )
         wcs, scale = _grid(planes, bands, scale_arcsec, tolerance)
+        psf_files = {band: file for band in bands if (file := _find(there, name, "psf", band))}
         psf = {}
-        for band in bands:
-            if file := _find(there, name, "psf", band):
-                with lent(file) as path:
-                    psf[band] = read_psf_image(path)
-        return Brick(name, wcs, scale, first.shape, planes, psf, stack.pop_all())
+        for band, file in psf_files.items():
+            with lent(file) as path:
+                psf[band] = read_psf_image(path)
+        read = (*(plane.path for plane in planes.values()), *psf_files.values())
+        return Brick(name, wcs, scale, first.shape, planes, psf, read, stack.pop_all())
 
 
 def _short(file: str) -> str:

@@ -14,11 +14,11 @@ from scipy.spatial import cKDTree
 
 from lens_pipeline.contracts.catalogue import KNOWN_LENSES, PARENT_LEFT_OUT
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.splits.known_lenses import on_sphere, read_known_lenses
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, Quarantine
 from lens_pipeline.survey.galaxy_table import Known
-from lens_pipeline.survey.known_lenses import on_sphere, read_known_lenses
 from lens_pipeline.survey.regions import Regions
 
 # Settings that need to know where galaxies stand.

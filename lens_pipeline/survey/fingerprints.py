@@ -1,103 +1,47 @@
-"""Can anything but the arc tell an injection from its control? A check, at chance or red.
+"""Can anything but added light tell a stamp from the control of its galaxy? A check, at chance or red.
 
-Belongs here: what is compared in a pair, and when the answer is red. An injection and the control of its galaxy differ by the arc
-and by noise drawn anew; so outside the arc, in the same pixels of both, nothing may tell them apart. Three questions are asked:
+Belongs here: which pairs are looked at, and when the answer is red. An injection and its control differ by the arc and by noise
+drawn anew; so outside the arc, in the same pixels of both, nothing may tell them apart. What is asked of each kind of pairs:
 
 - facts: every column that isn't about the arc, and every header field of the blob, must not lean to one side (a sign test);
-- pixels with noise of their own: a linear probe on features outside the arc must be at chance (`probe.py`);
+- pixels with noise of their own: a linear probe on features outside the arc must be at chance (`probe.py`), and halves of stamps
+  must not agree on how pairs differ (`half_features.py`), which shows what changes its sign from stamp to stamp;
 - pixels that both took from one real cutout: they must be equal but for what is left of the arc and its Poisson noise; its bad
   pixels, which saw no light, must be equal to the bit, under the arc too.
 
-Probes without flux are held against their controls likewise, in all their pixels.
+Fakes and hard negatives are held against their controls likewise, and probes without flux in all their pixels. Unpaired controls
+are held against paired ones, of other galaxies.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from lens_pipeline.contracts.checks import Check, green, red, undecided
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.cutouts import BAD_FILE, open_bad
-from lens_pipeline.survey.npz_facts import npz_facts
-from lens_pipeline.survey.pair_hosts import HostedPair, with_hosts
-from lens_pipeline.survey.probe import Probed, paired_probe
-from lens_pipeline.survey.stamp_features import feature_names, stamp_features
-from lens_pipeline.survey.stamp_pairs import PairReader, StampPair
+from lens_pipeline.survey.half_features import Agreement
+from lens_pipeline.survey.lone_controls import LoneControls, compare_controls
+from lens_pipeline.survey.pair_evidence import LEAST_TO_DECIDE, Evidence
+from lens_pipeline.survey.pair_hosts import with_hosts
+from lens_pipeline.survey.probe import Probed
+from lens_pipeline.survey.roles import UNPAIRED_CONTROL
+from lens_pipeline.survey.stamp_features import feature_names
+from lens_pipeline.survey.stamp_pairs import Kind, PairReader
 
 NAME = "no_fingerprints"
 MOST_PAIRS = 512
-# Of a probe, each of two: one clean data set in two thousand.
-FALSE_ALARMS = 5e-4
-# Below the first number of galaxies a probe's interval isn't to be trusted, below the second it is too wide to call green.
-_LEAST_TO_PROBE, LEAST_TO_DECIDE = 20, 50
-# An arc that leaves less of the stamp than this outside says too little.
-_LEAST_OUTSIDE = 0.1
-# Of a fact: chance that an even coin would lean as much; some 40 facts are looked at.
-_FACT_LEVEL = 1e-6
-# Real pixels shared with the control: a pixel is off by more than this many sigmas, in more than this share of the pixels; or
-# their mean is. What is left of an arc below 0.003 sigma, with its Poisson noise, stays within a third of that.
-_OFF_SIGMA, _OFF_SHARE, _OFF_MEAN = 0.1, 1e-3, 0.02
 # Whether an injection and its control have a real cutout's pixels in common; of a user's own stamps the pixels tell.
 _SHARED = {Source.simulated: False, Source.real_cutouts: True, Source.legacy_catalogue: True}
-# What differs between an injection and its control by what they are.
-_LABELS = frozenset({"task_id", "pair_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"})
-_KINDS = {True: "injections", False: "probes without flux"}
-
-
-@dataclass
-class _Evidence:
-    """What was seen of one kind of pairs.
-
-    Attributes
-    ----------
-    leaning : dict
-        Fact to how often the first and how often the control had more of it.
-    off : list
-        Of pixels that must be equal: the rows whose aren't, with by how much.
-    """
-
-    of_flux: bool
-    n: int = 0
-    n_hidden: int = 0
-    n_shared: int = 0
-    leaning: dict[str, list[int]] = field(default_factory=dict)
-    off: list[str] = field(default_factory=list)
-    differences: list[NDArray[np.float64]] = field(default_factory=list)
-
-    def probed(self) -> Probed | None:
-        """Ask the probe, if there are enough galaxies."""
-        if len(self.differences) < _LEAST_TO_PROBE:
-            return None
-        return paired_probe(np.array(self.differences), false_alarms=FALSE_ALARMS)
-
-    def too_few(self) -> str:
-        """Say why there are too few galaxies to call pixels alike; empty where there are enough."""
-        if self.n_shared or len(self.differences) >= LEAST_TO_DECIDE:
-            return ""
-        why = (
-            f" ({self.n_hidden:,} arcs fill the stamp, or their rows lack columns that say where they are)"
-            if self.n_hidden
-            else ""
-        )
-        return f"{len(self.differences):,} {_KINDS[self.of_flux]} can be compared with the control of their galaxy{why}"
-
-    def facts(self) -> list[str]:
-        """Facts that lean to one side."""
-        said = []
-        for name, (more, less) in self.leaning.items():
-            if more + less and binomtest(more, more + less).pvalue < _FACT_LEVEL:
-                said.append(f"{name} (differs in {more + less:,} of {self.n:,} pairs)")
-        return said
+# Of figures.
+_PREFIX = {Kind.injections: "", Kind.probes: "no_flux_", Kind.fakes: "fakes_", Kind.hard_negatives: "hard_negatives_"}
 
 
 def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
-    """Red where something beside the arc tells injections, or probes without flux, from their controls.
+    """Red where something beside added light tells stamps from the controls of their galaxies.
 
     A survey's own stamps can't be made again here: what is found in them is shown and doesn't block. Nor does a sample that is
     too small to say.
@@ -109,17 +53,26 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
     said: list[str] = []
     figures: dict[str, Any] = {}
     for seen in evidence:
-        kind = _KINDS[seen.of_flux]
-        probed = seen.probed()
-        found += [f"{kind}: {fact}" for fact in seen.facts()]
-        found += [f"{kind}: {row}" for row in seen.off]
+        probed, halves = seen.probed(), seen.agreement()
+        found += [f"{seen.kind}: {fact}" for fact in seen.facts()]
+        found += [f"{seen.kind}: {row}" for row in seen.off]
         if probed is not None:
             if probed.above_chance:
-                found.append(f"{kind}: {_lean(probed, stamps)}")
-            said.append(f"{kind}: {_interval(probed)}")
-            figures |= _figures(probed, "" if seen.of_flux else "no_flux_")
+                found.append(f"{seen.kind}: {_lean(probed, seen.contract)}")
+            said.append(f"{probed.n:,} of {seen.of:,} {seen.kind}: {_interval(probed)}")
+            figures |= _figures(probed, _PREFIX[seen.kind])
+        if halves is not None:
+            if halves.found:
+                found.append(f"{seen.kind}: {_agreed(halves)}")
+            figures[f"{_PREFIX[seen.kind]}halves"] = float(halves.strength.max())
         if seen.n_shared:
-            said.append(f"{seen.n_shared:,} {kind} equal their controls outside the arc")
+            said.append(f"{seen.n_shared:,} of {seen.of:,} {seen.kind} equal their controls outside the arc")
+    lone = compare_controls(stamps, MOST_PAIRS) if PairReader(stamps, 0).has(UNPAIRED_CONTROL) else None
+    if lone is not None:
+        found += lone.facts
+        if lone.probed is not None and lone.probed.above_chance:
+            found.append(f"unpaired controls: {_lean(lone.probed, evidence[0].contract)}")
+        said.append(_of_lone(lone))
     pairs = sum(seen.n for seen in evidence)
     hidden = sum(seen.n_hidden for seen in evidence)
     figures |= {"pairs": pairs, "arcs_that_fill_the_stamp": hidden}
@@ -134,87 +87,58 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
             blocking=blocking,
             **figures,
         )
-    short = {seen.of_flux: words for seen in evidence if (words := seen.too_few())}
-    if True in short:
+    short = {seen.kind: words for seen in evidence if (words := seen.too_few())}
+    if Kind.injections in short:
         return undecided(
             NAME,
-            short[True],
+            short[Kind.injections],
             why="So few pairs would not show a difference that a model could learn from.",
             next_step=f"nothing is blocked. At least {LEAST_TO_DECIDE} galaxies would do, each with a control and an "
             "injection that leaves a tenth of the stamp dark.",
             **figures,
         )
-    said += [f"undecided of {_KINDS[of_flux]}: {words}" for of_flux, words in short.items()]
+    said += [f"undecided of {kind}: {words}" for kind, words in short.items()]
     return green(NAME, f"nothing beside the arc tells stamps from their controls: {'; '.join(said)}", **figures)
 
 
-def gather(stamps: Publication, parent: Publication) -> list[_Evidence]:
-    """Read pairs and take down how the two of each differ; probes without flux second, if there are any."""
-    reader = PairReader(stamps, MOST_PAIRS)
+def gather(stamps: Publication, parent: Publication) -> list[Evidence]:
+    """Read pairs and take down how the two of each differ: of injections first, then of each other kind that there is."""
     shared = _SHARED.get(Source(stamps.attributes["source"]))
+    # Noise that was drawn anew says the same of each stamp of a galaxy; pixels that must be equal are looked at in all of them.
+    reader = PairReader(stamps, MOST_PAIRS, every=shared is not False)
     bad = open_bad(parent.path(BAD_FILE)) if BAD_FILE in parent.manifest.files else None
-    evidence = {True: _Evidence(of_flux=True), False: _Evidence(of_flux=False)}
+    evidence = {kind: Evidence(kind, reader.contract, shared) for kind in Kind}
     for hosted in with_hosts(reader, parent):
-        seen = evidence[hosted.pair.of_flux]
-        _compare(hosted, shared, seen)
         place = hosted.host.get("cutout_row")
-        if bad is not None and place is not None:
-            _compare_bad(hosted.pair, bad[place], seen)
-    return [seen for seen in evidence.values() if seen.of_flux or stamps.attributes.get("null_flux")]
+        hidden = None if bad is None or place is None else np.asarray(bad[place])
+        evidence[hosted.pair.kind].take(hosted.pair, hosted.host, hosted.psf, hidden)
+    for seen in evidence.values():
+        seen.of = reader.seen[seen.kind]
+    return [seen for seen in evidence.values() if seen.kind is Kind.injections or seen.of]
 
 
-def _compare(hosted: HostedPair, shared: bool | None, seen: _Evidence) -> None:
-    """Take down how the two of a pair differ; whether they share pixels is seen from them where it isn't known."""
-    pair, contract = hosted.pair, hosted.contract
-    seen.n += 1
-    first, control = (
-        {**row, **npz_facts(blob, contract.members)}
-        for row, blob in zip((pair.row, pair.control), pair.blobs, strict=True)
-    )
-    for name in (first.keys() & control.keys()) - _LABELS:
-        ours, theirs = first[name], control[name]
-        if _is_known(ours) and _is_known(theirs) and ours != theirs:
-            seen.leaning.setdefault(name, [0, 0])[int(_order(ours) < _order(theirs))] += 1
-    sigma = hosted.sigma()
-    mask = hosted.alike(sigma)
-    if mask is None or mask.mean() < _LEAST_OUTSIDE:
-        seen.n_hidden += 1
-        return
-    difference = (pair.pixels[0].astype(float) - pair.pixels[1])[:, mask] / sigma[:, None]
-    if shared or (shared is None and np.median(np.abs(difference)) < _OFF_SIGMA):
-        seen.n_shared += 1
-        share, mean = float((np.abs(difference) > _OFF_SIGMA).mean()), float(np.abs(difference.mean(axis=1)).max())
-        if share > _OFF_SHARE or mean > _OFF_MEAN:
-            seen.off.append(
-                f"{pair.row['task_id']} ({share:.2%} of its pixels outside the arc are off by more than {_OFF_SIGMA:g} sigma, "
-                f"their mean by {mean:.2g})"
-            )
-    else:
-        ours, theirs = stamp_features(pair.pixels, mask)
-        seen.differences.append(ours - theirs)
-
-
-def _compare_bad(pair: StampPair, bad: NDArray[np.bool_], seen: _Evidence) -> None:
-    """Take down whether something was added to pixels that saw no light."""
-    if changed := int((pair.pixels[0] != pair.pixels[1])[bad].sum()):
-        seen.off.append(f"{pair.row['task_id']} ({changed:,} of {int(bad.sum()):,} bad pixels aren't the cutout's own)")
-
-
-def _is_known(value: Any) -> bool:
-    """Whether a column has a value: a null, or a NaN of some writers, says that it is of the arc, by contract."""
-    return value is not None and not (isinstance(value, float) and np.isnan(value))
-
-
-def _order(value: Any) -> tuple[float, str]:
-    """Return what values of a column, numbers or not, are ordered by."""
-    return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
-
-
-def _lean(probed: Probed, stamps: Publication) -> str:
+def _lean(probed: Probed, contract: DatasetContract) -> str:
     """Say what a probe found, and by which features most."""
-    names = feature_names(DatasetContract.model_validate(stamps.attributes["dataset_contract"]).bands)
-    most = ", ".join(f"{names[place]} ({probed.contrast[place]:+.1f} sigma)" for place in probed.features[:3])
+    names = feature_names(contract.bands)
+    most = ", ".join(
+        f"{names[place] if place < len(names) else 'level or noise'} ({probed.contrast[place]:+.1f} sigma)"
+        for place in probed.features[:3]
+    )
     return f"{_interval(probed)}, most by {most}"
+
+
+def _agreed(halves: Agreement) -> str:
+    """Say what differs in both halves of stamps alike."""
+    return (
+        "both halves of a stamp differ alike from its control, one way or the other, in "
+        f"{', '.join(halves.found[:3])}; by chance nothing of {halves.n:,} galaxies passes {halves.most:.1f}"
+    )
+
+
+def _of_lone(lone: LoneControls) -> str:
+    if lone.probed is None:
+        return f"undecided of unpaired controls: {lone.n_unpaired:,} and {lone.n_paired:,} paired ones"
+    return f"{lone.n_unpaired:,} unpaired controls beside {lone.n_paired:,} paired ones: {_interval(lone.probed)}"
 
 
 def _interval(probed: Probed) -> str:

@@ -24,6 +24,8 @@ _MAD_TO_SIGMA = 1.4826
 _NOISE_BOUNDS = (3e-4, 0.1)
 # FWHM that the ground sees: a map in pixels, or of another quantity, is told by being outside.
 _SEEING_BOUNDS_ARCSEC = (0.3, 4.0)
+# Of a PSF image, in its own pixels: a single hot pixel has 1.16.
+_LEAST_FWHM_PIXELS = 1.2
 # Correlated pixels, and the light's own Poisson noise where a galaxy fills the cutout, make the two differ by less.
 _NOISE_OVER_IVAR = 5.0
 # A host whose middle isn't seen is no host: its arc would be read against a hole.
@@ -62,6 +64,8 @@ class GalaxyImage:
         By band, from gain and zero point; None where the data don't give it.
     assumed : tuple of str
         What the data don't say, or how pixels came about, in words; published with the galaxy.
+    files : tuple of str
+        Paths or addresses of what it was cut out of.
     """
 
     bands: tuple[str, ...]
@@ -74,6 +78,7 @@ class GalaxyImage:
     psf_fwhm_arcsec: tuple[float | None, ...]
     electrons_per_nanomaggy: tuple[float | None, ...]
     assumed: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, bands: tuple[str, ...], pixels: Any, ivar: Any, bad: Any, **known: Any) -> "GalaxyImage":
@@ -143,13 +148,13 @@ def must_be_usable(image: GalaxyImage) -> GalaxyImage:
         )
     for i, band in enumerate(image.bands):
         _must_be_nanomaggy(image, i, band)
-    low, high = _SEEING_BOUNDS_ARCSEC
-    for band, fwhm in zip(image.bands, image.psf_fwhm_arcsec, strict=True):
-        if fwhm is not None and not low <= fwhm <= high:
-            raise CutoutRefusedError(
-                "wrong_seeing",
-                f"the seeing in {band} is said to be {fwhm:.4g}, wanted {low:g} to {high:g} arcsec (not pixels)",
-            )
+    scale = image.pixel_scale_arcsec
+    for psf, fwhm, band in zip(image.psf, image.psf_fwhm_arcsec, image.bands, strict=True):
+        if psf is not None:
+            least = _LEAST_FWHM_PIXELS * psf.sampling * scale
+            _seeing_must_be_one(psf.fwhm_pixels * scale, f"its PSF image in {band} has a FWHM of", least)
+        elif fwhm is not None:
+            _seeing_must_be_one(fwhm, f"the seeing in {band} is said to be")
     return image
 
 
@@ -161,6 +166,12 @@ def _ivar_must_be_one(image: GalaxyImage) -> None:
             raise CutoutRefusedError(
                 "bad_ivar", f"{wrong} pixels of the inverse variance in {band} are negative or not finite"
             )
+
+
+def _seeing_must_be_one(fwhm_arcsec: float, said: str, least: float = 0.0) -> None:
+    low, high = max(_SEEING_BOUNDS_ARCSEC[0], least), _SEEING_BOUNDS_ARCSEC[1]
+    if not low <= fwhm_arcsec <= high:
+        raise CutoutRefusedError("wrong_seeing", f"{said} {fwhm_arcsec:.4g}, wanted {low:.3g} to {high:g} arcsec")
 
 
 def _must_be_nanomaggy(image: GalaxyImage, i: int, band: str) -> None:

@@ -3,16 +3,34 @@
 Belongs here: their surface brightness. What is drawn for them is in `features.py`.
 """
 
+from typing import Protocol
+
 import numpy as np
 
 from lens_pipeline.survey.conditions import BANDS, flux_of_mag, transmission
-from lens_pipeline.survey.light import Sersic, galaxy_light
+from lens_pipeline.survey.light import Grid, Sersic, galaxy_light
 from lens_pipeline.survey.optics import OVERSAMPLING, Image, crop, observe, transform
 from lens_pipeline.survey.render import Arc, Row, Scene, make_arc
 from lens_pipeline.survey.roles import MERGER, RING, SPIRAL
 
 _MARGIN = 1
 _SCALE_OVER_RADIUS, _TAIL_SHARE = 0.35, 0.25
+
+
+class Placed(Protocol):
+    """Cells, and where the host stands on them."""
+
+    @property
+    def grid(self) -> Grid:
+        """The cells."""
+
+    @property
+    def x_arcsec(self) -> float:
+        """Place along columns, from the middle."""
+
+    @property
+    def y_arcsec(self) -> float:
+        """Place along rows."""
 
 
 def make_hard_negative(scene: Scene, row: Row) -> Arc:
@@ -24,22 +42,27 @@ def make_hard_negative(scene: Scene, row: Row) -> Arc:
         A row of the injection manifest with a feature.
     """
     feature = row["feature"]
-    cells = _SHAPES[row["role"]](scene, feature)
-    spectrum = transform(cells * (OVERSAMPLING**2 / cells.sum()))
+    spectrum = transform(feature_cells(scene, row))
     fluxes = [flux_of_mag(feature[f"mag_{band}"]) * transmission(band, scene.ebv) for band in BANDS]
     size = scene.grid.stamp_size
     images = [flux * crop(observe(spectrum, k), size, _MARGIN) for k, flux in zip(scene.kernels, fluxes, strict=True)]
     return Arc(scene.seen(np.maximum(np.stack(images), 0)), dict.fromkeys(make_arc(scene, row).measures))
 
 
-def ring_light(scene: Scene, feature: Row) -> Image:
+def feature_cells(scene: Placed, row: Row) -> Image:
+    """Return a feature's light, of flux 1, as nanomaggy per pixel on each cell."""
+    cells = _SHAPES[row["role"]](scene, row["feature"])
+    return np.asarray(cells * (OVERSAMPLING**2 / cells.sum()))
+
+
+def ring_light(scene: Placed, feature: Row) -> Image:
     """Light of a ring: a Gaussian in radius, inclined."""
     r, _ = _polar(scene, feature)
     radius = feature["radius_arcsec"]
     return np.asarray(np.exp(-0.5 * ((r - radius) / (feature["width"] * radius)) ** 2))
 
 
-def spiral_light(scene: Scene, feature: Row) -> Image:
+def spiral_light(scene: Placed, feature: Row) -> Image:
     """Light of two logarithmic arms, r = r0 exp(angle tan(pitch)), in an exponential disk with a hole, inclined."""
     r, angle = _polar(scene, feature)
     winding = np.log(np.maximum(r, scene.grid.step)) / np.tan(np.radians(feature["width"]))
@@ -48,7 +71,7 @@ def spiral_light(scene: Scene, feature: Row) -> Image:
     return np.asarray(arms * np.exp(-reduced) * reduced**2)
 
 
-def merger_light(scene: Scene, feature: Row) -> Image:
+def merger_light(scene: Placed, feature: Row) -> Image:
     """Light of a companion and of a tail from it half way round the host, wider and fainter as it goes."""
     radius, phi = feature["radius_arcsec"], feature["phi_rad"]
     x, y = scene.x_arcsec + radius * np.cos(phi), scene.y_arcsec + radius * np.sin(phi)
@@ -66,7 +89,7 @@ def merger_light(scene: Scene, feature: Row) -> Image:
 _SHAPES = {RING: ring_light, SPIRAL: spiral_light, MERGER: merger_light}
 
 
-def _polar(scene: Scene, feature: Row) -> tuple[Image, Image]:
+def _polar(scene: Placed, feature: Row) -> tuple[Image, Image]:
     """Radius and angle in the plane of the host's disk, seen inclined."""
     cos, sin = np.cos(feature["phi_rad"]), np.sin(feature["phi_rad"])
     dx, dy = scene.grid.x - scene.x_arcsec, scene.grid.y - scene.y_arcsec

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import PARENT_LEFT_OUT
+from lens_pipeline.contracts.catalogue import IMAGE_FILES, PARENT_LEFT_OUT
 from lens_pipeline.contracts.errors import ConfigError, ContractError
-from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.cutout_measures import (
     aperture_mag,
+    centroid,
     mag_must_agree,
     mags_must_agree,
     pixel_correlation,
@@ -28,10 +28,10 @@ from lens_pipeline.survey.cutout_measures import (
 )
 from lens_pipeline.survey.cutout_places import left_out_rows, place_galaxies, regions_must_not_overlap
 from lens_pipeline.survey.cutouts import PSF_PIXELS, create_bad, create_cutouts, create_psfs
+from lens_pipeline.survey.files_read import FilesRead
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
 from lens_pipeline.survey.galaxy_table import COLUMNS, PLACE, Known, places_of
 from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
-from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
 from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
 
@@ -71,9 +71,6 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     if not holds_images(config.folder):
         files = object_files(Path(config.folder).expanduser().absolute(), BANDS)
         catalogue = with_places(files, catalogue, config.catalogue, BANDS)
-        staging.attributes["files"] = [
-            {"path": str(path), "sha256": sha256_of(path)} for of_one in files.values() for path in of_one.values()
-        ]
     elif not config.catalogue:
         raise ConfigError(
             f"{config.folder} holds a survey's images: set parent_sample.catalogue to a table of the galaxies to cut, with "
@@ -125,6 +122,8 @@ def cut_sample(
 ) -> CutSample:
     """Cut galaxies out of images, and write ``cutouts.npy``, ``bad_pixels.npy`` and ``psfs.npy`` with a place for each.
 
+    Which files were opened for it is written to the table ``image_files``.
+
     Parameters
     ----------
     where : str
@@ -140,6 +139,8 @@ def cut_sample(
     ------
     ContractError
         If the images can't be used, or no galaxy could be cut.
+    StorageError
+        If a file changes meanwhile.
     """
     places = {galaxy.galaxy_id: number for number, galaxy in enumerate(galaxies)}
     pixels = create_cutouts(staging.folder, (len(galaxies), len(BANDS), config.stamp_size, config.stamp_size))
@@ -147,11 +148,14 @@ def cut_sample(
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
     quarantine = Quarantine() if quarantine is None else quarantine
     n_asked, rows, assumed = len(galaxies) + len(quarantine.rows), [], set()
+    read = FilesRead()
     with ExitStack() as stack:
-        for galaxy, image in _cut(config, where, galaxies, files, quarantine, stack):
+        for galaxy, image in _cut(config, where, galaxies, files, quarantine, read, stack):
             number = places[galaxy.galaxy_id]
             row = _row(config, catalogue[number], number, image)
             try:
+                # Only judged: the place stays the one that was asked for, which the published ra and dec are of.
+                centroid(image.pixels[_R], image.pixel_scale_arcsec)
                 mag_must_agree(row["mag_r"], row["mag_aperture_r"])
             except CutoutRefusedError as error:
                 quarantine.add(galaxy.galaxy_id, error)
@@ -161,6 +165,7 @@ def cut_sample(
                 if psf is not None:
                     psfs[number, i] = psf.on_image_pixels(PSF_PIXELS)
             rows.append(row)
+            read.count(image.files)
             assumed |= set(image.assumed)
     for file in (pixels, bad, psfs):
         file.flush()
@@ -170,6 +175,7 @@ def cut_sample(
             f"{quarantine.rows[0]['detail']}"
         )
     mags_must_agree(rows)
+    staging.write_table("image_files", read.table(), IMAGE_FILES)
     rows.sort(key=lambda row: int(row["cutout_row"]))
     return CutSample(rows, quarantine, [*_assumptions(config, rows), *sorted(assumed)])
 
@@ -185,14 +191,19 @@ def _cut(
     galaxies: list[Galaxy],
     files: Files | None,
     quarantine: Quarantine,
+    read: FilesRead,
     stack: ExitStack,
 ) -> Iterator[tuple[Galaxy, GalaxyImage]]:
     grid = (config.stamp_size, config.pixel_scale_arcsec, config.pixel_scale_tolerance)
     if files is None and is_mirror(where):
-        yield from stack.enter_context(open_mirror(where, BANDS, *grid)).cut_each(galaxies, quarantine)
+        yield from stack.enter_context(open_mirror(where, BANDS, *grid, read.add)).cut_each(galaxies, quarantine)
         return
     galaxy_ids_must_differ(galaxies)
-    cut = stack.enter_context(images_at(where, BANDS, *grid)) if files is None else objects_at(files, BANDS, *grid)
+    if files is None:
+        cut = stack.enter_context(images_at(where, BANDS, *grid, read.add))
+    else:
+        read.add(str(path) for of_one in files.values() for path in of_one.values())
+        cut = objects_at(files, BANDS, *grid)
     twins = twins_of(galaxies)
     for place, galaxy in enumerate(galaxies):
         try:
@@ -226,7 +237,7 @@ def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyIma
             f"pixel_sigma_{band}": sigma,
             f"mag_aperture_{band}": aperture_mag(image.pixels[i], bx, by, scale, level),
             f"psf_is_measured_{band}": psf is not None,
-            f"psf_fwhm_{band}": seeing if psf is None else fwhm_of_psf(psf) * scale,
+            f"psf_fwhm_{band}": seeing if psf is None else psf.fwhm_pixels * scale,
             f"psf_fwhm_assumed_{band}": config.assumed_psf_fwhm_arcsec * SEEING_OVER_R[band],
             f"psfdepth_{band}": _psfdepth(image, i),
             f"electrons_per_nanomaggy_{band}": image.electrons_per_nanomaggy[i],

@@ -7,7 +7,7 @@ from pathlib import Path
 from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.survey.ccd import cut_from_ccds, read_field
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
-from lens_pipeline.survey.mirror import Galaxy, Mirror
+from lens_pipeline.survey.mirror import Galaxy, Mirror, OnOpen
 
 Cut = Callable[[Galaxy], GalaxyImage]
 
@@ -23,15 +23,27 @@ def holds_images(where: str) -> bool:
     return is_mirror(where) or any(any(folder.glob(name)) for name in ("survey-ccds*.fits*", "images/**/*_ooi_*.fits*"))
 
 
-def open_mirror(where: str, bands: Sequence[str], stamp_size: int, scale_arcsec: float, tolerance: float) -> Mirror:
-    """Open a copy of the coadds; a path may begin with ``~``."""
+def open_mirror(
+    where: str,
+    bands: Sequence[str],
+    stamp_size: int,
+    scale_arcsec: float,
+    tolerance: float,
+    on_open: OnOpen | None = None,
+) -> Mirror:
+    """Open a copy of the coadds; a path may begin with ``~``. `on_open` is told which files were, brick by brick."""
     root = where if is_address(where) else str(Path(where).expanduser().absolute())
-    return Mirror(root, tuple(bands), stamp_size, scale_arcsec, tolerance)
+    return Mirror(root, tuple(bands), stamp_size, scale_arcsec, tolerance, on_open)
 
 
 @contextmanager
 def images_at(
-    where: str, bands: Sequence[str], stamp_size: int, scale_arcsec: float, tolerance: float
+    where: str,
+    bands: Sequence[str],
+    stamp_size: int,
+    scale_arcsec: float,
+    tolerance: float,
+    on_open: OnOpen | None = None,
 ) -> Iterator[Cut]:
     """Open the images of a folder or address.
 
@@ -39,6 +51,8 @@ def images_at(
     ----------
     scale_arcsec, tolerance : float
         Nominal pixel scale, and how far that of the images may be from it, relatively.
+    on_open : callable, optional
+        Is told which files were opened, while they are.
 
     Yields
     ------
@@ -53,10 +67,12 @@ def images_at(
         If its files can't be used.
     """
     if is_mirror(where):
-        with open_mirror(where, bands, stamp_size, scale_arcsec, tolerance) as mirror:
+        with open_mirror(where, bands, stamp_size, scale_arcsec, tolerance, on_open) as mirror:
             yield lambda galaxy: mirror.cut(galaxy.ra, galaxy.dec)
         return
     ccds = read_field(Path(where).expanduser().absolute())
+    if on_open is not None:
+        on_open(file for ccd in ccds for file in ccd.files)
 
     def cut(galaxy: Galaxy) -> GalaxyImage:
         image = cut_from_ccds(ccds, bands, galaxy.ra, galaxy.dec, stamp_size)

@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
 from lens_pipeline.contracts.errors import ContractError
+from lens_pipeline.splits.known_lenses import KnownLenses, read_known_lenses
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.host_sample import HostSample
-from lens_pipeline.survey.known_lenses import KnownLenses, read_known_lenses
 from lens_pipeline.survey.legacy_cuts import judge, own_cuts
 from lens_pipeline.survey.legacy_rows import OPTIONAL, REQUIRED, galaxy_ids, galaxy_rows, target_ids
 from lens_pipeline.survey.parent_completeness import ARC_COLOURS, parent_completeness

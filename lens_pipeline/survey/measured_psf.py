@@ -10,14 +10,11 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lens_pipeline.contracts.errors import ContractError
 from lens_pipeline.survey.galaxy_images import GalaxyImage
 from lens_pipeline.survey.optics import OVERSAMPLING, Image, Kernel, moffat_kernel, pixels_across
 from lens_pipeline.survey.psf_image import PsfImage
-
-_ANGLES, _STEPS_PER_PIXEL = 64, 20
 
 
 def image_kernel(psf: PsfImage, stamp_size: int, pixel_scale_arcsec: float) -> Kernel:
@@ -39,7 +36,7 @@ def image_kernel(psf: PsfImage, stamp_size: int, pixel_scale_arcsec: float) -> K
     # Rows of negative frequency stand from the end backwards; zero and Nyquist frequency have no other.
     other = power[np.r_[0, n - 1 : half : -1, half]]
     response = np.sqrt((power[: half + 1] + other) / 2)
-    return Kernel(transfer=transfer, response=response, fwhm_arcsec=fwhm_of_psf(psf) * pixel_scale_arcsec)
+    return Kernel(transfer=transfer, response=response, fwhm_arcsec=psf.fwhm_pixels * pixel_scale_arcsec)
 
 
 def kernels_of(image: GalaxyImage, stamp_size: int) -> tuple[tuple[Kernel, ...], tuple[str, ...]]:
@@ -74,41 +71,6 @@ def shifted(kernel: Kernel, x_pixels: float, y_pixels: float) -> Kernel:
     n = kernel.transfer.shape[0]
     turn = np.fft.fftfreq(n)[:, None] * y_pixels + np.fft.rfftfreq(n) * x_pixels
     return replace(kernel, transfer=kernel.transfer * np.exp(-2j * np.pi * turn))
-
-
-def fwhm_of_psf(psf: PsfImage) -> float:
-    """2 sqrt(area above half maximum / pi), in image pixels.
-
-    The image is interpolated by cubic splines along rays from its peak; the area is the mean of pi r^2 over them, r where
-    the profile falls below half of the peak.
-    """
-    coefficients = ndimage.spline_filter(psf.pixels)
-    y0, x0 = _peak(psf.pixels, coefficients)
-    angle = (np.arange(_ANGLES) + 0.5) * (2 * np.pi / _ANGLES)
-    reach = min(psf.pixels.shape) / 2 - 2
-    r = np.arange(0, reach, 1 / _STEPS_PER_PIXEL)
-    rays = _at(coefficients, y0 + np.sin(angle)[:, None] * r, x0 + np.cos(angle)[:, None] * r)
-    half_maximum = _at(coefficients, np.array([y0]), np.array([x0]))[0] / 2
-    first = np.argmax(rays < half_maximum, axis=1)
-    every = np.arange(_ANGLES)
-    above, below = rays[every, first - 1], rays[every, first]
-    crossing = (first - (half_maximum - below) / (above - below)) / _STEPS_PER_PIXEL
-    return float(2 * np.sqrt((crossing**2).mean()) * psf.sampling)
-
-
-def _peak(pixels: Image, coefficients: Image) -> tuple[float, float]:
-    """Place (y, x) of the interpolated image's maximum, to a fiftieth of a pixel."""
-    y, x = (float(place) for place in np.unravel_index(int(pixels.argmax()), pixels.shape))
-    for step in (0.1, 0.02):
-        offsets = step * np.arange(-5, 6)
-        dy, dx = np.meshgrid(offsets, offsets, indexing="ij")
-        best = int(_at(coefficients, y + dy, x + dx).argmax())
-        y, x = y + dy.flat[best], x + dx.flat[best]
-    return y, x
-
-
-def _at(coefficients: Image, y: Image, x: Image) -> Image:
-    return np.asarray(ndimage.map_coordinates(coefficients, [y, x], prefilter=False, mode="nearest"))
 
 
 @lru_cache(maxsize=8)

@@ -10,7 +10,7 @@ noise stays what it is and no pixel is shifted by more than half a pixel; nothin
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from lens_pipeline.survey.sky_grid import Window
 # A brick's images of three bands hold some fifteen open files.
 _MOST_OPEN = 6
 _SAME_GALAXY_ARCSEC = 1.0
+
+OnOpen = Callable[[Iterable[str]], None]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Mirror:
         The folder or s3:// address that holds ``coadd``.
     scale_tolerance : float
         How far a brick's pixel scale may be from the nominal one, relatively.
+    on_open : callable, optional
+        Is told which files of a brick were opened, while they are.
     """
 
     root: str
@@ -58,6 +62,7 @@ class Mirror:
     stamp_size: int
     pixel_scale_arcsec: float = 0.262
     scale_tolerance: float = 0.005
+    on_open: OnOpen | None = None
     _open: OrderedDict[str, Brick] = field(default_factory=OrderedDict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -127,6 +132,7 @@ class Mirror:
                 f"to half a pixel."
                 for seam in seams
             ),
+            files=tuple(dict.fromkeys(file for brick in (home, *(s.brick for s in seams)) for file in brick.files)),
         )
 
     def _seams(self, home: Brick, window: Window) -> "list[_Seam]":
@@ -191,6 +197,8 @@ class Mirror:
             self._open.popitem(last=False)[1].opened.close()
         brick = open_brick(name, files, self.bands, self.pixel_scale_arcsec, self.scale_tolerance)
         self._open[name] = brick
+        if self.on_open is not None:
+            self.on_open(brick.files)
         return brick
 
     def _files(self, name: str) -> list[str]:

@@ -149,6 +149,7 @@ def read_object(
         pixel_scale_arcsec=scale,
         offset_arcsec=np.array([window.offset_pixels] * len(bands)) * scale,
         assumed=(_ASSUMED,),
+        files=tuple(str(path) for path in files.values()),
     )
 
 

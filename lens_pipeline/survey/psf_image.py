@@ -1,9 +1,10 @@
 """An image of the point-spread function at a place: what a coadd or a PSFEx model says that a star looks like there.
 
-Belongs here: the type, its normalisation, and reading one from a FITS file. Its use as a kernel is in `measured_psf.py`.
+Belongs here: the type, its normalisation and width, and reading one from a FITS file. Use as a kernel is in `measured_psf.py`.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ _SUM_TOLERANCE = 0.1
 _FARTHEST_CENTROID = 1.0
 # Pixels out to this distance count for the centroid: the noise of the wings would pull it.
 _CENTROID_REACH = 8
+# Rays along which half of the peak is looked for, and steps on them.
+_ANGLES, _STEPS_PER_PIXEL = 64, 20
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,27 @@ class PsfImage:
                 f"{_FARTHEST_CENTROID:g} is taken. Shift it, or arcs would be shifted."
             )
         return cls(pixels / total, sampling, total)
+
+    @cached_property
+    def fwhm_pixels(self) -> float:
+        """2 sqrt(area above half maximum / pi), in image pixels; infinite where its image ends before half of the maximum.
+
+        The image is interpolated by cubic splines along rays from its peak; the area is the mean of pi r^2 over them, r where
+        the profile falls below half of the peak.
+        """
+        coefficients = ndimage.spline_filter(self.pixels)
+        y0, x0 = _peak(self.pixels, coefficients)
+        angle = (np.arange(_ANGLES) + 0.5) * (2 * np.pi / _ANGLES)
+        r = np.arange(0, max(min(self.pixels.shape) / 2 - 2, 0.01), 1 / _STEPS_PER_PIXEL)
+        rays = _at(coefficients, y0 + np.sin(angle)[:, None] * r, x0 + np.cos(angle)[:, None] * r)
+        half_maximum = _at(coefficients, np.array([y0]), np.array([x0]))[0] / 2
+        first = np.argmax(rays < half_maximum, axis=1)
+        if not first.all():
+            return float(np.inf)
+        every = np.arange(_ANGLES)
+        above, below = rays[every, first - 1], rays[every, first]
+        crossing = (first - (half_maximum - below) / (above - below)) / _STEPS_PER_PIXEL
+        return float(2 * np.sqrt((crossing**2).mean()) * self.sampling)
 
     def on_image_pixels(self, size: int) -> NDArray[np.float64]:
         """Return the PSF on a square of image pixels about its middle, summing to 1.
@@ -113,3 +137,18 @@ def _centroid(pixels: NDArray[np.float64]) -> tuple[float, float]:
     if not total > 0:
         return np.inf, np.inf
     return float(bright.sum(axis=0) @ axis / total), float(bright.sum(axis=1) @ axis / total)
+
+
+def _peak(pixels: NDArray[np.float64], coefficients: NDArray[np.float64]) -> tuple[float, float]:
+    """Place (y, x) of the interpolated image's maximum, to a fiftieth of a pixel."""
+    y, x = (float(place) for place in np.unravel_index(int(pixels.argmax()), pixels.shape))
+    for step in (0.1, 0.02):
+        offsets = step * np.arange(-5, 6)
+        dy, dx = np.meshgrid(offsets, offsets, indexing="ij")
+        best = int(_at(coefficients, y + dy, x + dx).argmax())
+        y, x = y + dy.flat[best], x + dx.flat[best]
+    return y, x
+
+
+def _at(coefficients: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(ndimage.map_coordinates(coefficients, [y, x], prefilter=False, mode="nearest"))

@@ -37,6 +37,9 @@ from lens_pipeline.survey.images_at import holds_images
 from lens_pipeline.survey.mirror import twins_of
 
 _UNIT = "nanomaggy"
+_R = BANDS.index("r")
+# Pixels to each side of a galaxy's middle that two cutouts of one galaxy share.
+_LIGHT = 4
 
 Cubes = NDArray[np.float32]
 
@@ -63,7 +66,7 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
         regions could show the same sky.
     """
     folder = Path(config.folder).expanduser().absolute()
-    paths = {band: folder / f"{band}.fits" for band in BANDS}
+    paths = cube_paths(folder)
     if holds_images(config.folder) or not any(path.exists() for path in paths.values()):
         return image_parents(config, _catalogue(config, None, staging), staging)
     cubes, scale = _read_cubes(config, folder, paths)
@@ -96,13 +99,23 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def _read_cubes(config: ParentSampleConfig, folder: Path, paths: dict[str, Path]) -> tuple[Cubes, float]:
+def cube_paths(folder: Path) -> dict[str, Path]:
+    """Return where the cube of each band is looked for."""
+    return {band: folder / f"{band}.fits" for band in BANDS}
+
+
+def refuse_missing_cubes(folder: Path, paths: dict[str, Path]) -> None:
+    """Refuse a folder with cubes of some bands only."""
     missing = [path.name for path in paths.values() if not path.is_file()]
     if missing:
         raise ConfigError(
             f"{folder} lacks {first_few(missing)}: real_cutouts reads one FITS cube a band, named {', '.join(BANDS)}.fits, with "
             f"the same galaxies in the same order. Set parent_sample.folder to the folder that holds them."
         )
+
+
+def _read_cubes(config: ParentSampleConfig, folder: Path, paths: dict[str, Path]) -> tuple[Cubes, float]:
+    refuse_missing_cubes(folder, paths)
     cubes, scales = {}, {}
     for band, path in paths.items():
         cubes[band], scales[band] = _read_cube(config, path)
@@ -198,7 +211,8 @@ def _named(config: ParentSampleConfig, catalogue: list[Known]) -> list[Known]:
 
 def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImage]:
     """Return each galaxy that arcs can be injected into, by its place in the cubes; the others are quarantined."""
-    usable = {}
+    usable: dict[int, GalaxyImage] = {}
+    seen: dict[bytes, str] = {}
     twins = twins_of([place_of(row) for row in placed.rows])
     for i, (number, known) in enumerate(zip(placed.numbers, placed.rows, strict=True)):
         try:
@@ -206,6 +220,8 @@ def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImag
                 raise CutoutRefusedError("same_place", f"within 1 arcsec of {placed.rows[twins[i]]['galaxy_id']}")
             image = must_be_usable(_image(pixels[number], scale))
             mag_must_agree(known.get("mag_r"), _aperture_mags(image)["mag_aperture_r"])
+            if (first := seen.setdefault(_light_of(image), known["galaxy_id"])) != known["galaxy_id"]:
+                raise CutoutRefusedError("same_pixels", f"its light in r is, bit by bit, that of {first}")
             usable[number] = image
         except CutoutRefusedError as error:
             placed.quarantine.add(known["galaxy_id"], error)
@@ -214,7 +230,7 @@ def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImag
 
 def _image(pixels: Cubes, scale: float) -> GalaxyImage:
     """Return a galaxy's cutout. Cubes carry no mask: a pixel that is exactly 0 or not finite is one that saw nothing."""
-    x, y = centroid(pixels[BANDS.index("r")])
+    x, y = centroid(pixels[_R], scale)
     return GalaxyImage.of(
         BANDS,
         pixels,
@@ -225,16 +241,25 @@ def _image(pixels: Cubes, scale: float) -> GalaxyImage:
     )
 
 
+def _light_of(image: GalaxyImage) -> bytes:
+    """Pixels around the galaxy in r: the same in every cutout of one image, wherever in it the galaxy stands."""
+    pixels, offset = image.pixels[_R], image.offset_arcsec[_R] / image.pixel_scale_arcsec
+    column, row = (int(np.rint(place + (pixels.shape[0] - 1) / 2)) for place in offset)
+    return bytes(pixels[row - _LIGHT : row + _LIGHT + 1, column - _LIGHT : column + _LIGHT + 1].tobytes())
+
+
 def _catalogue(config: ParentSampleConfig, n_galaxies: int | None, staging: Staging) -> list[Known]:
     """Read what the optional catalogue knows of each galaxy; without one nothing. None where it says how many there are.
 
-    The names of columns that aren't read are published as ``columns_not_read``.
+    Its path, size and SHA-256 are published as ``catalogue``, the names of columns that aren't read as ``columns_not_read``.
     """
     if not config.catalogue:
         return [{} for _ in range(n_galaxies or 0)]
     unread: list[str] = []
     galaxies = read_galaxies(config.catalogue, n_galaxies, unread)
     staging.attributes["columns_not_read"] = unread
+    path = Path(config.catalogue).expanduser().absolute()
+    staging.attributes["catalogue"] = {"path": str(path), "size": path.stat().st_size, "sha256": sha256_of(path)}
     return galaxies
 
 

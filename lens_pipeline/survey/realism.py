@@ -91,7 +91,8 @@ def build_realism(
         None if other is None else {"dataset": other.dataset, "version": other.version}
     )
     images = {"curves": curves_png(drawn, lines, ours.name), "stamps": stamps_png(samples)}
-    staging.write_bytes(PAGE, _page(config, stamps, other, lines, images).encode())
+    staging.attributes["injections"] = len(ours.injections)
+    staging.write_bytes(PAGE, _page(config, stamps, other, lines, images, len(ours.injections)).encode())
     return RealismResult(lines, images)
 
 
@@ -113,7 +114,12 @@ def realism_is_complete(result: RealismResult) -> Check:
 
 
 def _page(
-    config: RealismConfig, stamps: Publication, other: Publication | None, lines: list[Row], images: dict[str, bytes]
+    config: RealismConfig,
+    stamps: Publication,
+    other: Publication | None,
+    lines: list[Row],
+    images: dict[str, bytes],
+    n_injections: int,
 ) -> str:
     # Imported when it is used: every rendering process loads this package.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -126,6 +132,7 @@ def _page(
         stamps=stamps,
         other=other,
         lines=lines,
+        n_injections=n_injections,
         meanings=_MEANINGS,
         reference=config.arc_reference,
         reference_source=config.arc_reference_source,

@@ -5,7 +5,7 @@ Belongs here: a sample of published stamps to lines of the tables REALISM and RE
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy import fft, stats
 from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB, DatasetContract
 from lens_pipeline.stamps.decode import Stamp, decode_blob
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey.clustered import clustered_percentile, clustered_share
 from lens_pipeline.survey.cutout_measures import SKY_BEYOND_ARCSEC, far_from
 from lens_pipeline.survey.optics import Image
 from lens_pipeline.survey.probe import unpaired_probe
@@ -37,7 +38,7 @@ _UNITS = {"g_r": "mag", "r_z": "mag", "src_mag_r": "mag", "arc_mag_r": "mag"}
 
 @dataclass(frozen=True)
 class Sample:
-    """Controls of a dataset and injections of it, one a galaxy.
+    """Controls of a dataset, one a galaxy, and all injections into its galaxies that were read on the way.
 
     Attributes
     ----------
@@ -59,11 +60,11 @@ class Sample:
         reader = PairReader(stamps, most)
         pixels: list[NDArray[np.float32]] = []
         controls: dict[str, Row] = {}
-        injections: dict[str, Row] = {}
+        injections: dict[str, list[Row]] = {}
         for row, blob in reader.rows():
             galaxy = galaxy_of(row)
-            if reader.is_injection(row) and len(injections) < most:
-                injections.setdefault(galaxy, row)
+            if reader.is_injection(row) and (galaxy in injections or len(injections) < most):
+                injections.setdefault(galaxy, []).append(row)
             elif reader.is_control(row) and len(controls) < most and galaxy not in controls:
                 stamp = decode_blob(blob, reader.contract)
                 if isinstance(stamp, Stamp):
@@ -73,7 +74,7 @@ class Sample:
                 break
         shape = (len(pixels), *reader.contract.stamp_shape)
         stacked = np.array(pixels, np.float32).reshape(shape)
-        return cls(stamps.dataset, reader.contract, stacked, [*controls.values()], [*injections.values()])
+        return cls(stamps.dataset, reader.contract, stacked, [*controls.values()], [*chain(*injections.values())])
 
     @property
     def sky(self) -> Mask:
@@ -161,17 +162,17 @@ def arc_lines(sample: Sample, config: RealismConfig) -> list[Row]:
     """Percentiles of what was injected, as drawn, and how much of it lies where the reference's middle 68 % does."""
     lines: list[Row] = []
     for quantity in ARC_QUANTITIES:
-        values = np.sort([x for row in sample.injections if (x := arc_quantity(row, quantity)) is not None])
-        unit = _UNITS.get(quantity, "arcsec")
+        known = [(x, galaxy_of(row)) for row in sample.injections if (x := arc_quantity(row, quantity)) is not None]
+        values = np.array([x for x, _ in known], float)
+        names, galaxies = np.unique([galaxy for _, galaxy in known], return_inverse=True)
+        unit, n = _UNITS.get(quantity, "arcsec"), len(names)
+        why = "no injection has it" if n == 0 else "one galaxy has no interval" if n == 1 else ""
         for percentile in PERCENTILES:
-            why = "no injection has it" if not len(values) else "" if len(values) > 1 else "one galaxy has no interval"
-            found = _percentile(values, percentile) if len(values) else None
-            lines.append(line(f"{quantity}_percentile_{percentile}", ALL, sample.name, unit, found, len(values), why))
-        if (reference := config.arc_reference.get(quantity)) is not None and len(values):
-            k = int(((values >= reference[0]) & (values <= reference[2])).sum())
-            interval = stats.binomtest(k, len(values)).proportion_ci(method="wilson")
-            share = (k / len(values), float(interval.low), float(interval.high))
-            lines.append(line(f"{quantity}_share_within_reference", ALL, sample.name, "", share, len(values)))
+            found = clustered_percentile(values, galaxies, percentile) if n else None
+            lines.append(line(f"{quantity}_percentile_{percentile}", ALL, sample.name, unit, found, n, why))
+        if (reference := config.arc_reference.get(quantity)) is not None and n:
+            share = clustered_share((values >= reference[0]) & (values <= reference[2]), galaxies)
+            lines.append(line(f"{quantity}_share_within_reference", ALL, sample.name, "", share, n, why))
     if not config.arc_reference:
         why = "realism_report.arc_reference is empty: no published distribution was given to hold arcs against"
         lines.append(line("share_within_reference", ALL, sample.name, "", None, 0, why))
@@ -257,17 +258,6 @@ def _mean(x: Image) -> tuple[float, float | None, float | None]:
         return value, None, None
     half = float(stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
     return value, value - half, value + half
-
-
-def _percentile(ordered: Image, percentile: int) -> tuple[float, float | None, float | None]:
-    """Percentile of sorted values with the 95 % interval of order statistics (David & Nagaraja 2003, sect. 7.1)."""
-    n, share = len(ordered), percentile / 100
-    value = float(np.quantile(ordered, share))
-    if n < 2:
-        return value, None, None
-    low, high = (float(stats.binom.ppf(tail, n, share)) for tail in (0.025, 0.975))
-    below, above = ordered[int(max(low - 1, 0))], ordered[int(min(high, n - 1))]
-    return value, min(float(below), value), max(float(above), value)
 
 
 def rows_without_number(lines: list[Row]) -> list[Any]:

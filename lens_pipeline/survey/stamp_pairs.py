@@ -1,11 +1,13 @@
-"""Injections, or probes without flux, side by side with the control of their galaxy, read from published stamps.
+"""Stamps side by side with the control of their galaxy, read from what was published.
 
 Belongs here: which rows are compared, at a cost that doesn't grow with the survey. What is asked of them is in `fingerprints.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +22,24 @@ from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.sources import LocalFile
 from lens_pipeline.survey.randomness import stream
+from lens_pipeline.survey.roles import FAKES, HARD_NEGATIVES
 
 MOST_ROWS = 8192
 _BATCH = 64
+# What is asked of galaxies needs one stamp of each; where every stamp is asked, so many times as many are read.
+_STAMPS_A_GALAXY = 4
+_TOLD_BY = ("task_id", "pair_id", "galaxy_id", "ra", "dec", "lens_model", "role", "cutout_ok")
 
 Row = dict[str, Any]
+
+
+class Kind(StrEnum):
+    """What is held against the control of its galaxy."""
+
+    injections = "injections"
+    probes = "probes without flux"
+    fakes = "fakes"
+    hard_negatives = "hard negatives"
 
 
 @dataclass(frozen=True)
@@ -33,8 +48,8 @@ class StampPair:
 
     Attributes
     ----------
-    of_flux : bool
-        Whether the first is an injection; else it is a probe without flux.
+    stands_for_galaxy : bool
+        Whether it is the one of its kind that a hash of the keys picks of its galaxy's.
     row, control : dict
         Their columns, without pixels.
     pixels : (2, band, y, x) float32 array
@@ -43,37 +58,53 @@ class StampPair:
         Of the same.
     """
 
-    of_flux: bool
+    kind: Kind
+    stands_for_galaxy: bool
     row: Row
     control: Row
     pixels: NDArray[np.float32]
     blobs: tuple[bytes, bytes]
 
 
+class _Plan(NamedTuple):
+    """A pair that is to be read: keys of its row and of its control."""
+
+    kind: Kind
+    stands_for_galaxy: bool
+    first: str
+    control: str
+
+
 @dataclass
 class PairReader:
-    """Reads at most one pair of each kind from each galaxy.
+    """Reads one pair of each kind from each galaxy, or every pair there is; at most so many.
 
     Fragments come in an order that their names give, so that the first file of a survey isn't the only one looked at; of a user's
-    own files only the first is read.
+    own files only the first is read. Which of a galaxy's stamps stands for it a hash of their keys says, not their order.
 
     Attributes
     ----------
     most : int
-        Pairs of a kind to read.
+        Galaxies of a kind to read.
+    every : bool
+        Whether all pairs of a galaxy are read, up to four times `most`.
     most_rows : int
-        Rows to look at for them; the batch in which they are reached is read to its end.
+        Rows to look at for them.
     n_rows : int
         Rows looked at so far.
     n_unusable : int
-        Pairs so far that were left out: a blob that can't be decoded.
+        Pairs so far that were left out: a blob that can't be decoded, or is null.
+    seen : Counter
+        Rows looked at so far of each kind.
     """
 
     stamps: Publication
     most: int
+    every: bool = False
     most_rows: int = MOST_ROWS
     n_rows: int = 0
     n_unusable: int = 0
+    seen: Counter[Kind] = field(default_factory=Counter)
     contract: DatasetContract = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,32 +113,29 @@ class PairReader:
     def pairs(self) -> Iterator[StampPair]:
         """Read the pairs: a control and the row that names it, or is of its galaxy, in one fragment."""
         probes = self._probes()
-        found = {True: 0, False: 0}
+        galaxies, others = Counter[Kind](), Counter[Kind]()
         for fragment in self._chosen():
-            controls: dict[str, tuple[Row, bytes]] = {}
-            waiting: dict[str, tuple[Row, bytes]] = {}
-            done: set[str] = set()
-            for row, blob in self._rows(fragment):
-                is_control, galaxy = self.is_control(row), galaxy_of(row)
-                if (is_control or self.is_injection(row)) and galaxy not in done:
-                    (controls if is_control else waiting).setdefault(galaxy, (row, blob))
-                    if galaxy in controls and galaxy in waiting:
-                        done.add(galaxy)
-                        yield from self._pair(waiting.pop(galaxy), controls[galaxy], found, of_flux=True)
-                if is_control and (probe := probes.pop(row["task_id"], None)):
-                    yield from self._pair(probe, (row, blob), found, of_flux=False)
-                if galaxy in done:
-                    controls.pop(galaxy, None)
-                if found[True] >= self.most or self.n_rows >= self.most_rows:
-                    return
+            plans = []
+            for plan in self._plans(fragment, probes):
+                counted, most = (galaxies, 1) if plan.stands_for_galaxy else (others, _STAMPS_A_GALAXY - 1)
+                if counted[plan.kind] < most * self.most:
+                    counted[plan.kind] += 1
+                    plans.append(plan)
+            yield from self._read(fragment, plans, probes)
+            if galaxies[Kind.injections] >= self.most or self.n_rows >= self.most_rows:
+                return
 
     def rows(self) -> Iterator[tuple[Row, bytes]]:
         """Read usable rows with their blobs, whatever they are; at most about `most_rows`."""
         for fragment in self._chosen():
-            for row in self._rows(fragment):
+            for row in self._rows(fragment, counted=True):
                 yield row
                 if self.n_rows >= self.most_rows:
                     return
+
+    def has(self, role: str) -> bool:
+        """Whether any of the rows that can be looked at has a role."""
+        return any(row.get("role") == role for fragment in self._chosen() for row in self._told(fragment))
 
     def is_control(self, row: Row) -> bool:
         """Whether a row is a galaxy as it is: no arc, and no fake of one."""
@@ -117,18 +145,76 @@ class PairReader:
         """Whether a row is of a class other than the negative one."""
         return bool(self.contract.label_of.get(row["lens_model"]))
 
-    def _pair(
-        self, first: tuple[Row, bytes], control: tuple[Row, bytes], found: dict[bool, int], *, of_flux: bool
+    def kind_of(self, row: Row) -> Kind | None:
+        """Return which kind a row of the stamps is, beside controls."""
+        if self.is_injection(row):
+            return Kind.injections
+        role = row.get("role")
+        return Kind.fakes if role in FAKES else Kind.hard_negatives if role in HARD_NEGATIVES else None
+
+    def _plans(self, fragment: Fragment, probes: dict[str, tuple[Row, bytes]]) -> list[_Plan]:
+        """Say which pairs a fragment has, from what its rows are; its galaxies in the order of their first rows."""
+        controls: dict[str, str] = {}
+        stamps: dict[tuple[str, Kind], list[Row]] = {}
+        for row in self._told(fragment):
+            galaxy, kind = galaxy_of(row), self.kind_of(row)
+            if kind is not None:
+                stamps.setdefault((galaxy, kind), []).append(row)
+                self.seen[kind] += 1
+            elif self.is_control(row):
+                controls[galaxy] = min(row["task_id"], controls.get(galaxy, row["task_id"]), key=_place)
+                if row["task_id"] in probes:
+                    stamps[galaxy, Kind.probes] = [row]
+                    self.seen[Kind.probes] += 1
+        plans = []
+        for (galaxy, kind), rows in stamps.items():
+            if galaxy in controls:
+                first = min(rows, key=lambda row: _place(row["task_id"]))
+                wanted = rows if self.every else [first]
+                plans += [_Plan(kind, row is first, row["task_id"], controls[galaxy]) for row in wanted]
+        return plans
+
+    def _told(self, fragment: Fragment) -> Iterator[Row]:
+        """Read what usable rows are, without their pixels, as far as rows are looked at."""
+        for batch in _with_all_columns(fragment).batches(_TOLD_BY, rows=self.most_rows):
+            rows = batch.slice(0, self.most_rows - self.n_rows).to_pylist()
+            self.n_rows += len(rows)
+            yield from (row for row in rows if row.get("cutout_ok") == 1)
+            if self.n_rows >= self.most_rows:
+                return
+
+    def _read(
+        self, fragment: Fragment, plans: Iterable[_Plan], probes: dict[str, tuple[Row, bytes]]
     ) -> Iterator[StampPair]:
-        if found[of_flux] >= self.most:
-            return
+        """Read the pairs of a fragment; of its blobs those are held that a pair still waits for."""
+        waiting: dict[str, list[_Plan]] = {}
+        for plan in plans:
+            for key in {plan.first, plan.control}:
+                waiting.setdefault(key, []).append(plan)
+        held: dict[str, tuple[Row, bytes]] = {}
+        for row, blob in self._rows(fragment):
+            key = row["task_id"]
+            if key in waiting:
+                held[key] = row, blob
+            for plan in list(waiting.get(key, ())):
+                first = probes.get(plan.first) if plan.kind is Kind.probes else held.get(plan.first)
+                if first is not None and plan.control in held:
+                    yield from self._pair(plan, first, held[plan.control])
+                    for part in {plan.first, plan.control}:
+                        waiting[part].remove(plan)
+                        if not waiting[part]:
+                            del waiting[part], held[part]
+            if not waiting:
+                return
+        self.n_unusable += len({plan for plans in waiting.values() for plan in plans})
+
+    def _pair(self, plan: _Plan, first: tuple[Row, bytes], control: tuple[Row, bytes]) -> Iterator[StampPair]:
         blobs = (first[1], control[1])
         pixels = np.zeros((2, *self.contract.stamp_shape), np.float32)
         if any(verdict is not None for verdict in decode_pixels(blobs, self.contract, pixels)):
             self.n_unusable += 1
             return
-        found[of_flux] += 1
-        yield StampPair(of_flux, first[0], control[0], pixels, blobs)
+        yield StampPair(plan.kind, plan.stands_for_galaxy, first[0], control[0], pixels, blobs)
 
     def _chosen(self) -> list[Fragment]:
         fragments = Fragments.open(self.stamps).fragments
@@ -149,7 +235,6 @@ class PairReader:
                 probes |= {
                     row["pair_id"]: (row, blob) for row, blob in self._rows(fragment) if row["pair_id"] in wanted
                 }
-        self.n_rows = 0
         return probes
 
     def _first_keys(self) -> set[str]:
@@ -162,14 +247,19 @@ class PairReader:
                 break
         return keys
 
-    def _rows(self, fragment: Fragment) -> Iterator[tuple[Row, bytes]]:
+    def _rows(self, fragment: Fragment, *, counted: bool = False) -> Iterator[tuple[Row, bytes]]:
         whole = _with_all_columns(fragment)
         for batch in whole.batches(list(whole.columns), rows=_BATCH):
             plain = [name for name in batch.schema.names if name != BLOB]
-            self.n_rows += batch.num_rows
+            self.n_rows += batch.num_rows if counted else 0
             for row, blob in zip(batch.select(plain).to_pylist(), batch[BLOB], strict=True):
                 if row.get("cutout_ok") == 1 and blob.is_valid:
                     yield row, blob.as_py()
+
+
+def _place(task_id: str) -> float:
+    """Place of a key among all keys, by a hash."""
+    return float(stream(0, "looked at", task_id).random())
 
 
 def galaxy_of(row: Row) -> str:

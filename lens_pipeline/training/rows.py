@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import SplitError, TrainingError, first_few
-from lens_pipeline.splits.assignment import SPLITS, TRAIN, VAL_SELECT, WITHHELD
+from lens_pipeline.splits.assignment import KNOWN_LENS, SPLITS, TRAIN, VAL_SELECT, WITHHELD
 from lens_pipeline.splits.region_splits import ROWS, iterate_split_rows
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.config import TrainingConfig
@@ -52,7 +52,7 @@ def read_rows(splits: Publication, store: Publication, config: TrainingConfig) -
     """
     n_rows = splits.entry(f"{ROWS}.parquet").rows or 0
     labels, split_of = np.full(n_rows, -1, np.int8), np.full(n_rows, -1, np.int8)
-    names = pa.array([*SPLITS, WITHHELD])
+    names = pa.array([*SPLITS, KNOWN_LENS, WITHHELD])
     for batch in iterate_split_rows(splits, store, ["logical", "split", "label"]):
         batch = batch.filter(pc.less(batch["logical"], n_rows))
         logical = batch["logical"].to_numpy()

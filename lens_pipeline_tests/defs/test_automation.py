@@ -20,7 +20,15 @@ def test_every_job_can_be_built_from_every_preset(path: Path) -> None:
     chain, ingest, retrain = (definitions.resolve_job_def(name) for name in ("full_chain", "ingest", "retrain"))
     assert set(chain.asset_layer.executable_asset_keys) == {dg.AssetKey(name) for name in SECTIONS}
     names = {key.path[-1] for key in retrain.asset_layer.executable_asset_keys}
-    assert names == {"lens_classifier", "scores", "operating_point", "completeness", "evaluation_report"}
+    assert names == {
+        "lens_classifier",
+        "scores",
+        "operating_point",
+        "completeness",
+        "real_lens_recovery",
+        "evaluation_report",
+        "doctor",
+    }
     taken_in = {key.path[-1] for key in ingest.asset_layer.executable_asset_keys}
     assert (taken_in | names, taken_in & names) == (set(SECTIONS), set())
     assert retrain.run_config is not None

@@ -61,7 +61,7 @@ def test_galaxies_that_could_not_be_cut_and_what_was_assumed_are_shown_and_told(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     _, ra, dec = coadds.brick_at(150.1, 2.3)
-    coadds.write_brick(tmp_path / "dr10", 150.1, 2.3, scale=0.262)
+    coadds.write_brick(tmp_path / "dr10", 150.1, 2.3, coadds.galaxies_at((ra, dec)), scale=0.262)
     table = tmp_path / "galaxies.csv"
     table.write_text(f"galaxy_id,ra,dec\nhere,{ra},{dec}\nelsewhere,{ra},{dec + 5}\n")
     config = {"source": "real_cutouts", "folder": str(tmp_path / "dr10"), "catalogue": str(table), "stamp_size": 32}

@@ -78,6 +78,19 @@ def test_ten_galaxies_get_an_honest_page(ten_galaxies: Evaluated) -> None:
         assert words in text
 
 
+def test_an_axis_that_nobody_measured_has_its_reason_in_place_of_an_empty_figure(
+    survey: Evaluated, ten_galaxies: Evaluated
+) -> None:
+    assert "completeness_psf_fwhm_used_r" in survey.report()[0].images
+    assert "has no figure" not in _text(survey.report()[0].page)
+    few = ten_galaxies.report()[0]
+    assert "completeness_psf_fwhm_used_r" not in few.images
+    assert (
+        "Completeness against psf_fwhm_used_r has no figure: psf_fwhm_used_r is null for all 500 injections"
+        in _text(few.page)
+    )
+
+
 def test_names_from_the_data_can_not_write_into_the_page(evaluate: Callable[[Stamps], Evaluated]) -> None:
     stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 20, "test": 6})
     stamps.columns["task_id"] = [f"<script>{name}</script>" for name in stamps.columns["task_id"]]
@@ -119,7 +132,7 @@ def test_too_faint_arcs_are_measured_against_controls(survey: Evaluated) -> None
 def test_images_are_small_enough_to_show_inline(survey: Evaluated, ten_galaxies: Evaluated) -> None:
     for evaluated in (survey, ten_galaxies):
         images = evaluated.report()[0].images
-        assert {"roc", "histogram", "history", "completeness_arc_snr", "completeness_psf_fwhm_used_r"} <= set(images)
+        assert {"roc", "histogram", "history", "completeness_arc_snr", "completeness_theta_e_arcsec"} <= set(images)
         for png in images.values():
             assert png.startswith(PNG)
             assert len(png) < 80_000

@@ -16,6 +16,7 @@ from lens_pipeline.contracts.catalogue import PREDICTIONS
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ScoringError
 from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.scoring.files import score_files
 from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.scoring.inputs import expand
 from lens_pipeline.scoring.logits import score_rows
@@ -342,3 +343,12 @@ def test_the_command_scores_counts_and_says_with_which_model(
     assert main(["predict", inputs[1], "--folder", folder, "--out", str(tmp_path / "none.parquet")]) == 1
     assert main(["predict", inputs[0], "--out", str(tmp_path / "who.parquet")]) == 1
     assert "name either a preset" in capsys.readouterr().err
+
+
+def test_a_step_that_loads_no_torch_has_files_scored_by_a_process_with_the_same_logits(
+    trained: Trained, classifier: Classifier, tmp_path: Path
+) -> None:
+    name = str(_stamps_file(trained))
+    found = score_files([trained.classifier], [name], flux_unit="", tta=False)
+    PREDICTIONS.validate(found, where="test")
+    assert found["logit"].to_pylist() == [row["logit"] for row in _rows(classifier, [name], tmp_path)]

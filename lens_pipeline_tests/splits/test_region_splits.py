@@ -162,6 +162,29 @@ def test_a_surveys_own_split_is_honoured(home: Home) -> None:
     assert splits.attributes["by_survey"] is True
 
 
+@pytest.mark.parametrize(
+    ("halves", "rare_in", "said"),
+    [
+        (("val_select", "val_calibrate"), (0,), "which no seed changes, .*'rare' .* rows in val_select .it has 4 rows"),
+        (("val", "val"), (0, 2, 4), "which no seed changes, .*'rare' .* in test .it has 12 rows"),
+        (("val", "val"), (0, 2, 3), "none of 20 seeds .*'rare' .* in val_(select|calibrate) for [0-9]+ of them"),
+    ],
+)
+def test_seeds_are_tried_only_where_one_could_help(
+    home: Home, halves: tuple[str, str], rare_in: tuple[int, ...], said: str
+) -> None:
+    split_of = {2 + 5 * i: halves[0] for i in range(12)} | {4 + 5 * i: halves[1] for i in range(12)}
+    rows = survey_index(split_of)
+    stratum = rows["stratum"].to_pylist()
+    for region in rare_in:
+        stratum[16 * region : 16 * region + 4] = ["rare"] * 4
+    store = publish(
+        home, "stamp_store", rows.set_column(rows.column_names.index("stratum"), "stratum", pa.array(stratum))
+    )
+    with pytest.raises(SplitError, match=said):
+        split(home, store, SplitConfig(floor_rows=3, max_seeds=20))
+
+
 def test_a_survey_that_puts_a_region_into_two_splits_is_refused(home: Home) -> None:
     rows = survey_index({})
     torn = rows["region_split"].to_pylist()

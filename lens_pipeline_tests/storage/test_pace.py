@@ -27,10 +27,27 @@ def test_rows_that_were_there_count_as_done_and_make_nothing_look_faster() -> No
     clock, lines = Clock(), list[str]()
     pace = Pace("rendering", 1_000_000, lines.append, clock=clock)
     pace.find(900_000)
-    clock.now += 10
-    pace.advance(100)
+    for _ in range(2):
+        clock.now += 9
+        pace.advance(90)
     assert lines == [
-        "rendering: 900,100 of 1,000,000 rows (90.0%), 10 rows/s, 2 h 46 min left; 900,000 were there already"
+        "rendering: 900,180 of 1,000,000 rows (90.0%), 10 rows/s, 2 h 46 min left; 900,000 were there already"
+    ]
+
+
+def test_the_start_of_processes_does_not_count_towards_the_time_left() -> None:
+    clock, lines = Clock(), list[str]()
+    pace = Pace("rendering", 1000, lines.append, clock=clock)
+    clock.now += 30
+    pace.find(100)
+    for wait in (12, 10, 2, 10):
+        clock.now += wait
+        pace.advance(10 * wait)
+    assert lines == [
+        "rendering: 100 of 1,000 rows (10.0%), too early to say how much time is left; 100 were there already",
+        "rendering: 220 of 1,000 rows (22.0%), too early to say how much time is left; 100 were there already",
+        "rendering: 320 of 1,000 rows (32.0%), too early to say how much time is left; 100 were there already",
+        "rendering: 440 of 1,000 rows (44.0%), 10 rows/s, 56 s left; 100 were there already",
     ]
 
 
@@ -43,4 +60,6 @@ def test_no_rate_is_made_up_before_a_row_is_done_and_short_work_says_nothing() -
     assert lines == []
     clock.now += 2
     pace.find(10)
-    assert lines == ["rendering: 10 of 1,000 rows (1.0%); 10 were there already"]
+    assert lines == [
+        "rendering: 10 of 1,000 rows (1.0%), too early to say how much time is left; 10 were there already"
+    ]

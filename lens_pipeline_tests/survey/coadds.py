@@ -50,6 +50,25 @@ def noise_of(brick: str, band: str) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, SIGMA[band], (N, N))
 
 
+def galaxy_light(distance_arcsec: np.ndarray, flux: float = 20.0, scale: float = 0.262) -> np.ndarray:
+    """A round exponential galaxy of 0.5 arcsec scale length, nanomaggy a pixel, at so many arcsec from its middle."""
+    return np.asarray(flux / (2 * np.pi * 0.5**2) * np.exp(-distance_arcsec / 0.5) * scale**2)
+
+
+def galaxies_at(*places: tuple[float, float], flux: float = 20.0) -> Light:
+    """The light of galaxies at places (ra, dec), as bright in each band, in pixels of 0.262 arcsec with a brick's noise."""
+    name, _, _ = brick_at(*places[0])
+
+    def light(band: str, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        seen = noise_of(name, band)
+        for east, north in places:
+            x = ((ra - east + 180) % 360 - 180) * np.cos(np.radians(north))
+            seen = seen + galaxy_light(3600 * np.hypot(x, dec - north), flux)
+        return seen
+
+    return light
+
+
 def write_brick(
     root: Path,
     ra: float,

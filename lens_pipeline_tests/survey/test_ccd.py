@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from lens_pipeline.contracts.errors import ConfigError, ContractError
 from lens_pipeline.survey.ccd import cut_from_ccds, read_field
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, must_be_usable, noise_per_pixel
 
-from . import test_psfex
+from . import coadds, test_psfex
 
 RA, DEC, SIZE, N = 150.0, -16.0, 32, 90
 ZERO_POINT, EXPOSURE_S, GAIN = 25.0, 90.0, 4.0
@@ -34,13 +34,26 @@ def truth(sigma: float, seed: int) -> np.ndarray:
     return noise
 
 
-def write_ccd(folder: Path, expnum: int, band: str, *, sigma: float = 0.005, sky: float = 300.0) -> dict[str, Any]:
-    """One exposure of 90 x 90 pixels: a sky, noise, a bright pixel at (50, 40); returns its row of the table."""
+def write_ccd(
+    folder: Path,
+    expnum: int,
+    band: str,
+    *,
+    sigma: float = 0.005,
+    sky: float = 300.0,
+    galaxies: Sequence[tuple[float, float]] = (),
+) -> dict[str, Any]:
+    """One exposure of 90 x 90 pixels: a sky, noise, a bright pixel at (50, 40), galaxies at pixels (x, y).
+
+    Returns its row of the table.
+    """
     name = f"decam/c4d_{expnum}_ooi_{band}.fits"
     path = folder / "images" / name
     path.parent.mkdir(parents=True, exist_ok=True)
+    y, x = np.mgrid[:N, :N]
+    light = sum(coadds.galaxy_light(0.262 * np.hypot(x - column, y - row)) for column, row in galaxies)
     planes = {
-        "ooi": truth(sigma, expnum) * ADU_PER_NMGY + sky,
+        "ooi": (truth(sigma, expnum) + light) * ADU_PER_NMGY + sky,
         "oow": np.full((N, N), (sigma * ADU_PER_NMGY) ** -2),
         "ood": np.zeros((N, N), np.int32),
     }

@@ -39,12 +39,31 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Publication]:
     return {"parent": parent, "manifest": manifest, "stamps": survey.stamps(parent, manifest, rows_per_fragment=100)}
 
 
-def changed(survey: Survey, made: dict[str, Publication], change: Callable[[Row], Row], of: str = "fragments") -> Check:
-    """Publish stamps again with every injection, or every probe without flux, changed, and check them."""
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Publication]:
+    """Galaxies with a fake, a ring, or a control and nothing else."""
+    survey = Survey(Home(tmp_path_factory.mktemp("mixed")))
+    parent = survey.parents(ParentSampleConfig(n_galaxies=110, n_bricks=20))
+    manifest = survey.manifest(parent, fake_blob_share=1.0, hard_ring_share=1.0, unpaired_control_share=0.3)
+    return {"parent": parent, "manifest": manifest, "stamps": survey.stamps(parent, manifest)}
+
+
+def is_injection(row: Row) -> bool:
+    return row["src_mag_r"] is not None
+
+
+def changed(
+    survey: Survey,
+    made: dict[str, Publication],
+    change: Callable[[Row], Row],
+    of: str = "fragments",
+    which: Callable[[Row], bool] = is_injection,
+) -> Check:
+    """Publish stamps again with every injection, every probe without flux, or others, changed, and check them."""
 
     def rewrite(path: Path, folder: Path) -> dict[str, Any]:
         table = read_parquet(path)
-        rows = [change(row) if row["src_mag_r"] is not None else row for row in table.to_pylist()]
+        rows = [change(row) if which(row) else row for row in table.to_pylist()]
         with parquet_writer(folder / path.name, table.schema) as writer:
             writer.write_table(pa.Table.from_pylist(rows, schema=table.schema))
         return {"file": path.name, "rows": len(rows), "sha256": sha256_of(folder / path.name)}
@@ -89,6 +108,7 @@ FINGERPRINTS: dict[str, Callable[[Row], Row]] = {
     "a sky level of 0.1 sigma": in_pixels(lambda pixels, _: pixels + 2e-4),
     "written by numpy": lambda row: {**row, BLOB: survey_like.blob(decode_blob(row[BLOB], CONTRACT).pixels)},  # type: ignore[union-attr]
     "bad pixels counted otherwise": lambda row: {**row, "bad_pixel_frac": 0.01},
+    "5 % brighter or fainter": in_pixels(lambda pixels, rng: pixels * (1 + 0.05 * rng.choice([-1, 1]))),
     "another name of the bands": lambda row: {**row, "bandset": "rgz"},
 }
 
@@ -122,6 +142,8 @@ def test_the_finding_names_the_fact_or_the_features(survey: Survey, clean: dict[
     assert "npz" in written
     assert "auroc" not in written.lower()
     assert "share_of_round_numbers" in changed(survey, clean, FINGERPRINTS["rounded to float16"]).first[0]
+    either_way = changed(survey, clean, FINGERPRINTS["5 % brighter or fainter"])
+    assert any("both halves of a stamp differ alike" in found and "brightness" in found for found in either_way.first)
 
 
 def test_a_fingerprint_on_probes_without_flux_is_red_though_injections_have_none(
@@ -129,15 +151,41 @@ def test_a_fingerprint_on_probes_without_flux_is_red_though_injections_have_none
 ) -> None:
     check = changed(survey, clean, FINGERPRINTS["noise 2 % larger"], of="null_flux")
     assert not check.passed
-    assert check.count == 1
-    assert check.first[0].startswith("probes without flux: ")
+    assert check.first
+    assert all(found.startswith("probes without flux: ") for found in check.first)
+
+
+def test_fakes_hard_negatives_and_unpaired_controls_are_compared_too_and_counted(
+    survey: Survey, mixed: dict[str, Publication]
+) -> None:
+    check = no_fingerprints(mixed["stamps"], mixed["parent"])
+    assert check.passed, check.message()
+    alone = mixed["manifest"].attributes["roles"]["unpaired_control"]
+    assert re.search(rf"of {110 - alone} injections: .*of {110 - alone} fakes: .*of 110 hard negatives: ", check.what)
+    assert f"{alone} unpaired controls beside {110 - alone} paired ones" in check.what
+
+
+@pytest.mark.parametrize("role", ["fake_blob", "hard_ring", "unpaired_control"])
+def test_a_fingerprint_on_other_kinds_of_stamps_is_red(
+    survey: Survey, mixed: dict[str, Publication], role: str
+) -> None:
+    names = {"fake_blob": "fakes: ", "hard_ring": "hard negatives: "}
+    of_role = lambda row: bool(row["role"] == role)  # noqa: E731
+    column = changed(survey, mixed, FINGERPRINTS["another name of the bands"], which=of_role)
+    # A hard negative may have an unpaired control.
+    assert any("bandset" in found and (names.get(role) or "of unpaired controls") in found for found in column.first)
+    if role in names:
+        assert column.count == 1
+        pixels = changed(survey, mixed, FINGERPRINTS["rounded to float16"], which=of_role)
+        assert pixels.count
+        assert all(found.startswith(names[role]) for found in pixels.first)
 
 
 def test_too_few_probes_are_said_beside_a_green_answer(survey: Survey, clean: dict[str, Publication]) -> None:
     manifest = survey.manifest(clean["parent"], null_flux_share=0.1)
     check = no_fingerprints(survey.stamps(clean["parent"], manifest), clean["parent"])
     assert check.passed
-    assert re.search(r"undecided of probes without flux: \d+ probes", check.what)
+    assert re.search(r"undecided of probes without flux: (\d+) of \1 probes", check.what)
 
 
 def test_too_few_galaxies_are_undecided_and_block_nothing(small: dict[str, Publication]) -> None:
@@ -153,9 +201,9 @@ def test_real_pixels_must_equal_their_control_outside_the_arc(survey: Survey, cu
     made = {"parent": parent, "manifest": manifest, "stamps": survey.stamps(parent, manifest)}
     check = no_fingerprints(made["stamps"], parent)
     assert check.passed, check.message()
-    assert "3 injections equal their controls outside the arc; 3 probes without flux equal" in check.what
+    assert "6 of 6 injections equal their controls outside the arc; 3 of 3 probes without flux equal" in check.what
     off = changed(survey, made, FINGERPRINTS["noise 2 % larger"])
-    assert (off.passed, off.blocking, off.count) == (False, True, 3)
+    assert (off.passed, off.blocking, off.count) == (False, True, 6)
     assert "cutout-0000-i0000" in off.first[0]
     assert not changed(survey, made, FINGERPRINTS["half a pixel off"], of="null_flux").passed
 
@@ -166,7 +214,7 @@ def test_injections_into_real_galaxies_equal_their_controls_outside_the_arc(surv
     manifest = survey.manifest(parent, null_flux_share=1.0)
     check = no_fingerprints(survey.stamps(parent, manifest), parent)
     assert check.passed, check.message()
-    assert "30 injections equal" in check.what
+    assert "30 of 30 injections equal" in check.what
 
 
 def test_rows_that_do_not_say_where_their_arc_is_are_undecided(survey: Survey, clean: dict[str, Publication]) -> None:

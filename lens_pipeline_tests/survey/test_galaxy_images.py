@@ -11,6 +11,7 @@ from lens_pipeline.survey.galaxy_images import (
     must_be_usable,
     noise_per_pixel,
 )
+from lens_pipeline.survey.psf_image import PsfImage
 
 SIGMAS = np.array([0.0029, 0.0044, 0.0125])
 
@@ -31,6 +32,7 @@ def image(**changed: Any) -> GalaxyImage:
 def test_a_sound_cutout_is_taken_with_and_without_an_inverse_variance() -> None:
     assert must_be_usable(image()).bad_pixel_frac == 0
     assert must_be_usable(image(ivar=None, bad=None)).ivar is None
+    assert must_be_usable(image(psf=(star(2.0, 31), None, None))).psf[1] is None
 
 
 def test_pixels_that_are_not_finite_or_have_no_weight_are_marked_bad_and_counted() -> None:
@@ -96,6 +98,24 @@ def no_seeing_at_all(a: dict[str, Any]) -> None:
     a["psf_fwhm_arcsec"] = (None, 1.3, 0.05)
 
 
+def star(width_pixels: float, size: int) -> PsfImage:
+    axis = np.arange(size) - size // 2
+    pixels = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / width_pixels**2)
+    return PsfImage.of(pixels / pixels.sum(), where="here")
+
+
+def a_hot_pixel_as_psf(a: dict[str, Any]) -> None:
+    a["psf"] = (None, star(0.3, 31), None)
+
+
+def a_galaxy_as_psf(a: dict[str, Any]) -> None:
+    a["psf"] = (star(2.0, 31), star(2.0, 31), star(7.0, 63))
+
+
+def a_psf_that_is_cut_off(a: dict[str, Any]) -> None:
+    a["psf"] = (star(2.0, 5), None, None)
+
+
 def maggy(a: dict[str, Any]) -> None:
     a["pixels"] *= 1e-9
     a["ivar"] = None
@@ -118,7 +138,10 @@ def ivar_in_adu(a: dict[str, Any]) -> None:
         (adu, "wrong_unit", "look like ADU or electrons"),
         (adu_with_sky, "wrong_unit", "look like ADU or electrons"),
         (thirty_times, "wrong_unit", "in r have a noise of 0.13"),
-        (seeing_in_pixels, "wrong_seeing", r"in r is said to be 4.94, wanted 0.3 to 4 arcsec \(not pixels\)"),
+        (a_hot_pixel_as_psf, "wrong_seeing", r"its PSF image in r has a FWHM of 0\.30\d+, wanted 0.314 to 4 arcsec"),
+        (a_galaxy_as_psf, "wrong_seeing", r"its PSF image in z has a FWHM of 4\.3\d+, wanted 0.314 to 4 arcsec"),
+        (a_psf_that_is_cut_off, "wrong_seeing", "its PSF image in g has a FWHM of inf"),
+        (seeing_in_pixels, "wrong_seeing", r"in r is said to be 4.94, wanted 0.3 to 4 arcsec"),
         (no_seeing_at_all, "wrong_seeing", "in z is said to be 0.05"),
         (maggy, "wrong_unit", "look like maggy, Jansky"),
         (ivar_in_adu, "ivar_unlike_noise", "noise of 0.003[0-9]*, their inverse variance says 3.3"),

@@ -7,16 +7,17 @@ import pytest
 from astropy.table import Table
 
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
 from lens_pipeline.stamps.decode import Stamp, decode_blob
-from lens_pipeline.survey import fragment_worker
-from lens_pipeline.survey.ccd import read_field
+from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.survey import fragment_worker, images_at
+from lens_pipeline.survey.ccd import cut_from_ccds, read_field
 from lens_pipeline.survey.config import ParentSampleConfig, RegionKind, Source
 from lens_pipeline.survey.cutout_measures import mags_must_agree
 from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.fingerprints import gather, no_fingerprints
+from lens_pipeline.survey.galaxy_images import GalaxyImage
 from lens_pipeline.survey.light import Sersic
-from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.optics import smoothing_loss
 from lens_pipeline.survey.psfex import read_psfex
 from lens_pipeline.survey.regions import Regions
@@ -30,6 +31,8 @@ from .test_stamps import rows_of
 
 SIZE = 32
 SCALE = 0.262
+# Pixel (x, y) of the exposures.
+GALAXY = (45.2, 46.1)
 
 
 def catalogue(folder: Path, rows: list[dict[str, Any]]) -> str:
@@ -44,8 +47,8 @@ def config(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> ParentS
 
 @pytest.fixture
 def exposures(tmp_path: Path) -> Path:
-    """Three exposures of 90 pixels, a PSF model in r alone, the image of g moved by a third of a pixel against the others."""
-    rows = [test_ccd.write_ccd(tmp_path, 100 + i, band) for i, band in enumerate("grz")]
+    """Three exposures of 90 pixels with a galaxy, a PSF model in r alone, g moved by a third of a pixel against the others."""
+    rows = [test_ccd.write_ccd(tmp_path, 100 + i, band, galaxies=[GALAXY]) for i, band in enumerate("grz")]
     # Declination falls along x.
     rows[0]["ccddecoff"] = SCALE / 3
     test_ccd.write_table(tmp_path, rows)
@@ -65,7 +68,7 @@ def test_galaxies_of_a_catalogue_are_cut_out_of_exposures_with_psf_gain_and_nois
     survey: Survey, exposures: Path
 ) -> None:
     galaxies = [
-        {"galaxy_id": "sound", **at(exposures, 45.2, 46.1), "ebv": 0.05},
+        {"galaxy_id": "sound", **at(exposures, *GALAXY), "ebv": 0.05},
         {"galaxy_id": "beyond", **at(exposures, 300, 45), "ebv": 0.05},
         {"galaxy_id": "corner", **at(exposures, 3, 5), "ebv": 0.05},
     ]
@@ -86,8 +89,8 @@ def test_galaxies_of_a_catalogue_are_cut_out_of_exposures_with_psf_gain_and_nois
     assert row["electrons_per_nanomaggy_r"] == pytest.approx(test_ccd.GAIN * test_ccd.ADU_PER_NMGY)
     assert (row["psf_is_measured_g"], row["psf_is_measured_r"], row["psf_is_assumed"]) == (False, True, False)
     model = read_psfex(exposures / "calib/decam/psfex/00000/00000101/decam-00000101-S10.fits")
-    psf = model.at(45.2, 46.1)
-    assert row["psf_fwhm_r"] == pytest.approx(fwhm_of_psf(psf) * SCALE, rel=1e-3)
+    psf = model.at(*GALAXY)
+    assert row["psf_fwhm_r"] == pytest.approx(psf.fwhm_pixels * SCALE, rel=1e-3)
     assert row["psf_fwhm_g"] == pytest.approx(4 * SCALE, rel=1e-4)
     assert row["psfdepth_r"] == pytest.approx((psf.pixels**2).sum() / 0.005**2, rel=1e-3)
     assert row["psfdepth_g"] is None
@@ -100,7 +103,7 @@ def test_galaxies_of_a_catalogue_are_cut_out_of_exposures_with_psf_gain_and_nois
 def test_stamps_of_exposures_have_the_measured_psf_and_their_controls_are_the_cutouts(
     survey: Survey, exposures: Path
 ) -> None:
-    parent = survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, 45.2, 46.1)}]))
+    parent = survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, *GALAXY)}]))
     galaxy = parent.read_table().to_pylist()[0]
     assert "1 of 1 galaxies have no ebv" in " ".join(parent.attributes["assumptions"])
     manifest = survey.manifest(parent, injections_per_galaxy=3)
@@ -119,7 +122,7 @@ def test_stamps_of_exposures_have_the_measured_psf_and_their_controls_are_the_cu
 
 
 def test_light_is_laid_where_each_bands_own_pixels_have_the_lens(survey: Survey, exposures: Path) -> None:
-    parent = survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, 45.2, 46.1)}]))
+    parent = survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, *GALAXY)}]))
     galaxy = parent.read_table().to_pylist()[0]
     row = survey.manifest(parent, injections_per_galaxy=1).read_table().to_pylist()
     (injection,) = [each for each in row if each["lens_model"] != "CONTROL"]
@@ -171,7 +174,7 @@ def test_a_dead_column_is_the_same_in_injections_fakes_and_controls_or_the_check
             hdu.data[:, coadds.N // 2 + 9] = 0
 
     _, ra0, dec0 = coadds.brick_at(150.1, 2.3)
-    coadds.write_brick(tmp_path, 150.1, 2.3, change=dead, scale=SCALE)
+    coadds.write_brick(tmp_path, 150.1, 2.3, coadds.galaxies_at((ra0, dec0)), change=dead, scale=SCALE)
     parent = survey.parents(config(tmp_path, [{"galaxy_id": "a", "ra": ra0, "dec": dec0}]))
     (row,) = parent.read_table().to_pylist()
     assert row["bad_pixel_frac"] == 1 / SIZE
@@ -203,7 +206,7 @@ def test_a_catalogue_that_does_not_say_where_its_galaxies_are_is_refused(survey:
     with pytest.raises(ContractError, match=r"none of 1 galaxies could be cut out of .*'outside': 1"):
         survey.parents(config(exposures, [{"galaxy_id": "a", "ra": 1.1, "dec": 1.0}]))
     with pytest.raises(ContractError, match=r"'wrong_scale': 1.*0.262 arcsec per pixel, 6.43% from the nominal 0.28"):
-        survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, 45, 45)}], pixel_scale_arcsec=0.28))
+        survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, *GALAXY)}], pixel_scale_arcsec=0.28))
     assert survey.home.versions("test", "parent_sample") == []
 
 
@@ -211,7 +214,7 @@ def test_coadds_at_s3_give_the_parents_that_the_same_coadds_in_a_folder_give(
     survey: Survey, tmp_path: Path, moto_s3: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, ra, dec = coadds.brick_at(150.1, 2.3)
-    coadds.write_brick(tmp_path / "dr10", 150.1, 2.3, scale=SCALE)
+    coadds.write_brick(tmp_path / "dr10", 150.1, 2.3, coadds.galaxies_at((ra, dec)), scale=SCALE)
     for path in (tmp_path / "dr10").rglob("*.fits*"):
         key = path.relative_to(tmp_path).as_posix()
         moto_s3.client().put_object(Bucket=moto_s3.name, Key=key, Body=path.read_bytes())
@@ -225,18 +228,85 @@ def test_coadds_at_s3_give_the_parents_that_the_same_coadds_in_a_folder_give(
     assert found[0].read_table().equals(found[1].read_table())
     assert found[0].path("cutouts.npy").read_bytes() == found[1].path("cutouts.npy").read_bytes()
     assert found[1].attributes["folder"] == f"{moto_s3.address}/dr10"
+    files, objects = (parent.read_table("image_files").to_pylist() for parent in found)
+    assert [each["path"].rsplit("/", 1)[-1] for each in files] == [each["path"].rsplit("/", 1)[-1] for each in objects]
+    assert [each["sha256"] for each in files] == [each["sha256"] for each in objects]
+    assert objects[0]["path"].startswith(f"{moto_s3.address}/dr10/coadd/")
+
+
+@pytest.mark.parametrize("images", ["coadds", "exposures"])
+def test_places_without_a_galaxy_or_beside_it_are_left_out(survey: Survey, exposures: Path, images: str) -> None:
+    folder, (ra, dec) = exposures, at(exposures, *GALAXY).values()
+    if images == "coadds":
+        folder, (_, ra, dec) = exposures / "dr10", coadds.brick_at(ra, dec)
+        coadds.write_brick(folder, ra, dec, coadds.galaxies_at((ra, dec)), scale=SCALE)
+    north = {"here": 0.0, "nearby": 0.5, "aside": 1.3, "beyond": 2.5, "empty": 7.0}
+    rows = [{"galaxy_id": name, "ra": ra, "dec": dec + arcsec / 3600} for name, arcsec in north.items()]
+    kept = survey.parents(config(folder, [rows[0], *rows[2:]]))
+    assert kept.read_table()["galaxy_id"].to_pylist() == ["here"]
+    left_out = {row["galaxy_id"]: row["reason"] for row in kept.read_table("left_out").to_pylist()}
+    assert left_out == {"aside": "off_centre", "beyond": "off_centre", "empty": "no_galaxy"}
+    assert kept.attributes["left_out"] == {"no_galaxy": 1, "off_centre": 2}
+    near = survey.parents(config(folder, rows[1:]))
+    (row,) = near.read_table().to_pylist()
+    # The place stays the one that was asked for.
+    assert (row["galaxy_id"], row["dec"]) == ("nearby", pytest.approx(dec + 0.5 / 3600, abs=1e-9))
+    assert abs(row["host_y_arcsec"]) <= SCALE / 2
+
+
+def test_every_image_file_that_was_opened_and_the_catalogue_are_published_with_their_hashes(
+    survey: Survey, exposures: Path
+) -> None:
+    places = [{"galaxy_id": "a", **at(exposures, *GALAXY)}, {"galaxy_id": "corner", **at(exposures, 3, 5)}]
+    parent = survey.parents(config(exposures, places))
+    table = exposures / "galaxies.csv"
+    known = {"path": str(table), "size": table.stat().st_size, "sha256": sha256_of(table)}
+    assert parent.attributes["catalogue"] == known
+    files = {Path(row["path"]): row for row in parent.read_table("image_files").to_pylist()}
+    # An image, a weight and a quality plane a band, the PSF model of r and the table of exposures.
+    assert set(files) == {*exposures.rglob("c4d_*"), *exposures.rglob("decam-*"), *exposures.glob("survey-ccds*")}
+    assert len(files) == 11
+    for path, row in files.items():
+        assert (row["sha256"], row["size_bytes"], row["n_galaxies"]) == (sha256_of(path), path.stat().st_size, 1)
+
+
+def test_bricks_are_published_with_the_number_of_galaxies_that_were_cut_out_of_them(
+    survey: Survey, tmp_path: Path
+) -> None:
+    places = [coadds.brick_at(ra, 2.3)[1:] for ra in (150.1, 150.4, 150.9)]
+    for ra, dec in places:
+        light = coadds.galaxies_at((ra, dec), (ra, dec + 5 / 3600))
+        coadds.write_brick(tmp_path, ra, dec, light if ra < 150.7 else None, scale=SCALE)
+    rows = [{"galaxy_id": f"{i}", "ra": ra, "dec": dec} for i, (ra, dec) in enumerate(places)]
+    rows.append({"galaxy_id": "second", "ra": places[0][0], "dec": places[0][1] + 5 / 3600})
+    files = survey.parents(config(tmp_path, rows)).read_table("image_files").to_pylist()
+    of_brick = {row["path"].split("/")[-2]: row["n_galaxies"] for row in files}
+    # The third was opened for a place that has no galaxy.
+    assert of_brick == {coadds.brick_at(*place)[0]: n for place, n in zip(places, (2, 1, 0), strict=True)}
+    assert len(files) == 3 * 10
+
+
+def test_an_image_that_is_rewritten_while_galaxies_are_cut_out_of_it_is_refused(
+    survey: Survey, exposures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(exposures.rglob("*_ooi_r.fits"))
+
+    def rewriting(*arguments: Any) -> GalaxyImage:
+        path.write_bytes(path.read_bytes())
+        return cut_from_ccds(*arguments)
+
+    monkeypatch.setattr(images_at, "cut_from_ccds", rewriting)
+    with pytest.raises(StorageError, match=r"1 of 11 image files changed while .*_ooi_r\.fits"):
+        survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, *GALAXY)}]))
 
 
 def test_galaxies_that_show_the_same_sky_are_in_one_region_or_left_out_at_its_border(
     survey: Survey, tmp_path: Path
 ) -> None:
     name, ra0, dec0 = coadds.brick_at(150.1, 2.3)
-    coadds.write_brick(tmp_path, 150.1, 2.3, scale=SCALE)
-    near = 2 / 3600
-    galaxies = [
-        {"galaxy_id": "a", "ra": ra0, "dec": dec0 - near},
-        {"galaxy_id": "b", "ra": ra0, "dec": dec0 + near},
-    ]
+    places = [(ra0, dec0 - 2 / 3600), (ra0, dec0 + 2 / 3600)]
+    coadds.write_brick(tmp_path, 150.1, 2.3, coadds.galaxies_at(*places), scale=SCALE)
+    galaxies = [{"galaxy_id": name, "ra": ra, "dec": dec} for name, (ra, dec) in zip("ab", places, strict=True)]
     parent = survey.parents(config(tmp_path, galaxies))
     assert parent.read_table()["region_id"].to_pylist() == [name, name]
     assert parent.attributes["region"] == {"kind": "brick", "nside": None, "margin_arcsec": 12.0}
@@ -248,10 +318,11 @@ def test_galaxies_that_show_the_same_sky_are_in_one_region_or_left_out_at_its_bo
 
 def test_regions_of_the_user_that_share_sky_are_refused(survey: Survey, tmp_path: Path) -> None:
     _, ra0, dec0 = coadds.brick_at(150.1, 2.3)
-    coadds.write_brick(tmp_path, 150.1, 2.3, scale=SCALE)
+    places = [(ra0, dec0), (ra0, dec0 + 5 / 3600)]
+    coadds.write_brick(tmp_path, 150.1, 2.3, coadds.galaxies_at(*places), scale=SCALE)
     galaxies = [
-        {"galaxy_id": "a", "region_id": "one", "ra": ra0, "dec": dec0},
-        {"galaxy_id": "b", "region_id": "two", "ra": ra0, "dec": dec0 + 5 / 3600},
+        {"galaxy_id": "a", "region_id": "one", "ra": places[0][0], "dec": places[0][1]},
+        {"galaxy_id": "b", "region_id": "two", "ra": places[1][0], "dec": places[1][1]},
     ]
     with pytest.raises(ContractError, match=r"1 pairs of galaxies .* \(11.9 arcsec\) .*: a \(one\) and b \(two\)\."):
         survey.parents(config(tmp_path, galaxies))
@@ -263,7 +334,6 @@ def test_galaxies_near_a_regions_border_are_left_out_and_without_a_margin_only_r
     survey: Survey, tmp_path: Path
 ) -> None:
     _, ra0, dec0 = coadds.brick_at(150.1, 2.3)
-    coadds.write_brick(tmp_path, 150.1, 2.3, scale=SCALE)
     fine = {"region": "healpix", "healpix_nside": 8192}
     cells = Regions(RegionKind.healpix, 8192)
     east = ra0 + np.arange(-8, 8) / 3600
@@ -273,6 +343,8 @@ def test_galaxies_near_a_regions_border_are_left_out_and_without_a_margin_only_r
         {"galaxy_id": "a", "ra": east[border[0]] - 1 / 3600, "dec": dec0},
         {"galaxy_id": "b", "ra": east[border[0]] + 2 / 3600, "dec": dec0},
     ]
+    light = coadds.galaxies_at(*((galaxy["ra"], galaxy["dec"]) for galaxy in galaxies))
+    coadds.write_brick(tmp_path, 150.1, 2.3, light, scale=SCALE)
     with pytest.raises(
         ContractError, match=r"none of 2 galaxies .*'near_border': 2.*less than 12 arcsec from the border of hp"
     ):
@@ -288,17 +360,14 @@ def test_galaxies_near_a_regions_border_are_left_out_and_without_a_margin_only_r
 def test_pixels_of_another_brightness_than_the_catalogue_says_are_left_out(
     survey: Survey, tmp_path: Path, factor: float, reason: str | None
 ) -> None:
-    name, ra0, dec0 = coadds.brick_at(150.1, 2.3)
-
-    def sky(band: str, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-        radius = np.hypot((ra0 - ra) * np.cos(np.radians(dec0)), dec - dec0) * 3600
-        return factor * 10 * np.exp(-radius / 0.5) * SCALE**2 / 0.5**2 + coadds.noise_of(name, band)
-
-    coadds.write_brick(tmp_path, 150.1, 2.3, sky, scale=SCALE)
-    mag_r = 22.5 - 2.5 * np.log10(10 * 2 * np.pi)
+    _, ra0, dec0 = coadds.brick_at(150.1, 2.3)
+    flux = 60.0
+    light = coadds.galaxies_at((ra0, dec0), (ra0, dec0 + 5 / 3600), flux=factor * flux)
+    coadds.write_brick(tmp_path, 150.1, 2.3, light, scale=SCALE)
+    mag_r = 22.5 - 2.5 * np.log10(flux)
     galaxies = [
         {"galaxy_id": "a", "ra": ra0, "dec": dec0, "mag_r": mag_r},
-        {"galaxy_id": "b", "ra": ra0, "dec": dec0 + 2 / 3600, "mag_r": np.nan},
+        {"galaxy_id": "b", "ra": ra0, "dec": dec0 + 5 / 3600, "mag_r": np.nan},
     ]
     parent = survey.parents(config(tmp_path, galaxies))
     assert parent.attributes["left_out"] == ({} if reason is None else {reason: 1})
@@ -325,7 +394,7 @@ def test_a_seeing_map_that_is_not_in_arcsec_leaves_its_galaxies_out(survey: Surv
 
 
 def test_exposures_without_their_table_are_refused_for_the_zero_point(survey: Survey, exposures: Path) -> None:
-    place = at(exposures, 45.2, 46.1)
+    place = at(exposures, *GALAXY)
     for table in exposures.glob("survey-ccds*"):
         table.unlink()
     with pytest.raises(ContractError, match=r"has no survey-ccds\*.fits: without ccdzpt"):
@@ -333,7 +402,7 @@ def test_exposures_without_their_table_are_refused_for_the_zero_point(survey: Su
 
 
 def test_two_names_for_one_place_of_an_exposure_are_one_galaxy(survey: Survey, exposures: Path) -> None:
-    place = at(exposures, 45.2, 46.1)
+    place = at(exposures, *GALAXY)
     again = {"galaxy_id": "again", "ra": place["ra"], "dec": place["dec"] + 0.6 / 3600}
     parent = survey.parents(config(exposures, [{"galaxy_id": "a", **place}, again]))
     assert parent.read_table()["galaxy_id"].to_pylist() == ["a"]

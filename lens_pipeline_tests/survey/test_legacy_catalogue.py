@@ -351,13 +351,8 @@ def test_selected_galaxies_are_cut_out_of_the_surveys_images_in_one_step_and_can
     survey: Survey, folder: Path, tmp_path: Path
 ) -> None:
     name, ra, dec = coadds.brick_at(0.06, -0.06)
-
-    def sky(band: str, east: np.ndarray, north: np.ndarray) -> np.ndarray:
-        """The galaxy as bright as its catalogue says, 21.1 in r."""
-        radius = np.hypot((ra - east + 180) % 360 - 180, dec - north) * 3600
-        return 3.6 / (2 * np.pi) * np.exp(-radius / 0.5) * 0.262**2 / 0.5**2 + coadds.noise_of(name, band)
-
-    coadds.write_brick(tmp_path, ra, dec, sky, scale=0.262)
+    # As bright as its catalogue says, 21.1 in r.
+    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec), flux=3.6), scale=0.262)
     inside = [elsewhere(ra, dec, OBJID=1), elsewhere(ra, dec + 1e-5, OBJID=2)]
     beyond = [
         elsewhere(ra, dec + 0.05, OBJID=3),

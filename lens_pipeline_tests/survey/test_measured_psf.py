@@ -7,7 +7,7 @@ from astropy.io import fits
 from lens_pipeline.contracts.errors import ContractError
 from lens_pipeline.survey.galaxy_images import GalaxyImage
 from lens_pipeline.survey.light import Grid, Sersic, galaxy_light
-from lens_pipeline.survey.measured_psf import fwhm_of_psf, image_kernel, kernels_of
+from lens_pipeline.survey.measured_psf import image_kernel, kernels_of
 from lens_pipeline.survey.optics import (
     OVERSAMPLING,
     cells_across,
@@ -82,7 +82,7 @@ def test_the_fwhm_is_that_of_the_circle_of_the_area_above_half_maximum(sx: float
     # The pixel's own width is in the image: a box adds a twelfth of a pixel squared of variance.
     wanted = np.sqrt(8 * np.log(2) * np.hypot(sx, 12**-0.5) * np.hypot(sy, 12**-0.5))
     psf = PsfImage.of(gaussian_as_pixels_see_it(sx, sy, angle=0.3), where="here")
-    assert fwhm_of_psf(psf) == pytest.approx(wanted, rel=3e-3)
+    assert psf.fwhm_pixels == pytest.approx(wanted, rel=3e-3)
 
 
 def test_a_finely_sampled_psf_is_the_same_kernel() -> None:
@@ -139,7 +139,7 @@ def test_bands_without_a_psf_image_take_a_moffat_of_the_surveys_seeing_and_are_n
     kernels, moffat_bands = kernels_of(image, SIZE)
     assert moffat_bands == ("r",)
     assert kernels[1].fwhm_arcsec == moffat_kernel(1.3, SIZE, SCALE).fwhm_arcsec
-    assert kernels[0].fwhm_arcsec == pytest.approx(fwhm_of_psf(psf) * SCALE)
+    assert kernels[0].fwhm_arcsec == pytest.approx(psf.fwhm_pixels * SCALE)
     nothing = GalaxyImage.of(("g", "r"), np.zeros((2, SIZE, SIZE)), None, None, pixel_scale_arcsec=SCALE)
     with pytest.raises(ContractError, match="neither a PSF image nor a seeing in g"):
         kernels_of(nothing, SIZE)

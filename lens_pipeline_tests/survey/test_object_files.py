@@ -30,9 +30,10 @@ def header(ra: float, dec: float, **cards: Any) -> fits.Header:
     return made
 
 
-def pixels(seed: int = 0) -> np.ndarray:
-    """A galaxy on noise, nanomaggy, brighter from g to z."""
+def pixels(seed: int = 0, north: float = 0) -> np.ndarray:
+    """A galaxy on noise, nanomaggy, brighter from g to z; so many pixels north of the middle."""
     y, x = np.mgrid[:PIXELS, :PIXELS] - (PIXELS - 1) / 2
+    y -= north
     galaxy = np.exp(-np.hypot(x, y) / 4)[None] * np.array([0.5, 2.0, 4.0])[:, None, None]
     return (galaxy + np.random.default_rng(seed).normal(0, 0.01, (3, PIXELS, PIXELS))).astype(np.float32)
 
@@ -67,8 +68,11 @@ def test_every_galaxy_is_cut_out_of_the_middle_of_its_files_and_stands_where_the
     for number in range(3):
         assert np.array_equal(found[number], pixels(number)[:, edge:-edge, edge:-edge]), rows[number]["galaxy_id"]
     assert parent.attributes["left_out"] == {}
-    assert len(parent.attributes["files"]) == 5
-    assert parent.attributes["files"][0] == {"path": str(folder / "a.fits"), "sha256": sha256_of(folder / "a.fits")}
+    files = parent.read_table("image_files").to_pylist()
+    assert [Path(file["path"]).name for file in files] == ["a.fits", "b-1.fits", "c-g.fits", "c-r.fits", "c-z.fits"]
+    path = folder / "a.fits"
+    known = {"path": str(path), "size_bytes": path.stat().st_size, "sha256": sha256_of(path), "n_galaxies": 1}
+    assert files[0] == known
     assert any("carry no inverse variance" in said for said in parent.attributes["assumptions"])
     assert all(row["psf_is_assumed"] and row["psf_fwhm_r"] is None for row in rows)
     made = rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=2)))
@@ -79,6 +83,8 @@ def test_a_catalogue_moves_the_stamp_to_its_own_place_and_must_name_the_same_gal
     survey: Survey, folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "galaxies.csv"
+    (folder / "a.fits").unlink()
+    write(folder, "a.fits", (150.06, 2.0), pixels(north=3.2))
     rows = [
         {"galaxy_id": "a", "ra": 150.06, "dec": 2.0 + 3.2 * SCALE / 3600, "mag_r": 17.0},
         {"galaxy_id": "b-1", "ra": 150.16, "dec": 2.0, "mag_r": 17.1},
@@ -90,7 +96,7 @@ def test_a_catalogue_moves_the_stamp_to_its_own_place_and_must_name_the_same_gal
     assert (first["mag_r"], first["host_y_arcsec"]) == (17.0, pytest.approx(0.2 * SCALE, abs=1e-3))
     edge = (PIXELS - SIZE) // 2
     assert np.array_equal(
-        open_cutouts(parent.path("cutouts.npy"))[0], pixels()[:, edge + 3 : edge + 3 + SIZE, edge:-edge]
+        open_cutouts(parent.path("cutouts.npy"))[0], pixels(north=3.2)[:, edge + 3 : edge + 3 + SIZE, edge:-edge]
     )
     Table(rows=[*rows[:2], rows[2] | {"galaxy_id": "d"}]).write(path, overwrite=True)
     with pytest.raises(ContractError, match=r"1 galaxies have no file: d\."):
@@ -112,6 +118,7 @@ def test_a_galaxy_whose_files_will_not_do_is_left_out_by_reason_and_the_others_a
     write(folder, "unnamed.fits", (150.76, 2.0), BANDS="")
     write(folder, "coarse.fits", (150.86, 2.0), scale=2 * SCALE)
     write(folder, "again.fits", (150.06, 2.0 + 0.5 / 3600))
+    write(folder, "beside.fits", (151.16, 2.0), pixels(north=5))
     write(folder, "small.fits", (150.96, 2.0), pixels()[:, 10:-10, 10:-10])
     (folder / "broken.fits").write_bytes(b"SIMPLE  = broken")
     fits.writeto(folder / "nowhere.fits", pixels(), fits.Header({"BANDS": "grz"}))
@@ -127,6 +134,7 @@ def test_a_galaxy_whose_files_will_not_do_is_left_out_by_reason_and_the_others_a
         "unnamed": "wrong_shape",
         "coarse": "wrong_scale",
         "again": "same_place",
+        "beside": "off_centre",
         "small": "outside",
         "broken": "unreadable",
         "nowhere": "no_wcs",

@@ -6,7 +6,6 @@ import pytest
 from astropy.io import fits
 
 from lens_pipeline.contracts.errors import ContractError
-from lens_pipeline.survey.measured_psf import fwhm_of_psf
 from lens_pipeline.survey.psfex import read_psfex
 
 from .test_measured_psf import gaussian_as_pixels_see_it
@@ -95,7 +94,7 @@ def test_models_of_real_ccds_are_as_concentrated_as_the_survey_says_of_them(real
         psf = model.at(*model.zero)
         assert psf.sum_found == pytest.approx(1, abs=0.03)
         assert np.sqrt((psf.pixels**2).sum()) == pytest.approx(psfnorm, rel=0.04)
-        assert fwhm_of_psf(psf) == pytest.approx(fwhm, rel=0.1)
+        assert psf.fwhm_pixels == pytest.approx(fwhm, rel=0.1)
 
 
 @pytest.mark.real_data
@@ -105,4 +104,4 @@ def test_models_with_their_parameters_in_columns_are_read(real_data: Path) -> No
     for path in paths:
         psf = read_psfex(path).at(50, 50)
         assert psf.sum_found == pytest.approx(1, abs=0.03)
-        assert 3.0 < fwhm_of_psf(psf) < 3.8
+        assert 3.0 < psf.fwhm_pixels < 3.8

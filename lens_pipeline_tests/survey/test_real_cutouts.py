@@ -189,6 +189,19 @@ def test_a_galaxy_of_a_cube_that_no_arc_can_be_put_into_is_left_out_and_the_othe
     assert made.num_rows == 4
 
 
+def test_a_galaxy_that_a_cube_shows_twice_is_left_out_the_second_time_also_where_it_was_cut_elsewhere(
+    survey: Survey, cubes: Cubes
+) -> None:
+    def twice(band: str, hdu: fits.PrimaryHDU) -> None:
+        hdu.data[2] = np.roll(hdu.data[0], (1, -2), axis=(0, 1))
+
+    parent = survey.parents(real_config(cubes(twice)))
+    assert parent.read_table()["galaxy_id"].to_pylist() == ["cutout-0000", "cutout-0001"]
+    (left,) = parent.read_table("left_out").to_pylist()
+    assert (left["galaxy_id"], left["reason"]) == ("cutout-0002", "same_pixels")
+    assert left["detail"] == "its light in r is, bit by bit, that of cutout-0000"
+
+
 def test_cubes_without_a_galaxy_that_can_be_used_are_refused(survey: Survey, cubes: Cubes) -> None:
     with pytest.raises(ContractError, match=r"none of 3 galaxies in .*'wrong_unit': 3.*pixels in g have a noise of"):
         survey.parents(real_config(cubes(lambda _, hdu: hdu.data.__imul__(300))))

@@ -100,6 +100,21 @@ def test_arcs_are_held_against_a_cited_reference(survey: Survey, three: dict[str
     assert "a test" in published.path("report.html").read_text()
 
 
+def test_percentiles_are_of_every_injection_with_the_galaxy_as_unit(survey: Survey) -> None:
+    parent = survey.parents(ParentSampleConfig(n_galaxies=12, n_bricks=4))
+    manifest = survey.manifest(parent, injections_per_galaxy=3)
+    result, published = report(survey, {"parent": parent, "stamps": survey.stamps(parent, manifest)}, **REFERENCE)
+    drawn = [x for x in manifest.read_table()["theta_e_arcsec"].to_pylist() if x > 0]
+    assert (len(drawn), published.attributes["injections"]) == (36, 36)
+    found = lines(result)
+    for percentile in (16, 50, 84):
+        row = found[f"theta_e_arcsec_percentile_{percentile}", "all"]
+        assert row["value"] == pytest.approx(np.percentile(drawn, percentile), rel=1e-6)
+        assert (row["n"], row["low"] < row["value"] < row["high"]) == (12, True)
+    assert found["theta_e_arcsec_share_within_reference", "all"]["n"] == 12
+    assert "all 36 injections" in published.path("report.html").read_text()
+
+
 @pytest.mark.parametrize(
     "settings",
     [

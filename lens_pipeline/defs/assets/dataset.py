@@ -10,6 +10,7 @@ from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.splits.checks import leak_checks, split_balance
 from lens_pipeline.splits.figures import split_map_png
 from lens_pipeline.splits.region_splits import build_region_splits
+from lens_pipeline.splits.set_aside import known_lenses_are_no_negatives
 from lens_pipeline.stamps import checks
 from lens_pipeline.stamps.ingest import StoreResult, build_store
 from lens_pipeline.stamps.previous import find_previous
@@ -72,6 +73,7 @@ def _describe_store(result: StoreResult) -> Metadata:
         "pairs_are_disjoint",
         "sources_are_disjoint",
         "pixels_are_disjoint",
+        "known_lenses_are_no_negatives",
     ),
 )
 def region_splits(
@@ -89,11 +91,13 @@ def region_splits(
         check=lambda splits, _: [
             split_balance(splits, store, floor_rows=config.floor_rows),
             *leak_checks(splits, store),
+            known_lenses_are_no_negatives(splits, store, config),
         ],
         describe=lambda splits, result: {
             "seed": dg.MetadataValue.int(result.seed),
             "seeds_tried": dg.MetadataValue.int(result.seeds_tried),
             "rows": dg.MetadataValue.json(result.n_rows),
+            "rows_of_known_lenses_set_aside": dg.MetadataValue.int(result.n_set_aside),
             "split_map": picture(split_map_png(splits.read_table()), "regions on the sky, by split"),
         },
     )

@@ -1,6 +1,7 @@
 """The evaluation group: logits, frozen thresholds, completeness, and the page that a referee could read."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -105,7 +106,7 @@ def completeness(
     context: dg.AssetExecutionContext, config: CompletenessSection, workspace: Workspace
 ) -> Iterator[Event]:
     """Completeness on test against Einstein radius, seeing, arc S/N and lens model, with intervals."""
-    scores, point, store, splits = _evaluated(workspace)
+    scores, point, store, splits = evaluated(workspace)
     stamps = workspace.open_version("stamps", store.inputs["stamps"])
     manifest = workspace.open_version("injection_manifest", stamps.inputs["injection_manifest"])
     parent = workspace.open_version("parent_sample", stamps.inputs["parent_sample"])
@@ -135,7 +136,7 @@ def completeness(
             "scored": dg.MetadataValue.int(result.n_scored),
             "quarantined": dg.MetadataValue.int(result.n_quarantined),
             **{
-                f"against_{axis}": picture(plots.completeness_png(pl.DataFrame(result.table), axis), f"against {axis}")
+                f"against_{axis}": _against(pl.DataFrame(result.table), axis)
                 for axis in axes_in(pl.DataFrame(result.table))
             },
         },
@@ -153,7 +154,7 @@ def evaluation_report(
     context: dg.AssetExecutionContext, config: EvaluationReportSection, workspace: Workspace, tracking: Tracking
 ) -> Iterator[Event]:
     """Plots and one HTML page that a referee could read; every number with n and an interval."""
-    scores, point, store, splits = _evaluated(workspace)
+    scores, point, store, splits = evaluated(workspace)
     table = workspace.open_made_from("completeness", "operating_point", point.version)
     classifiers = workspace.open_scored(scores)
 
@@ -197,7 +198,14 @@ def evaluation_report(
     )
 
 
-def _evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:
+def _against(cells: pl.DataFrame, axis: str) -> dg.MetadataValue[Any]:
+    """Draw completeness along an axis, or say why it can't be drawn."""
+    if why := plots.why_not_drawn(cells, axis):
+        return dg.MetadataValue.text(why)
+    return picture(plots.completeness_png(cells, axis), f"against {axis}")
+
+
+def evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:
     """Open scores, the operating point fitted on them, and the store and splits that they were made from."""
     scores = workspace.open("scores")
     point = workspace.open_made_from("operating_point", "scores", scores.version)

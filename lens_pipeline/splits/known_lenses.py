@@ -137,8 +137,13 @@ class KnownLenses:
         return cKDTree(on_sphere([row["lens_ra"] for row in self.rows], [row["lens_dec"] for row in self.rows]))
 
 
-def read_known_lenses(path: str) -> KnownLenses:
+def read_known_lenses(path: str, *, setting: str = "parent_sample.known_lenses") -> KnownLenses:
     """Read a table in lenscat's layout and keep its galaxy-scale lenses.
+
+    Parameters
+    ----------
+    setting : str
+        What names the file, for an error.
 
     Raises
     ------
@@ -149,9 +154,7 @@ def read_known_lenses(path: str) -> KnownLenses:
     """
     place = Path(path).expanduser().absolute()
     if not place.is_file():
-        raise ConfigError(
-            f"parent_sample.known_lenses: there is no file {place}. Set it to lenscat's CSV, or leave it out."
-        )
+        raise ConfigError(f"{setting}: there is no file {place}. Set it to lenscat's CSV, or leave it out.")
     with place.open(encoding="utf-8", newline="") as file:
         # Names and references hold lone quotation marks.
         lines = csv.reader(file, quoting=csv.QUOTE_NONE)

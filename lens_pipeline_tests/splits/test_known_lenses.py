@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError
-from lens_pipeline.survey.known_lenses import KnownLenses, read_known_lenses
+from lens_pipeline.splits.known_lenses import KnownLenses, read_known_lenses
 
 HEADER = "name,RA [deg],DEC [deg],zlens,type,grading,ref\n"
 NETWORK = "Huang et al. (2021) - arXiv:2005.04730"

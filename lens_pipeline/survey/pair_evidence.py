@@ -1,0 +1,220 @@
+"""What is seen of pairs of one kind: how a stamp and the control of its galaxy differ, pair by pair, and what that adds up to.
+
+Belongs here: what is compared in a pair. When an answer is red, and in which words, is in `fingerprints.py`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.survey.arc_reach import View, needed_columns, outside_arc
+from lens_pipeline.survey.cutout_measures import sky_noise
+from lens_pipeline.survey.fake_reach import outside_fake, outside_feature
+from lens_pipeline.survey.half_features import Agreement, agreement, half_products
+from lens_pipeline.survey.npz_facts import npz_facts
+from lens_pipeline.survey.probe import Probed, paired_probe
+from lens_pipeline.survey.stamp_features import Mask, stamp_features
+from lens_pipeline.survey.stamp_pairs import Kind, Row, StampPair
+
+# Of each question that is asked of pixels: one clean data set in two thousand.
+FALSE_ALARMS = 5e-4
+# Below the first number of galaxies a probe's interval isn't to be trusted, below the second it is too wide to call green.
+LEAST_TO_PROBE, LEAST_TO_DECIDE = 20, 50
+# Light that leaves less of the stamp than this dark says too little.
+_LEAST_OUTSIDE = 0.1
+# Of a fact: chance that an even coin would lean as much; some 40 facts are looked at.
+FACT_LEVEL = 1e-6
+# Real pixels shared with the control: a pixel is off by more than this many sigmas, in more than this share of the pixels; or
+# their mean is. What is left of an arc below 0.003 sigma, with its Poisson noise, stays within a third of that.
+_OFF_SIGMA, _OFF_SHARE, _OFF_MEAN = 0.1, 1e-3, 0.02
+# What differs between a stamp and its control by what they are.
+LABELS = frozenset({"task_id", "pair_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"})
+
+
+@dataclass
+class Evidence:
+    """What was seen of one kind of pairs.
+
+    Attributes
+    ----------
+    contract : DatasetContract
+        Of the stamps.
+    shared : bool or None
+        Whether a stamp and its control have a real cutout's pixels in common; None where the pixels tell.
+    of : int
+        Stamps of this kind among the rows that were looked at.
+    n : int
+        Galaxies whose facts were compared.
+    n_hidden : int
+        Pairs whose pixels weren't: their light fills the stamp, or isn't known.
+    n_shared : int
+        Pairs whose pixels were held against each other one by one.
+    leaning : dict
+        Fact to how often the first and how often the control had more of it.
+    off : list
+        Of pixels that must be equal: the rows whose aren't, with by how much.
+    differences, products : list
+        Of each galaxy, for `paired_probe` and for `agreement`.
+    """
+
+    kind: Kind
+    contract: DatasetContract
+    shared: bool | None
+    of: int = 0
+    n: int = 0
+    n_hidden: int = 0
+    n_shared: int = 0
+    leaning: dict[str, list[int]] = field(default_factory=dict)
+    off: list[str] = field(default_factory=list)
+    differences: list[NDArray[np.float64]] = field(default_factory=list)
+    products: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def take(self, pair: StampPair, host: Row, psf: NDArray[np.float32] | None, bad: NDArray[np.bool_] | None) -> None:
+        """Take down how the two of a pair differ.
+
+        Where pixels have noise of their own, and in facts, only the stamp that stands for its galaxy says something that no
+        other of that galaxy has said; pixels that must be equal are looked at in every stamp.
+
+        Parameters
+        ----------
+        host : dict
+            What the parent sample says of the galaxy.
+        psf, bad : arrays or None
+            Images of its PSFs, and its pixels that saw no light, where these are known.
+        """
+        if pair.stands_for_galaxy:
+            self.n += 1
+            self._take_facts(pair)
+        if bad is not None and (changed := int((pair.pixels[0] != pair.pixels[1])[bad].sum())):
+            self.off.append(
+                f"{pair.row['task_id']} ({changed:,} of {int(bad.sum()):,} bad pixels aren't the cutout's own)"
+            )
+        scale = host.get("pixel_scale_arcsec") or self.contract.pixel_scale_arcsec
+        sigma = np.array([max(sky_noise(band, 0.0, 0.0, scale)[1], np.finfo(float).tiny) for band in pair.pixels[1]])
+        mask = dark_pixels(pair, host, psf, self.contract, scale, sigma)
+        if mask is None or mask.mean() < _LEAST_OUTSIDE:
+            self.n_hidden += 1
+            return
+        difference = (pair.pixels[0].astype(float) - pair.pixels[1])[:, mask] / sigma[:, None]
+        if self.shared or (self.shared is None and np.median(np.abs(difference)) < _OFF_SIGMA):
+            self._take_equal(str(pair.row["task_id"]), difference)
+        elif pair.stands_for_galaxy:
+            ours, theirs = stamp_features(pair.pixels, mask)
+            self.differences.append(ours - theirs)
+            # Of stamps that others made it isn't known how far their noise hangs together.
+            if self.shared is False and (products := half_products(pair.pixels, mask, self.contract.bands)) is not None:
+                self.products.append(products)
+
+    def _take_facts(self, pair: StampPair) -> None:
+        first, control = (
+            facts_of(row, blob, self.contract) for row, blob in zip((pair.row, pair.control), pair.blobs, strict=True)
+        )
+        for name in first.keys() & control.keys():
+            ours, theirs = first[name], control[name]
+            if ours != theirs:
+                self.leaning.setdefault(name, [0, 0])[int(order_of(ours) < order_of(theirs))] += 1
+
+    def _take_equal(self, task_id: str, difference: NDArray[np.float64]) -> None:
+        self.n_shared += 1
+        share, mean = float((np.abs(difference) > _OFF_SIGMA).mean()), float(np.abs(difference.mean(axis=1)).max())
+        if share > _OFF_SHARE or mean > _OFF_MEAN:
+            self.off.append(
+                f"{task_id} ({share:.2%} of its pixels outside the arc are off by more than {_OFF_SIGMA:g} sigma, "
+                f"their mean by {mean:.2g})"
+            )
+
+    def probed(self) -> Probed | None:
+        """Ask the probe, if there are enough galaxies."""
+        if len(self.differences) < LEAST_TO_PROBE:
+            return None
+        return paired_probe(np.array(self.differences), false_alarms=FALSE_ALARMS)
+
+    def agreement(self) -> Agreement | None:
+        """Ask whether the halves of stamps agree, if there are enough galaxies."""
+        if len(self.products) < LEAST_TO_PROBE:
+            return None
+        return agreement(np.array(self.products), self.contract.bands, false_alarms=FALSE_ALARMS)
+
+    def too_few(self) -> str:
+        """Say why there are too few galaxies to call pixels alike; empty where there are enough."""
+        if self.n_shared or len(self.differences) >= LEAST_TO_DECIDE:
+            return ""
+        why = (
+            f" (the light of {self.n_hidden:,} fills the stamp, or their rows lack columns that say where it is)"
+            if self.n_hidden
+            else ""
+        )
+        return f"{len(self.differences):,} of {self.of:,} {self.kind} can be compared with the control of their galaxy{why}"
+
+    def facts(self) -> list[str]:
+        """Facts that lean to one side."""
+        said = []
+        for name, (more, less) in self.leaning.items():
+            if more + less and binomtest(more, more + less).pvalue < FACT_LEVEL:
+                said.append(f"{name} (differs in {more + less:,} of {self.n:,} pairs)")
+        return said
+
+
+def facts_of(row: Row, blob: bytes, contract: DatasetContract) -> dict[str, Any]:
+    """Every known column that isn't about what a stamp is, and every header field of its blob.
+
+    A null, or a NaN of some writers, says that a column is of the arc, by contract.
+    """
+    facts = {**row, **npz_facts(blob, contract.members)}
+    return {name: value for name, value in facts.items() if name not in LABELS and _is_known(value)}
+
+
+def order_of(value: Any) -> tuple[float, str]:
+    """Return what values of a column, numbers or not, are ordered by."""
+    return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and np.isnan(value))
+
+
+def dark_pixels(
+    pair: StampPair,
+    host: Row,
+    psf: NDArray[np.float32] | None,
+    contract: DatasetContract,
+    scale: float,
+    sigma: NDArray[np.float64],
+) -> Mask | None:
+    """Mark the pixels that hold next to nothing of a pair's added light; None where its row doesn't say enough to know."""
+    if pair.kind is Kind.probes:
+        return np.ones(pair.pixels.shape[-2:], bool)
+    row = {"shear": 0.0, **pair.row}
+    widths = [
+        value
+        for band in contract.bands
+        for value in (row.get(f"psf_fwhm_used_{band}"), host.get(f"psf_fwhm_assumed_{band}"))
+        if value is not None
+    ]
+    if not widths:
+        return None
+    view = View(
+        bands=contract.bands,
+        stamp_size=contract.stamp_size,
+        pixel_scale_arcsec=scale,
+        host=(host.get("host_x_arcsec") or 0.0, host.get("host_y_arcsec") or 0.0),
+        fwhm_arcsec=max(widths),
+        sigma=sigma,
+        ebv=host.get("ebv"),
+        psfs=psf,
+    )
+    if pair.kind is Kind.hard_negatives:
+        return outside_feature(row, view) if row.get("feature") else None
+    lens = row if pair.kind is Kind.injections else row.get("twin")
+    if lens is None or _missing(lens, needed_columns(contract.bands)):
+        return None
+    return outside_arc(row, view) if pair.kind is Kind.injections else outside_fake(row, view)
+
+
+def _missing(row: Mapping[str, Any], names: Iterable[str]) -> bool:
+    return any(row.get(name) is None for name in names)

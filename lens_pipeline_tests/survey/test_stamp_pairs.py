@@ -1,0 +1,78 @@
+"""Which stamps are compared with their control: a matter of their keys, never of where they stand."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.storage.home import Home
+from lens_pipeline.storage.parquet import parquet_writer, read_parquet
+from lens_pipeline.storage.publication import Publication
+from lens_pipeline.storage.staging import Staging
+from lens_pipeline.survey.stamp_pairs import Kind, PairReader
+
+from .conftest import Survey
+
+
+def keys(reader: PairReader) -> set[tuple[str, str]]:
+    return {(pair.row["task_id"], pair.control["task_id"]) for pair in reader.pairs()}
+
+
+def turned_round(survey: Survey, stamps: Publication) -> Publication:
+    """Publish stamps again with the rows of each file in the opposite order."""
+
+    def build(staging: Staging) -> None:
+        staging.attributes.update({**stamps.attributes, "fragments": []})
+        for entry in stamps.attributes["fragments"]:
+            table = read_parquet(stamps.path(entry["file"]))
+            path: Path = staging.folder / entry["file"]
+            with parquet_writer(path, table.schema) as writer:
+                writer.write_table(pa.Table.from_pylist(table.to_pylist()[::-1], schema=table.schema))
+            staging.attributes["fragments"].append({**entry, "sha256": sha256_of(path)})
+
+    return survey._publish("stamps", [], build)
+
+
+def test_the_injection_that_stands_for_a_galaxy_does_not_depend_on_the_order_of_rows(
+    survey: Survey, small: dict[str, Publication]
+) -> None:
+    reader = PairReader(small["stamps"], 512)
+    chosen = keys(reader)
+    assert 6 < len(chosen) <= 12
+    assert {row[-5:] for row, _ in chosen} == {"i0000", "i0001"}
+    assert all(control == f"{row[:-6]}-c" for row, control in chosen)
+    assert keys(PairReader(turned_round(survey, small["stamps"]), 512)) == chosen
+    assert reader.seen == {Kind.injections: 24}
+
+
+def test_every_stamp_of_a_galaxy_is_read_where_all_are_asked_and_one_stands_for_it(
+    survey: Survey, small: dict[str, Publication]
+) -> None:
+    pairs = list(PairReader(small["stamps"], 512, every=True).pairs())
+    galaxies = {pair.control["galaxy_id"] for pair in pairs}
+    assert len(pairs) > len(galaxies)
+    standing = {(pair.row["task_id"], pair.control["task_id"]) for pair in pairs if pair.stands_for_galaxy}
+    assert standing == keys(PairReader(small["stamps"], 512))
+    few = list(PairReader(small["stamps"], 2, every=True).pairs())
+    assert sum(pair.stands_for_galaxy for pair in few) == 2
+
+
+def test_a_stamp_that_cannot_be_read_is_counted(tmp_path: Path, small: dict[str, Publication]) -> None:
+    survey = Survey(Home(tmp_path / "home"))
+    stamps = small["stamps"]
+
+    def build(staging: Staging) -> None:
+        staging.attributes.update({**stamps.attributes, "fragments": []})
+        for entry in stamps.attributes["fragments"]:
+            rows = read_parquet(stamps.path(entry["file"]))
+            path = staging.folder / entry["file"]
+            broken = [
+                {**row, "stamp_npz": b"no zip" if row["src_mag_r"] else row["stamp_npz"]} for row in rows.to_pylist()
+            ]
+            with parquet_writer(path, rows.schema) as writer:
+                writer.write_table(pa.Table.from_pylist(broken, schema=rows.schema))
+            staging.attributes["fragments"].append({**entry, "sha256": sha256_of(path)})
+
+    reader = PairReader(survey._publish("stamps", [], build), 512)
+    assert not list(reader.pairs())
+    assert reader.n_unusable == len(keys(PairReader(stamps, 512)))
