@@ -29,7 +29,7 @@ from lens_pipeline.survey.pair_hosts import HostedPair
 from lens_pipeline.survey.randomness import stream
 from lens_pipeline.survey.render import MEASURES, Arc, Scene, make_stamp, simulated_scene
 from lens_pipeline.survey.simulated import simulated_parents
-from lens_pipeline.survey.stamp_pairs import StampPair
+from lens_pipeline.survey.stamp_pairs import Kind, StampPair
 from reliability.subject import Case, Subject
 
 N_PAIRS, N_MARKED, N_TO_MARK = 50_000, 3_000, 4_000
@@ -159,7 +159,7 @@ def _pairs(galaxy: dict[str, Any], wider: float = 1.0) -> Iterator[HostedPair]:
     for i in range(_A_GALAXY):
         stamps = [_stamp(scene, f"{galaxy['galaxy_id']}-{i}-{name}") for name in ("probe", "control")]
         blobs = (encode_stamp(stamps[0], _CONTRACT), encode_stamp(stamps[1], _CONTRACT))
-        yield HostedPair(StampPair(False, row, row, np.stack(stamps), blobs), galaxy, None, _CONTRACT)
+        yield HostedPair(StampPair(Kind.probes, True, row, row, np.stack(stamps), blobs), galaxy, None, _CONTRACT)
 
 
 def _first_from(hosted: HostedPair, other: HostedPair) -> HostedPair:

@@ -22,10 +22,12 @@ from lens_pipeline.stamps.work import available_cpus
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.pair_hosts import HostedPair, with_hosts
 from lens_pipeline.survey.stamp_pairs import MOST_ROWS, PairReader
+from lens_pipeline.survey.stamp_pairs import Kind as PairKind
 
 # Rows looked at for each that is wanted: fakes, hard negatives and further injections of a galaxy stand between.
 _ROWS_A_PAIR = 8
 _CHUNK = 128
+_KINDS = {True: PairKind.injections, False: PairKind.probes}
 _Z = 1.96
 
 Floats = NDArray[np.float64]
@@ -113,7 +115,7 @@ def data_gates(stamps: Publication, parent: Publication, *, n_stamps: int = 2000
     """
     contract = DatasetContract.model_validate(stamps.attributes["dataset_contract"])
     most = max(1, n_stamps // 2)
-    reader = PairReader(stamps, most, max(MOST_ROWS, _ROWS_A_PAIR * most))
+    reader = PairReader(stamps, most, most_rows=max(MOST_ROWS, _ROWS_A_PAIR * most))
     compared = compare(with_hosts(reader, parent))
     gates = [answer(question, compared[question.of_flux], contract, seed=seed) for question in QUESTIONS]
     return gates + [_baseline(name, words, compared[True]) for name, words in _BASELINES.items()]
@@ -125,7 +127,7 @@ def compare(pairs: Iterator[HostedPair]) -> dict[bool, Compared]:
     with ThreadPoolExecutor(available_cpus()) as pool:
         while chunk := list(islice(pairs, _CHUNK)):
             for of_flux, seen in compared.items():
-                of_kind = [hosted for hosted in chunk if hosted.pair.of_flux == of_flux]
+                of_kind = [hosted for hosted in chunk if hosted.pair.kind is _KINDS[of_flux]]
                 if of_kind and not seen.n:
                     seen.columns = columns_of(of_kind[0].pair.row, of_kind[0].pair.control)
                 for found in pool.map(partial(pair_features, columns=seen.columns), of_kind):

@@ -17,6 +17,7 @@ from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.survey.npz_facts import npz_facts
 from lens_pipeline.survey.pair_hosts import HostedPair
 from lens_pipeline.survey.stamp_features import feature_names, stamp_features, zero_and_unit
+from lens_pipeline.survey.stamp_pairs import Kind
 
 # An arc that leaves less of the stamp, or of its border, than this says too little.
 _LEAST_OUTSIDE, _LEAST_BORDER = 0.1, 0.25
@@ -105,11 +106,11 @@ def pair_features(hosted: HostedPair, columns: Sequence[str]) -> PairFeatures:
     """
     pair = hosted.pair
     sigma = hosted.sigma()
-    mask = hosted.alike(sigma)
+    mask = hosted.dark_pixels(sigma)
     differences = other_differences(hosted, columns)
     if mask is not None and mask.mean() >= _LEAST_OUTSIDE:
         pixels = _without_traces(pair.pixels, mask, sigma)[None]
-        of_pixels = pixel_differences(pixels, mask, of_flux=pair.of_flux)
+        of_pixels = pixel_differences(pixels, mask, of_flux=pair.kind is not Kind.probes)
         differences |= {group: rows[0] for group, rows in of_pixels.items()}
     scalars = np.array([_scalars(*one, hosted) for one in zip(pair.pixels, pair.blobs, strict=True)])
     return PairFeatures(str(pair.control.get("galaxy_id") or pair.control["task_id"]), differences, scalars)

@@ -1,6 +1,6 @@
-"""What is known of the galaxy of a pair, and the pixels in which the two stamps of a pair must be alike.
+"""What is known of the galaxy of a pair: rows of the parent sample brought to the pairs of a reader.
 
-Belongs here: hosts brought to their pairs, and the mask of an injection's arc. What is asked there is in `fingerprints.py`.
+Belongs here: a pair with its host. What is asked of it is in `pair_evidence.py`, and beyond that in `audits/`.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.survey.arc_reach import needed_columns, outside_arc
 from lens_pipeline.survey.conditions import BANDS
 from lens_pipeline.survey.cutout_measures import sky_noise
 from lens_pipeline.survey.cutouts import PSFS_FILE, open_cutouts
+from lens_pipeline.survey.pair_evidence import dark_pixels
+from lens_pipeline.survey.stamp_features import Mask
 from lens_pipeline.survey.stamp_pairs import PairReader, Row, StampPair, parents_of
 
 _CHUNK = 128
@@ -53,34 +54,9 @@ class HostedPair:
             [max(sky_noise(band, 0.0, 0.0, self.pixel_scale_arcsec)[1], tiny) for band in self.pair.pixels[1]]
         )
 
-    def alike(self, sigma: NDArray[np.float64]) -> NDArray[np.bool_] | None:
-        """Mark the pixels in which the two must be alike: all of a probe without flux, those outside the arc of an injection.
-
-        None where the row doesn't say enough to know its arc.
-        """
-        if not self.pair.of_flux:
-            return np.ones(self.pair.pixels.shape[-2:], bool)
-        bands = self.contract.bands
-        row = {"shear": 0.0, **self.pair.row}
-        widths = [
-            value
-            for band in bands
-            for value in (row.get(f"psf_fwhm_used_{band}"), self.host.get(f"psf_fwhm_assumed_{band}"))
-            if value is not None
-        ]
-        if not widths or any(row.get(name) is None for name in needed_columns(bands)):
-            return None
-        return outside_arc(
-            row,
-            bands=bands,
-            stamp_size=self.contract.stamp_size,
-            pixel_scale_arcsec=self.pixel_scale_arcsec,
-            host=(self.host.get("host_x_arcsec") or 0.0, self.host.get("host_y_arcsec") or 0.0),
-            fwhm_arcsec=max(widths),
-            sigma=sigma,
-            ebv=self.host.get("ebv"),
-            psfs=self.psf,
-        )
+    def dark_pixels(self, sigma: NDArray[np.float64]) -> Mask | None:
+        """Mark the pixels in which the two must be alike: see `pair_evidence.dark_pixels`."""
+        return dark_pixels(self.pair, self.host, self.psf, self.contract, self.pixel_scale_arcsec, sigma)
 
 
 def with_hosts(reader: PairReader, parent: Publication) -> Iterator[HostedPair]:

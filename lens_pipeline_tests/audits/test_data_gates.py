@@ -17,6 +17,7 @@ from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.config import ParentSampleConfig, Source
 from lens_pipeline.survey.pair_hosts import HostedPair, with_hosts
+from lens_pipeline.survey.stamp_pairs import Kind as PairKind
 from lens_pipeline.survey.stamp_pairs import PairReader
 from lens_pipeline_tests import survey_like
 from lens_pipeline_tests.survey import conftest as surveys
@@ -40,6 +41,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(scope="module")
 def clean(made: Made) -> dict[str, Gate]:
     return {gate.name: gate for gate in data_gates(*made[:2])}
+
+
+def is_injection(hosted: HostedPair) -> bool:
+    return hosted.pair.kind is PairKind.injections
 
 
 def asked(pairs: list[HostedPair]) -> dict[str, Gate]:
@@ -84,7 +89,7 @@ def test_a_mark_is_red_by_what_it_marks(made: Made, mark: str, of_flux: bool) ->
         "compressed at another level": {"container"},
     }[mark]
     rng = np.random.default_rng(0)
-    found = reds(asked([MARKS[mark](hosted, rng) for hosted in made[2] if hosted.pair.of_flux == of_flux]))
+    found = reds(asked([MARKS[mark](hosted, rng) for hosted in made[2] if is_injection(hosted) == of_flux]))
     kind = "injection" if of_flux else "probe"
     assert {f"{kind}_{group}" for group in expected} <= found
     assert not found & {f"{kind}_metadata", f"{kind}_container"} - {f"{kind}_{group}" for group in expected}
@@ -99,7 +104,7 @@ def test_a_column_that_differs_or_is_null_on_one_class_is_red_and_named(made: Ma
 
     for change, word in ((deeper, "psfdepth_r (+"), (unknown, "psf_fwhm_used_g is null (+")):
         pairs = [replace(hosted, pair=replace(hosted.pair, row=change(hosted.pair.row))) for hosted in made[2]]
-        gates = asked([hosted for hosted in pairs if hosted.pair.of_flux])
+        gates = asked([hosted for hosted in pairs if is_injection(hosted)])
         assert reds(gates) == {"injection_metadata"}
         assert word in str(gates["injection_metadata"].reason)
 
@@ -108,12 +113,12 @@ def test_a_blob_that_numpy_wrote_is_red_by_its_headers_and_arcs_alone_are_not(ma
     def numpys(hosted: HostedPair) -> HostedPair:
         return with_first(hosted, hosted.pair.pixels[0], survey_like.blob(hosted.pair.pixels[0]))
 
-    found = reds(asked([numpys(hosted) for hosted in made[2] if hosted.pair.of_flux]))
+    found = reds(asked([numpys(hosted) for hosted in made[2] if is_injection(hosted)]))
     assert found == {"injection_container"}
 
 
 def test_nothing_is_passed_where_nothing_was_measured(made: Made) -> None:
-    gates = asked([hosted for hosted in made[2] if hosted.pair.of_flux])
+    gates = asked([hosted for hosted in made[2] if is_injection(hosted)])
     probes = [gate for name, gate in gates.items() if name.startswith("probe")]
     assert {gate.status for gate in probes} == {Status.not_measured}
     assert all("null_flux_share" in str(gate.reason) and gate.value is None for gate in probes)
