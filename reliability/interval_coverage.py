@@ -190,9 +190,9 @@ CASES = list(product(SIZES.items(), (False, True), FAMILIES))
 
 SUBJECT = Subject(
     name="interval_coverage",
-    question="95 % intervals of every metric hold the truth in 93 to 97 % of 2,000 draws (exact ones in 94 % or more: 95 less what "
-    "2,000 draws leave open), from independent rows and from galaxies with an intra-galaxy correlation of 0.1; what can't be said "
-    "is left out with a reason.",
+    question="95 % intervals of every metric hold the truth in 93 to 97 % of 2,000 draws (exact ones in 94 % or more: 95 less "
+    "what 2,000 draws leave open), from independent rows and from galaxies with an intra-galaxy correlation of 0.1; what can't "
+    "be said is left out with a reason.",
     unit="sets of rows",
     goal=len(CASES) * DRAWS,
     case=case,
