@@ -16,7 +16,10 @@ class ShortcutGatesConfig(Section):
         description="stamps of each kind of pairs that the data gates compare; half are controls",
     )
     n_counterfactuals: int = Field(
-        128, ge=0, le=10_000, description="galaxies of val_calibrate whose injection is rendered again with another arc"
+        128,
+        ge=20,
+        le=10_000,
+        description="galaxies of val_calibrate whose injection is rendered again with another arc",
     )
     min_arc_snr: float = Field(
         5.0,
@@ -26,7 +29,7 @@ class ShortcutGatesConfig(Section):
     )
     n_maps: int = Field(6, ge=0, le=64, description="of these injections, those whose evidence is mapped and drawn")
     n_path_rows: int = Field(
-        256, ge=0, le=8192, description="published stamps that are scored again by every other path"
+        128, ge=16, le=2048, description="published stamps that are scored again by every other path"
     )
     max_path_difference: float = Field(
         0.01,
