@@ -116,7 +116,7 @@ def build_report(
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     cross_fit = CrossFit.of(completeness)
     looks = _looks(staging, completeness, readers)
-    calibrated = publish_calibrated_test(operating_point, store, test, distinct, staging)
+    calibrated = publish_calibrated_test(operating_point, store, test, distinct, settings, staging)
     metrics = [
         *metrics_of_test(config, sealed, distinct, contract, rule, operating_point.attributes.get("prevalence")),
         *calibrated.metrics,
