@@ -8,8 +8,8 @@ import pyarrow as pa
 from lens_pipeline.contracts.catalogue import P_LENS, TEST_RELIABILITY, TEST_TOP_CONTROLS
 from lens_pipeline.evaluation.calibration import Labelled, frozen_calibrator, prior_logit_of
 from lens_pipeline.evaluation.calibrators import Calibrator
-from lens_pipeline.evaluation.likelihood_metrics import likelihood_metrics
-from lens_pipeline.evaluation.metrics import Metric
+from lens_pipeline.evaluation.likelihood_metrics import calibration_metric, likelihood_metrics
+from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric
 from lens_pipeline.evaluation.ranking import missing_class
 from lens_pipeline.evaluation.scored_rows import TEST
 from lens_pipeline.evaluation.top_controls import top_controls
@@ -26,7 +26,8 @@ class CalibratedTest:
     Attributes
     ----------
     metrics : list of Metric
-        As `likelihood_metrics`, of the calibrated probability at the balance of test; names end in ``_calibrated``.
+        As `likelihood_metrics` and `calibration_metric`, of the calibrated probability at the balance of test; names end in
+        ``_calibrated``.
     before, after : polars.DataFrame
         CALIBRATION_RELIABILITY and TEST_RELIABILITY.
     methods : polars.DataFrame
@@ -43,7 +44,12 @@ class CalibratedTest:
 
 
 def publish_calibrated_test(
-    operating_point: Publication, store: Publication, test: pl.DataFrame, distinct: pl.DataFrame, staging: Staging
+    operating_point: Publication,
+    store: Publication,
+    test: pl.DataFrame,
+    distinct: pl.DataFrame,
+    settings: BootstrapSettings,
+    staging: Staging,
 ) -> CalibratedTest:
     """Write `p_lens`, `reliability` and `top_controls` of test.
 
@@ -69,7 +75,7 @@ def publish_calibrated_test(
     controls = top_controls(distinct, points, calibrator, prevalence, store, n_listed)
     staging.write_table("top_controls", controls, TEST_TOP_CONTROLS)
     return CalibratedTest(
-        metrics=_metrics(calibrator, distinct),
+        metrics=_metrics(calibrator, distinct, settings),
         before=pl.DataFrame(operating_point.read_table("reliability")),
         after=pl.DataFrame(table),
         methods=pl.DataFrame(operating_point.read_table("calibration")),
@@ -102,8 +108,9 @@ def _reliability(calibrator: Calibrator, distinct: pl.DataFrame, n_bins: int) ->
     ]
 
 
-def _metrics(calibrator: Calibrator, distinct: pl.DataFrame) -> list[Metric]:
+def _metrics(calibrator: Calibrator, distinct: pl.DataFrame, settings: BootstrapSettings) -> list[Metric]:
     ratio = calibrator.log_likelihood_ratio(distinct["logit"].to_numpy())
     at_balance = pl.Series("logit", ratio + prior_logit_of(distinct["is_lens"].to_numpy()))
-    found = likelihood_metrics(distinct.with_columns(at_balance), TEST)
+    calibrated = distinct.with_columns(at_balance)
+    found = [*likelihood_metrics(calibrated, TEST), calibration_metric(calibrated, TEST, settings)]
     return [replace(metric, metric=metric.metric + SUFFIX) for metric in found]

@@ -11,7 +11,6 @@ from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.evaluation.metrics import OK, Metric
 from lens_pipeline.evaluation.scored_rows import TEST
 from lens_pipeline.storage.home import MODEL_ASSETS, Home
-from lens_pipeline.storage.publication import Publication
 
 READS = "test_reads"
 LOOKS = "test_looks"
@@ -34,10 +33,14 @@ class Look:
     readers: tuple[str, ...]
 
 
-def published_readers(home: Home, dataset: str, model: str) -> list[Publication]:
-    """Every version of every asset of a model that read test rows, green or red."""
+def published_reads(home: Home, dataset: str, model: str) -> list[dict[str, str]]:
+    """List reads of test by every version of every asset of a model, green or red, with scores of its own.
+
+    A comparison also reads test with another model's scores, which is a look at that one.
+    """
+    own = {one.version for one in home.versions(dataset, "scores", model=model)}
     versions = [one for asset in sorted(MODEL_ASSETS) for one in home.versions(dataset, asset, model=model)]
-    return [one for one in versions if one.attributes.get(READS)]
+    return [read for one in versions for read in one.attributes.get(READS, []) if read["scores"] in own]
 
 
 def looks_of(reads: Iterable[dict[str, str]]) -> list[Look]:

@@ -87,7 +87,7 @@ def build_report(
     classifiers: Sequence[Publication],
     pixels: PixelSource,
     staging: Staging,
-    readers: Sequence[Publication] = (),
+    past_reads: Sequence[dict[str, str]] = (),
 ) -> ReportResult:
     """Measure, draw and write the report.
 
@@ -95,8 +95,8 @@ def build_report(
     ----------
     classifiers : sequence of Publication
         What made the scores: one, or the members of an ensemble.
-    readers : sequence of Publication
-        Published versions that read test rows of this model before.
+    past_reads : sequence of dict
+        Reads of test with scores of this model that were published before (`looks.published_reads`).
 
     Raises
     ------
@@ -115,8 +115,8 @@ def build_report(
     settings = BootstrapSettings(config.n_bootstrap, config.seed)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
     cross_fit = CrossFit.of(completeness)
-    looks = _looks(staging, completeness, readers)
-    calibrated = publish_calibrated_test(operating_point, store, test, distinct, staging)
+    looks = _looks(staging, completeness, past_reads)
+    calibrated = publish_calibrated_test(operating_point, store, test, distinct, settings, staging)
     metrics = [
         *metrics_of_test(config, sealed, distinct, contract, rule, operating_point.attributes.get("prevalence")),
         *calibrated.metrics,
@@ -172,10 +172,9 @@ def primary_point(usable: pl.DataFrame) -> dict[str, Any]:
     )
 
 
-def _looks(staging: Staging, completeness: Publication, readers: Sequence[Publication]) -> list[Look]:
+def _looks(staging: Staging, completeness: Publication, past_reads: Sequence[dict[str, str]]) -> list[Look]:
     """Collect the looks at test, this one included."""
-    past = [read for one in (completeness, *readers) for read in one.attributes.get(READS, [])]
-    return looks_of([*past, *staging.attributes[READS]])
+    return looks_of([*past_reads, *completeness.attributes.get(READS, []), *staging.attributes[READS]])
 
 
 def _looks_metric(looks: list[Look], distinct: pl.DataFrame) -> Metric:

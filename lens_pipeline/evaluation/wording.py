@@ -20,6 +20,7 @@ _NAMES = {
     "tpr0": "Lenses found before the first false positive (TPR0)",
     "tpr10": "Lenses found before the tenth false positive (TPR10)",
     "log_loss_calibrated": "Log loss of the calibrated probability, at this split's own mix of classes",
+    "ece_calibrated": "Calibration error of the calibrated probability, noise taken off",
     "brier_calibrated": "Brier score of the calibrated probability, at this split's own mix of classes",
     "test_looks": "Pairs of scores and thresholds of this model that were evaluated on test",
     "distinct_logit_share": "Share of scores that are distinct",

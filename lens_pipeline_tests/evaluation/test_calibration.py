@@ -92,6 +92,7 @@ def test_metrics_of_the_calibrated_probability_stand_beside_those_of_the_score(o
     report, _ = overconfident.report()
     rows = {row["metric"]: row for row in report.table.to_pylist() if row["split"] == "test"}
     assert rows["log_loss_calibrated"]["high"] < rows["log_loss"]["low"]
+    assert rows["ece_calibrated"]["high"] < rows["ece"]["low"]
     assert rows["brier_calibrated"]["value"] < rows["brier"]["value"]
     page = report.page.decode()
     assert "What a score is worth as a probability" in page

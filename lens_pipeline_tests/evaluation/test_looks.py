@@ -26,7 +26,7 @@ def _report(evaluated: Evaluated) -> ReportResult:
             classifiers=[chain.classifier],
             pixels=Pixels(),
             staging=staging,
-            readers=looks.published_readers(chain.home, DATASET, MODEL),
+            past_reads=looks.published_reads(chain.home, DATASET, MODEL),
         )
         staging.commit()
         return result
@@ -70,5 +70,12 @@ def test_a_look_with_other_thresholds_is_shown_as_the_second(reports: dict[str, 
 def test_reads_of_another_model_are_not_counted(tmp_path: Path) -> None:
     first = Evaluated(publish(draw({"train": 5, "val_select": 5, "val_calibrate": 30, "test": 30}), tmp_path))
     first.completeness()
-    assert len(looks.published_readers(first.chain.home, DATASET, MODEL)) == 1
-    assert looks.published_readers(first.chain.home, DATASET, "another") == []
+    assert len(looks.published_reads(first.chain.home, DATASET, MODEL)) == 1
+    assert looks.published_reads(first.chain.home, DATASET, "another") == []
+    with first.chain.stage("model_comparison", first.chain.scores) as staging:
+        staging.attributes["test_reads"] = [
+            {"by": "model_comparison", "scores": "another's", "operating_point": "its own"}
+        ]
+        staging.write_json("told.json", {})
+        staging.commit()
+    assert len(looks.published_reads(first.chain.home, DATASET, MODEL)) == 1

@@ -28,7 +28,7 @@ from lens_pipeline.evaluation.completeness import (
 )
 from lens_pipeline.evaluation.completeness_plots import sky_map_png, surface_png
 from lens_pipeline.evaluation.intervals import Estimate
-from lens_pipeline.evaluation.looks import looked_at_once, published_readers
+from lens_pipeline.evaluation.looks import looked_at_once, published_reads
 from lens_pipeline.evaluation.operating_point import OperatingPointResult, fit_operating_point
 from lens_pipeline.evaluation.report import ReportResult, build_report
 from lens_pipeline.evaluation.survey_yield import Survey
@@ -231,7 +231,7 @@ def evaluation_report(
             classifiers=classifiers,
             pixels=StampStore.open(store),
             staging=staging,
-            readers=published_readers(workspace.home, workspace.dataset, workspace.model),
+            past_reads=published_reads(workspace.home, workspace.dataset, workspace.model),
         ),
         check=lambda _, result: [
             checks.metrics_are_complete(result.table),
