@@ -64,6 +64,11 @@ class Workspace(dg.ConfigurableResource):
             )
         return publication
 
+    def newest_about(self, asset: str, source: Publication) -> Publication | None:
+        """Open the newest version of an asset, green or red, that was made from some version of another; else None."""
+        versions = self.home.versions(self.dataset, asset, model=self.model)
+        return next((one for one in reversed(versions) if one.version_read(source) == source.version), None)
+
     def of_model(self, model: str) -> "Workspace":
         """Return the same workspace for another model: what belongs to no model is the same."""
         return Workspace(dataset=self.dataset, model=model)

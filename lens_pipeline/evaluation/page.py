@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation import statements
 from lens_pipeline.evaluation.axes import ALL, axes_in
+from lens_pipeline.evaluation.beside import Beside
 from lens_pipeline.evaluation.gallery import Gallery
 from lens_pipeline.evaluation.looks import READS, Look
 from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST, UNRESOLVED
@@ -44,6 +45,7 @@ class PageContent:
     galleries: list[Gallery]
     n_repeats: int
     looks: list[Look]
+    beside: Beside
 
 
 def render(
@@ -78,6 +80,7 @@ def render(
         splits=_split_rows(inputs["splits"], contract),
         claims=[
             *statements.claims(content.metrics, content.completeness, content.primary),
+            *content.beside.claims(content.primary),
             *(statements.cross_fit_claims(content.cross_fit.whole) if content.cross_fit else ()),
         ],
         limits=[
@@ -107,10 +110,11 @@ def render(
         galleries=content.galleries,
         n_repeats=content.n_repeats,
         quarantine=_quarantine(inputs["store"]),
-        versions=_versions(inputs, classifiers),
+        versions=sorted([*_versions(inputs, classifiers), *content.beside.versions]),
         settings=[fact for classifier in classifiers for fact in _facts(classifier, several=len(classifiers) > 1)],
         test_reads=[*inputs["completeness"].attributes.get(READS, []), *staging.attributes[READS]],
         looks=content.looks,
+        beside=content.beside,
     )
 
 

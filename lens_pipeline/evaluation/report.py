@@ -10,6 +10,7 @@ import pyarrow as pa
 from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.axes import ARC_SNR, HEADLINE, THETA_E, axes_in
+from lens_pipeline.evaluation.beside import Beside
 from lens_pipeline.evaluation.calibrated_test import publish_calibrated_test
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
@@ -88,6 +89,7 @@ def build_report(
     pixels: PixelSource,
     staging: Staging,
     past_reads: Sequence[dict[str, str]] = (),
+    beside: Sequence[Publication] = (),
 ) -> ReportResult:
     """Measure, draw and write the report.
 
@@ -97,6 +99,8 @@ def build_report(
         What made the scores: one, or the members of an ensemble.
     past_reads : sequence of dict
         Reads of test with scores of this model that were published before (`looks.published_reads`).
+    beside : sequence of Publication
+        Versions of real_lens_recovery, shortcut_gates and model_comparison about these scores, as far as there are.
 
     Raises
     ------
@@ -108,6 +112,8 @@ def build_report(
         refuse_other(scores, "scores", classifier)
     refuse_other(completeness, "completeness", operating_point)
     refuse_other(splits, "region_splits", store)
+    for other in beside:
+        refuse_other(other, other.asset, scores)
     sealed = open_test_rows(scores, operating_point, staging)
     test = join_store(sealed.rows, scores=scores, store=store)
     distinct = distinct_rows(test)
@@ -151,6 +157,7 @@ def build_report(
         galleries=_galleries(config, test, primary, pixels),
         n_repeats=test.height - distinct.height,
         looks=looks,
+        beside=Beside.of(beside),
     )
     sources = {name: value for name, value in inputs.__dict__.items() if name != "classifiers"}
     page = render(content, sources, classifiers, staging).encode()

@@ -19,6 +19,7 @@ from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation import checks, plots
 from lens_pipeline.evaluation.axes import HEADLINE
+from lens_pipeline.evaluation.beside import COMPARISON, GATES, RECOVERY
 from lens_pipeline.evaluation.completeness import (
     CONTAMINANTS_TABLE,
     GRID_TABLE,
@@ -185,7 +186,11 @@ def completeness(
 
 @dg.asset(
     group_name="evaluation",
-    deps=["scores", "operating_point", "completeness", "lens_classifier", "stamp_store", "region_splits"],
+    # Not shortcut_gates: a model that they turn red needs its report all the more. They wait for less and so come before it.
+    deps=[
+        *("scores", "operating_point", "completeness", "lens_classifier", "stamp_store", "region_splits"),
+        *("real_lens_recovery", "model_comparison"),
+    ],
     check_specs=check_specs(
         "evaluation_report",
         "metrics_are_complete",
@@ -199,6 +204,7 @@ def evaluation_report(
     scores, point, store, splits = evaluated(workspace)
     table = workspace.open_made_from("completeness", "operating_point", point.version)
     classifiers = workspace.open_scored(scores)
+    beside = [one for asset in (RECOVERY, GATES, COMPARISON) if (one := workspace.newest_about(asset, scores))]
 
     def describe(report: Publication, result: ReportResult) -> Metadata:
         seen: Metadata = {}
@@ -220,7 +226,7 @@ def evaluation_report(
         context,
         workspace,
         config,
-        inputs=[scores, point, table, store, splits, *classifiers],
+        inputs=[scores, point, table, store, splits, *classifiers, *beside],
         build=lambda staging: build_report(
             config,
             scores=scores,
@@ -232,6 +238,7 @@ def evaluation_report(
             pixels=StampStore.open(store),
             staging=staging,
             past_reads=published_reads(workspace.home, workspace.dataset, workspace.model),
+            beside=beside,
         ),
         check=lambda _, result: [
             checks.metrics_are_complete(result.table),

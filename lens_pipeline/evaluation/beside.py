@@ -1,0 +1,107 @@
+"""What other assets say of the same scores, for the report: real lenses, shortcut gates, the comparison with other models.
+
+Belongs here: their tables as the page shows them, and the sentences that stand in its first lines. What was never
+asked is said too.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from lens_pipeline.evaluation.wording import count, number, threshold_words
+from lens_pipeline.storage.publication import Publication
+
+RECOVERY, GATES, COMPARISON = "real_lens_recovery", "shortcut_gates", "model_comparison"
+_EVIDENCE = "evidence.png"
+_OK, _RED = "ok", "red"
+_BASELINE = "baseline"
+_ASK = "it was not asked of these scores (dagster asset materialize --select {})"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Tables about the same scores; None where an asset was not asked about them.
+
+    Attributes
+    ----------
+    recovery : polars.DataFrame or None
+        REAL_LENS_RECOVERY.
+    gates : polars.DataFrame or None
+        SHORTCUT_GATES.
+    evidence : bytes or None
+        PNG of where on stamps the evidence lies.
+    comparison : polars.DataFrame or None
+        MODEL_COMPARISON.
+    not_compared : str or None
+        Why it is empty.
+    versions : tuple of (asset, version)
+        What was read.
+    """
+
+    recovery: pl.DataFrame | None = None
+    gates: pl.DataFrame | None = None
+    evidence: bytes | None = None
+    comparison: pl.DataFrame | None = None
+    not_compared: str | None = None
+    versions: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, publications: Iterable[Publication]) -> "Beside":
+        """Read what each of some versions says; the caller has seen to it that they are about the report's scores."""
+        by_asset = {one.asset: one for one in publications}
+        tables = {asset: pl.DataFrame(one.read_table()) for asset, one in by_asset.items()}
+        gates = by_asset.get(GATES)
+        drawn = gates is not None and _EVIDENCE in gates.manifest.files
+        compared = by_asset.get(COMPARISON)
+        return cls(
+            recovery=tables.get(RECOVERY),
+            gates=tables.get(GATES),
+            evidence=gates.path(_EVIDENCE).read_bytes() if gates is not None and drawn else None,
+            comparison=tables.get(COMPARISON),
+            not_compared=None if compared is None else compared.attributes.get("not_compared"),
+            versions=tuple(sorted((asset, one.version) for asset, one in by_asset.items())),
+        )
+
+    def claims(self, primary: str) -> list[str]:
+        """First lines of the report: real lenses at the leading threshold, and what the gates say."""
+        return [self._real_lenses(primary), self._shortcuts()]
+
+    def _real_lenses(self, primary: str) -> str:
+        if self.recovery is None:
+            return f"Recall of real lenses: not measured, {_ASK.format(RECOVERY)}."
+        rows = self.recovery.filter((pl.col("operating_point") == primary) & (pl.col("stratum") == "all")).to_dicts()
+        row: dict[str, Any] = rows[0] if rows else {"recall": None, "reason": "the threshold has no rows"}
+        if row["recall"] is None:
+            return f"Recall of real lenses: not measured, {row['reason']}."
+        injected = number(row["injected"], row["injected_low"], row["injected_high"])
+        return (
+            f"At the same threshold, {threshold_words(primary)}, {row['n_recovered']:,} of {count(row['n'], 'stamp')} of "
+            f"{count(row['n_lenses'], 'real lens', 'real lenses')} are found: "
+            f"{number(row['recall'], row['recall_low'], row['recall_high'])}, where {injected} of the injections are."
+        )
+
+    def _shortcuts(self) -> str:
+        if self.gates is None:
+            return f"Shortcuts: not known, {_ASK.format(GATES)}."
+        asked = self.gates.filter(pl.col("kind") != _BASELINE)
+        red = asked.filter(pl.col("status") == _RED)
+        answered = asked.filter(pl.col("status").is_in([_OK, _RED])).height
+        of_all = f"{answered:,} of {count(asked.height, 'question')} about shortcuts could be answered"
+        if red.is_empty():
+            return f"Shortcuts: {of_all}, none of them in red."
+        told = "; ".join(f"{row['of']}: {_gate_value(row)}" for row in red.iter_rows(named=True))
+        return f"Shortcuts: {of_all}, {red.height:,} in red, and this version can't be champion. {told}."
+
+    def gate_rows(self) -> list[dict[str, Any]]:
+        """Rows of the gates with their values as words."""
+        if self.gates is None:
+            return []
+        return [{**row, "value_words": _gate_value(row)} for row in self.gates.iter_rows(named=True)]
+
+
+def _gate_value(row: dict[str, Any]) -> str:
+    if row["value"] is None:
+        return "—"
+    return f"{number(row['value'], row['low'], row['high'])} {row['unit']}"
