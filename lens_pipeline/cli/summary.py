@@ -1,13 +1,19 @@
 """``lens_pipeline summary``: the headline numbers of the current report, in a terminal."""
 
+import re
+import textwrap
 from typing import Any
+
+import polars as pl
 
 from lens_pipeline.defs.sections import RunConfig, resource_settings
 from lens_pipeline.defs.workspace import Workspace
+from lens_pipeline.evaluation.beside import GATES, RECOVERY, Beside
 from lens_pipeline.evaluation.metrics import ALL_ROWS, completed
 from lens_pipeline.storage.publication import Publication
 
-_LEFT_TO_THE_PAGE = ("macro_", "accuracy_", "balanced_accuracy_", "f1_", "specificity_")
+# What the first screen should hold; the page has the others.
+_SHOWN = re.compile("auroc|average_precision|(tpr|recall|fpr)_at_(?!tpr).*|null_test_auroc|log_loss|ece")
 _COUNTED = {"n_positives": "injections", "n_negatives": "controls"}
 
 
@@ -19,10 +25,11 @@ def run(preset: RunConfig) -> int:
     completeness = workspace.open_version("completeness", report.inputs["completeness"])
     print(f"\n{workspace.dataset}: evaluation_report {report.version}\n")
     for row in completed(report.read_table()).to_pylist():
-        if row["split"] == "test" and row["stratum"] == ALL_ROWS and not row["metric"].startswith(_LEFT_TO_THE_PAGE):
+        if row["split"] == "test" and row["stratum"] == ALL_ROWS and _SHOWN.fullmatch(row["metric"]):
             value = _value(row["value"], row["low"], row["high"], row["status"], row["reason"])
             print(f"  {row['metric']:<30}  {value:<32}  {_rests_on(row)}")
     _print_completeness(completeness)
+    _print_beside(workspace, report, completeness)
     print(f"\n  page    {report.path('report.html')}")
     print(
         "  tables  python -c \"from lens_pipeline.storage import read_table; print(read_table('completeness', "
@@ -47,6 +54,21 @@ def _print_completeness(completeness: Publication) -> None:
             print(f"    {row['cell']:<16} {value:<34} n = {row['n']:,}")
 
 
+def _print_beside(workspace: Workspace, report: Publication, completeness: Publication) -> None:
+    """Print what is found of real lenses, and what the gates say, as the report's first lines do."""
+    # Imported when it is used: it loads what draws figures, which other commands shouldn't pay.
+    from lens_pipeline.evaluation.report import primary_point
+
+    point = workspace.open_version("operating_point", report.inputs["operating_point"])
+    usable = pl.DataFrame(point.read_table()).filter(pl.col("threshold").is_not_null())
+    read = [
+        workspace.open_version(asset, report.inputs[asset]) for asset in (RECOVERY, GATES) if asset in report.inputs
+    ]
+    print()
+    for line in Beside.of(read).claims(primary_point(usable)["operating_point"]):
+        print(textwrap.fill(line, 110, initial_indent="  ", subsequent_indent="    "))
+
+
 def _rests_on(row: dict[str, Any]) -> str:
     counts = [f"{row[column]:,} {what}" for column, what in _COUNTED.items() if row[column]]
     return f"n = {' and '.join(counts)}" if row["value"] is not None else ""
@@ -58,6 +80,6 @@ def _value(value: float | None, low: float | None, high: float | None, status: s
     interval = (
         f" [{low:.4f}, {high:.4f}]"
         if low is not None and high is not None
-        else f" ({(reason or '').partition(',')[0]})"
+        else f" ({(reason or '').partition(', ')[0]})"
     )
     return f"{value:.4f}{interval}" + ("" if status == "ok" else f" ({status})")

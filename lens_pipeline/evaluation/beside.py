@@ -92,7 +92,7 @@ class Beside:
         if red.is_empty():
             return f"Shortcuts: {of_all}, none of them in red."
         told = "; ".join(f"{row['of']}: {_gate_value(row)}" for row in red.iter_rows(named=True))
-        return f"Shortcuts: {of_all}, {red.height:,} in red, and this version can't be champion. {told}."
+        return f"Shortcuts: {of_all}, {red.height:,} in red, so this version can't be champion: {told}."
 
     def gate_rows(self) -> list[dict[str, Any]]:
         """Rows of the gates with their values as words."""
