@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from lens_pipeline.contracts.catalogue import SCORES
@@ -16,6 +17,8 @@ from lens_pipeline.storage.publication import Publication
 TRAIN = "train"
 TEST = "test"
 CALIBRATE = "val_calibrate"
+# Fewer rows may lie between 0 and 1 by chance.
+_FEW_ROWS, _NEAR_END = 50, 0.1
 OPEN_SPLITS = (TRAIN, "val_select", CALIBRATE)
 _NEEDED = ("pixel_hash", "galaxy_id", "lens_model", "theta_e_arcsec")
 _USED_WHERE_THERE = (
@@ -53,7 +56,7 @@ def rows_of_split(scores: Publication, split: str) -> pl.DataFrame:
     ContractError
         If the table breaks its contract, e.g. a logit that is not finite.
     EvaluationError
-        If logits were stored in less than float32.
+        If logits were stored in less than float32, or are probabilities.
     """
     table = scores.read_table()
     SCORES.validate(table, where=f"scores {scores.version}")
@@ -63,9 +66,23 @@ def rows_of_split(scores: Publication, split: str) -> pl.DataFrame:
             f"scores {scores.version} stores logits in {width} bits, which ties what the model told apart. Score again "
             "in float32: dagster asset materialize --select scores -m lens_pipeline.definitions -c PRESET"
         )
+    if _look_like_probabilities(table["logit"]):
+        raise EvaluationError(
+            f"all {table.num_rows:,} logits of scores {scores.version} lie between 0 and 1, and reach near both: they are "
+            "probabilities, which tie at the ends where logits don't. Store the raw logit and score again: "
+            "dagster asset materialize --select scores -m lens_pipeline.definitions -c PRESET"
+        )
     of_classes = [name for name in table.column_names if name.startswith("logit_")]
     table = table.filter(pc.equal(table["split"], split)).select(["task_id", "logical", "label", "logit", *of_classes])
     return pl.DataFrame(table).with_columns(pl.col("logit").cast(pl.Float64), is_lens=pl.col("label") > 0)
+
+
+def _look_like_probabilities(logits: pa.ChunkedArray) -> bool:
+    """Whether numbers fill the interval from 0 to 1 and never leave it, as raw logits of many rows don't."""
+    if len(logits) < _FEW_ROWS:
+        return False
+    low, high = (pc.min_max(logits)[end].as_py() for end in ("min", "max"))
+    return bool(0 <= low < _NEAR_END and 1 - _NEAR_END < high <= 1)
 
 
 def join_store(

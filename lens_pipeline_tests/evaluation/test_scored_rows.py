@@ -1,3 +1,4 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -19,6 +20,15 @@ def test_logits_kept_in_half_precision_are_refused(survey: Evaluated) -> None:
     logits = survey.chain.scores.read_table()["logit"].cast(pa.float16())
     with pytest.raises(EvaluationError, match="stores logits in 16 bits"):
         open_rows(_scores_with(survey, "logit", logits), "val_select")
+
+
+def test_probabilities_where_logits_belong_are_refused_and_small_logits_are_not(survey: Evaluated) -> None:
+    logits = np.array(survey.chain.scores.read_table()["logit"].to_pylist())
+    probabilities = pa.array((1 / (1 + np.exp(-logits))).astype(np.float32))
+    with pytest.raises(EvaluationError, match="they are probabilities"):
+        open_rows(_scores_with(survey, "logit", probabilities), "val_select")
+    small = pa.array((0.2 + 0.1 * np.tanh(logits)).astype(np.float32))
+    assert open_rows(_scores_with(survey, "logit", small), "val_select").height
 
 
 def test_a_logit_that_is_not_a_number_is_refused_and_named(survey: Evaluated) -> None:
