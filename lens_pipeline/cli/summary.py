@@ -10,6 +10,7 @@ from lens_pipeline.defs.sections import RunConfig, resource_settings
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation.beside import GATES, RECOVERY, Beside
 from lens_pipeline.evaluation.metrics import ALL_ROWS, completed
+from lens_pipeline.evaluation.sealed import primary_point
 from lens_pipeline.storage.publication import Publication
 
 # What the first screen should hold; the page has the others.
@@ -56,9 +57,6 @@ def _print_completeness(completeness: Publication) -> None:
 
 def _print_beside(workspace: Workspace, report: Publication, completeness: Publication) -> None:
     """Print what is found of real lenses, and what the gates say, as the report's first lines do."""
-    # Imported when it is used: it loads what draws figures, which other commands shouldn't pay.
-    from lens_pipeline.evaluation.report import primary_point
-
     point = workspace.open_version("operating_point", report.inputs["operating_point"])
     usable = pl.DataFrame(point.read_table()).filter(pl.col("threshold").is_not_null())
     read = [

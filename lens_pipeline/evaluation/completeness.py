@@ -20,9 +20,8 @@ from lens_pipeline.evaluation.false_positives import by_kind, by_region
 from lens_pipeline.evaluation.fit_residuals import fit_selection
 from lens_pipeline.evaluation.out_of_fold import build_out_of_fold, is_cross_validated
 from lens_pipeline.evaluation.parent_share import ParentShare
-from lens_pipeline.evaluation.report import primary_point
 from lens_pipeline.evaluation.scored_rows import TEST, join_store, refuse_other
-from lens_pipeline.evaluation.sealed import open_test_rows
+from lens_pipeline.evaluation.sealed import open_test_rows, primary_point
 from lens_pipeline.evaluation.selection_function import FILE as SELECTION_FUNCTION
 from lens_pipeline.evaluation.selection_function import FORMAT, selection_surfaces
 from lens_pipeline.storage.publication import Publication

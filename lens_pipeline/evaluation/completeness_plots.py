@@ -10,6 +10,12 @@ from lens_pipeline.evaluation.plots import DPI, figure_png, tidy
 from lens_pipeline.evaluation.wording import threshold_words
 
 
+def pairs_of(grids: pl.DataFrame) -> list[pl.DataFrame]:
+    """Grids of two axes that are cut into bins, which a surface can be drawn of."""
+    pairs = grids.filter(pl.col("axis_3").is_null() & pl.col("low_1").is_not_null() & pl.col("low_2").is_not_null())
+    return pairs.partition_by("grid", maintain_order=True)
+
+
 def surface_png(cells: pl.DataFrame) -> bytes:
     """Draw completeness on a grid of two continuous axes: each cell with its value and n, in brackets where few know.
 

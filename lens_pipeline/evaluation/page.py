@@ -46,6 +46,8 @@ class PageContent:
     n_repeats: int
     looks: list[Look]
     beside: Beside
+    surfaces: dict[str, bytes]
+    contaminants: pl.DataFrame
 
 
 def render(
@@ -115,6 +117,8 @@ def render(
         test_reads=[*inputs["completeness"].attributes.get(READS, []), *staging.attributes[READS]],
         looks=content.looks,
         beside=content.beside,
+        surfaces=content.surfaces,
+        contaminants=content.contaminants.to_dicts(),
     )
 
 

@@ -12,12 +12,13 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.axes import ARC_SNR, HEADLINE, THETA_E, axes_in
 from lens_pipeline.evaluation.beside import Beside
 from lens_pipeline.evaluation.calibrated_test import publish_calibrated_test
+from lens_pipeline.evaluation.completeness import CONTAMINANTS_TABLE, GRID_TABLE, REGIONS_TABLE
+from lens_pipeline.evaluation.completeness_plots import pairs_of, sky_map_png, surface_png
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
 from lens_pipeline.evaluation.looks import READS, Look, looks_metric, looks_of
 from lens_pipeline.evaluation.measured import metrics_of_test, open_metrics, write_confusion
 from lens_pipeline.evaluation.metrics import ALL_ROWS, BootstrapSettings, Metric, metric_table
-from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
 from lens_pipeline.evaluation.out_of_fold import CrossFit, out_of_fold_metrics
 from lens_pipeline.evaluation.page import PageContent, render
 from lens_pipeline.evaluation.plots import completeness_png, histogram_png, history_png, roc_png, why_not_drawn
@@ -31,7 +32,7 @@ from lens_pipeline.evaluation.scored_rows import (
     join_store,
     refuse_other,
 )
-from lens_pipeline.evaluation.sealed import SealedRows, open_test_rows
+from lens_pipeline.evaluation.sealed import SealedRows, open_test_rows, primary_point
 from lens_pipeline.evaluation.wording import threshold_words
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -142,6 +143,12 @@ def build_report(
     if cross_fit:
         images |= _completeness_images("out_of_fold", cross_fit.cells, HEADLINE)
     primary = primary_point(sealed.usable)
+    surfaces = {
+        cells["grid"][0]: surface_png(cells) for cells in pairs_of(_of_point(completeness, GRID_TABLE, primary))
+    }
+    regions = _of_point(completeness, REGIONS_TABLE, primary)
+    if regions.drop_nulls(["ra", "dec", "fpr"]).height:
+        images["sky"] = sky_map_png(regions)
     content = PageContent(
         metrics=pl.DataFrame(table),
         operating_points=sealed.operating_points,
@@ -158,6 +165,8 @@ def build_report(
         n_repeats=test.height - distinct.height,
         looks=looks,
         beside=Beside.of(beside),
+        surfaces=surfaces,
+        contaminants=_of_point(completeness, CONTAMINANTS_TABLE, primary),
     )
     sources = {name: value for name, value in inputs.__dict__.items() if name != "classifiers"}
     page = render(content, sources, classifiers, staging).encode()
@@ -165,18 +174,10 @@ def build_report(
     return ReportResult(table, page, images, primary["operating_point"], config.null_test_confidence, looks)
 
 
-def primary_point(usable: pl.DataFrame) -> dict[str, Any]:
-    """Return the resolved operating point of the smallest rate, else the one at the highest control.
-
-    Parameters
-    ----------
-    usable : polars.DataFrame
-        Rows of OPERATING_POINT that have a threshold.
-    """
-    resolved = usable.filter(pl.col("target_fpr").is_not_null()).sort("target_fpr")
-    return (resolved if resolved.height else usable.filter(pl.col("operating_point") == HIGHEST_CONTROL)).row(
-        0, named=True
-    )
+def _of_point(completeness: Publication, table: str, point: dict[str, Any]) -> pl.DataFrame:
+    """Rows of one of its tables at a threshold."""
+    rows = pl.DataFrame(completeness.read_table(table))
+    return rows.filter(pl.col("operating_point") == point["operating_point"])
 
 
 def _looks(staging: Staging, completeness: Publication, past_reads: Sequence[dict[str, str]]) -> list[Look]:

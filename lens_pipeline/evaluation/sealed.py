@@ -1,10 +1,12 @@
 """The one way to the rows of the test split: with a frozen operating point in hand, and on the record."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
 from lens_pipeline.evaluation.scored_rows import TEST, refuse_other, rows_of_split
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -54,3 +56,17 @@ def open_test_rows(scores: Publication, operating_point: Publication, staging: S
     }
     staging.attributes["test_reads"] = [*staging.attributes.get("test_reads", []), read]
     return SealedRows(rows, pl.DataFrame(operating_point.read_table()))
+
+
+def primary_point(usable: pl.DataFrame) -> dict[str, Any]:
+    """Return the resolved operating point of the smallest rate, else the one at the highest control.
+
+    Parameters
+    ----------
+    usable : polars.DataFrame
+        Rows of OPERATING_POINT that have a threshold.
+    """
+    resolved = usable.filter(pl.col("target_fpr").is_not_null()).sort("target_fpr")
+    return (resolved if resolved.height else usable.filter(pl.col("operating_point") == HIGHEST_CONTROL)).row(
+        0, named=True
+    )

@@ -27,7 +27,7 @@ from lens_pipeline.evaluation.completeness import (
     CompletenessResult,
     build_completeness,
 )
-from lens_pipeline.evaluation.completeness_plots import sky_map_png, surface_png
+from lens_pipeline.evaluation.completeness_plots import pairs_of, sky_map_png, surface_png
 from lens_pipeline.evaluation.intervals import Estimate
 from lens_pipeline.evaluation.looks import looked_at_once, published_reads
 from lens_pipeline.evaluation.operating_point import OperatingPointResult, fit_operating_point
@@ -174,7 +174,7 @@ def completeness(
             **{f"against_{axis}": _against(pl.DataFrame(result.table), axis) for axis in HEADLINE},
             **{
                 f"on_grid_{number}": picture(surface_png(cells), f"against {cells['grid'][0]}")
-                for number, cells in enumerate(_pairs(_of_primary(made, GRID_TABLE, result)), start=1)
+                for number, cells in enumerate(pairs_of(_of_primary(made, GRID_TABLE, result)), start=1)
             },
             "on_the_sky": picture(
                 sky_map_png(_of_primary(made, REGIONS_TABLE, result)), "false positives on test, region by region"
@@ -259,12 +259,6 @@ def _against(cells: pl.DataFrame, axis: str) -> dg.MetadataValue[Any]:
 def _of_primary(made: Publication, table: str, result: CompletenessResult) -> pl.DataFrame:
     """Rows of a table at the threshold that the report leads with."""
     return pl.DataFrame(made.read_table(table)).filter(pl.col("operating_point") == result.primary)
-
-
-def _pairs(grids: pl.DataFrame) -> list[pl.DataFrame]:
-    """Grids of two axes that are cut into bins."""
-    pairs = grids.filter(pl.col("axis_3").is_null() & pl.col("low_1").is_not_null() & pl.col("low_2").is_not_null())
-    return pairs.partition_by("grid", maintain_order=True)
 
 
 def evaluated(workspace: Workspace) -> tuple[Publication, Publication, Publication, Publication]:
