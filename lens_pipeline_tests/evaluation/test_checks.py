@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -13,7 +14,7 @@ from lens_pipeline.evaluation.checks import (
     scores_are_not_saturated,
 )
 from lens_pipeline_tests.evaluation.conftest import Evaluated
-from lens_pipeline_tests.evaluation.synthetic import Stamps, draw
+from lens_pipeline_tests.evaluation.synthetic import Stamps, draw, publish
 
 
 def _metric(**changed: object) -> dict[str, object]:
@@ -68,10 +69,10 @@ def test_a_split_without_a_class_is_red_and_named(survey: Evaluated) -> None:
     assert check.first == ("test has no control",)
 
 
-def test_saturated_probabilities_in_place_of_logits_are_red(evaluate: Callable[[Stamps], Evaluated]) -> None:
+def test_saturated_probabilities_in_place_of_logits_are_red(tmp_path: Path) -> None:
     stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 300, "test": 5})
     stamps.logit = special.expit(30 * stamps.logit)
-    check = scores_are_not_saturated(evaluate(stamps).chain.scores.read_table(), "val_calibrate")
+    check = scores_are_not_saturated(publish(stamps, tmp_path).scores.read_table(), "val_calibrate")
     assert not check.passed
     assert check.count > 10
 
