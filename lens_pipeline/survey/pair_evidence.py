@@ -32,6 +32,7 @@ FACT_LEVEL = 1e-6
 # Real pixels shared with the control: a pixel is off by more than this many sigmas, in more than this share of the pixels; or
 # their mean is. What is left of an arc below 0.003 sigma, with its Poisson noise, stays within a third of that.
 _OFF_SIGMA, _OFF_SHARE, _OFF_MEAN = 0.1, 1e-3, 0.02
+_BALANCE = "light in r beside the arc's"
 # What differs between a stamp and its control by what they are.
 LABELS = frozenset({"task_id", "pair_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"})
 
@@ -118,6 +119,21 @@ class Evidence:
             ours, theirs = first[name], control[name]
             if ours != theirs:
                 self.leaning.setdefault(name, [0, 0])[int(order_of(ours) < order_of(theirs))] += 1
+        self._take_balance(pair)
+
+    def _take_balance(self, pair: StampPair) -> None:
+        """Hold all the light that an injection has more than its control against what was injected, noise being fair to both.
+
+        What stands within the arc's reach, the host's centre too, is looked at here alone. Of stamps that others made it isn't
+        known what their column leaves out.
+        """
+        injected = pair.row.get("total_injected_flux_r")
+        if self.shared is None or injected is None or "r" not in self.contract.bands:
+            return
+        band = self.contract.bands.index("r")
+        added = float((pair.pixels[0, band].astype(float) - pair.pixels[1, band]).sum())
+        if added != injected:
+            self.leaning.setdefault(_BALANCE, [0, 0])[int(added < injected)] += 1
 
     def _take_equal(self, task_id: str, difference: NDArray[np.float64]) -> None:
         self.n_shared += 1

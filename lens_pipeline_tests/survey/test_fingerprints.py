@@ -101,6 +101,11 @@ def louder(pixels: Any, rng: np.random.Generator) -> Any:
     return pixels + rng.standard_normal(pixels.shape) * sigma[:, None, None] * np.sqrt(1.02**2 - 1)
 
 
+def brighter_in_the_middle(pixels: Any, _: np.random.Generator) -> Any:
+    y, x = np.indices(pixels.shape[1:]) - (pixels.shape[-1] - 1) / 2
+    return pixels * np.where(np.hypot(x, y) < 5, 1.1, 1.0)
+
+
 FINGERPRINTS: dict[str, Callable[[Row], Row]] = {
     "noise 2 % larger": in_pixels(louder),
     "half a pixel off": in_pixels(lambda pixels, _: ndimage.shift(pixels, (0, 0, 0.5), order=1, mode="nearest")),
@@ -109,6 +114,7 @@ FINGERPRINTS: dict[str, Callable[[Row], Row]] = {
     "written by numpy": lambda row: {**row, BLOB: survey_like.blob(decode_blob(row[BLOB], CONTRACT).pixels)},  # type: ignore[union-attr]
     "bad pixels counted otherwise": lambda row: {**row, "bad_pixel_frac": 0.01},
     "5 % brighter or fainter": in_pixels(lambda pixels, rng: pixels * (1 + 0.05 * rng.choice([-1, 1]))),
+    "a host's centre 10 % brighter": in_pixels(brighter_in_the_middle),
     "another name of the bands": lambda row: {**row, "bandset": "rgz"},
 }
 
