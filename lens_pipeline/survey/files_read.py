@@ -51,12 +51,7 @@ class FilesRead:
         StorageError
             If a file was replaced or rewritten since it was opened.
         """
-        names = sorted(self._sha256)
-        if changed := [name for name in names if identity_of(name) != self._identity[name]]:
-            raise StorageError(
-                f"{len(changed):,} of {len(names):,} image files changed while galaxies were cut out of them: "
-                f"{first_few(changed)}. Wait until their writer is done and run again."
-            )
+        names = self._unchanged()
         columns = {
             "path": names,
             "size_bytes": [self._size[name] for name in names],
@@ -64,3 +59,22 @@ class FilesRead:
             "n_galaxies": [self._galaxies[name] for name in names],
         }
         return pa.table(columns, schema=IMAGE_FILES.schema)
+
+    def entries(self) -> list[dict[str, object]]:
+        """Return path, size and SHA-256 of each, by name.
+
+        Raises
+        ------
+        StorageError
+            As `table` does.
+        """
+        return [{"path": name, "size": self._size[name], "sha256": self._sha256[name]} for name in self._unchanged()]
+
+    def _unchanged(self) -> list[str]:
+        names = sorted(self._sha256)
+        if changed := [name for name in names if identity_of(name) != self._identity[name]]:
+            raise StorageError(
+                f"{len(changed):,} of {len(names):,} files changed while they were read: "
+                f"{first_few(changed)}. Wait until their writer is done and run again."
+            )
+        return names

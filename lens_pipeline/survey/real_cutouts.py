@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from lens_pipeline.contracts.catalogue import PARENT_LEFT_OUT
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
-from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
@@ -30,6 +29,7 @@ from lens_pipeline.survey.cutout_measures import (
 )
 from lens_pipeline.survey.cutout_places import Placed, left_out_rows, place_galaxies, regions_must_not_overlap
 from lens_pipeline.survey.cutouts import create_bad, write_cutouts
+from lens_pipeline.survey.files_read import FilesRead
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, must_be_usable
 from lens_pipeline.survey.galaxy_table import COLUMNS, Known, place_of, read_galaxies
 from lens_pipeline.survey.image_parents import image_parents
@@ -69,6 +69,9 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     paths = cube_paths(folder)
     if holds_images(config.folder) or not any(path.exists() for path in paths.values()):
         return image_parents(config, _catalogue(config, None, staging), staging)
+    # Hashed before they are read, and looked at again after: what is published is the hash of the bytes that were used.
+    read = FilesRead()
+    read.add(str(path) for path in paths.values() if path.exists())
     cubes, scale = _read_cubes(config, folder, paths)
     pixels, (y0, x0) = _centre(cubes, config.stamp_size, folder)
     catalogue = _named(config, _catalogue(config, len(pixels), staging))
@@ -92,7 +95,7 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     mags_must_agree(rows)
     regions_must_not_overlap(rows, config.stamp_size)
     staging.attributes["folder"] = str(folder)
-    staging.attributes["files"] = [{"path": str(path), "sha256": sha256_of(path)} for path in paths.values()]
+    staging.attributes["files"] = read.entries()
     staging.attributes["pixel_scale_measured_arcsec"] = scale
     staging.attributes["cutout_corner"] = [y0, x0]
     staging.attributes["assumptions"] = _assumptions(config, scale, rho)
@@ -256,10 +259,13 @@ def _catalogue(config: ParentSampleConfig, n_galaxies: int | None, staging: Stag
     if not config.catalogue:
         return [{} for _ in range(n_galaxies or 0)]
     unread: list[str] = []
+    read = FilesRead()
+    path = Path(config.catalogue).expanduser().absolute()
+    if path.is_file():
+        read.add([str(path)])
     galaxies = read_galaxies(config.catalogue, n_galaxies, unread)
     staging.attributes["columns_not_read"] = unread
-    path = Path(config.catalogue).expanduser().absolute()
-    staging.attributes["catalogue"] = {"path": str(path), "size": path.stat().st_size, "sha256": sha256_of(path)}
+    (staging.attributes["catalogue"],) = read.entries()
     return galaxies
 
 

@@ -296,7 +296,7 @@ def test_an_image_that_is_rewritten_while_galaxies_are_cut_out_of_it_is_refused(
         return cut_from_ccds(*arguments)
 
     monkeypatch.setattr(images_at, "cut_from_ccds", rewriting)
-    with pytest.raises(StorageError, match=r"1 of 11 image files changed while .*_ooi_r\.fits"):
+    with pytest.raises(StorageError, match=r"1 of 11 files changed while .*_ooi_r\.fits"):
         survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, *GALAXY)}]))
 
 

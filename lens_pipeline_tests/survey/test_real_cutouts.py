@@ -1,14 +1,16 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
 from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.survey import real_cutouts
 from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.source_growth import source_only_grew
 
@@ -31,7 +33,8 @@ def test_a_cube_of_cutouts_becomes_galaxies_that_say_what_is_known_and_what_assu
     assert all(row["psf_is_assumed"] and row["psf_fwhm_assumed_r"] == 1.0 for row in rows)
     assert [row["pixel_sigma_r"] for row in rows] == pytest.approx([0.003] * 3, rel=0.1)
     assert "no PSF" in parent.attributes["assumptions"][0]
-    assert parent.attributes["files"][0] == {"path": str(folder / "g.fits"), "sha256": sha256_of(folder / "g.fits")}
+    g = folder / "g.fits"
+    assert parent.attributes["files"][0] == {"path": str(g), "size": g.stat().st_size, "sha256": sha256_of(g)}
 
 
 def test_stamps_are_cut_around_the_galaxy_and_their_controls_are_the_cutouts(survey: Survey, cubes: Cubes) -> None:
@@ -313,3 +316,19 @@ def test_the_des_cutouts_make_stamps_with_their_measured_noise(survey: Survey, r
     assert 18.3 < np.median([row["mag_aperture_r"] for row in rows]) < 21
     made = rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=2)))
     assert made.num_rows == 90
+
+
+def test_a_cube_that_is_rewritten_while_it_is_read_is_refused_and_nothing_is_published(
+    survey: Survey, cubes: Cubes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cubes()
+    centre = real_cutouts._centre
+
+    def rewritten(*given: Any) -> Any:
+        found = centre(*given)
+        (folder / "r.fits").write_bytes((folder / "g.fits").read_bytes())
+        return found
+
+    monkeypatch.setattr(real_cutouts, "_centre", rewritten)
+    with pytest.raises(StorageError, match=r"1 of 3 files changed while they were read: .*r\.fits"):
+        survey.parents(real_config(folder))
