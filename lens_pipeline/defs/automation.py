@@ -13,19 +13,7 @@ _EVERYTHING = frozenset(SECTIONS)
 _TO_SPLITS = frozenset(
     {"parent_sample", "injection_manifest", "stamps", "realism_report", "stamp_store", "region_splits"}
 )
-_FROM_CLASSIFIER = frozenset(
-    {
-        "lens_classifier",
-        "scores",
-        "operating_point",
-        "completeness",
-        "real_lens_recovery",
-        "model_comparison",
-        "evaluation_report",
-        "shortcut_gates",
-        "doctor",
-    }
-)
+_FROM_CLASSIFIER = _EVERYTHING - _TO_SPLITS
 
 
 def jobs(preset: RunConfig) -> list[Any]:

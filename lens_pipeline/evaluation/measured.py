@@ -18,10 +18,10 @@ from lens_pipeline.evaluation.decision_metrics import (
 )
 from lens_pipeline.evaluation.likelihood_metrics import calibration_metric, likelihood_metrics
 from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric
+from lens_pipeline.evaluation.negatives import pairing_strata
 from lens_pipeline.evaluation.rank_metrics import (
     Asked,
     null_test,
-    pairing_strata,
     rank_metrics,
     tie_metrics,
     weighted_auroc,

@@ -17,7 +17,7 @@ from lens_pipeline.evaluation.intervals import GALAXY, MIN_CLUSTERS, REGION, Est
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 
 OK, UNRESOLVED, UNDEFINED, BOUND = "ok", "unresolved", "undefined", "bound"
-ALL_ROWS, PAIRED, UNPAIRED, POPULATION = "all", "paired controls", "unpaired controls", "population"
+ALL_ROWS, POPULATION = "all", "population"
 NULL_TEST = "null_test_auroc"
 NULL_TEST_MAX_ARC_SNR_MATCHED = 0.5
 FRACTION, NATS = "fraction", "nats"

@@ -5,17 +5,17 @@ import polars as pl
 PAIRED, UNPAIRED = "paired controls", "unpaired controls"
 
 
-def strata_of_controls(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Divide controls by whether their galaxy has an injection among the rows; a stratum may be empty.
+def pairing_strata(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Return every injection with the controls alone whose galaxy has one among the rows, and with the others alone.
 
     Parameters
     ----------
     rows : polars.DataFrame
-        `is_lens` and `galaxy_id`, of both classes.
+        `is_lens` and `galaxy_id`, of both classes; their order is kept, and a stratum may be without controls.
     """
-    hosts = rows.filter(pl.col("is_lens")).select("galaxy_id").unique()
-    controls = rows.filter(~pl.col("is_lens"))
+    injected = rows.filter(pl.col("is_lens"))["galaxy_id"].unique()
+    paired = pl.col("galaxy_id").is_in(injected.implode())
     return {
-        PAIRED: controls.join(hosts, on="galaxy_id", how="semi", maintain_order="left"),
-        UNPAIRED: controls.join(hosts, on="galaxy_id", how="anti", maintain_order="left"),
+        PAIRED: rows.filter(pl.col("is_lens") | paired),
+        UNPAIRED: rows.filter(pl.col("is_lens") | ~paired),
     }

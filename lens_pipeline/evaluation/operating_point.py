@@ -14,7 +14,7 @@ from lens_pipeline.evaluation.calibration import Calibration, prior_logit_of, pu
 from lens_pipeline.evaluation.config import OperatingPointConfig
 from lens_pipeline.evaluation.contamination import resolve_contamination
 from lens_pipeline.evaluation.intervals import clustered_proportion
-from lens_pipeline.evaluation.negatives import strata_of_controls
+from lens_pipeline.evaluation.negatives import pairing_strata
 from lens_pipeline.evaluation.prevalence import Prevalence
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, Resolved, resolve, smallest_resolvable_fpr
@@ -92,8 +92,8 @@ def fit_operating_point(
     table = pa.Table.from_pylist(_thresholds(config, distinct, rule, prevalence), schema=OPERATING_POINT.schema)
     kinds = [
         record
-        for name, part in strata_of_controls(distinct).items()
-        for record in _of_kind(config, name, part, distinct, table, rule, prevalence)
+        for name, part in pairing_strata(distinct).items()
+        for record in _of_kind(config, name, part.filter(~pl.col("is_lens")), distinct, table, rule, prevalence)
     ]
     by_negatives = pa.Table.from_pylist(kinds, schema=BY_NEGATIVES.schema)
     yields = survey_yield(distinct, table, prevalence, survey or Survey())

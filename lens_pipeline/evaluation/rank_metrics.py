@@ -13,10 +13,8 @@ from lens_pipeline.evaluation.metrics import (
     BOUND,
     NULL_TEST,
     NULL_TEST_MAX_ARC_SNR_MATCHED,
-    PAIRED,
     POPULATION,
     UNDEFINED,
-    UNPAIRED,
     UNRESOLVED,
     Basis,
     BootstrapSettings,
@@ -104,16 +102,6 @@ def rank_metrics(
         else:
             metrics.append(metric_of(name, split, basis, found[name], stratum=stratum))
     return metrics + (_challenge_metrics(basis, split, ranked, stratum) if asked else [])
-
-
-def pairing_strata(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Rows with the controls alone whose galaxy has an injection among them, and with those alone whose galaxy has none."""
-    injected = rows.filter(pl.col("is_lens"))["galaxy_id"].unique()
-    paired = pl.col("galaxy_id").is_in(injected.implode())
-    return {
-        PAIRED: rows.filter(pl.col("is_lens") | paired),
-        UNPAIRED: rows.filter(pl.col("is_lens") | ~paired),
-    }
 
 
 def weighted_auroc(rows: pl.DataFrame, split: str, settings: BootstrapSettings) -> Metric:

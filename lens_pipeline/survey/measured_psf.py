@@ -11,9 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from lens_pipeline.contracts.errors import ContractError
-from lens_pipeline.survey.galaxy_images import GalaxyImage
-from lens_pipeline.survey.optics import OVERSAMPLING, Image, Kernel, moffat_kernel, pixels_across
+from lens_pipeline.survey.optics import OVERSAMPLING, Image, Kernel, pixels_across
 from lens_pipeline.survey.psf_image import PsfImage
 
 
@@ -37,33 +35,6 @@ def image_kernel(psf: PsfImage, stamp_size: int, pixel_scale_arcsec: float) -> K
     other = power[np.r_[0, n - 1 : half : -1, half]]
     response = np.sqrt((power[: half + 1] + other) / 2)
     return Kernel(transfer=transfer, response=response, fwhm_arcsec=psf.fwhm_pixels * pixel_scale_arcsec)
-
-
-def kernels_of(image: GalaxyImage, stamp_size: int) -> tuple[tuple[Kernel, ...], tuple[str, ...]]:
-    """Make a cutout's kernels: of its PSF images, or of Moffat profiles with the survey's seeing where it has none.
-
-    Returns
-    -------
-    kernels : tuple of Kernel
-        One a band.
-    moffat_bands : tuple of str
-        The bands whose PSF is such a profile, for the flag that says so.
-
-    Raises
-    ------
-    ContractError
-        If a band has neither.
-    """
-    kernels, moffat_bands = [], []
-    for band, psf, fwhm in zip(image.bands, image.psf, image.psf_fwhm_arcsec, strict=True):
-        if psf is not None:
-            kernels.append(image_kernel(psf, stamp_size, image.pixel_scale_arcsec))
-        elif fwhm is not None:
-            kernels.append(moffat_kernel(fwhm, stamp_size, image.pixel_scale_arcsec))
-            moffat_bands.append(band)
-        else:
-            raise ContractError(f"there is neither a PSF image nor a seeing in {band}: give the cutout one of them.")
-    return tuple(kernels), tuple(moffat_bands)
 
 
 def shifted(kernel: Kernel, x_pixels: float, y_pixels: float) -> Kernel:

@@ -181,11 +181,6 @@ def fwhm_of_averaged_moffat(fwhm_arcsec: Image, step_arcsec: float) -> Image:
     return np.asarray(2 * np.sqrt((r[..., 0] ** 2).mean(axis=-1)))
 
 
-def fwhm_of_image(kernel: Image, step_arcsec: float) -> float:
-    """2 sqrt(area above half maximum / pi) of any finely sampled kernel, arcsec."""
-    return float(2 * np.sqrt((kernel > kernel.max() / 2).sum() * step_arcsec**2 / np.pi))
-
-
 def crop(pixels: Image, stamp_size: int, margin: int = 0) -> Image:
     """Cut the stamp, and `margin` pixels around it, out of the padded image."""
     start = (pixels.shape[-1] - stamp_size) // 2 - margin

@@ -47,11 +47,6 @@ def log_losses(logits: Float64, labels: Labels) -> Float64:
     return losses
 
 
-def negative_log_likelihood(logits: Float64, labels: Labels) -> float:
-    """Mean negative log-likelihood of hard labels, not smoothed, not weighted."""
-    return float(np.mean(log_losses(logits, labels)))
-
-
 def mean_of(values: Float64) -> Measured:
     """Mean of independent values."""
     n = len(values)

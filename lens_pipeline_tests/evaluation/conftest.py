@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,8 @@ class Evaluated:
             )
             return result, staging.commit()
 
-    def report(self, config: ReportConfig | None = None) -> tuple[ReportResult, Publication]:
-        """Build and commit the report."""
+    def report(self, config: ReportConfig | None = None, **more: Any) -> tuple[ReportResult, Publication]:
+        """Build and commit the report; `more` is handed to build_report."""
         chain = self.chain
         _, completeness = self.completeness()
         with chain.stage("evaluation_report", chain.scores, self.operating_point, completeness) as staging:
@@ -55,6 +56,7 @@ class Evaluated:
                 classifiers=[chain.classifier],
                 pixels=Pixels(),
                 staging=staging,
+                **more,
             )
             return result, staging.commit()
 

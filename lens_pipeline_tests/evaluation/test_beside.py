@@ -12,10 +12,10 @@ from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.contracts.real_lens_tables import REAL_LENS_RECOVERY
 from lens_pipeline.evaluation.beside import Beside
 from lens_pipeline.evaluation.config import ReportConfig
-from lens_pipeline.evaluation.report import PAGE, build_report
+from lens_pipeline.evaluation.report import PAGE
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.evaluation.conftest import Evaluated
-from lens_pipeline_tests.evaluation.synthetic import Pixels, draw, publish
+from lens_pipeline_tests.evaluation.synthetic import draw, publish
 
 POINT = "fpr_1e-01"
 
@@ -71,7 +71,6 @@ def test_red_gates_are_named_with_their_values_and_unanswered_ones_are_counted()
 def test_the_report_shows_what_is_about_its_scores_and_refuses_what_is_about_others(tmp_path: Path) -> None:
     evaluated = Evaluated(publish(draw({"train": 30, "val_select": 30, "val_calibrate": 150, "test": 150}), tmp_path))
     chain = evaluated.chain
-    _, completeness = evaluated.completeness()
 
     def asked(source: Publication) -> Publication:
         with chain.stage("shortcut_gates", source) as staging:
@@ -79,20 +78,7 @@ def test_the_report_shows_what_is_about_its_scores_and_refuses_what_is_about_oth
             return staging.commit()
 
     def page(other: Publication) -> str:
-        with chain.stage("evaluation_report", chain.scores, evaluated.operating_point, completeness) as staging:
-            build_report(
-                ReportConfig(n_bootstrap=200, n_gallery=0),
-                scores=chain.scores,
-                operating_point=evaluated.operating_point,
-                completeness=completeness,
-                store=chain.store,
-                splits=chain.splits,
-                classifiers=[chain.classifier],
-                pixels=Pixels(),
-                staging=staging,
-                beside=[other],
-            )
-            return staging.commit().path(PAGE).read_text()
+        return evaluated.report(ReportConfig(n_bootstrap=200, n_gallery=0), beside=[other])[1].path(PAGE).read_text()
 
     about_these = asked(chain.scores)
     shown = page(about_these)

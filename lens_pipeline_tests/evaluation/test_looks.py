@@ -4,32 +4,17 @@ import pytest
 
 from lens_pipeline.evaluation import looks
 from lens_pipeline.evaluation.config import OperatingPointConfig, ReportConfig
-from lens_pipeline.evaluation.report import ReportResult, build_report
+from lens_pipeline.evaluation.report import ReportResult
 from lens_pipeline_tests.evaluation.conftest import Evaluated
-from lens_pipeline_tests.evaluation.synthetic import DATASET, Pixels, draw, publish
+from lens_pipeline_tests.evaluation.synthetic import DATASET, draw, publish
 
 MODEL = "default"
 
 
 def _report(evaluated: Evaluated) -> ReportResult:
     """Build and commit a report that knows what was published before."""
-    chain = evaluated.chain
-    _, completeness = evaluated.completeness()
-    with chain.stage("evaluation_report", chain.scores, evaluated.operating_point, completeness) as staging:
-        result = build_report(
-            ReportConfig(n_bootstrap=200, n_gallery=0),
-            scores=chain.scores,
-            operating_point=evaluated.operating_point,
-            completeness=completeness,
-            store=chain.store,
-            splits=chain.splits,
-            classifiers=[chain.classifier],
-            pixels=Pixels(),
-            staging=staging,
-            past_reads=looks.published_reads(chain.home, DATASET, MODEL),
-        )
-        staging.commit()
-        return result
+    past = looks.published_reads(evaluated.chain.home, DATASET, MODEL)
+    return evaluated.report(ReportConfig(n_bootstrap=200, n_gallery=0), past_reads=past)[0]
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from sklearn import metrics as oracle
 from lens_pipeline.evaluation.binning import Columns, GroupedCounts
 from lens_pipeline.evaluation.bootstrap import Statistic, bootstrap
 from lens_pipeline.evaluation.likelihood_metrics import calibration_error
-from lens_pipeline.evaluation.metrics import PAIRED, UNPAIRED, BootstrapSettings, Metric, completed, metric_table
+from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric, completed, metric_table
+from lens_pipeline.evaluation.negatives import PAIRED, UNPAIRED, pairing_strata
 from lens_pipeline.evaluation.rank_metrics import (
     AT_PREVALENCE,
     Asked,
-    pairing_strata,
     rank_metrics,
     tie_metrics,
     weighted_auroc,

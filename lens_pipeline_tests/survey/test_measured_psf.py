@@ -5,9 +5,8 @@ import pytest
 from astropy.io import fits
 
 from lens_pipeline.contracts.errors import ContractError
-from lens_pipeline.survey.galaxy_images import GalaxyImage
 from lens_pipeline.survey.light import Grid, Sersic, galaxy_light
-from lens_pipeline.survey.measured_psf import image_kernel, kernels_of
+from lens_pipeline.survey.measured_psf import image_kernel
 from lens_pipeline.survey.optics import (
     OVERSAMPLING,
     cells_across,
@@ -130,19 +129,6 @@ def test_a_psf_file_is_read_and_its_sum_is_kept(tmp_path: Path) -> None:
     fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
     with pytest.raises(ContractError, match="holds no image"):
         read_psf_image(tmp_path / "empty.fits")
-
-
-def test_bands_without_a_psf_image_take_a_moffat_of_the_surveys_seeing_and_are_named() -> None:
-    psf = PsfImage.of(gaussian_as_pixels_see_it(1.8, 1.4), where="here")
-    known = {"pixel_scale_arcsec": SCALE, "psf": (psf, None), "psf_fwhm_arcsec": (None, 1.3)}
-    image = GalaxyImage.of(("g", "r"), np.zeros((2, SIZE, SIZE)), None, None, **known)
-    kernels, moffat_bands = kernels_of(image, SIZE)
-    assert moffat_bands == ("r",)
-    assert kernels[1].fwhm_arcsec == moffat_kernel(1.3, SIZE, SCALE).fwhm_arcsec
-    assert kernels[0].fwhm_arcsec == pytest.approx(psf.fwhm_pixels * SCALE)
-    nothing = GalaxyImage.of(("g", "r"), np.zeros((2, SIZE, SIZE)), None, None, pixel_scale_arcsec=SCALE)
-    with pytest.raises(ContractError, match="neither a PSF image nor a seeing in g"):
-        kernels_of(nothing, SIZE)
 
 
 def test_a_psf_of_any_size_and_sampling_is_laid_on_image_pixels() -> None:

@@ -14,7 +14,7 @@ from lens_pipeline.training.checkpoint import FORMAT, Checkpoint, checkpoint_nam
 from lens_pipeline.training.config import TrainingConfig
 from lens_pipeline.training.failures import Cause, diagnose
 from lens_pipeline.training.folder import STOPPED_STATUS, TIMINGS, RunFolder, read_events
-from lens_pipeline.training.metrics import auroc, negative_log_likelihood
+from lens_pipeline.training.metrics import auroc, log_losses
 from lens_pipeline.training.rows import read_rows
 from lens_pipeline.training.schedule import Schedule
 from lens_pipeline.training.sealed import seal, unseal
@@ -261,7 +261,7 @@ def test_validation_is_on_every_row_and_its_metrics_can_be_computed_again_from_t
         table = read_parquet(finished.validation(record["epoch"]))
         assert table["logical"].to_pylist() == rows.validation.tolist()
         logits = table["logit_0"].to_numpy().astype(np.float64)
-        assert record["val_loss"] == negative_log_likelihood(logits[:, None], labels)
+        assert record["val_loss"] == log_losses(logits[:, None], labels).mean()
         assert record["val_auroc"] == auroc(logits, labels > 0)
 
 

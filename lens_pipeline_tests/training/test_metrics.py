@@ -9,7 +9,6 @@ from lens_pipeline.training.metrics import (
     extreme_share,
     log_losses,
     mean_of,
-    negative_log_likelihood,
     partial_area,
     score_of,
 )
@@ -31,17 +30,17 @@ def test_the_auroc_of_one_class_is_undefined_not_zero(all_positive: bool) -> Non
 def test_the_likelihood_of_two_classes_is_scikit_learns() -> None:
     labels, logits = RANDOM.integers(0, 2, 200), RANDOM.normal(size=(200, 1))
     wanted = log_loss(labels, 1 / (1 + np.exp(-logits[:, 0])))
-    assert negative_log_likelihood(logits, labels) == pytest.approx(wanted, rel=1e-9)
+    assert log_losses(logits, labels).mean() == pytest.approx(wanted, rel=1e-9)
 
 
 def test_the_likelihood_of_three_classes_is_scikit_learns() -> None:
     labels, logits = RANDOM.integers(0, 3, 200), RANDOM.normal(size=(200, 3))
     probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert negative_log_likelihood(logits, labels) == pytest.approx(log_loss(labels, probability), rel=1e-9)
+    assert log_losses(logits, labels).mean() == pytest.approx(log_loss(labels, probability), rel=1e-9)
 
 
 def test_logits_that_overflow_a_sigmoid_still_have_a_finite_likelihood() -> None:
-    assert negative_log_likelihood(np.array([[1000.0], [-1000.0]]), np.array([0, 1])) == 1000.0
+    assert list(log_losses(np.array([[1000.0], [-1000.0]]), np.array([0, 1]))) == [1000.0, 1000.0]
 
 
 def test_the_score_is_the_log_odds_of_not_being_of_the_first_class() -> None:
@@ -95,7 +94,7 @@ def test_one_row_of_a_class_has_an_area_without_a_standard_error() -> None:
 def test_the_standard_error_of_the_likelihood_is_that_of_a_mean_over_rows() -> None:
     labels, logits = RANDOM.integers(0, 2, 200), RANDOM.normal(size=(200, 1))
     losses = log_losses(logits, labels)
-    assert mean_of(losses).value == negative_log_likelihood(logits, labels)
+    assert mean_of(losses).value == losses.mean()
     assert mean_of(losses).standard_error == pytest.approx(losses.std(ddof=1) / 200**0.5)
 
 
