@@ -9,22 +9,22 @@ drawn anew; so outside the arc, in the same pixels of both, nothing may tell the
 - pixels that both took from one real cutout: they must be equal but for what is left of the arc and its Poisson noise; its bad
   pixels, which saw no light, must be equal to the bit, under the arc too.
 
-Fakes and hard negatives are held against their controls likewise, and probes without flux in all their pixels. Unpaired controls
-are held against paired ones, of other galaxies.
+Fakes and hard negatives are held against their controls likewise, and probes without flux in all their pixels. Controls of real
+galaxies, paired or not, must be their cutouts to the bit; unpaired ones are also held against paired ones, of other galaxies.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lens_pipeline.contracts.checks import Check, green, red, undecided
-from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.cutouts import BAD_FILE, open_bad
 from lens_pipeline.survey.half_features import Agreement
 from lens_pipeline.survey.lone_controls import LoneControls, compare_controls
+from lens_pipeline.survey.own_pixels import hold_controls
 from lens_pipeline.survey.pair_evidence import LEAST_TO_DECIDE, Evidence
 from lens_pipeline.survey.pair_hosts import with_hosts
 from lens_pipeline.survey.probe import Probed
@@ -58,7 +58,7 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
         found += [f"{seen.kind}: {row}" for row in seen.off]
         if probed is not None:
             if probed.above_chance:
-                found.append(f"{seen.kind}: {_lean(probed, seen.contract)}")
+                found.append(f"{seen.kind}: {_lean(probed, feature_names(seen.contract.bands))}")
             said.append(f"{probed.n:,} of {seen.of:,} {seen.kind}: {_interval(probed)}")
             figures |= _figures(probed, _PREFIX[seen.kind])
         if halves is not None:
@@ -67,11 +67,14 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
             figures[f"{_PREFIX[seen.kind]}halves"] = float(halves.strength.max())
         if seen.n_shared:
             said.append(f"{seen.n_shared:,} of {seen.of:,} {seen.kind} equal their controls outside the arc")
-    lone = compare_controls(stamps, MOST_PAIRS) if PairReader(stamps, 0).has(UNPAIRED_CONTROL) else None
+    if (held := hold_controls(stamps, parent)) is not None:
+        found += [f"controls: {row}" for row in held.off]
+        said.append(f"{held.n:,} controls are their galaxies' cutouts to the bit")
+    lone = compare_controls(stamps, parent, MOST_PAIRS) if PairReader(stamps, 0).has(UNPAIRED_CONTROL) else None
     if lone is not None:
         found += lone.facts
         if lone.probed is not None and lone.probed.above_chance:
-            found.append(f"unpaired controls: {_lean(lone.probed, evidence[0].contract)}")
+            found.append(f"unpaired controls: {_lean(lone.probed, lone.names)}")
         said.append(_of_lone(lone))
     pairs = sum(seen.n for seen in evidence)
     hidden = sum(seen.n_hidden for seen in evidence)
@@ -117,13 +120,9 @@ def gather(stamps: Publication, parent: Publication) -> list[Evidence]:
     return [seen for seen in evidence.values() if seen.kind is Kind.injections or seen.of]
 
 
-def _lean(probed: Probed, contract: DatasetContract) -> str:
+def _lean(probed: Probed, names: Sequence[str]) -> str:
     """Say what a probe found, and by which features most."""
-    names = feature_names(contract.bands)
-    most = ", ".join(
-        f"{names[place] if place < len(names) else 'level or noise'} ({probed.contrast[place]:+.1f} sigma)"
-        for place in probed.features[:3]
-    )
+    most = ", ".join(f"{names[place]} ({probed.contrast[place]:+.1f} sigma)" for place in probed.features[:3])
     return f"{_interval(probed)}, most by {most}"
 
 

@@ -151,7 +151,7 @@ class InjectionConfig(Section):
         0.0,
         ge=0,
         lt=1,
-        description="share of galaxies that have a control and nothing else, so that no stamp is its pair",
+        description="share of galaxies that have a control and no injection; rings, spirals and mergers they may have",
     )
     fake_turned_share: float = Field(
         0.0, ge=0, le=1, description="share of injections whose arc is made once more, turned by 180 degrees; no lens"

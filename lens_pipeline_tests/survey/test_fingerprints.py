@@ -101,9 +101,10 @@ def louder(pixels: Any, rng: np.random.Generator) -> Any:
     return pixels + rng.standard_normal(pixels.shape) * sigma[:, None, None] * np.sqrt(1.02**2 - 1)
 
 
-def brighter_in_the_middle(pixels: Any, _: np.random.Generator) -> Any:
+def distance(pixels: Any) -> Any:
+    """Return how far each pixel stands from the stamp's centre, in pixels."""
     y, x = np.indices(pixels.shape[1:]) - (pixels.shape[-1] - 1) / 2
-    return pixels * np.where(np.hypot(x, y) < 5, 1.1, 1.0)
+    return np.hypot(x, y)
 
 
 FINGERPRINTS: dict[str, Callable[[Row], Row]] = {
@@ -114,7 +115,7 @@ FINGERPRINTS: dict[str, Callable[[Row], Row]] = {
     "written by numpy": lambda row: {**row, BLOB: survey_like.blob(decode_blob(row[BLOB], CONTRACT).pixels)},  # type: ignore[union-attr]
     "bad pixels counted otherwise": lambda row: {**row, "bad_pixel_frac": 0.01},
     "5 % brighter or fainter": in_pixels(lambda pixels, rng: pixels * (1 + 0.05 * rng.choice([-1, 1]))),
-    "a host's centre 10 % brighter": in_pixels(brighter_in_the_middle),
+    "a host's centre 10 % brighter": in_pixels(lambda pixels, _: pixels * np.where(distance(pixels) < 5, 1.1, 1)),
     "another name of the bands": lambda row: {**row, "bandset": "rgz"},
 }
 
@@ -187,6 +188,24 @@ def test_a_fingerprint_on_other_kinds_of_stamps_is_red(
         assert all(found.startswith(names[role]) for found in pixels.first)
 
 
+GROSS: dict[str, Callable[[Row], Row]] = {
+    "no host": in_pixels(lambda pixels, _: np.where(distance(pixels) < 10, 0, pixels)),
+    "a host's centre half as bright again": in_pixels(
+        lambda pixels, _: pixels * np.where(distance(pixels) < 5, 1.5, 1)
+    ),
+    "all 20 % brighter": in_pixels(lambda pixels, _: pixels * 1.2),
+    "three pixels off": in_pixels(lambda pixels, _: np.roll(pixels, 3, axis=2)),
+}
+
+
+@pytest.mark.parametrize("name", list(GROSS))
+def test_unpaired_controls_of_other_galaxies_than_the_catalogue_describes_are_red(
+    survey: Survey, mixed: dict[str, Publication], name: str
+) -> None:
+    check = changed(survey, mixed, GROSS[name], which=lambda row: bool(row["role"] == "unpaired_control"))
+    assert any(found.startswith("unpaired controls: probe's AUROC") for found in check.first), check.message()
+
+
 def test_too_few_probes_are_said_beside_a_green_answer(survey: Survey, clean: dict[str, Publication]) -> None:
     manifest = survey.manifest(clean["parent"], null_flux_share=0.1)
     check = no_fingerprints(survey.stamps(clean["parent"], manifest), clean["parent"])
@@ -212,6 +231,24 @@ def test_real_pixels_must_equal_their_control_outside_the_arc(survey: Survey, cu
     assert (off.passed, off.blocking, off.count) == (False, True, 6)
     assert "cutout-0000-i0000" in off.first[0]
     assert not changed(survey, made, FINGERPRINTS["half a pixel off"], of="null_flux").passed
+
+
+@pytest.mark.parametrize("role", ["control", "unpaired_control"])
+def test_controls_of_real_galaxies_must_be_their_cutouts_to_the_bit(
+    survey: Survey, cubes: Callable[..., Path], role: str
+) -> None:
+    parent = survey.parents(real_config(cubes()))
+    manifest = survey.manifest(parent, unpaired_control_share=0.15)
+    assert {"control", "unpaired_control"} <= manifest.attributes["roles"].keys()
+    made = {"parent": parent, "manifest": manifest, "stamps": survey.stamps(parent, manifest)}
+    assert "3 controls are their galaxies' cutouts to the bit" in no_fingerprints(made["stamps"], parent).message()
+
+    def one_bit(pixels: Any, _: np.random.Generator) -> Any:
+        return np.where(distance(pixels) < 1, np.nextafter(pixels, np.float32(np.inf)), pixels)
+
+    off = changed(survey, made, in_pixels(one_bit), which=lambda row: bool(row["role"] == role))
+    assert (off.passed, off.blocking, off.count) == (False, True, manifest.attributes["roles"][role])
+    assert re.match(r"controls: cutout-000\d-c \(12 of 12,288 pixels aren't its cutout's, by up to ", off.first[0])
 
 
 @pytest.mark.real_data
