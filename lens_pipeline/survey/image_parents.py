@@ -34,6 +34,7 @@ from lens_pipeline.survey.galaxy_table import COLUMNS, PLACE, Known, places_of
 from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
 from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
+from lens_pipeline.survey.same_pixels import SeenPixels
 
 _ANGLES = ("axis_ratio", "phi_rad")
 _TURNED = (
@@ -148,7 +149,7 @@ def cut_sample(
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
     quarantine = Quarantine() if quarantine is None else quarantine
     n_asked, rows, assumed = len(galaxies) + len(quarantine.rows), [], set()
-    read = FilesRead()
+    read, seen = FilesRead(), SeenPixels(pixels)
     with ExitStack() as stack:
         for galaxy, image in _cut(config, where, galaxies, files, quarantine, read, stack):
             number = places[galaxy.galaxy_id]
@@ -157,6 +158,7 @@ def cut_sample(
                 # Only judged: the place stays the one that was asked for, which the published ra and dec are of.
                 centroid(image.pixels[_R], image.pixel_scale_arcsec)
                 mag_must_agree(row["mag_r"], row["mag_aperture_r"])
+                seen.must_be_new(galaxy.galaxy_id, number, image)
             except CutoutRefusedError as error:
                 quarantine.add(galaxy.galaxy_id, error)
                 continue

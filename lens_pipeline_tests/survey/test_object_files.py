@@ -145,6 +145,19 @@ def test_a_galaxy_whose_files_will_not_do_is_left_out_by_reason_and_the_others_a
     assert {row["galaxy_id"] for row in parent.read_table().to_pylist()} == {"a", "b-1", "c"}
 
 
+def test_a_galaxy_that_stands_in_two_files_under_two_places_is_left_out_the_second_time(
+    survey: Survey, folder: Path
+) -> None:
+    write(folder, "d.fits", (150.36, 2.0), 1.000001 * pixels(1)[..., ::-1])
+    parent = survey.parents(real_config(folder, stamp_size=SIZE))
+    assert parent.read_table()["galaxy_id"].to_pylist() == ["a", "b-1", "c"]
+    (left,) = parent.read_table("left_out").to_pylist()
+    assert (left["galaxy_id"], left["reason"]) == ("d", "same_pixels")
+    assert "are those of b-1, turned or mirrored" in left["detail"]
+    opened = {Path(row["path"]).name: row["n_galaxies"] for row in parent.read_table("image_files").to_pylist()}
+    assert (opened["b-1.fits"], opened["d.fits"]) == (1, 0)
+
+
 def test_files_that_leave_open_what_a_galaxy_is_are_refused(survey: Survey, folder: Path, tmp_path: Path) -> None:
     write(folder, "c.fits", (150.26, 2.0))
     with pytest.raises(ContractError, match=r"1 galaxies .* have both a cube and files a band: c\."):
