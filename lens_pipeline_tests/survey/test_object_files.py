@@ -9,8 +9,9 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
 from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.survey import image_parents
 from lens_pipeline.survey.cutouts import open_cutouts
 
 from .conftest import Survey, real_config
@@ -156,6 +157,22 @@ def test_a_galaxy_that_stands_in_two_files_under_two_places_is_left_out_the_seco
     assert "are those of b-1, turned or mirrored" in left["detail"]
     opened = {Path(row["path"]).name: row["n_galaxies"] for row in parent.read_table("image_files").to_pylist()}
     assert (opened["b-1.fits"], opened["d.fits"]) == (1, 0)
+
+
+def test_a_file_that_is_rewritten_after_its_galaxys_place_was_read_is_refused(
+    survey: Survey, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_places = image_parents.with_places
+
+    def rewriting(*given: Any) -> Any:
+        found = with_places(*given)
+        (folder / "a.fits").unlink()
+        write(folder, "a.fits", (150.061, 2.0))
+        return found
+
+    monkeypatch.setattr(image_parents, "with_places", rewriting)
+    with pytest.raises(StorageError, match=r"1 of 5 files changed while .*a\.fits"):
+        survey.parents(real_config(folder, stamp_size=SIZE))
 
 
 def test_files_that_leave_open_what_a_galaxy_is_are_refused(survey: Survey, folder: Path, tmp_path: Path) -> None:
