@@ -7,6 +7,8 @@ again what networks found proves little.
 """
 
 import csv
+import hashlib
+import io
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
-from lens_pipeline.storage.atomic import sha256_of
 
 _HEADER = ["name", "RA [deg]", "DEC [deg]", "zlens", "type", "grading", "ref"]
 # Entries of one system in several lists differ by less than this.
@@ -155,20 +156,24 @@ def read_known_lenses(path: str, *, setting: str = "parent_sample.known_lenses")
     place = Path(path).expanduser().absolute()
     if not place.is_file():
         raise ConfigError(f"{setting}: there is no file {place}. Set it to lenscat's CSV, or leave it out.")
-    with place.open(encoding="utf-8", newline="") as file:
-        # Names and references hold lone quotation marks.
-        lines = csv.reader(file, quoting=csv.QUOTE_NONE)
-        header = next(lines, [])
-        if header != _HEADER:
-            raise ContractError(f"{place} has the columns {first_few(header)}, wanted lenscat's: {', '.join(_HEADER)}.")
-        entries = [dict(zip(_HEADER, line, strict=True)) for line in _whole(lines, place)]
+    content = place.read_bytes()
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ContractError(f"{place} isn't text in UTF-8: {error}. Fetch it again.") from error
+    # Names and references hold lone quotation marks.
+    lines = csv.reader(io.StringIO(text, newline=""), quoting=csv.QUOTE_NONE)
+    header = next(lines, [])
+    if header != _HEADER:
+        raise ContractError(f"{place} has the columns {first_few(header)}, wanted lenscat's: {', '.join(_HEADER)}.")
+    entries = [dict(zip(_HEADER, line, strict=True)) for line in _whole(lines, place)]
     galaxies = [entry for entry in entries if entry["type"] == "galaxy"]
     lenses = [_lens(entry) for entry in galaxies]
     kept = [lens for lens in lenses if lens["methods"]]
     _refuse_bad_positions(kept, place)
     systems = _merged(kept)
     report = {
-        "file": str(place), "sha256": sha256_of(place), "rows": len(entries),
+        "file": str(place), "sha256": hashlib.sha256(content).hexdigest(), "rows": len(entries),
         "not_of_type_galaxy": len(entries) - len(galaxies),
         "galaxy_without_a_galaxy_scale_reference": len(galaxies) - len(kept),
         "repeated": len(kept) - len(systems), "lenses": len(systems),

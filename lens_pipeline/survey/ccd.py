@@ -17,7 +17,8 @@ from scipy.interpolate import RectBivariateSpline
 
 from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
-from lens_pipeline.survey.ccd_files import beside, calibration_file, ccd_rows, known_number, read_plane
+from lens_pipeline.survey.ccd_files import beside, calibration_file, ccd_rows, files_of, known_number, read_plane
+from lens_pipeline.survey.files_read import OnOpen
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
 from lens_pipeline.survey.psfex import PsfExModel, read_psfex
 from lens_pipeline.survey.sky_grid import Window, pixel_scale_of
@@ -63,8 +64,13 @@ class Ccd:
     files: tuple[str, ...] = ()
 
 
-def read_field(folder: Path) -> tuple[Ccd, ...]:
+def read_field(folder: Path, on_open: OnOpen | None = None) -> tuple[Ccd, ...]:
     """Read every CCD that the folder's table of CCDs lists.
+
+    Parameters
+    ----------
+    on_open : callable, optional
+        Is told which files are about to be opened.
 
     Raises
     ------
@@ -81,11 +87,16 @@ def read_field(folder: Path) -> tuple[Ccd, ...]:
             f"{folder} has no survey-ccds*.fits: without ccdzpt its counts can't be calibrated to nanomaggy. Put the "
             f"survey's table of CCDs beside images/."
         )
-    return tuple(
-        replace(ccd, files=(str(path), *ccd.files))
-        for path in paths
-        for ccd in (read_ccd(folder, row) for row in ccd_rows(path))
-    )
+    ccds = []
+    for path in paths:
+        if on_open is not None:
+            on_open([str(path)])
+        for row in ccd_rows(path):
+            if on_open is not None:
+                on_open(str(file) for file in files_of(folder, row))
+            ccd = read_ccd(folder, row)
+            ccds.append(replace(ccd, files=(str(path), *ccd.files)))
+    return tuple(ccds)
 
 
 def read_ccd(folder: Path, row: Mapping[str, Any]) -> Ccd:
@@ -126,7 +137,6 @@ def read_ccd(folder: Path, row: Mapping[str, Any]) -> Ccd:
     ivar = weight * adu_per_nmgy**2
     wcs = _wcs(header, row, name)
     scale = pixel_scale_of(wcs, str(image))
-    calibrations = [calibration_file(folder, row, kind) for kind in ("splinesky", "psfex")]
     fwhm = known_number(row, "fwhm")
     gain = known_number(row, "gain")
     return Ccd(
@@ -142,7 +152,7 @@ def read_ccd(folder: Path, row: Mapping[str, Any]) -> Ccd:
         electrons_per_nanomaggy=None if gain is None else gain * adu_per_nmgy,
         sig1=_sig1(ivar, row, name),
         assumed=assumed,
-        files=tuple(str(path) for path in (image, beside(image, "oow"), beside(image, "ood"), *calibrations) if path),
+        files=tuple(str(path) for path in files_of(folder, row)),
     )
 
 

@@ -85,3 +85,12 @@ def calibration_file(folder: Path, row: Mapping[str, Any], kind: str) -> Path | 
     later = {"psfex": "psfex-single", "splinesky": "sky-single"}[kind]
     by_image = folder / "calib" / later / image.parent / stem / f"{stem}-{ccd}-{kind}.fits"
     return next((path for path in (by_exposure, by_image) if path.is_file()), None)
+
+
+def files_of(folder: Path, row: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Return those files of a CCD that are there: its image, weight and data quality, and its calibrations."""
+    image = folder / "images" / str(row["image_filename"])
+    calibrations = (calibration_file(folder, row, kind) for kind in ("splinesky", "psfex"))
+    return tuple(
+        path for path in (image, beside(image, "oow"), beside(image, "ood"), *calibrations) if path and path.is_file()
+    )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB
 from lens_pipeline.contracts.errors import ContractError, StorageError
 from lens_pipeline.storage.sources import lent
+from lens_pipeline.survey.files_read import OnOpen
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError
 from lens_pipeline.survey.psf_image import PsfImage, read_psf_image
 from lens_pipeline.survey.sky_grid import pixel_scale_of
@@ -85,7 +86,14 @@ class Brick:
         return _BAD_BITS[band]
 
 
-def open_brick(name: str, files: Sequence[str], bands: Sequence[str], scale_arcsec: float, tolerance: float) -> Brick:
+def open_brick(
+    name: str,
+    files: Sequence[str],
+    bands: Sequence[str],
+    scale_arcsec: float,
+    tolerance: float,
+    on_open: OnOpen | None = None,
+) -> Brick:
     """Open the files of one brick.
 
     Parameters
@@ -94,6 +102,8 @@ def open_brick(name: str, files: Sequence[str], bands: Sequence[str], scale_arcs
         Paths or s3:// addresses of everything in the brick's folder; objects are fetched whole, through the cache.
     scale_arcsec, tolerance : float
         Nominal pixel scale, and how far the brick's may be from it, relatively.
+    on_open : callable, optional
+        Is told which of them are about to be opened.
 
     Raises
     ------
@@ -106,17 +116,22 @@ def open_brick(name: str, files: Sequence[str], bands: Sequence[str], scale_arcs
     if lacking := [band for band in bands if _find(there, name, "image", band) is None]:
         raise CutoutRefusedError("missing_band", f"brick {name} has no image in {', '.join(lacking)}")
     wanted = [(kind, band) for kind in (*_ALWAYS, "psfsize") for band in bands] + [("maskbits", "")]
+    chosen = {}
+    for kind, band in wanted:
+        file = _find(there, name, kind, band)
+        if file is None and kind != "psfsize":
+            raise ContractError(
+                f"brick {name} has no {_stem(name, kind, band)}.fits.fz beside its images: a cutout needs image, invvar and "
+                f"maskbits. Fetch it."
+            )
+        if file is not None:
+            chosen[kind, band] = file
+    psf_files = {band: file for band in bands if (file := _find(there, name, "psf", band))}
+    read = (*chosen.values(), *psf_files.values())
+    if on_open is not None:
+        on_open(read)
     with ExitStack() as stack:
-        planes = {}
-        for kind, band in wanted:
-            file = _find(there, name, kind, band)
-            if file is None and kind != "psfsize":
-                raise ContractError(
-                    f"brick {name} has no {_stem(name, kind, band)}.fits.fz beside its images: a cutout needs image, invvar and "
-                    f"maskbits. Fetch it."
-                )
-            if file is not None:
-                planes[kind, band] = _open_plane(stack, file, kind)
+        planes = {(kind, band): _open_plane(stack, file, kind) for (kind, band), file in chosen.items()}
         first = planes["image", bands[0]]
         for (kind, _), plane in planes.items():
             if plane.shape != first.shape:
@@ -124,12 +139,10 @@ def open_brick(name: str, files: Sequence[str], bands: Sequence[str], scale_arcs
                     f"{plane.path} has {plane.shape} pixels, {first.path} has {first.shape}: {kind} isn't of that image."
                 )
         wcs, scale = _grid(planes, bands, scale_arcsec, tolerance)
-        psf_files = {band: file for band in bands if (file := _find(there, name, "psf", band))}
         psf = {}
         for band, file in psf_files.items():
             with lent(file) as path:
                 psf[band] = read_psf_image(path)
-        read = (*(plane.path for plane in planes.values()), *psf_files.values())
         return Brick(name, wcs, scale, first.shape, planes, psf, read, stack.pop_all())
 
 

@@ -36,7 +36,7 @@ def _sky(x: float, y: float, size: int, scale: float) -> NDArray[np.bool_]:
     return far_from(x, y, size, min(SKY_BEYOND_ARCSEC / scale, _SKY_BEYOND_SHARE * size / 2))
 
 
-def sky_noise(pixels: Pixels, x: float, y: float, scale: float) -> tuple[float, float]:
+def sky_noise(pixels: NDArray[np.floating[Any]], x: float, y: float, scale: float) -> tuple[float, float]:
     """Level and sigma (MAD) of the sky in one band; the galaxy stands at (x, y) pixels from the middle."""
     background = pixels[_sky(x, y, pixels.shape[-1], scale)].astype(float)
     level = float(np.median(background))
@@ -102,19 +102,15 @@ def centroid(pixels: Pixels, scale: float) -> tuple[float, float]:
     """
     size = pixels.shape[0]
     known = np.where(np.isfinite(pixels), pixels, np.float32(0))
-    means = ndimage.uniform_filter(
-        known.astype(float), 2 * max(1, round(_SEEING_ARCSEC / 2 / scale)) + 1, mode="nearest"
-    )
-    reach = min(max(3, int(np.ceil(_MIDDLE_ARCSEC / scale))), size // 2 - 2)
-    start = size // 2 - reach
-    near = means[start : start + 2 * reach, start : start + 2 * reach]
-    y, x = (int(place) for place in np.unravel_index(int(near.argmax()), near.shape))
-    rows, columns = (start + place + np.arange(-2, 3) for place in (y, x))
+    means = _seeing_means(known, scale)
+    reach = _middle(size, scale)
+    y, x = _brightest(means, scale)
+    rows, columns = (place + np.arange(-2, 3) for place in (y, x))
     weight = np.maximum(known[np.ix_(rows, columns)].astype(float) - np.median(known), 0)
     level, sigma = sky_noise(means, 0, 0, scale)
-    if not (near[y, x] - level > _LEAST_PEAK * sigma and weight.any()):
+    if not (means[y, x] - level > _LEAST_PEAK * sigma and weight.any()):
         raise CutoutRefusedError("no_galaxy", "no light stands out in r in the middle of the cutout")
-    if {0, 2 * reach - 1} & {y, x}:
+    if {size // 2 - reach, size // 2 + reach - 1} & {y, x}:
         raise CutoutRefusedError(
             "off_centre",
             f"the brightest of the {2 * reach} x {2 * reach} pixels in the middle is at their edge in r: the galaxy stands "
@@ -122,6 +118,36 @@ def centroid(pixels: Pixels, scale: float) -> tuple[float, float]:
         )
     origin, total = (size - 1) / 2, weight.sum()
     return float(weight.sum(axis=0) @ columns / total - origin), float(weight.sum(axis=1) @ rows / total - origin)
+
+
+def brightest_place(pixels: Pixels, scale: float) -> tuple[int, int]:
+    """Pixel (y, x) in the stamp's middle around which there is most light within the seeing, in one band."""
+    size = pixels.shape[0]
+    edge = max(size // 2 - _middle(size, scale) - _seeing_pixels(scale), 0)
+    inner = pixels[edge : size - edge, edge : size - edge]
+    y, x = _brightest(_seeing_means(np.where(np.isfinite(inner), inner, np.float32(0)), scale), scale)
+    return edge + y, edge + x
+
+
+def _seeing_pixels(scale: float) -> int:
+    return 2 * max(1, round(_SEEING_ARCSEC / 2 / scale)) + 1
+
+
+def _seeing_means(pixels: Pixels, scale: float) -> NDArray[np.float64]:
+    return np.asarray(ndimage.uniform_filter(pixels.astype(float), _seeing_pixels(scale), mode="nearest"))
+
+
+def _middle(size: int, scale: float) -> int:
+    """Pixels to each side of the stamp's centre among which its galaxy is looked for."""
+    return min(max(3, int(np.ceil(_MIDDLE_ARCSEC / scale))), size // 2 - 2)
+
+
+def _brightest(means: NDArray[np.float64], scale: float) -> tuple[int, int]:
+    reach = _middle(means.shape[0], scale)
+    start = means.shape[0] // 2 - reach
+    near = means[start : start + 2 * reach, start : start + 2 * reach]
+    y, x = np.unravel_index(int(near.argmax()), near.shape)
+    return start + int(y), start + int(x)
 
 
 def pixel_correlation(pixels: Pixels, scale: float) -> float:

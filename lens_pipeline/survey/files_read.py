@@ -1,10 +1,10 @@
-"""Which image files a sample was cut out of: size and SHA-256 of each, so that the sample can be traced to its bytes.
+"""Which files a sample was made of: size and SHA-256 of each, so that the sample can be traced to its bytes.
 
-Belongs here: hashing a file once, while it is being read, and refusing one that changes meanwhile.
+Belongs here: hashing a file once, before it is read, and refusing one that changes until the sample is made.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 
@@ -13,9 +13,12 @@ from lens_pipeline.contracts.errors import StorageError, first_few
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.sources import Identity, identity_of, lent
 
+# Is told which files are about to be opened.
+OnOpen = Callable[[Iterable[str]], None]
+
 
 class FilesRead:
-    """Files that were opened for a sample, by path or s3:// address."""
+    """Files that are opened for a sample, by path or s3:// address."""
 
     def __init__(self) -> None:
         self._sha256: dict[str, str] = {}
@@ -23,8 +26,22 @@ class FilesRead:
         self._size: dict[str, int] = {}
         self._galaxies: Counter[str] = Counter()
 
+    def see(self, names: Iterable[str]) -> None:
+        """Note which files these are, so that a change from now on is seen; for those that are opened before they are hashed.
+
+        Raises
+        ------
+        StorageError
+            If there is no such object, or the server can't be asked.
+        OSError
+            If there is no such file.
+        """
+        for name in names:
+            if name not in self._identity:
+                self._identity[name] = identity_of(name)
+
     def add(self, names: Iterable[str]) -> None:
-        """Hash those that weren't opened before; an object is hashed where it was fetched to.
+        """Hash those that weren't yet, before they are read; an object is hashed where it is fetched to.
 
         Raises
         ------
@@ -35,7 +52,7 @@ class FilesRead:
         """
         for name in names:
             if name not in self._sha256:
-                self._identity[name] = identity_of(name)
+                self.see([name])
                 with lent(name) as path:
                     self._size[name], self._sha256[name] = path.stat().st_size, sha256_of(path)
 
@@ -49,7 +66,7 @@ class FilesRead:
         Raises
         ------
         StorageError
-            If a file was replaced or rewritten since it was opened.
+            If a file was replaced or rewritten since it was first looked at.
         """
         names = self._unchanged()
         columns = {

@@ -34,6 +34,7 @@ from lens_pipeline.survey.galaxy_table import COLUMNS, PLACE, Known, places_of
 from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
 from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
+from lens_pipeline.survey.same_pixels import SeenPixels
 
 _ANGLES = ("axis_ratio", "phi_rad")
 _TURNED = (
@@ -67,9 +68,10 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
         If the catalogue lacks a column or value, the survey's files can't be used, no galaxy is left, or the stamps of two
         regions could show the same sky.
     """
-    files = None
+    files, read = None, FilesRead()
     if not holds_images(config.folder):
         files = object_files(Path(config.folder).expanduser().absolute(), BANDS)
+        read.add(str(path) for of_one in files.values() for path in of_one.values())
         catalogue = with_places(files, catalogue, config.catalogue, BANDS)
     elif not config.catalogue:
         raise ConfigError(
@@ -82,7 +84,7 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
         catalogue = [row | dict.fromkeys(_ANGLES) for row in catalogue]
     placed = place_galaxies(config, catalogue, staging)
     kept = [galaxies[number] for number in placed.numbers]
-    found = cut_sample(config, config.folder, kept, placed.rows, staging, files, placed.quarantine)
+    found = cut_sample(config, config.folder, kept, placed.rows, staging, files, placed.quarantine, read)
     regions_must_not_overlap(found.rows, config.stamp_size)
     left_out = left_out_rows(found.quarantine, catalogue, config.catalogue or config.folder)
     staging.write_table("left_out", left_out, PARENT_LEFT_OUT)
@@ -119,6 +121,7 @@ def cut_sample(
     staging: Staging,
     files: Files | None = None,
     quarantine: Quarantine | None = None,
+    read: FilesRead | None = None,
 ) -> CutSample:
     """Cut galaxies out of images, and write ``cutouts.npy``, ``bad_pixels.npy`` and ``psfs.npy`` with a place for each.
 
@@ -134,6 +137,8 @@ def cut_sample(
         Each galaxy's own files, in place of images of the sky.
     quarantine : Quarantine, optional
         Galaxies that were left out before; those that can't be cut are added to it.
+    read : FilesRead, optional
+        Files that were hashed before: those of `files`.
 
     Raises
     ------
@@ -148,7 +153,7 @@ def cut_sample(
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
     quarantine = Quarantine() if quarantine is None else quarantine
     n_asked, rows, assumed = len(galaxies) + len(quarantine.rows), [], set()
-    read = FilesRead()
+    read, seen = read or FilesRead(), SeenPixels(pixels)
     with ExitStack() as stack:
         for galaxy, image in _cut(config, where, galaxies, files, quarantine, read, stack):
             number = places[galaxy.galaxy_id]
@@ -157,6 +162,7 @@ def cut_sample(
                 # Only judged: the place stays the one that was asked for, which the published ra and dec are of.
                 centroid(image.pixels[_R], image.pixel_scale_arcsec)
                 mag_must_agree(row["mag_r"], row["mag_aperture_r"])
+                seen.must_be_new(galaxy.galaxy_id, number, image)
             except CutoutRefusedError as error:
                 quarantine.add(galaxy.galaxy_id, error)
                 continue
@@ -199,11 +205,8 @@ def _cut(
         yield from stack.enter_context(open_mirror(where, BANDS, *grid, read.add)).cut_each(galaxies, quarantine)
         return
     galaxy_ids_must_differ(galaxies)
-    if files is None:
-        cut = stack.enter_context(images_at(where, BANDS, *grid, read.add))
-    else:
-        read.add(str(path) for of_one in files.values() for path in of_one.values())
-        cut = objects_at(files, BANDS, *grid)
+    own = None if files is None else objects_at(files, BANDS, *grid)
+    cut = own or stack.enter_context(images_at(where, BANDS, *grid, read.add))
     twins = twins_of(galaxies)
     for place, galaxy in enumerate(galaxies):
         try:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.survey.ccd import cut_from_ccds, read_field
+from lens_pipeline.survey.files_read import OnOpen
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
-from lens_pipeline.survey.mirror import Galaxy, Mirror, OnOpen
+from lens_pipeline.survey.mirror import Galaxy, Mirror
 
 Cut = Callable[[Galaxy], GalaxyImage]
 
@@ -31,7 +32,7 @@ def open_mirror(
     tolerance: float,
     on_open: OnOpen | None = None,
 ) -> Mirror:
-    """Open a copy of the coadds; a path may begin with ``~``. `on_open` is told which files were, brick by brick."""
+    """Open a copy of the coadds; a path may begin with ``~``. `on_open` is told which files are about to be, brick by brick."""
     root = where if is_address(where) else str(Path(where).expanduser().absolute())
     return Mirror(root, tuple(bands), stamp_size, scale_arcsec, tolerance, on_open)
 
@@ -52,7 +53,7 @@ def images_at(
     scale_arcsec, tolerance : float
         Nominal pixel scale, and how far that of the images may be from it, relatively.
     on_open : callable, optional
-        Is told which files were opened, while they are.
+        Is told which files are about to be opened.
 
     Yields
     ------
@@ -70,9 +71,7 @@ def images_at(
         with open_mirror(where, bands, stamp_size, scale_arcsec, tolerance, on_open) as mirror:
             yield lambda galaxy: mirror.cut(galaxy.ra, galaxy.dec)
         return
-    ccds = read_field(Path(where).expanduser().absolute())
-    if on_open is not None:
-        on_open(file for ccd in ccds for file in ccd.files)
+    ccds = read_field(Path(where).expanduser().absolute(), on_open)
 
     def cut(galaxy: Galaxy) -> GalaxyImage:
         image = cut_from_ccds(ccds, bands, galaxy.ra, galaxy.dec, stamp_size)

@@ -18,9 +18,9 @@ import pyarrow as pa
 from lens_pipeline.contracts.catalogue import KNOWN_LENSES, PARENT_COMPLETENESS, PARENT_LEFT_OUT, PARENT_SAMPLE
 from lens_pipeline.contracts.errors import ContractError
 from lens_pipeline.splits.known_lenses import KnownLenses, read_known_lenses
-from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import ParentSampleConfig
+from lens_pipeline.survey.files_read import FilesRead
 from lens_pipeline.survey.host_sample import HostSample
 from lens_pipeline.survey.legacy_cuts import judge, own_cuts
 from lens_pipeline.survey.legacy_rows import OPTIONAL, REQUIRED, galaxy_ids, galaxy_rows, target_ids
@@ -65,6 +65,7 @@ class LegacyParents:
     own_cuts: tuple[Cut, ...]
     catalogues: list[Catalogue]
     lenses: KnownLenses
+    read: FilesRead
     tally: Tally = field(default_factory=Tally)
     seen: SeenIds = field(default_factory=SeenIds)
     hosts: HostSample = field(default_factory=HostSample)
@@ -82,12 +83,14 @@ class LegacyParents:
         """
         selection, own = selection_named(config.selection.value), own_cuts(config)
         needed = dict.fromkeys([*REQUIRED, *selection.columns, *(name for cut in own for name in cut.columns)])
-        catalogues = [Catalogue.open(path) for path in catalogue_files(config.folder)]
+        paths, read = catalogue_files(config.folder), FilesRead()
+        read.see(str(path) for path in paths)
+        catalogues = [Catalogue.open(path) for path in paths]
         for catalogue in catalogues:
             catalogue.require(tuple(needed), why=f"the selection {selection.name} with these settings")
             catalogue.refuse_other_kinds(tuple(dict.fromkeys([*needed, *OPTIONAL])))
         lenses = read_known_lenses(config.known_lenses) if config.known_lenses else KnownLenses([], {})
-        return cls(config, selection, own, catalogues, lenses)
+        return cls(config, selection, own, catalogues, lenses, read)
 
     @property
     def regions(self) -> Regions:
@@ -123,15 +126,19 @@ class LegacyParents:
                         writers[name].write(rows)
 
     def describe(self) -> dict[str, Any]:
-        """Return what is published of the pass: files, cuts with how many rows fail each, and what was left out why."""
+        """Return what is published of the pass: files, cuts with how many rows fail each, and what was left out why.
+
+        Raises
+        ------
+        StorageError
+            If a file was replaced or rewritten since its head was looked at.
+        """
         tally, config = self.tally, self.config
+        rows = {str(catalogue.path): catalogue.n_rows for catalogue in self.catalogues}
         area = float(brick_area_deg2(np.array(sorted(tally.bricks), dtype=np.int64)).sum())
         return {
             "folder": config.folder,
-            "files": [
-                {"path": str(c.path), "sha256": sha256_of(c.path), "size": c.path.stat().st_size, "rows": c.n_rows}
-                for c in self.catalogues
-            ],
+            "files": [{**file, "rows": rows[str(file["path"])]} for file in self.read.entries()],
             "selection": {
                 "name": self.selection.name,
                 "source": self.selection.source,
@@ -167,6 +174,7 @@ class LegacyParents:
             *(name for cut in self.own_cuts for name in cut.columns),
         }
         names = [name for name in catalogue.columns if name in wanted]
+        self.read.add([str(catalogue.path)])
         for batch in catalogue.batches(names, rows=BATCH_ROWS):
             yield pl.DataFrame(batch)
 

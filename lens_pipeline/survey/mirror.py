@@ -10,7 +10,7 @@ noise stays what it is and no pixel is shifted by more than half a pixel; nothin
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
 from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.storage.sources import addresses_below
 from lens_pipeline.survey.coadd import Brick, open_brick
+from lens_pipeline.survey.files_read import OnOpen
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
 from lens_pipeline.survey.regions import brick_ids, brick_names
 from lens_pipeline.survey.sky_grid import Window
@@ -30,8 +31,6 @@ from lens_pipeline.survey.sky_grid import Window
 # A brick's images of three bands hold some fifteen open files.
 _MOST_OPEN = 6
 _SAME_GALAXY_ARCSEC = 1.0
-
-OnOpen = Callable[[Iterable[str]], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Mirror:
     scale_tolerance : float
         How far a brick's pixel scale may be from the nominal one, relatively.
     on_open : callable, optional
-        Is told which files of a brick were opened, while they are.
+        Is told which files of a brick are about to be opened.
     """
 
     root: str
@@ -195,10 +194,8 @@ class Mirror:
             raise CutoutRefusedError("outside", f"the mirror {self.root} lacks brick {name}")
         while len(self._open) >= _MOST_OPEN:
             self._open.popitem(last=False)[1].opened.close()
-        brick = open_brick(name, files, self.bands, self.pixel_scale_arcsec, self.scale_tolerance)
+        brick = open_brick(name, files, self.bands, self.pixel_scale_arcsec, self.scale_tolerance, self.on_open)
         self._open[name] = brick
-        if self.on_open is not None:
-            self.on_open(brick.files)
         return brick
 
     def _files(self, name: str) -> list[str]:

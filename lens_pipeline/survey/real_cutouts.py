@@ -35,11 +35,10 @@ from lens_pipeline.survey.galaxy_table import COLUMNS, Known, place_of, read_gal
 from lens_pipeline.survey.image_parents import image_parents
 from lens_pipeline.survey.images_at import holds_images
 from lens_pipeline.survey.mirror import twins_of
+from lens_pipeline.survey.same_pixels import SeenPixels
 
 _UNIT = "nanomaggy"
 _R = BANDS.index("r")
-# Pixels to each side of a galaxy's middle that two cutouts of one galaxy share.
-_LIGHT = 4
 
 Cubes = NDArray[np.float32]
 
@@ -215,7 +214,7 @@ def _named(config: ParentSampleConfig, catalogue: list[Known]) -> list[Known]:
 def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImage]:
     """Return each galaxy that arcs can be injected into, by its place in the cubes; the others are quarantined."""
     usable: dict[int, GalaxyImage] = {}
-    seen: dict[bytes, str] = {}
+    seen = SeenPixels(pixels)
     twins = twins_of([place_of(row) for row in placed.rows])
     for i, (number, known) in enumerate(zip(placed.numbers, placed.rows, strict=True)):
         try:
@@ -223,8 +222,7 @@ def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImag
                 raise CutoutRefusedError("same_place", f"within 1 arcsec of {placed.rows[twins[i]]['galaxy_id']}")
             image = must_be_usable(_image(pixels[number], scale))
             mag_must_agree(known.get("mag_r"), _aperture_mags(image)["mag_aperture_r"])
-            if (first := seen.setdefault(_light_of(image), known["galaxy_id"])) != known["galaxy_id"]:
-                raise CutoutRefusedError("same_pixels", f"its light in r is, bit by bit, that of {first}")
+            seen.must_be_new(known["galaxy_id"], number, image)
             usable[number] = image
         except CutoutRefusedError as error:
             placed.quarantine.add(known["galaxy_id"], error)
@@ -242,13 +240,6 @@ def _image(pixels: Cubes, scale: float) -> GalaxyImage:
         pixel_scale_arcsec=scale,
         offset_arcsec=np.full((len(BANDS), 2), (x * scale, y * scale)),
     )
-
-
-def _light_of(image: GalaxyImage) -> bytes:
-    """Pixels around the galaxy in r: the same in every cutout of one image, wherever in it the galaxy stands."""
-    pixels, offset = image.pixels[_R], image.offset_arcsec[_R] / image.pixel_scale_arcsec
-    column, row = (int(np.rint(place + (pixels.shape[0] - 1) / 2)) for place in offset)
-    return bytes(pixels[row - _LIGHT : row + _LIGHT + 1, column - _LIGHT : column + _LIGHT + 1].tobytes())
 
 
 def _catalogue(config: ParentSampleConfig, n_galaxies: int | None, staging: Staging) -> list[Known]:

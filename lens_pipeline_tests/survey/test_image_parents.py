@@ -10,7 +10,7 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
 from lens_pipeline.stamps.decode import Stamp, decode_blob
 from lens_pipeline.storage.atomic import sha256_of
-from lens_pipeline.survey import fragment_worker, images_at
+from lens_pipeline.survey import ccd, ccd_files, coadd, fragment_worker, images_at
 from lens_pipeline.survey.ccd import cut_from_ccds, read_field
 from lens_pipeline.survey.config import ParentSampleConfig, RegionKind, Source
 from lens_pipeline.survey.cutout_measures import mags_must_agree
@@ -298,6 +298,39 @@ def test_an_image_that_is_rewritten_while_galaxies_are_cut_out_of_it_is_refused(
     monkeypatch.setattr(images_at, "cut_from_ccds", rewriting)
     with pytest.raises(StorageError, match=r"1 of 11 files changed while .*_ooi_r\.fits"):
         survey.parents(config(exposures, [{"galaxy_id": "a", **at(exposures, *GALAXY)}]))
+
+
+def test_an_exposure_that_is_rewritten_while_it_is_opened_is_refused(
+    survey: Survey, exposures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = at(exposures, *GALAXY)
+
+    def rewriting(path: Path, row: Any) -> Any:
+        found = ccd_files.read_plane(path, row)
+        path.write_bytes(path.read_bytes())
+        return found
+
+    monkeypatch.setattr(ccd, "read_plane", rewriting)
+    with pytest.raises(StorageError, match=r"9 of 11 files changed while .*_oo"):
+        survey.parents(config(exposures, [{"galaxy_id": "a", **place}]))
+
+
+def test_a_brick_that_is_rewritten_while_it_is_opened_is_refused(
+    survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, ra, dec = coadds.brick_at(150.1, 2.3)
+    coadds.write_brick(tmp_path, 150.1, 2.3, coadds.galaxies_at((ra, dec)), scale=SCALE)
+    open_plane = coadd._open_plane
+
+    def rewriting(stack: Any, file: str, kind: str) -> Any:
+        found = open_plane(stack, file, kind)
+        if kind == "invvar":
+            Path(file).write_bytes(Path(file).read_bytes())
+        return found
+
+    monkeypatch.setattr(coadd, "_open_plane", rewriting)
+    with pytest.raises(StorageError, match=r"3 of 10 files changed while .*-invvar-g\.fits"):
+        survey.parents(config(tmp_path, [{"galaxy_id": "a", "region_id": name, "ra": ra, "dec": dec}]))
 
 
 def test_galaxies_that_show_the_same_sky_are_in_one_region_or_left_out_at_its_border(

@@ -9,13 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
+from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.checks import galaxies_are_unique
 from lens_pipeline.survey.config import ParentSampleConfig, SelectionName, Source
 from lens_pipeline.survey.regions import brick_ids, brick_names
 from lens_pipeline.survey.seen_ids import SeenIds
 from lens_pipeline.survey.selections import SELECTIONS
+from lens_pipeline.survey.tractor import Catalogue
 
 from . import coadds
 from .catalogues import NORTH, row, write_fits, write_parquet
@@ -212,6 +214,37 @@ def test_galaxies_near_their_regions_border_are_left_out_and_none_with_a_margin_
     assert [one.rpartition("-")[2] for one in ids(parent)] == ["2", "5"]
     assert set(left_out(parent).values()) == {"near_border"}
     assert len(ids(survey.parents(config(folder, region_margin_arcsec=0)))) == 5
+
+
+def test_every_file_is_published_with_the_hash_of_the_bytes_that_were_read(survey: Survey, folder: Path) -> None:
+    write_fits(folder / "b.fits", [galaxy(0), galaxy(1)])
+    write_parquet(folder / "a.parquet", [galaxy(2)])
+    files = survey.parents(config(folder)).attributes["files"]
+    assert files == [
+        {"path": str(path), "size": path.stat().st_size, "sha256": sha256_of(path), "rows": rows}
+        for path, rows in ((folder / "a.parquet", 1), (folder / "b.fits", 2))
+    ]
+
+
+@pytest.mark.parametrize("when", ["after its head was looked at", "while its rows are read"])
+def test_a_file_that_is_rewritten_before_all_is_read_is_refused_and_nothing_is_published(
+    survey: Survey, folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    write_fits(folder / "a.fits", [galaxy(0)])
+    write_fits(folder / "b.fits", [galaxy(1)])
+
+    def rewritten() -> None:
+        (folder / "a.fits").write_bytes((folder / "b.fits").read_bytes())
+
+    if when == "after its head was looked at":
+        require = Catalogue.require
+        monkeypatch.setattr(Catalogue, "require", lambda *given, why: (require(*given, why=why), rewritten()))
+    else:
+        batches = Catalogue.batches
+        monkeypatch.setattr(Catalogue, "batches", lambda *given, rows: (rewritten(), batches(*given, rows=rows))[1])
+    with pytest.raises(StorageError, match=r"1 of 2 files changed while they were read: .*a\.fits"):
+        survey.parents(config(folder))
+    assert survey.home.versions("test", "parent_sample") == []
 
 
 def test_regions_are_bricks_or_healpix_cells(survey: Survey, folder: Path) -> None:

@@ -9,8 +9,9 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from lens_pipeline.contracts.errors import ConfigError, ContractError
+from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
 from lens_pipeline.storage.atomic import sha256_of
+from lens_pipeline.survey import image_parents
 from lens_pipeline.survey.cutouts import open_cutouts
 
 from .conftest import Survey, real_config
@@ -143,6 +144,35 @@ def test_a_galaxy_whose_files_will_not_do_is_left_out_by_reason_and_the_others_a
     assert left_out["nowhere"]["ra"] is None
     assert parent.attributes["left_out"]["wrong_unit"] == 2
     assert {row["galaxy_id"] for row in parent.read_table().to_pylist()} == {"a", "b-1", "c"}
+
+
+def test_a_galaxy_that_stands_in_two_files_under_two_places_is_left_out_the_second_time(
+    survey: Survey, folder: Path
+) -> None:
+    write(folder, "d.fits", (150.36, 2.0), 1.000001 * pixels(1)[..., ::-1])
+    parent = survey.parents(real_config(folder, stamp_size=SIZE))
+    assert parent.read_table()["galaxy_id"].to_pylist() == ["a", "b-1", "c"]
+    (left,) = parent.read_table("left_out").to_pylist()
+    assert (left["galaxy_id"], left["reason"]) == ("d", "same_pixels")
+    assert "are those of b-1, turned or mirrored" in left["detail"]
+    opened = {Path(row["path"]).name: row["n_galaxies"] for row in parent.read_table("image_files").to_pylist()}
+    assert (opened["b-1.fits"], opened["d.fits"]) == (1, 0)
+
+
+def test_a_file_that_is_rewritten_after_its_galaxys_place_was_read_is_refused(
+    survey: Survey, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_places = image_parents.with_places
+
+    def rewriting(*given: Any) -> Any:
+        found = with_places(*given)
+        (folder / "a.fits").unlink()
+        write(folder, "a.fits", (150.061, 2.0))
+        return found
+
+    monkeypatch.setattr(image_parents, "with_places", rewriting)
+    with pytest.raises(StorageError, match=r"1 of 5 files changed while .*a\.fits"):
+        survey.parents(real_config(folder, stamp_size=SIZE))
 
 
 def test_files_that_leave_open_what_a_galaxy_is_are_refused(survey: Survey, folder: Path, tmp_path: Path) -> None:

@@ -202,7 +202,23 @@ def test_a_galaxy_that_a_cube_shows_twice_is_left_out_the_second_time_also_where
     assert parent.read_table()["galaxy_id"].to_pylist() == ["cutout-0000", "cutout-0001"]
     (left,) = parent.read_table("left_out").to_pylist()
     assert (left["galaxy_id"], left["reason"]) == ("cutout-0002", "same_pixels")
-    assert left["detail"] == "its light in r is, bit by bit, that of cutout-0000"
+    assert left["detail"] == "its pixels around its light in g are those of cutout-0000 (correlation 1.000000)"
+
+
+def test_a_copy_in_a_cube_that_is_turned_brighter_and_a_little_noisier_is_left_out_also_where_one_band_shows_it(
+    survey: Survey, cubes: Cubes
+) -> None:
+    def copied(band: str, hdu: fits.PrimaryHDU) -> None:
+        if band == "z":
+            noise = np.random.default_rng(9).normal(0, 1e-6, (71, 71))
+            hdu.data[2] = 1.3 * np.rot90(hdu.data[0].T) + noise
+
+    parent = survey.parents(real_config(cubes(copied)))
+    (left,) = parent.read_table("left_out").to_pylist()
+    assert (left["galaxy_id"], left["reason"]) == ("cutout-0002", "same_pixels")
+    assert re.fullmatch(
+        r"its pixels .* in z are those of cutout-0000, turned or mirrored \(.* 1\.0000.*\)", left["detail"]
+    )
 
 
 def test_cubes_without_a_galaxy_that_can_be_used_are_refused(survey: Survey, cubes: Cubes) -> None:
