@@ -34,7 +34,8 @@ STAMPS_TABLE = "stamps"
 _ALL, _CONFIDENT, _INDEPENDENT = "all", "confident", "independent of networks"
 _OK, _UNDEFINED = "ok", "undefined"
 _STORE = "store"
-_FACTS = ("lens_name", "methods", "is_confident", "independent_of_networks")
+_YES_OR_NO = ("is_confident", "independent_of_networks")
+_FACTS = ("lens_name", "methods", *_YES_OR_NO)
 
 
 class RealLensConfig(Section):
@@ -44,10 +45,11 @@ class RealLensConfig(Section):
         [], description="files of stamps of known lenses as `lens_pipeline predict` takes them; * is expanded"
     )
     flux_unit: str = Field("", description="unit of FITS files that have no BUNIT, e.g. nanomaggy; empty: all have one")
+    cut_centre: bool = Field(False, description="take the central pixels of FITS images that are larger than a stamp")
     names: str = Field(
         "",
-        description="CSV or parquet that says of each stamp, by its task_id, lens_name and, where known, methods, is_confident "
-        "and independent_of_networks; empty: each stamp is a lens of its own",
+        description="CSV or parquet that says of each stamp, by its task_id (or FILE:ROW where it has none), lens_name and, "
+        "where known, methods, is_confident and independent_of_networks; empty: each stamp is a lens of its own",
     )
 
 
@@ -165,45 +167,73 @@ def _given(
 ) -> pl.DataFrame:
     """Stamps of the user's files with their scores, and what is known of each."""
     tta = bool(scores.attributes.get("tta", False))
-    found = pl.DataFrame(score_files(classifiers, config.stamps, flux_unit=config.flux_unit, tta=tta))
+    found = pl.DataFrame(
+        score_files(classifiers, config.stamps, flux_unit=config.flux_unit, tta=tta, cut_centre=config.cut_centre)
+    )
     rows = found.select(
         pl.coalesce("task_id", pl.format("{}:{}", "input", pl.col("row").fill_null(0))).alias("key"),
         "task_id",
+        "row",
         pl.col("input").alias("origin"),
         pl.col("logit").cast(pl.Float64),
         pl.when(pl.col("reason").is_not_null()).then(pl.format("{}: {}", "reason", "detail")).alias("reason"),
     )
+    # A file that is named twice, or matched by two patterns, shows no more lenses.
+    rows = rows.unique(["key", "logit"], keep="first", maintain_order=True)
     names = _names(config, rows)
-    told = rows.join(names, on="task_id", how="left", validate="m:1", maintain_order="left")
+    told = rows.join(names, on="key", how="left", validate="m:1", maintain_order="left")
     return told.with_columns(pl.coalesce("lens_name", "key").alias("lens_name")).select(_no_stamps().columns)
 
 
 def _names(config: RealLensConfig, rows: pl.DataFrame) -> pl.DataFrame:
-    """Read what is known of the lenses, by task_id."""
-    nothing = _no_stamps().select("task_id", *_FACTS)
+    """Read what is known of the lenses, by the `key` of their stamps."""
     if not config.names:
-        return nothing
+        return _no_stamps().select(pl.col("task_id").alias("key"), *_FACTS)
     path = Path(config.names).expanduser().absolute()
     if not path.is_file():
         raise ConfigError(f"real_lens_recovery.names: there is no file {path}. Name a CSV or parquet, or leave it out.")
-    table = (
-        pl.DataFrame(pq.read_table(path)) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
-    )
+    try:
+        table = (
+            pl.DataFrame(pq.read_table(path)) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
+        )
+    except (pl.exceptions.PolarsError, pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise ContractError(f"real_lens_recovery.names: {path} can't be read as CSV or parquet: {error}") from error
     if missing := [name for name in ("task_id", "lens_name") if name not in table.columns]:
         raise ContractError(f"{path} has no column {first_few(missing)}; it has {first_few(table.columns, 12)}.")
     table = table.with_columns(pl.lit(None).alias(name) for name in _FACTS if name not in table.columns)
-    table = table.select("task_id", *_FACTS).cast(dict(nothing.schema))  # type: ignore[arg-type]
-    if twice := table.filter(pl.col("task_id").is_duplicated())["task_id"].unique(maintain_order=True).to_list():
+    table = table.select(
+        pl.col("task_id").cast(pl.String).alias("key"),
+        pl.col("lens_name").cast(pl.String),
+        pl.col("methods").cast(pl.String),
+        *(_yes_or_no(table[name], path) for name in _YES_OR_NO),
+    )
+    if twice := table.filter(pl.col("key").is_duplicated())["key"].unique(maintain_order=True).to_list():
         raise ContractError(
             f"{path} names {len(twice):,} stamps more than once: {first_few(twice)}. Each row is a stamp."
         )
-    unnamed = rows.join(table, on="task_id", how="anti", nulls_equal=False)["key"].to_list()
+    whole = rows.drop_nulls("row")  # A file that is refused whole shows no stamp that could be named.
+    unnamed = whole.join(table, on="key", how="anti", maintain_order="left")["key"].to_list()
     if unnamed:
         raise ContractError(
-            f"{path} says nothing of {len(unnamed):,} of {rows.height:,} stamps: {first_few(unnamed)}. Name them by their "
-            "task_id, or leave real_lens_recovery.names out: then each stamp counts as a lens of its own."
+            f"{path} says nothing of {len(unnamed):,} of {whole.height:,} stamps: {first_few(unnamed)}. Name them by their "
+            "task_id, or FILE:ROW where they have none, as here, or leave real_lens_recovery.names out: then each stamp counts "
+            "as a lens of its own."
         )
     return table
+
+
+def _yes_or_no(values: pl.Series, path: Path) -> pl.Series:
+    """Read true and false, however they are written; null where nothing is."""
+    words = values.cast(pl.String).str.to_lowercase().str.strip_chars()
+    found = words.replace_strict(
+        {"true": True, "1": True, "false": False, "0": False}, default=None, return_dtype=pl.Boolean
+    )
+    strange = values.filter(found.is_null() & words.is_not_null() & (words != "")).unique(maintain_order=True).to_list()
+    if strange:
+        raise ContractError(
+            f"{path}: {values.name} is neither true nor false but {first_few(strange)}. Leave it empty where it isn't known."
+        )
+    return found
 
 
 def _strata(stamps: pl.DataFrame) -> Iterator[tuple[str, pl.Expr]]:

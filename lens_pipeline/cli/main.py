@@ -166,6 +166,11 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="score a stamp as the mean over its 8 turns and flips, as scores with tta does",
     )
     predicted.add_argument(
+        "--prevalence",
+        type=float,
+        help="share of lenses among what is scored, for p_lens; by default what the model's operating point states",
+    )
+    predicted.add_argument(
         "--images",
         help="folder of single exposures or coadds, or s3:// address of coadds: INPUT is a table of galaxies to cut out of them",
     )
@@ -214,7 +219,8 @@ def _predict(parsed: argparse.Namespace) -> int:
     if parsed.picture is not None and parsed.images is None:
         raise ConfigError("--picture draws galaxies that are cut out of --images: name these, or leave it out.")
     images = None if parsed.images is None else predict.Images(parsed.images, parsed.picture)
-    return predict.run(which, inputs, parsed.out, options, parsed.device, tta=parsed.tta, images=images)
+    chosen = {"tta": parsed.tta, "prevalence": parsed.prevalence, "images": images}
+    return predict.run(which, inputs, parsed.out, options, parsed.device, **chosen)
 
 
 def _doctor(parsed: argparse.Namespace) -> int:

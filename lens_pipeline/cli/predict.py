@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lens_pipeline.contracts.catalogue import PREDICTIONS
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.defs.sections import RunConfig, load_preset, resource_settings
+from lens_pipeline.evaluation.wording import count
 from lens_pipeline.scoring.aliases import Alias, asset_of, open_alias
 from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.scoring.inputs import expand
@@ -109,12 +111,15 @@ def run(
     device: Device,
     *,
     tta: bool = False,
+    prevalence: float | None = None,
     images: Images | None = None,
 ) -> int:
     """Score every input into a parquet file; return 1 if no stamp could be scored.
 
     Parameters
     ----------
+    prevalence : float, optional
+        Share of lenses among what is scored, for `p_lens`; by default that of the model's operating point.
     images : Images, optional
         Then the one input is a table of galaxies that are cut out of them.
     """
@@ -122,13 +127,16 @@ def run(
     from lens_pipeline.scoring.model import open_model
     from lens_pipeline.scoring.places import score_places
     from lens_pipeline.scoring.predict import predict_files
+    from lens_pipeline.scoring.probability import odds_of
 
     if not names:
         raise ConfigError("name at least one input: *.fits, a name with {band} in it, *.npy, *.npz or *.parquet.")
     if images is not None and len(names) != 1:
         raise ConfigError(f"--images takes one table of galaxies, with galaxy_id, ra and dec; {len(names)} are named.")
     publication = which.open()
-    classifier = open_model(Home.from_environment(), publication, tta=tta)
+    home = Home.from_environment()
+    classifier = open_model(home, publication, tta=tta)
+    odds = odds_of(home, publication, is_turned=classifier.is_turned, prevalence=prevalence)
     members = publication.attributes.get("members", [])
     what = (
         f"the mean of {', '.join(member['model'] for member in members)}" if members else classifier.spec.architecture
@@ -136,13 +144,21 @@ def run(
     turns = ", mean over 8 turns and flips" if classifier.is_turned else ""
     print(f"{publication.asset} {publication.version} of {publication.dataset}, {what}{turns}")
     if images is not None:
-        tally = score_places(classifier, names[0], images.where, out, picture=images.picture, device=device)
+        where, picture = images.where, images.picture
+        tally = score_places(classifier, names[0], where, out, odds=odds, picture=picture, device=device)
     else:
-        tally = predict_files(classifier, expand(names, classifier.contract.bands), out, options=options, device=device)
-    print(f"{tally.inputs:,} inputs, {tally.rows:,} rows: {tally.scored:,} scored, {tally.refused.total():,} refused")
-    for reason, count in tally.refused.most_common():
-        print(f"  {reason:<20} {count:,}")
-    print(f"{out}: input, row, task_id, logit, reason, detail")
+        inputs = expand(names, classifier.contract.bands)
+        tally = predict_files(classifier, inputs, out, options=options, device=device, odds=odds)
+    print(
+        f"{count(tally.inputs, 'input')}, {count(tally.rows, 'row')}: "
+        f"{tally.scored:,} scored, {tally.refused.total():,} refused"
+    )
+    for reason, n in tally.refused.most_common():
+        print(f"  {reason:<20} {n:,}")
+    print(f"p_lens: {odds}")
+    if tally.extrapolated:
+        print(f"  {'extrapolated':<20} {tally.extrapolated:,}: above every control or below every injection of its fit")
+    print(f"{out}: {', '.join(PREDICTIONS.schema.names)}")
     if images is not None and images.picture is not None:
         print(f"{images.picture}: the first galaxies of the table, each with its logit or reason")
     return 0 if tally.scored else 1

@@ -3,6 +3,7 @@
 from lens_pipeline.cli.predict import Which
 from lens_pipeline.contracts.errors import first_few
 from lens_pipeline.defs.registry import Registered, register, registered_name, tracking_of
+from lens_pipeline.evaluation.wording import count
 from lens_pipeline.scoring.aliases import (
     CHOICE,
     REPORT,
@@ -64,7 +65,8 @@ def _tell(which: Which, home: Home) -> Registered | None:
     except Exception as error:  # What is published stands, whatever a server or its client throws.
         print(f"MLflow at {tracking.tracking_uri} was not told: {error}")
         return None
-    print(f"MLflow: {name} has {len(found.numbers):,} versions, {found.new:,} of them new; models:/{name}@candidate")
+    versions = count(len(found.numbers), "version")
+    print(f"MLflow: {name} has {versions}, {found.new:,} of them new; models:/{name}@candidate")
     if found.without_program:
         print(f"  {len(found.without_program):,} hold no model.pt2 and can't be registered")
     return found

@@ -100,6 +100,24 @@ PREDICTIONS = TableContract(
             "",
             True,
         ),
+        Column(
+            "p_lens",
+            _FLOAT,
+            "probability of a lens by the calibration of the model's frozen operating point, at the prevalence that the file's "
+            "metadata name (`p_lens`)",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Column(
+            "extrapolated",
+            _BOOL,
+            "whether the logit lies where the calibration saw one class only; null where `p_lens` is",
+            nullable=True,
+        ),
+        Column(
+            "p_lens_reason", _TEXT, "why a stamp with a logit has no `p_lens`; null where it has one", nullable=True
+        ),
         Column("reason", _TEXT, "name of the reason for which there is no score; null where there is one", "", True),
         Column("detail", _TEXT, "what was found", "", True),
     ),

@@ -64,10 +64,11 @@ class Workspace(dg.ConfigurableResource):
             )
         return publication
 
-    def newest_about(self, asset: str, source: Publication) -> Publication | None:
-        """Open the newest version of an asset, green or red, that was made from some version of another; else None."""
+    def newest_about(self, asset: str, *sources: Publication) -> Publication | None:
+        """Open the newest version of an asset, green or red, that was made from these versions of others; else None."""
         versions = self.home.versions(self.dataset, asset, model=self.model)
-        return next((one for one in reversed(versions) if one.version_read(source) == source.version), None)
+        made = (one for one in reversed(versions) if all(one.version_read(read) == read.version for read in sources))
+        return next(made, None)
 
     def of_model(self, model: str) -> "Workspace":
         """Return the same workspace for another model: what belongs to no model is the same."""

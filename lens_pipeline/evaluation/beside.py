@@ -14,10 +14,17 @@ from lens_pipeline.evaluation.wording import count, number, threshold_words
 from lens_pipeline.storage.publication import Publication
 
 RECOVERY, GATES, COMPARISON = "real_lens_recovery", "shortcut_gates", "model_comparison"
+# What each must have been made from to stand beside these: new thresholds make other recalls of the same scores.
+MADE_FROM = {
+    RECOVERY: ("scores", "operating_point", "completeness"),
+    GATES: ("scores",),
+    COMPARISON: ("scores", "operating_point"),
+}
 _EVIDENCE = "evidence.png"
 _OK, _RED = "ok", "red"
 _BASELINE = "baseline"
 _ASK = "it was not asked of these scores (dagster asset materialize --select {})"
+_ASK_AT_THRESHOLDS = _ASK.replace("scores", "scores and thresholds")
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Beside:
     comparison : polars.DataFrame or None
         MODEL_COMPARISON.
     not_compared : str or None
-        Why it is empty.
+        Why it is empty or None.
     versions : tuple of (asset, version)
         What was read.
     """
@@ -44,12 +51,12 @@ class Beside:
     gates: pl.DataFrame | None = None
     evidence: bytes | None = None
     comparison: pl.DataFrame | None = None
-    not_compared: str | None = None
+    not_compared: str | None = _ASK_AT_THRESHOLDS.format(COMPARISON)
     versions: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, publications: Iterable[Publication]) -> "Beside":
-        """Read what each of some versions says; the caller has seen to it that they are about the report's scores."""
+        """Read what each of some versions says; the caller has seen to it that they are about the report's."""
         by_asset = {one.asset: one for one in publications}
         tables = {asset: pl.DataFrame(one.read_table()) for asset, one in by_asset.items()}
         gates = by_asset.get(GATES)
@@ -60,7 +67,7 @@ class Beside:
             gates=tables.get(GATES),
             evidence=gates.path(_EVIDENCE).read_bytes() if gates is not None and drawn else None,
             comparison=tables.get(COMPARISON),
-            not_compared=None if compared is None else compared.attributes.get("not_compared"),
+            not_compared=cls.not_compared if compared is None else compared.attributes.get("not_compared"),
             versions=tuple(sorted((asset, one.version) for asset, one in by_asset.items())),
         )
 
@@ -70,7 +77,7 @@ class Beside:
 
     def _real_lenses(self, primary: str) -> str:
         if self.recovery is None:
-            return f"Recall of real lenses: not measured, {_ASK.format(RECOVERY)}."
+            return f"Recall of real lenses: not measured, {_ASK_AT_THRESHOLDS.format(RECOVERY)}."
         rows = self.recovery.filter((pl.col("operating_point") == primary) & (pl.col("stratum") == "all")).to_dicts()
         row: dict[str, Any] = rows[0] if rows else {"recall": None, "reason": "the threshold has no rows"}
         if row["recall"] is None:

@@ -81,7 +81,7 @@ def fit_operating_point(
     Raises
     ------
     EvaluationError
-        If val_calibrate lacks a class, or the scores were made from another store.
+        If val_calibrate or train lacks a class, or the scores were made from another store.
     """
     rows = join_store(open_rows(scores, CALIBRATE), scores=scores, store=store)
     refuse_empty_class(rows, f"{CALIBRATE} of scores {scores.version}")
@@ -103,7 +103,11 @@ def fit_operating_point(
     staging.attributes.update(
         fitted_on=CALIBRATE, rule=asdict(rule), scores_version=scores.version, prevalence=prevalence.as_attributes()
     )
-    prior_logit = prior_logit_of(open_rows(scores, TRAIN)["is_lens"].to_numpy())
+    trained = open_rows(scores, TRAIN)
+    refuse_empty_class(
+        trained, f"{TRAIN} of scores {scores.version}", "what odds the model's logits start from isn't known"
+    )
+    prior_logit = prior_logit_of(trained["is_lens"].to_numpy())
     calibration = publish_calibration(config, distinct, prior_logit, staging)
     listed = top_controls(
         distinct, pl.DataFrame(table), calibration.calibrator, prevalence.value, store, config.n_listed_controls

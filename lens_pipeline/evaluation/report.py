@@ -10,7 +10,7 @@ import pyarrow as pa
 from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.axes import ARC_SNR, HEADLINE, THETA_E, axes_in
-from lens_pipeline.evaluation.beside import Beside
+from lens_pipeline.evaluation.beside import MADE_FROM, Beside
 from lens_pipeline.evaluation.calibrated_test import publish_calibrated_test
 from lens_pipeline.evaluation.completeness import CONTAMINANTS_TABLE, GRID_TABLE, REGIONS_TABLE
 from lens_pipeline.evaluation.completeness_plots import pairs_of, sky_map_png, surface_png
@@ -101,7 +101,8 @@ def build_report(
     past_reads : sequence of dict
         Reads of test with scores of this model that were published before (`looks.published_reads`).
     beside : sequence of Publication
-        Versions of real_lens_recovery, shortcut_gates and model_comparison about these scores, as far as there are.
+        Versions of real_lens_recovery, shortcut_gates and model_comparison about these scores, and about this operating point
+        and completeness where they have thresholds, as far as there are.
 
     Raises
     ------
@@ -114,7 +115,9 @@ def build_report(
     refuse_other(completeness, "completeness", operating_point)
     refuse_other(splits, "region_splits", store)
     for other in beside:
-        refuse_other(other, other.asset, scores)
+        for source in (scores, operating_point, completeness):
+            if source.asset in MADE_FROM[other.asset]:
+                refuse_other(other, other.asset, source)
     sealed = open_test_rows(scores, operating_point, staging)
     test = join_store(sealed.rows, scores=scores, store=store)
     distinct = distinct_rows(test)

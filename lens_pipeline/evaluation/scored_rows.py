@@ -19,6 +19,7 @@ TEST = "test"
 CALIBRATE = "val_calibrate"
 # Fewer rows may lie between 0 and 1 by chance.
 _FEW_ROWS, _NEAR_END = 50, 0.1
+_STORED = "label_in_the_store"
 OPEN_SPLITS = (TRAIN, "val_select", CALIBRATE)
 _NEEDED = ("pixel_hash", "galaxy_id", "lens_model", "theta_e_arcsec")
 _USED_WHERE_THERE = (
@@ -100,13 +101,13 @@ def join_store(
     Raises
     ------
     EvaluationError
-        If the scores were made from another store, or a scored row isn't in this one.
+        If the scores were made from another store, or a scored row isn't in this one or has another label there.
     """
     refuse_other(scores, "scores", store)
     available = store.entry(f"{store.asset}.parquet").schema or {}
     wanted = [name for name in dict.fromkeys((*_USED_WHERE_THERE, *more)) if name not in (*_NEEDED, "task_id")]
     columns = [name for name in wanted if name in available]
-    index = pl.DataFrame(store.read_table(columns=["task_id", *_NEEDED, *columns]))
+    index = pl.DataFrame(store.read_table(columns=["task_id", "label", *_NEEDED, *columns])).rename({"label": _STORED})
     joined = rows.join(index, on="task_id", how="left", validate="1:1", maintain_order="left")
     strangers = joined.filter(pl.col("pixel_hash").is_null())
     if strangers.height:
@@ -114,6 +115,13 @@ def join_store(
             f"{strangers.height:,} of {rows.height:,} scored rows are not in stamp_store {store.version}: "
             f"{first_few(strangers['task_id'].to_list())}. Materialize scores again."
         )
+    relabelled = joined.filter(pl.col("label") != pl.col(_STORED))
+    if relabelled.height:
+        raise EvaluationError(
+            f"{relabelled.height:,} of {rows.height:,} scored rows have another label in stamp_store {store.version}: "
+            f"{first_few(relabelled['task_id'].to_list())}. Lenses would be counted as controls. Materialize scores again."
+        )
+    joined = joined.drop(_STORED)
     missing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in wanted if name not in columns]
     return joined.with_columns(*missing).with_columns(pl.col("weight").fill_null(1.0))
 
@@ -141,20 +149,30 @@ def refuse_other(made: Publication, made_name: str, source: Publication) -> None
         )
 
 
-def refuse_empty_class(rows: pl.DataFrame, where: str) -> None:
+def refuse_empty_class(rows: pl.DataFrame, where: str, so: str = "no rate can be stated") -> None:
     """Refuse rows without an injection or without a control.
+
+    Parameters
+    ----------
+    where, so : str
+        What they are rows of, and what can't be done without them.
 
     Raises
     ------
     EvaluationError
         Saying which class is empty, of how many rows.
     """
+    if rows.is_empty():
+        raise EvaluationError(
+            f"{where} has no row, so {so}. Next: give that split a share of the regions (region_splits), and run again from "
+            "region_splits."
+        )
     n_lenses = int(rows["is_lens"].sum())
     n_controls = rows.height - n_lenses
     for n, other, name in ((n_controls, n_lenses, "controls"), (n_lenses, n_controls, "injections")):
         if n == 0:
             raise EvaluationError(
-                f"{where} has no {name} ({other:,} rows of the other class), so no rate can be stated. Give the data set "
+                f"{where} has no {name} ({other:,} rows of the other class), so {so}. Give the data set "
                 f"more {name} or that split a larger share (region_splits), and run again from region_splits."
             )
 

@@ -11,7 +11,9 @@ from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.storage.publication import Publication
 
 
-def score_files(classifiers: Sequence[Publication], names: Sequence[str], *, flux_unit: str, tta: bool) -> pa.Table:
+def score_files(
+    classifiers: Sequence[Publication], names: Sequence[str], *, flux_unit: str, tta: bool, cut_centre: bool = False
+) -> pa.Table:
     """Score every stamp of some files, as ``lens_pipeline predict`` does.
 
     Parameters
@@ -22,6 +24,8 @@ def score_files(classifiers: Sequence[Publication], names: Sequence[str], *, flu
         Files as `inputs.read_stamps` takes them; ``*`` is expanded.
     flux_unit : str
         Unit of FITS files that have no BUNIT; empty where all have one.
+    cut_centre : bool
+        Whether FITS images larger than a stamp are cut to their centre, else refused.
 
     Returns
     -------
@@ -42,6 +46,7 @@ def score_files(classifiers: Sequence[Publication], names: Sequence[str], *, flu
             "inputs": list(names),
             "flux_unit": flux_unit,
             "tta": tta,
+            "cut_centre": cut_centre,
         }
         compute("predict", run, folder)
         return read_parquet(folder / "predictions.parquet")

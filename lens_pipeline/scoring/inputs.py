@@ -63,9 +63,9 @@ class Offered:
 
 
 def expand(names: Sequence[str], bands: Sequence[str]) -> list[str]:
-    """Replace each name that holds ``*`` and ``{band}`` by those that have a file in the first band; others stay.
+    """Replace each name that holds ``*`` by those of the files or objects that are there, with ``{band}`` in the first band.
 
-    At s3://, where no shell does it, ``*`` is expanded without ``{band}`` too.
+    A name that nothing matches stays, and is refused when it is read.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def expand(names: Sequence[str], bands: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for name in names:
-        matches = _matches(name, bands[0]) if "*" in name and (BAND in name or is_address(name)) else []
+        matches = _matches(name, bands[0]) if "*" in name else []
         found += matches or [name]
     return found
 

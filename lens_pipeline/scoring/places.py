@@ -17,6 +17,7 @@ from lens_pipeline.evaluation.gallery import scored_png
 from lens_pipeline.scoring.inputs import Offered, Refusal, judged, without_pixels
 from lens_pipeline.scoring.model import Classifier, Ensemble
 from lens_pipeline.scoring.predict import Tally, predict_offered
+from lens_pipeline.scoring.probability import Odds
 from lens_pipeline.storage.atomic import refuse_unless_new, write_atomically
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, must_be_usable
 from lens_pipeline.survey.galaxy_table import places_of, read_galaxies
@@ -52,6 +53,7 @@ def score_places(
     images: str,
     out: Path,
     *,
+    odds: Odds,
     picture: Path | None = None,
     device: Device = Device.cpu,
 ) -> Tally:
@@ -65,6 +67,8 @@ def score_places(
         Folder of single exposures or of coadds, or the s3:// address of coadds: see docs/survey-images.md.
     out : Path
         PREDICTIONS, one row a galaxy; `task_id` is its galaxy_id.
+    odds : FrozenOdds or NoOdds
+        What makes probabilities of the logits, or why nothing does.
     picture : Path, optional
         PNG of the first 48 galaxies in the table's order, each with its score or reason.
 
@@ -91,7 +95,7 @@ def score_places(
             shown.extend([place] if row < MOST_SHOWN else [])
             yield _offered(table, row, place, contract)
 
-    tally = predict_offered(classifier, offered(), out, n_inputs=1, device=device)
+    tally = predict_offered(classifier, offered(), out, n_inputs=1, device=device, odds=odds)
     if picture is not None:
         rows = pl.read_parquet(out).head(len(shown)).iter_rows(named=True)
         write_atomically(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.scoring.inputs import Offered, Refusal, judged, read_stamps
 from lens_pipeline.scoring.logits import turned
 from lens_pipeline.scoring.model import Classifier, Ensemble
+from lens_pipeline.scoring.probability import FrozenOdds, NoOdds, Odds, probability_columns
 from lens_pipeline.storage.atomic import appearing, refuse_unless_new
 from lens_pipeline.storage.parquet import RowGroups
 from lens_pipeline.training.choices import Device
@@ -33,6 +35,7 @@ from lens_pipeline.training.metrics import score_of
 
 # Rows of one forward pass; they move no bit of any logit on a CPU.
 _BATCH = 128
+_NOT_ASKED = NoOdds("no operating point was asked for")
 
 Logits = NDArray[np.float32]
 
@@ -67,6 +70,8 @@ class Tally:
     ----------
     inputs, rows, scored : int
         Inputs named, rows written, and of them those with a score.
+    extrapolated : int
+        Of these, those whose `p_lens` rests on the shape of the calibration's curve alone.
     refused : Counter
         Rows without, by reason.
     """
@@ -74,6 +79,7 @@ class Tally:
     inputs: int
     rows: int = 0
     scored: int = 0
+    extrapolated: int = 0
     refused: Counter[str] = field(default_factory=Counter)
 
 
@@ -114,6 +120,7 @@ def predict_files(
     *,
     options: FitsOptions | None = None,
     device: Device = Device.cpu,
+    odds: Odds = _NOT_ASKED,
 ) -> Tally:
     """Score every stamp of every input into a PREDICTIONS table, in the order of inputs; memory doesn't grow with them.
 
@@ -123,6 +130,8 @@ def predict_files(
         See `inputs.read_stamps`.
     out : Path
         Parquet; appears when it is whole.
+    odds : FrozenOdds or NoOdds
+        What makes probabilities of the logits, or why nothing does; see `probability.odds_of`.
 
     Raises
     ------
@@ -131,7 +140,7 @@ def predict_files(
     """
     refuse_unless_new(out, what="the scores")
     offered = read_stamps(names, classifier.contract, options or FitsOptions())
-    return predict_offered(classifier, offered, out, n_inputs=len(names), device=device)
+    return predict_offered(classifier, offered, out, n_inputs=len(names), device=device, odds=odds)
 
 
 def predict_offered(
@@ -141,6 +150,7 @@ def predict_offered(
     *,
     n_inputs: int,
     device: Device = Device.cpu,
+    odds: Odds = _NOT_ASKED,
 ) -> Tally:
     """Score stamps that have been read into a PREDICTIONS table, in their order.
 
@@ -156,11 +166,14 @@ def predict_offered(
     heads = contract.class_names if classifier.spec.outputs > 1 else ()
     for name in heads:
         schema = schema.append(pa.field(f"logit_{name}", pa.float32()))
+    if isinstance(odds, FrozenOdds):
+        schema = schema.with_metadata({"p_lens": str(odds)})
     with _Scorer(classifier, device) as scorer, appearing(out) as file, RowGroups(file, schema) as table:
         for group in _groups(offered):
             found = scorer.logits(*group)
-            rows = _table(group, found, heads, schema)
+            rows = _table(group, found, heads, schema, odds)
             tally.rows += rows.num_rows
+            tally.extrapolated += pc.sum(rows["extrapolated"]).as_py() or 0
             tally.refused.update(reason for reason in rows["reason"].to_pylist() if reason is not None)
             table.write(rows)
     tally.scored = tally.rows - tally.refused.total()
@@ -242,17 +255,19 @@ def _groups(offered: Iterable[Offered]) -> Iterator[list[Offered]]:
         yield waiting
 
 
-def _table(group: list[Offered], logits: Logits, heads: Sequence[str], schema: pa.Schema) -> pa.Table:
+def _table(group: list[Offered], logits: Logits, heads: Sequence[str], schema: pa.Schema, odds: Odds) -> pa.Table:
     refusals = [refusal for part in group for refusal in part.refusals]
     refused = np.array([refusal is not None for refusal in refusals], dtype=bool)
     score = Predictions(logits, refusals).score
-    columns = [
-        pa.array([part.source for part in group for _ in part.rows], pa.string()),
-        pa.array([row for part in group for row in part.rows], pa.int64()),
-        pa.array([key for part in group for key in part.keys], pa.string()),
-        pa.array(score, pa.float32(), mask=refused),
-        pa.array([refusal and refusal.reason for refusal in refusals], pa.string()),
-        pa.array([refusal and refusal.detail for refusal in refusals], pa.string()),
-        *(pa.array(np.ascontiguousarray(logits[:, place]), pa.float32(), mask=refused) for place in range(len(heads))),
-    ]
+    columns = {
+        "input": pa.array([part.source for part in group for _ in part.rows], pa.string()),
+        "row": pa.array([row for part in group for row in part.rows], pa.int64()),
+        "task_id": pa.array([key for part in group for key in part.keys], pa.string()),
+        "logit": pa.array(score, pa.float32(), mask=refused),
+        **probability_columns(odds, score, refused),
+        "reason": pa.array([refusal and refusal.reason for refusal in refusals], pa.string()),
+        "detail": pa.array([refusal and refusal.detail for refusal in refusals], pa.string()),
+    }
+    for place, name in enumerate(heads):
+        columns[f"logit_{name}"] = pa.array(np.ascontiguousarray(logits[:, place]), pa.float32(), mask=refused)
     return pa.table(columns, schema=schema)

@@ -65,7 +65,7 @@ def _predict(run: dict[str, Any], folder: Path) -> None:
 
     members = tuple(open_classifier(Publication.open(Path(name))) for name in run["classifiers"])
     model = replace(members[0], is_turned=run["tta"]) if len(members) == 1 else Ensemble(members, run["tta"])
-    options = FitsOptions(flux_unit=run["flux_unit"] or None)
+    options = FitsOptions(flux_unit=run["flux_unit"] or None, cut_centre=run["cut_centre"])
     predict_files(model, expand(run["inputs"], model.contract.bands), folder / "predictions.parquet", options=options)
 
 

@@ -125,17 +125,22 @@ def test_a_model_that_finds_injections_and_not_real_lenses_is_red_and_one_that_f
     assert real_lenses_are_found_like_injections(table((0.85, 0.75, 0.92))).passed
 
 
-def scored_as(monkeypatch: pytest.MonkeyPatch, logits: list[float | None], keys: list[str | None]) -> None:
+def scored_as(
+    monkeypatch: pytest.MonkeyPatch,
+    logits: list[float | None],
+    keys: list[str | None],
+    rows: list[int | None] | None = None,
+) -> None:
     """Stand in for the process that scores files, which tests of `score_files` start for real."""
-    rows = [
+    table = [
         {
-            "input": "lenses.parquet", "row": number, "task_id": key, "logit": logit,
+            "input": "lenses.parquet", "row": number if rows is None else rows[number], "task_id": key, "logit": logit,
             "reason": None if logit is not None else "not_finite", "detail": None if logit is not None else "3 pixels",
         }
         for number, (logit, key) in enumerate(zip(logits, keys, strict=True))
     ]  # fmt: skip
-    table = pa.Table.from_pylist(rows, schema=PREDICTIONS.schema)
-    monkeypatch.setattr(real_lenses, "score_files", lambda *_, **__: table)
+    found = pa.Table.from_pylist(table, schema=PREDICTIONS.schema)
+    monkeypatch.setattr(real_lenses, "score_files", lambda *_, **__: found)
 
 
 def test_stamps_of_one_lens_are_a_cluster_and_those_without_a_score_stand_with_their_reason(
@@ -164,9 +169,26 @@ def test_stamps_that_all_have_no_score_leave_recall_undefined_and_not_0(
     assert "none of 2 stamps has a score: not_finite" in row["reason"]
 
 
+def test_stamps_without_a_key_are_named_by_file_and_row_and_a_file_named_twice_shows_no_more(
+    evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored_as(monkeypatch, [1.0, 2.0, 1.0, None], [None] * 4, rows=[0, 1, 0, None])
+    names = tmp_path / "names.csv"
+    said = "lenses.parquet:0,one lens,True,\nlenses.parquet:1,one lens, false ,1\n"
+    names.write_text("task_id,lens_name,is_confident,independent_of_networks\n" + said)
+    found, made = measure(evaluated, RealLensConfig(stamps=["lenses.parquet"], names=str(names)))
+    assert (row_of(found)["n"], row_of(found)["n_lenses"]) == (2, 1)
+    told = made.read_table("stamps").to_pylist()
+    assert [(row["lens_name"], row["is_confident"]) for row in told[:2]] == [("one lens", True), ("one lens", False)]
+    assert [row["independent_of_networks"] for row in told[:2]] == [None, True]
+    assert (told[2]["logit"], told[2]["reason"]) == (None, "not_finite: 3 pixels")
+
+
 @pytest.mark.parametrize(
     ("text", "error", "says"),
     [
+        ("task_id,lens_name,is_confident\ns0,a,maybe\ns1,a,\n", ContractError, "neither true nor false but maybe"),
+        ("task_id,lens_name\ns0,a\ns1,a,b,c\n", ContractError, "can't be read as CSV or parquet"),
         (None, ConfigError, r"real_lens_recovery\.names: there is no file"),
         ("lens_name\na\n", ContractError, "has no column task_id"),
         ("task_id,lens_name\ns0,a\ns0,b\n", ContractError, "names 1 stamps more than once: s0"),

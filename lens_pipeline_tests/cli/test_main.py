@@ -37,7 +37,7 @@ def publish() -> Path:
 )
 def test_options_may_stand_anywhere_between_a_preset_and_inputs(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(cli_main.predict, "run", lambda *given, tta, images: asked.append((*given, tta)) or 0)
+    monkeypatch.setattr(cli_main.predict, "run", lambda *given, tta, **_: asked.append((*given, tta)) or 0)
     assert main(["predict", *typed.split()]) == 0
     ((which, inputs, out, *_, tta),) = asked
     assert (which.preset, which.model, inputs, out) == (Path("p.yaml"), "m", ["a.npy", "b.npy"], Path("o.parquet"))

@@ -11,7 +11,7 @@ from lens_pipeline.contracts.audit_tables import SHORTCUT_GATES
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.contracts.real_lens_tables import REAL_LENS_RECOVERY
 from lens_pipeline.evaluation.beside import Beside
-from lens_pipeline.evaluation.config import ReportConfig
+from lens_pipeline.evaluation.config import OperatingPointConfig, ReportConfig
 from lens_pipeline.evaluation.report import PAGE
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.evaluation.conftest import Evaluated
@@ -51,7 +51,7 @@ def test_two_of_68_real_lenses_stand_in_the_first_lines_beside_the_injections() 
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        (None, "not measured, it was not asked of these scores"),
+        (None, "not measured, it was not asked of these scores and thresholds"),
         (recovery(None, "no known-lens stamps were given"), "not measured, no known-lens stamps were given"),
     ],
 )
@@ -77,6 +77,11 @@ def test_the_report_shows_what_is_about_its_scores_and_refuses_what_is_about_oth
             staging.write_table(None, gates("ok", "red").to_arrow().cast(SHORTCUT_GATES.schema), SHORTCUT_GATES)
             return staging.commit()
 
+    def recovered(point: Publication) -> Publication:
+        with chain.stage("real_lens_recovery", chain.scores, point, completeness) as staging:
+            staging.write_table(None, recovery(2 / 68).to_arrow().cast(REAL_LENS_RECOVERY.schema), REAL_LENS_RECOVERY)
+            return staging.commit()
+
     def page(other: Publication) -> str:
         return evaluated.report(ReportConfig(n_bootstrap=200, n_gallery=0), beside=[other])[1].path(PAGE).read_text()
 
@@ -84,5 +89,10 @@ def test_the_report_shows_what_is_about_its_scores_and_refuses_what_is_about_oth
     shown = page(about_these)
     assert "this from that 1" in shown
     assert about_these.version in shown
+    assert "Not compared: it was not asked of these scores and thresholds" in shown
     with pytest.raises(EvaluationError, match="shortcut_gates"):
         page(asked(chain.classifier))
+    assert "2 of 68 stamps" in page(recovered(evaluated.operating_point))
+    again = Evaluated(chain, OperatingPointConfig(target_fprs=[0.2])).operating_point
+    with pytest.raises(EvaluationError, match=f"real_lens_recovery .* was made from operating_point {again.version}"):
+        page(recovered(again))

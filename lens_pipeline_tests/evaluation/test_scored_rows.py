@@ -1,8 +1,11 @@
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from lens_pipeline.contracts.errors import ContractError, EvaluationError
+from lens_pipeline.evaluation.config import OperatingPointConfig
+from lens_pipeline.evaluation.operating_point import fit_operating_point
 from lens_pipeline.evaluation.scored_rows import join_store, open_rows
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.evaluation.conftest import Evaluated
@@ -44,6 +47,32 @@ def test_a_scored_row_that_the_store_does_not_know_is_refused_and_named(survey: 
     scores = _scores_with(survey, "task_id", pa.array(names))
     with pytest.raises(EvaluationError, match=r"1 of 120 scored rows are not in stamp_store .*stranger"):
         join_store(open_rows(scores, "val_select"), scores=scores, store=survey.chain.store)
+
+
+def test_a_row_that_the_store_calls_another_class_is_refused_and_named(survey: Evaluated) -> None:
+    table = survey.chain.scores.read_table()
+    labels, place = table["label"].to_pylist(), table["split"].to_pylist().index("val_select")
+    labels[place] = 1 - labels[place]
+    scores = _scores_with(survey, "label", pa.array(labels, table.schema.field("label").type))
+    named = table["task_id"][place].as_py()
+    with pytest.raises(EvaluationError, match=rf"1 of 120 scored rows have another label in stamp_store .*{named}"):
+        join_store(open_rows(scores, "val_select"), scores=scores, store=survey.chain.store)
+
+
+@pytest.mark.parametrize(
+    ("split", "says"),
+    [
+        ("val_calibrate", "val_calibrate of scores .* has no row, so no rate can be stated"),
+        ("train", "train of scores .* has no row, so what odds the model's logits start from isn't known"),
+    ],
+)
+def test_scores_without_a_split_that_thresholds_need_are_refused(survey: Evaluated, split: str, says: str) -> None:
+    chain = survey.chain
+    with chain.stage("scores", chain.store, chain.classifier) as staging:
+        staging.write_table(None, chain.scores.read_table().filter(pc.not_equal(pc.field("split"), split)))
+        scores = staging.commit()
+    with chain.stage("operating_point", scores, chain.store) as staging, pytest.raises(EvaluationError, match=says):
+        fit_operating_point(OperatingPointConfig(), scores=scores, store=chain.store, staging=staging)
 
 
 def test_rows_are_joined_by_key_and_never_by_place(survey: Evaluated) -> None:

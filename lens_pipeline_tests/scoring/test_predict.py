@@ -240,6 +240,13 @@ def test_fits_planes_cubes_and_a_file_a_band_score_as_the_same_arrays(
     assert [row["logit"] for row in found] == [ours[0], *ours, ours[0], *ours, ours[1], ours[2]]
 
 
+def test_a_star_that_no_shell_expanded_is_every_file_that_is_there(tmp_path: Path) -> None:
+    for name in ("b.parquet", "a.parquet", "a.npy"):
+        (tmp_path / name).touch()
+    found = expand([str(tmp_path / "*.parquet"), str(tmp_path / "*.fits")], ["g", "r"])
+    assert found == [str(tmp_path / name) for name in ("a.parquet", "b.parquet", "*.fits")]
+
+
 def test_larger_images_are_refused_or_cut_as_the_survey_stage_cuts_them(
     classifier: Classifier, stamps: np.ndarray, tmp_path: Path
 ) -> None:

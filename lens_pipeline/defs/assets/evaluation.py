@@ -19,7 +19,7 @@ from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation import checks, plots
 from lens_pipeline.evaluation.axes import HEADLINE
-from lens_pipeline.evaluation.beside import COMPARISON, GATES, RECOVERY
+from lens_pipeline.evaluation.beside import MADE_FROM
 from lens_pipeline.evaluation.completeness import (
     CONTAMINANTS_TABLE,
     GRID_TABLE,
@@ -204,7 +204,10 @@ def evaluation_report(
     scores, point, store, splits = evaluated(workspace)
     table = workspace.open_made_from("completeness", "operating_point", point.version)
     classifiers = workspace.open_scored(scores)
-    beside = [one for asset in (RECOVERY, GATES, COMPARISON) if (one := workspace.newest_about(asset, scores))]
+    read = {one.asset: one for one in (scores, point, table)}
+    beside = [
+        one for asset, names in MADE_FROM.items() if (one := workspace.newest_about(asset, *(read[n] for n in names)))
+    ]
 
     def describe(report: Publication, result: ReportResult) -> Metadata:
         seen: Metadata = {}
