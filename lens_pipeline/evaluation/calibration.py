@@ -89,15 +89,15 @@ def publish_calibration(
     """
     mine = Labelled.of(rows)
     folds = galaxy_folds(mine.galaxies, mine.is_lens, config.calibration_folds)
-    judged = {method: cross_fitted(method, mine, folds, prior_logit) for method in Method}
+    ratios = {method: cross_fitted(method, mine, folds, prior_logit) for method in Method}
     records = [
-        _record(method, ratio, judged[Method.uncalibrated], mine, folds) | {"chosen": method is config.calibration}
-        for method, ratio in judged.items()
+        judged(method, ratio, ratios[Method.uncalibrated], mine, folds) | {"chosen": method is config.calibration}
+        for method, ratio in ratios.items()
     ]
     bins = [
         row
         for method in dict.fromkeys((Method.uncalibrated, config.calibration))
-        if (ratio := judged[method]) is not None
+        if (ratio := ratios[method]) is not None
         for row in mine.reliability(method, ratio, config.reliability_bins)
     ]
     calibrator = mine.fit(config.calibration, prior_logit)
@@ -172,9 +172,18 @@ def cross_fitted(method: Method, rows: Labelled, folds: Counts | None, prior_log
     return ratio
 
 
-def _record(
+def judged(
     method: Method, ratio: Floats | None, base: Floats | None, rows: Labelled, folds: Counts | None
 ) -> dict[str, object]:
+    """Row of CALIBRATION of one method, but for `chosen`, from log likelihood ratios of rows that its fits have not seen.
+
+    Parameters
+    ----------
+    ratio, base : array of float64, shape (n,), or None
+        Of this method and of the uncalibrated score, as `cross_fitted` gives them.
+    folds : array of int64, shape (n,), or None
+        As `galaxy_folds` gives them.
+    """
     lens = rows.is_lens
     record: dict[str, object] = {
         "method": method.value,
