@@ -4,7 +4,7 @@ val_calibrate alone is read. A figure of merit is never of rows that its fit has
 judged by the fit without its galaxy's fold.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -200,8 +200,20 @@ def judged(
     record |= {"n_folds": int(folds.max()) + 1, "reason": mean_loss.reason}
     record |= _with_ends("log_loss", mean_loss) | _with_ends("brier", clustered_mean(brier, rows.galaxies, floor=0.0))
     if method is not Method.uncalibrated:
-        record |= _with_ends("gain", clustered_mean(before - loss, rows.galaxies))
+        record |= _with_ends("gain", _widened(clustered_mean(before - loss, rows.galaxies), int(folds.max()) + 1))
     return record
+
+
+def _widened(found: Estimate, n_folds: int) -> Estimate:
+    """Widen the interval of what k folds say of a difference by sqrt(1 + k / (k - 1)), for the fits share most of their rows.
+
+    Corrected variance of Nadeau & Bengio 2003 (Machine Learning 52, 239): 1 / k becomes 1 / k + 1 / (k - 1).
+    """
+    if found.value is None or found.low is None or found.high is None:
+        return found
+    factor = np.sqrt(1 + n_folds / (n_folds - 1))
+    low, high = (found.value + factor * (end - found.value) for end in (found.low, found.high))
+    return replace(found, low=float(low), high=float(high))
 
 
 def _with_ends(name: str, found: Estimate) -> dict[str, object]:
