@@ -19,11 +19,9 @@ from lens_pipeline.evaluation.metrics import BootstrapSettings
 from lens_pipeline.evaluation.rank_metrics import AT_PREVALENCE, Asked, rank_metrics
 from lens_pipeline.evaluation.resolution import ResolutionRule
 from lens_pipeline.evaluation.tallies import Tallies, average_precision, partial_auc
+from reliability.coverage import DRAWS, ICC, SIZES, Found, coverage_case
 from reliability.subject import Case, Subject
 
-DRAWS = 2000
-SIZES = {50: 2, 500: 10, 50_000: 50}
-ICC = 0.1
 # How far lenses score above controls, and how much too certain scores are; drawn anew each time, so that coverage is an average.
 SHIFTS, FLATTER = np.linspace(1.0, 2.5, 31), 1.5
 PREVALENCE = 0.05
@@ -34,37 +32,19 @@ _TARGETS = (0.1, 0.01, 0.001)
 _AT_LEAST, _BETWEEN = (0.94, 1.0), (0.93, 0.97)
 _EXACT = ("fpr_", "Clopper-Pearson")
 
-Interval = tuple[float | None, float | None]
-Family = Callable[[np.random.Generator, int, int], Iterator[tuple[str, float, Interval]]]
+Family = Callable[[np.random.Generator, int, int], Iterator[Found]]
 
 
 def case(number: int) -> Case:
     """Draw one family, size and kind."""
     (n, copies), clustered, (_, family) = CASES[number]
-    covered: dict[str, list[bool]] = {}
-    nulls: dict[str, int] = {}
-    for draw in range(DRAWS):
-        rng = np.random.default_rng([number, draw])
-        for metric, truth, (low, high) in family(rng, n, copies if clustered else 1):
-            if low is None or high is None:
-                nulls[metric] = nulls.get(metric, 0) + 1
-            else:
-                covered.setdefault(metric, []).append(low <= truth <= high)
     where = f"n {n:,}" + (", clustered" if clustered else "")
-    shares = {metric: float(np.mean(hits)) for metric, hits in covered.items() if len(hits) >= DRAWS // 2}
-    wrong = [
-        f"{metric} {share:.1%} of {len(covered[metric]):,}"
-        for metric, share in shares.items()
-        if not _is_right(metric, share)
-    ]
-    return Case(
-        problem=f"{where}: {'; '.join(wrong)}" if wrong else None,
-        n=DRAWS,
-        largest={f"{metric}, {where}": 100 * share for metric, share in shares.items()},
-        counts={
-            "intervals": sum(len(hits) for hits in covered.values()),
-            "intervals left out with a reason": sum(nulls.values()),
-        },
+    return coverage_case(
+        "interval_coverage",
+        number,
+        where,
+        lambda draw: family(np.random.default_rng([number, draw]), n, copies if clustered else 1),
+        _is_right,
     )
 
 
@@ -85,7 +65,7 @@ def _frame(logit: np.ndarray, label: np.ndarray, galaxy: np.ndarray) -> pl.DataF
     return pl.DataFrame({"logit": logit, "label": label, "is_lens": label > 0, "galaxy_id": galaxy})
 
 
-def _ranks(rng: np.random.Generator, n: int, copies: int) -> Iterator[tuple[str, float, Interval]]:
+def _ranks(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
     noise, label, galaxy = _scores(rng, n, copies)
     shift = float(rng.choice(SHIFTS))
     truth = true_ranks(shift)
@@ -95,7 +75,7 @@ def _ranks(rng: np.random.Generator, n: int, copies: int) -> Iterator[tuple[str,
             yield metric.metric, truth[metric.metric], (metric.low, metric.high)
 
 
-def _decisions(rng: np.random.Generator, n: int, copies: int) -> Iterator[tuple[str, float, Interval]]:
+def _decisions(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
     noise, label, galaxy = _scores(rng, n, copies)
     shift = float(rng.choice(SHIFTS))
     threshold = rng.uniform(0, shift)
@@ -108,7 +88,7 @@ def _decisions(rng: np.random.Generator, n: int, copies: int) -> Iterator[tuple[
             yield metric.metric, truth[metric.metric], (metric.low, metric.high)
 
 
-def _probabilities(rng: np.random.Generator, n: int, copies: int) -> Iterator[tuple[str, float, Interval]]:
+def _probabilities(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
     noise, _, galaxy = _scores(rng, n, copies)
     logit = 2 * noise
     label = (rng.random(n) < special.expit(logit / FLATTER)).astype(np.int64)
@@ -117,7 +97,7 @@ def _probabilities(rng: np.random.Generator, n: int, copies: int) -> Iterator[tu
         yield metric.metric, true_probabilities()[metric.metric], (metric.low, metric.high)
 
 
-def _proportions(rng: np.random.Generator, n: int, copies: int) -> Iterator[tuple[str, float, Interval]]:
+def _proportions(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
     """Plain intervals where rows are independent, averaged over the proportion; else those of clusters."""
     p = rng.uniform(0.02, 0.98)
     if copies == 1:

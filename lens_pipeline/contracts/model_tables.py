@@ -46,6 +46,13 @@ SCORES = TableContract(
         Column("split", _TEXT, "train, val_select, val_calibrate or test"),
         Column("label", pa.int8(), "place of the row's class in the dataset contract", minimum=0),
         Column("logit", _SINGLE, "raw score: log-odds of not being of the first class; larger is more lens-like"),
+        Column(
+            "digest",
+            pa.uint64(),
+            "64 bits of the row's key, its pixels, the weights and the logits, made where the model ran; scores that were "
+            "exchanged afterwards don't match it",
+            required=False,
+        ),
     ),
 )
 

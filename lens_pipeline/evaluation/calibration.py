@@ -4,7 +4,7 @@ val_calibrate alone is read. A figure of merit is never of rows that its fit has
 judged by the fit without its galaxy's fold.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -89,15 +89,15 @@ def publish_calibration(
     """
     mine = Labelled.of(rows)
     folds = galaxy_folds(mine.galaxies, mine.is_lens, config.calibration_folds)
-    judged = {method: cross_fitted(method, mine, folds, prior_logit) for method in Method}
+    ratios = {method: cross_fitted(method, mine, folds, prior_logit) for method in Method}
     records = [
-        _record(method, ratio, judged[Method.uncalibrated], mine, folds) | {"chosen": method is config.calibration}
-        for method, ratio in judged.items()
+        judged(method, ratio, ratios[Method.uncalibrated], mine, folds) | {"chosen": method is config.calibration}
+        for method, ratio in ratios.items()
     ]
     bins = [
         row
         for method in dict.fromkeys((Method.uncalibrated, config.calibration))
-        if (ratio := judged[method]) is not None
+        if (ratio := ratios[method]) is not None
         for row in mine.reliability(method, ratio, config.reliability_bins)
     ]
     calibrator = mine.fit(config.calibration, prior_logit)
@@ -172,9 +172,18 @@ def cross_fitted(method: Method, rows: Labelled, folds: Counts | None, prior_log
     return ratio
 
 
-def _record(
+def judged(
     method: Method, ratio: Floats | None, base: Floats | None, rows: Labelled, folds: Counts | None
 ) -> dict[str, object]:
+    """Row of CALIBRATION of one method, but for `chosen`, from log likelihood ratios of rows that its fits have not seen.
+
+    Parameters
+    ----------
+    ratio, base : array of float64, shape (n,), or None
+        Of this method and of the uncalibrated score, as `cross_fitted` gives them.
+    folds : array of int64, shape (n,), or None
+        As `galaxy_folds` gives them.
+    """
     lens = rows.is_lens
     record: dict[str, object] = {
         "method": method.value,
@@ -191,8 +200,20 @@ def _record(
     record |= {"n_folds": int(folds.max()) + 1, "reason": mean_loss.reason}
     record |= _with_ends("log_loss", mean_loss) | _with_ends("brier", clustered_mean(brier, rows.galaxies, floor=0.0))
     if method is not Method.uncalibrated:
-        record |= _with_ends("gain", clustered_mean(before - loss, rows.galaxies))
+        record |= _with_ends("gain", _widened(clustered_mean(before - loss, rows.galaxies), int(folds.max()) + 1))
     return record
+
+
+def _widened(found: Estimate, n_folds: int) -> Estimate:
+    """Widen the interval of what k folds say of a difference by sqrt(1 + k / (k - 1)), for the fits share most of their rows.
+
+    Corrected variance of Nadeau & Bengio 2003 (Machine Learning 52, 239): 1 / k becomes 1 / k + 1 / (k - 1).
+    """
+    if found.value is None or found.low is None or found.high is None:
+        return found
+    factor = np.sqrt(1 + n_folds / (n_folds - 1))
+    low, high = (found.value + factor * (end - found.value) for end in (found.low, found.high))
+    return replace(found, low=float(low), high=float(high))
 
 
 def _with_ends(name: str, found: Estimate) -> dict[str, object]:

@@ -59,7 +59,9 @@ class OperatingPointConfig(Section):
         le=100_000,
         description="controls with the highest scores that are listed to be looked at, here and of test",
     )
-    reliability_bins: int = Field(10, ge=2, le=1000, description="bins of equal weight of the reliability diagrams")
+    reliability_bins: int = Field(
+        10, ge=2, le=1000, description="most bins of equal weight of the reliability diagrams, of 20 rows or more each"
+    )
     lens_prevalence: float = Field(
         1.2e-3,
         gt=0,

@@ -7,11 +7,16 @@ from scipy import special
 from lens_pipeline.evaluation.calibrators import Bools, Floats, even_weights
 from lens_pipeline.evaluation.intervals import clustered_proportion
 
+# In smaller bins of cross-validation single rows move the very fits that put them there, and intervals are too narrow.
+_MIN_ROWS_A_BIN = 20
+
 
 def reliability_rows(
     method: str, ratio: Floats, is_lens: Bools, weights: Floats, galaxies: npt.NDArray[np.int64], n_bins: int
 ) -> list[dict[str, object]]:
-    """Rows of a reliability table, one a bin of equal weight; equal probabilities stay in one bin, so there may be fewer.
+    """Rows of a reliability table, one a bin of equal weight.
+
+    There are fewer bins where less than 20 rows would be in one, and where probabilities are equal, which stay in one bin.
 
     Parameters
     ----------
@@ -21,6 +26,8 @@ def reliability_rows(
     weights : array of float, shape (n,)
         What a row counts within its class.
     galaxies : array of int, shape (n,)
+    n_bins : int
+        Most bins.
 
     Returns
     -------
@@ -29,7 +36,7 @@ def reliability_rows(
         (`intervals.clustered_proportion`).
     """
     p, weight = special.expit(ratio), even_weights(is_lens, weights)
-    place = _bins(p, weight, n_bins)
+    place = _bins(p, weight, max(1, min(n_bins, p.size // _MIN_ROWS_A_BIN)))
     rows = []
     for number in range(int(place.max(initial=-1)) + 1):
         mine = place == number

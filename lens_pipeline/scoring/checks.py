@@ -1,6 +1,6 @@
 """Checks on scores, before anyone reads them: nothing lost, and not squeezed against the ends of the scale."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lens_pipeline.contracts.checks import Check, green, red
+from lens_pipeline.contracts.errors import FIRST_FEW
 from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.scoring.digests import COLUMN, row_words, score_digests
+from lens_pipeline.storage.publication import Publication
 
 CONSERVATION = "score_conservation"
+DIGESTS = "scores_match_their_digests"
 SATURATION = "score_saturation"
 
 Mask = npt.NDArray[np.bool_]
@@ -59,6 +63,31 @@ def score_conservation(scores: pa.Table, index: pa.Table) -> Check:
     return green(
         CONSERVATION, f"each of {index.num_rows:,} stored rows has exactly one score under its key", n=index.num_rows
     )
+
+
+def scores_match_their_digests(scores: pa.Table, store: Publication, classifiers: Sequence[Publication]) -> Check:
+    """Check that each score is, bit for bit, the one that the model gave to this row's pixels when it ran.
+
+    Parameters
+    ----------
+    scores : pa.Table
+        Of SCORES `task_id`, `logical`, `digest` and every column of logits.
+    """
+    logits = [name for name in scores.column_names if name.startswith("logit")]
+    heads = np.column_stack([scores[name].to_numpy() for name in logits])
+    wanted = score_digests(row_words(store)[scores["logical"].to_numpy()], heads, classifiers)
+    wrong = np.flatnonzero(wanted != scores[COLUMN].to_numpy())
+    if len(wrong):
+        return red(
+            DIGESTS,
+            f"{len(wrong):,} of {scores.num_rows:,} scores have another digest than was made when the model gave them",
+            wrong=scores["task_id"].take(pa.array(wrong[: FIRST_FEW + 1])).to_pylist(),
+            count=len(wrong),
+            why="logits were exchanged, shifted, sorted or changed on their way from the model to the table, so they are told of "
+            "other galaxies",
+            next_step="dagster asset materialize --select scores -m lens_pipeline.definitions -c PRESET",
+        )
+    return green(DIGESTS, f"each of {scores.num_rows:,} scores has the digest of its row, its pixels and the weights")
 
 
 def score_saturation(scores: pa.Table, config: ScoringConfig) -> Check:

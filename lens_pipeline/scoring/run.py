@@ -15,6 +15,7 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ScoringError
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.scoring.digests import COLUMN, Words, published_logits
 from lens_pipeline.scoring.ensemble import describe_members, mean_logits, refuse_strangers
 from lens_pipeline.scoring.out_of_fold import cross_validated, write_out_of_fold
 from lens_pipeline.scoring.process import compute
@@ -23,7 +24,6 @@ from lens_pipeline.stamps.store import refuse_damaged
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.training.choices import Device
-from lens_pipeline.training.metrics import score_of
 from lens_pipeline.training.processes import refuse_missing_gpus
 
 
@@ -66,9 +66,9 @@ def score_store(
         refuse_other_stamps(classifier, store)
     refuse_damaged(store)
     rows = read_split_rows(splits, store)
-    each, reader = _logits(config, classifiers, store)
+    each, digests, reader = _logits(config, classifiers, store)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
-    scores = _keyed(rows, mean_logits(each), contract)
+    scores = keyed(rows, mean_logits(each), digests, contract)
     staging.write_table(None, scores, SCORES)
     staging.attributes.update(
         {
@@ -94,8 +94,8 @@ def score_store(
 
 def _logits(
     config: ScoringConfig, classifiers: Sequence[Publication], store: Publication
-) -> tuple[list[npt.NDArray[np.float32]], str]:
-    """Logits of each classifier in turn, and how the rows were read."""
+) -> tuple[list[npt.NDArray[np.float32]], Words, str]:
+    """Logits of each classifier in turn, digests of the scores that they come to, and how the rows were read."""
     # The process that scores is given folders.
     for publication in (*classifiers, store):
         publication.fetch()
@@ -109,27 +109,42 @@ def _logits(
         compute("score", run, folder)
         found = load_file(folder / "logits.safetensors")
         reader = (folder / "reader.txt").read_text()
-    return [found[str(place)] for place in range(len(classifiers))], reader
+    return [found[str(place)] for place in range(len(classifiers))], found[COLUMN], reader
 
 
-def _keyed(rows: pa.Table, logits: npt.NDArray[np.float32], contract: DatasetContract) -> pa.Table:
+def keyed(rows: pa.Table, logits: npt.NDArray[np.float32], digests: Words, contract: DatasetContract) -> pa.Table:
+    """SCORES of these rows.
+
+    Parameters
+    ----------
+    rows : pa.Table
+        SPLIT_ROWS.
+    logits, digests : (row, output) float32 and (row,) uint64 arrays
+        By logical number.
+
+    Raises
+    ------
+    ScoringError
+        If the rows aren't those that were scored, each once.
+    """
     logical = rows["logical"].to_numpy()
     if not _is_each_once(logical, len(logits)):
         raise ScoringError(
             f"region_splits names {rows.num_rows:,} rows, the store has {len(logits):,}: they must be the same rows. "
             "Materialize region_splits again."
         )
-    found = logits[logical]
+    found = published_logits(logits[logical])
     columns = {
         "task_id": rows["task_id"],
         "logical": rows["logical"],
         "split": rows["split"],
         "label": rows["label"],
-        "logit": pa.array(score_of(found.astype(np.float64)).astype(np.float32)),
+        "logit": pa.array(np.ascontiguousarray(found[:, 0])),
+        COLUMN: pa.array(digests[logical]),
     }
-    if found.shape[1] > 1:
-        for place, class_name in enumerate(contract.class_names):
-            columns[f"logit_{class_name}"] = pa.array(np.ascontiguousarray(found[:, place]))
+    # One output has no class of its own.
+    for class_name, logit in zip(contract.class_names, found.T[1:], strict=False):
+        columns[f"logit_{class_name}"] = pa.array(np.ascontiguousarray(logit))
     return pa.table(columns)
 
 

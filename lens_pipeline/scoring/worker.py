@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 from lens_pipeline.contracts.errors import PipelineError
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
+from lens_pipeline.scoring.digests import COLUMN, published_logits, row_words, score_digests
+from lens_pipeline.scoring.ensemble import mean_logits
 from lens_pipeline.scoring.logits import score_rows
 from lens_pipeline.scoring.model import Ensemble, open_classifier, read_classifier
 from lens_pipeline.scoring.process import REFUSED
@@ -35,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _score(run: dict[str, Any], folder: Path) -> None:
-    """Write logits.safetensors, those of each classifier under its place, and how the rows were read."""
+    """Write logits.safetensors, of each classifier under its place, with the scores' digests, and how the rows were read."""
     models, store = [Publication.open(Path(name)) for name in run["classifiers"]], Publication.open(Path(run["store"]))
     logits = {}
     for place, model in enumerate(models):
@@ -46,7 +48,9 @@ def _score(run: dict[str, Any], folder: Path) -> None:
             ScoringConfig.model_validate(run["config"]),
             on_choice=lambda choice: (folder / "reader.txt").write_text(choice.why),
         )
-    save_file(logits, folder / "logits.safetensors")
+    scores = published_logits(mean_logits([*logits.values()]))
+    digests = score_digests(row_words(store), scores, models)
+    save_file(logits | {COLUMN: digests}, folder / "logits.safetensors")
 
 
 def _export(run: dict[str, Any], folder: Path) -> None:

@@ -8,10 +8,21 @@ from pydantic import ValidationError
 from scipy import special
 
 from lens_pipeline.contracts.errors import EvaluationError
-from lens_pipeline.evaluation.calibration import FILE, frozen_calibrator, galaxy_folds, prior_logit_of
-from lens_pipeline.evaluation.calibrators import Method
+from lens_pipeline.evaluation.calibration import (
+    FILE,
+    Labelled,
+    cross_fitted,
+    frozen_calibrator,
+    galaxy_folds,
+    prior_logit_of,
+)
+from lens_pipeline.evaluation.calibrators import Method, even_weights
 from lens_pipeline.evaluation.config import OperatingPointConfig
+from lens_pipeline.evaluation.intervals import clustered_mean
+from lens_pipeline.evaluation.likelihood_metrics import log_losses
 from lens_pipeline.evaluation.operating_point import fit_operating_point
+from lens_pipeline.evaluation.reliability_bins import reliability_rows
+from lens_pipeline.evaluation.scored_rows import CALIBRATE, distinct_rows, join_store, open_rows
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps, draw
 
@@ -20,6 +31,13 @@ Evaluate = Callable[[Stamps], Evaluated]
 
 def _methods(evaluated: Evaluated) -> dict[str, dict[str, object]]:
     return {row["method"]: row for row in evaluated.fit.calibration.table.to_pylist()}
+
+
+def _labelled(evaluated: Evaluated) -> Labelled:
+    chain = evaluated.chain
+    return Labelled.of(
+        distinct_rows(join_store(open_rows(chain.scores, CALIBRATE), scores=chain.scores, store=chain.store))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +164,26 @@ def test_an_operating_point_from_before_there_were_calibrations_says_what_to_do(
 def test_a_prevalence_outside_its_own_range_is_refused() -> None:
     with pytest.raises(ValidationError, match="must lie within"):
         OperatingPointConfig(lens_prevalence=0.5)
+
+
+def test_the_interval_of_a_gain_pays_for_fits_that_share_most_of_their_rows(overconfident: Evaluated) -> None:
+    gain, rows = _methods(overconfident)["beta"], _labelled(overconfident)
+    folds = galaxy_folds(rows.galaxies, rows.is_lens, 5)
+    before, after = (cross_fitted(method, rows, folds, 0.0) for method in (Method.uncalibrated, Method.beta))
+    assert before is not None
+    assert after is not None
+    even = even_weights(rows.is_lens, rows.weights)
+    plain = clustered_mean(even * (log_losses(before, rows.is_lens) - log_losses(after, rows.is_lens)), rows.galaxies)
+    assert gain["gain"] == pytest.approx(plain.value)
+    for end in ("low", "high"):
+        wide, narrow = gain[f"gain_{end}"] - gain["gain"], getattr(plain, end) - plain.value  # type: ignore[operator]
+        assert wide == pytest.approx(1.5 * narrow)
+
+
+def test_a_diagram_of_few_rows_has_fewer_bins_of_twenty_rows_or_more() -> None:
+    rng = np.random.default_rng(0)
+    for n, n_bins in ((19, 1), (50, 2), (200, 10), (2000, 10)):
+        lens = np.arange(n) % 2 == 0
+        bins = reliability_rows("beta", rng.normal(size=n) + lens, lens, np.ones(n), np.arange(n), 10)
+        assert len(bins) == n_bins
+        assert min(row["n"] for row in bins) >= min(n, 18)  # type: ignore[type-var]

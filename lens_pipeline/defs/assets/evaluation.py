@@ -34,7 +34,7 @@ from lens_pipeline.evaluation.operating_point import OperatingPointResult, fit_o
 from lens_pipeline.evaluation.report import ReportResult, build_report
 from lens_pipeline.evaluation.survey_yield import Survey
 from lens_pipeline.scoring.aliases import is_ensemble
-from lens_pipeline.scoring.checks import score_conservation, score_saturation
+from lens_pipeline.scoring.checks import DIGESTS, score_conservation, score_saturation, scores_match_their_digests
 from lens_pipeline.scoring.memorisation import MEMORISATION, training_rows_score_like_unseen_ones
 from lens_pipeline.scoring.out_of_fold import CHECK as OUT_OF_FOLD
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE, out_of_fold_is_whole, spread_table
@@ -50,7 +50,9 @@ _KEYS = ("task_id", "logical", "label")
 @dg.asset(
     group_name="evaluation",
     deps=["lens_classifier", "stamp_store", "region_splits"],
-    check_specs=check_specs("scores", "score_conservation", "score_saturation", OUT_OF_FOLD, advisory=[MEMORISATION]),
+    check_specs=check_specs(
+        *("scores", "score_conservation", DIGESTS, "score_saturation", OUT_OF_FOLD), advisory=[MEMORISATION]
+    ),
 )
 def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: Workspace) -> Iterator[Event]:
     """One logit per stored row, all splits, keyed: by one model, or the mean of several."""
@@ -80,6 +82,7 @@ def scores(context: dg.AssetExecutionContext, config: ScoresSection, workspace: 
         build=lambda staging: score_store(config, classifiers, store, splits, staging),
         check=lambda made, _: [
             score_conservation(made.read_table(columns=_KEYS), store.read_table(columns=_KEYS)),
+            scores_match_their_digests(made.read_table(), store, classifiers),
             score_saturation(made.read_table(columns=["logit", "label"]), config),
             out_of_fold_is_whole(made, store, splits),
             training_rows_score_like_unseen_ones(made, classifiers, store, splits),

@@ -1,0 +1,124 @@
+"""How often intervals of what a threshold gives in the survey hold the truth: purity, so contamination, and candidates.
+
+A case draws 2,000 sets of rows of one size and kind from two normal laws, each with a stated prevalence and a count of
+galaxies that are off by chance. Thresholds are given, or fitted on the very rows that they are judged by, as
+`operating_point` does it.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from scipy import special
+
+from lens_pipeline.evaluation.contamination import resolve_contamination
+from lens_pipeline.evaluation.intervals import Estimate
+from lens_pipeline.evaluation.prevalence import Prevalence
+from lens_pipeline.evaluation.ranking import RankedScores, roc_curve
+from lens_pipeline.evaluation.resolution import ResolutionRule, resolve
+from lens_pipeline.evaluation.survey_yield import Survey, survey_yield
+from lens_pipeline.survey.parent_density import galaxy_density
+from reliability.coverage import DRAWS, ICC, SIZES, Found, coverage_case
+from reliability.subject import Case, Subject
+
+_SHIFTS = np.linspace(1.0, 2.5, 31)
+_PREVALENCE, _LOGIT_ERROR = 0.05, 0.5
+_PER_DEG2, _AREA_DEG2 = 40.0, 25.0
+_TARGET_FPR, _BUDGET = 0.1, 0.5
+_RULE = ResolutionRule(5, 0.5)
+# Wilson's between 93 and 97 %; Clopper & Pearson's, and what is combined of it, from 94 and 93 % up.
+_BOUNDS = {"recall": (0.93, 0.97), "fpr": (0.94, 1.0), "purity": (0.93, 1.0), "candidates_per_deg2": (0.93, 1.0)}
+
+
+def case(number: int) -> Case:
+    """Draw one size and kind, with given or fitted thresholds."""
+    (n, copies), clustered, fitted = CASES[number]
+    where = f"n {n:,}" + (", clustered" if clustered else "") + (", fitted" if fitted else "")
+    return coverage_case(
+        "yield_coverage",
+        number,
+        where,
+        lambda draw: _draw(np.random.default_rng([number, draw]), n, copies if clustered else 1, fitted),
+        _is_right,
+    )
+
+
+def _is_right(metric: str, share: float) -> bool:
+    low, high = _BOUNDS[metric.split(" ")[0]]
+    return low <= share <= high
+
+
+def _draw(rng: np.random.Generator, n: int, copies: int, fitted: bool) -> Iterator[Found]:
+    shift = float(rng.choice(_SHIFTS))
+    rows = _rows(rng, n, copies, shift)
+    stated = _stated(rng)
+    thresholds = _fitted(rows, stated) if fitted else {"given": float(rng.uniform(0.5, 1.5))}
+    points = pa.table({"operating_point": [*thresholds], "threshold": pa.array([*thresholds.values()], pa.float64())})
+    found = survey_yield(rows, points, stated, Survey(_density(rng)))
+    judged = {record["operating_point"]: record for record in found.to_pylist()}
+    for name, threshold in thresholds.items():
+        truth = true_yield(shift, threshold if threshold is not None else 0.0)
+        record = judged.get(name, {})
+        for metric, value in truth.items():
+            yield f"{metric} {name}", value, (record.get(f"{metric}_low"), record.get(f"{metric}_high"))
+
+
+def _rows(rng: np.random.Generator, n: int, copies: int, shift: float) -> pl.DataFrame:
+    """Rows of both classes in turn; injections weigh differently, and scores of a galaxy share a tenth of their variance."""
+    galaxy, lens = np.arange(n) // copies, np.arange(n) % 2 == 1
+    common = np.sqrt(ICC) * rng.normal(size=galaxy[-1] + 1)[galaxy] if copies > 1 else 0.0
+    own = rng.normal(size=n) * (np.sqrt(1 - ICC) if copies > 1 else 1.0)
+    weight = np.where(lens, rng.uniform(0.5, 1.5, n), 1.0)
+    logit = common + own + shift * lens
+    return pl.DataFrame({"logit": logit, "is_lens": lens, "galaxy_id": galaxy, "weight": weight})
+
+
+def _stated(rng: np.random.Generator) -> Prevalence:
+    """State a prevalence that is off the true one by chance, with the range that says so."""
+    middle = special.logit(_PREVALENCE) + rng.normal(0, _LOGIT_ERROR)
+    reach = special.ndtri(0.975) * _LOGIT_ERROR
+    value, low, high = (float(special.expit(middle + step)) for step in (0, -reach, reach))
+    return Prevalence(value, low, high, "drawn")
+
+
+def _density(rng: np.random.Generator) -> Estimate:
+    found = galaxy_density(int(rng.poisson(_PER_DEG2 * _AREA_DEG2)), {"left_out": {}, "area_deg2": _AREA_DEG2})
+    return Estimate(found.value, found.low, found.high, found.n, found.n, None)
+
+
+def _fitted(rows: pl.DataFrame, stated: Prevalence) -> dict[str, float | None]:
+    """Thresholds for a false-positive rate and for a contamination; None where the rows don't resolve it."""
+    curve = roc_curve(RankedScores.of(rows["logit"], rows["is_lens"], rows["galaxy_id"]))
+    lenses = rows.filter(pl.col("is_lens"))
+    return {
+        f"at FPR {_TARGET_FPR:g}": resolve(curve, _TARGET_FPR, _RULE).threshold,
+        f"at contamination {_BUDGET:g}": resolve_contamination(curve, lenses, _BUDGET, stated, _RULE).threshold,
+    }
+
+
+def true_yield(shift: float, threshold: float) -> dict[str, float]:
+    """Return what a threshold gives of two normal laws of unit variance, `shift` apart, at the true prevalence and density."""
+    recall, fpr = float(special.ndtr(shift - threshold)), float(special.ndtr(-threshold))
+    lenses, others = _PREVALENCE * recall, (1 - _PREVALENCE) * fpr
+    return {
+        "recall": recall,
+        "fpr": fpr,
+        "purity": lenses / (lenses + others),
+        "candidates_per_deg2": _PER_DEG2 * (lenses + others),
+    }
+
+
+CASES = list(product(SIZES.items(), (False, True), (False, True)))
+
+SUBJECT = Subject(
+    name="yield_coverage",
+    question="95 % intervals of recall, false-positive rate, purity (1 less contamination) and candidates per square degree "
+    "hold the truth in 93 % or more of 2,000 draws (recall in at most 97 %), at given thresholds and at ones that were fitted on "
+    "the same rows, with a prevalence and a density that are off by chance too.",
+    unit="sets of rows",
+    goal=len(CASES) * DRAWS,
+    case=case,
+    n_cases=len(CASES),
+)
