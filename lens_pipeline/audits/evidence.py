@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from lens_pipeline.audits.counterfactuals import median_interval
 from lens_pipeline.audits.gate import Gate, Kind, Status
 from lens_pipeline.audits.occlusion import Annulus, Image, Stamp, share_inside
+from lens_pipeline.evaluation.figures import DPI, figure_png
 from lens_pipeline.evaluation.intervals import CONFIDENCE
-from lens_pipeline.evaluation.plots import figure_png
 
 _SHARES = {
     "evidence_in_annulus": "share of the positive evidence (occlusion by the control's pixels) in |r - theta_E| <= FWHM",
@@ -51,7 +51,7 @@ def evidence_png(
     stamps: Sequence[Stamp], maps: Sequence[Image], annuli: Sequence[Annulus], words: Sequence[str]
 ) -> bytes:
     """Draw each stamp's middle band and, beneath it, its evidence, both with the annulus."""
-    figure = Figure(figsize=(2.2 * len(stamps), 4.6), layout="constrained")
+    figure = Figure(figsize=(1.4 * len(stamps), 3.0), dpi=2 * DPI, layout="constrained")
     panels = figure.subplots(2, len(stamps), squeeze=False)
     for place, (stamp, evidence, annulus, said) in enumerate(zip(stamps, maps, annuli, words, strict=True)):
         plane = stamp[len(stamp) // 2]
@@ -67,5 +67,5 @@ def evidence_png(
             for radius in (annulus.radius - annulus.half_width, annulus.radius + annulus.half_width):
                 r = max(radius, 0.0)
                 panel.plot(annulus.x + r * np.cos(angle), annulus.y + r * np.sin(angle), color="tab:green", lw=0.7)
-        panels[0][place].set_title(said, fontsize=8)
+        panels[0][place].set_title(said, fontsize=6)
     return figure_png(figure)

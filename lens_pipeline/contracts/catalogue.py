@@ -21,7 +21,7 @@ from lens_pipeline.contracts.data_tables import (
     STORED_FRAGMENTS,
 )
 from lens_pipeline.contracts.doctor_tables import DOCTOR
-from lens_pipeline.contracts.metric_tables import CONFUSION, METRICS
+from lens_pipeline.contracts.metric_tables import CONFUSION, METRICS, ROC
 from lens_pipeline.contracts.model_tables import (
     HISTORY,
     OUT_OF_FOLD,
@@ -89,6 +89,7 @@ __all__ = [
     "REAL_SOURCES",
     "REGIONS",
     "REGION_SPLITS",
+    "ROC",
     "SCORES",
     "SET_ASIDE",
     "SHORTCUT_GATES",
@@ -148,6 +149,7 @@ CATALOGUE: tuple[TableContract, ...] = (
     TEST_TOP_CONTROLS,
     DOCTOR,
     CONFUSION,
+    ROC,
     SHORTCUT_GATES,
     SWEEP,
     PREDICTIONS,

@@ -36,6 +36,25 @@ METRICS = TableContract(
     ),
 )
 
+ROC = TableContract(
+    name="evaluation_report/roc",
+    meaning="The ROC of test with its 95 % band, as the report draws it: one row a false-positive rate.",
+    key=("split", "fpr"),
+    columns=(
+        Column("split", _TEXT, "rows that it is about"),
+        Column("fpr", _FLOAT, "false-positive rate", "", False, True, 0, 1),
+        Column("n_false_positives", _INT, "distinct negatives that such a rate lets through at most", minimum=0),
+        Column("tpr", _FLOAT, "largest true-positive rate of a threshold with no higher rate", "", False, True, 0, 1),
+        Column("low", _FLOAT, "lower end of its 95 % interval, which holds for this rate alone", "", True, True, 0, 1),
+        Column("high", _FLOAT, "upper end of its 95 % interval", "", True, True, 0, 1),
+        Column("n_positives", _INT, "positives it rests on", minimum=0),
+        Column("n_negatives", _INT, "distinct negatives it rests on", minimum=0),
+        Column("cluster", _TEXT, "galaxy, or region where the interval over regions is wider", "", True),
+        Column("interval", _TEXT, "how the interval was made, in words; null where there is none", "", True),
+        Column("reason", _TEXT, "why there is no interval", "", True),
+    ),
+)
+
 CONFUSION = TableContract(
     name="evaluation_report/confusion",
     meaning="Who was taken for what at each frozen threshold, on test: one row a class and decision.",

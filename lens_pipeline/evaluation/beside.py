@@ -22,7 +22,7 @@ MADE_FROM = {
 }
 _EVIDENCE = "evidence.png"
 _OK, _RED = "ok", "red"
-_BASELINE = "baseline"
+_BASELINE, _COUNTERFACTUAL = "baseline", "counterfactual"
 _ASK = "it was not asked of these scores (dagster asset materialize --select {})"
 _ASK_AT_THRESHOLDS = _ASK.replace("scores", "scores and thresholds")
 
@@ -43,7 +43,7 @@ class Beside:
         MODEL_COMPARISON.
     not_compared : str or None
         Why it is empty or None.
-    versions : tuple of (asset, version)
+    publications : tuple of Publication
         What was read.
     """
 
@@ -52,7 +52,7 @@ class Beside:
     evidence: bytes | None = None
     comparison: pl.DataFrame | None = None
     not_compared: str | None = _ASK_AT_THRESHOLDS.format(COMPARISON)
-    versions: tuple[tuple[str, str], ...] = ()
+    publications: tuple[Publication, ...] = ()
 
     @classmethod
     def of(cls, publications: Iterable[Publication]) -> "Beside":
@@ -68,7 +68,7 @@ class Beside:
             evidence=gates.path(_EVIDENCE).read_bytes() if gates is not None and drawn else None,
             comparison=tables.get(COMPARISON),
             not_compared=cls.not_compared if compared is None else compared.attributes.get("not_compared"),
-            versions=tuple(sorted((asset, one.version) for asset, one in by_asset.items())),
+            publications=tuple(by_asset.values()),
         )
 
     def claims(self, primary: str) -> list[str]:
@@ -98,14 +98,22 @@ class Beside:
         of_all = f"{answered:,} of {count(asked.height, 'question')} about shortcuts could be answered"
         if red.is_empty():
             return f"Shortcuts: {of_all}, none of them in red."
-        told = "; ".join(f"{row['of']}: {_gate_value(row)}" for row in red.iter_rows(named=True))
+        told = "; ".join(f"{row['of']}: {_gate_value(row)}, {_must(row)}" for row in red.iter_rows(named=True))
         return f"Shortcuts: {of_all}, {red.height:,} in red, so this version can't be champion: {told}."
 
     def gate_rows(self) -> list[dict[str, Any]]:
         """Rows of the gates with their values as words."""
         if self.gates is None:
             return []
-        return [{**row, "value_words": _gate_value(row)} for row in self.gates.iter_rows(named=True)]
+        return [
+            {**row, "of": row["of"].replace("`", ""), "value_words": _gate_value(row)}
+            for row in self.gates.iter_rows(named=True)
+        ]
+
+
+def _must(row: dict[str, Any]) -> str:
+    limit = "its limit" if row["limit"] is None else f"{row['limit']:.3g}"
+    return f"whose lower end must exceed {limit}" if row["kind"] == _COUNTERFACTUAL else f"which may not exceed {limit}"
 
 
 def _gate_value(row: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Counting what is recovered and what was never stored, cell by cell: what every table of completeness is made of."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ import polars as pl
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.axes import ALL, AXES, COLUMNS, axes_of, is_known, with_axes
 from lens_pipeline.evaluation.cells import Cut, Side, cut_axis, cut_grid, in_support
-from lens_pipeline.evaluation.clustered_cells import Bools, Floats, Ints, clustered_proportions
+from lens_pipeline.evaluation.clustered_cells import Bools, CellEstimate, Floats, Ints, clustered_proportions
 from lens_pipeline.evaluation.config import CompletenessConfig
+from lens_pipeline.evaluation.intervals import Estimate, clustered_proportion
+from lens_pipeline.evaluation.metrics import Clusters, over_clusters, region_numbers
 from lens_pipeline.evaluation.parent_share import ParentShare, RowShares
 from lens_pipeline.evaluation.scored_rows import TEST, galaxy_numbers
 from lens_pipeline.storage.publication import Publication
@@ -74,6 +76,8 @@ class Attempts:
         Of the scored ones; galaxies are numbered and never fall.
     shares : RowShares
         What the parent sample's cuts keep of lenses like them.
+    regions : (n,) int64 array or None
+        Numbered; None where there are fewer than 20, or nobody knows.
     """
 
     stored: pl.DataFrame
@@ -83,6 +87,7 @@ class Attempts:
     weights: Floats
     logits: Floats
     shares: RowShares
+    regions: Ints | None = None
 
     @classmethod
     def of(cls, lenses: pl.DataFrame, lost: pl.DataFrame, parent: ParentShare) -> "Attempts":
@@ -106,6 +111,7 @@ class Attempts:
             weights=rows["weight"].to_numpy(),
             logits=rows["logit"].to_numpy(),
             shares=parent.of_rows(rows),
+            regions=region_numbers(rows),
         )
 
     def cut(self, axis: str, config: CompletenessConfig) -> Cut | None:
@@ -169,6 +175,8 @@ class Tally:
     def _counted(self, cut: Cut, named: Any) -> list[list[Record]]:
         attempts, n = self._attempts, len(cut.cells)
         found = clustered_proportions(self._recovered, cut.stored, n, attempts.galaxies, attempts.weights)
+        if n == 1:
+            found = [[self._whole(one[0], y)] for one, y in zip(found, self._recovered, strict=True)]
         lost = None if cut.lost is None else np.bincount(cut.lost, minlength=n)
         tables = []
         for recovered, estimates in zip(self._recovered, found, strict=True):
@@ -200,6 +208,21 @@ class Tally:
             [{"operating_point": threshold.name} | record for record in records]
             for threshold, records in zip(self._thresholds, tables, strict=True)
         ]
+
+    def _whole(self, of_galaxies: CellEstimate, recovered: Bools) -> CellEstimate:
+        """Estimate the share of all injections as recall is: also over regions, where those leave more open."""
+        attempts = self._attempts
+        if attempts.regions is None:
+            return of_galaxies
+
+        def measured(clusters: Ints, whole_where_few: bool) -> Estimate:
+            if clusters is attempts.galaxies:
+                return of_galaxies.proportion
+            return clustered_proportion(recovered, clusters, attempts.weights, whole_where_few=whole_where_few)
+
+        proportion = over_clusters(Clusters(attempts.galaxies, attempts.regions), measured)
+        n_galaxies = of_galaxies.proportion.n_clusters
+        return of_galaxies._replace(proportion=replace(proportion, n_clusters=n_galaxies))
 
     def _status(self, n_eff: float | None, value: float | None, reason: str | None) -> tuple[str, str | None]:
         if value is None:

@@ -1,4 +1,4 @@
-"""Stamps worth looking at: the lenses missed and the controls mistaken, in colour, with what is known of each."""
+"""Stamps worth looking at, in colour, with what is known of each: lenses found and missed, controls mistaken, contradictions."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,9 @@ from astropy.visualization import make_lupton_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
 
-from lens_pipeline.evaluation.plots import DPI, figure_png
+from lens_pipeline.evaluation.figures import DPI, figure_png
+from lens_pipeline.evaluation.pairs import CONTROL_LOGICAL, CONTROL_LOGIT
+from lens_pipeline.evaluation.wording import plain, signed
 
 _MAD_TO_SIGMA = 1.4826
 _STRETCH_SIGMA, _Q = 6.0, 8.0
@@ -40,10 +42,18 @@ class PixelSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One stamp and its caption."""
+class Panel:
+    """One image of a card: PNG, and what it shows."""
 
     png: bytes
+    shows: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One stamp and its caption; of an injection whose galaxy has a control also the control, and what the injection adds."""
+
+    panels: tuple[Panel, ...]
     task_id: str
     facts: str
 
@@ -56,37 +66,61 @@ class Gallery:
     note: str
     pictures: list[Picture]
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether cards hold more than the stamp."""
+        return any(len(picture.panels) > 1 for picture in self.pictures)
 
-def galleries(rows: pl.DataFrame, threshold: float, words: str, pixels: PixelSource, n: int) -> list[Gallery]:
-    """Pick the most confident misses, the brightest arcs missed and the highest-scoring controls.
+
+def galleries(
+    rows: pl.DataFrame, pairs: pl.DataFrame, threshold: float, words: str, pixels: PixelSource, n: int
+) -> list[Gallery]:
+    """Pick the best, the most confident misses, the brightest arcs missed, contradictory pairs and the highest controls.
 
     Parameters
     ----------
     rows : polars.DataFrame
         Scored rows of test, joined to the store.
+    pairs : polars.DataFrame
+        Its injections beside their controls (`pairs.beside_controls`).
     threshold : float
         Logit; `words` says which operating point it is.
     n : int
         Most pictures a gallery.
     """
-    missed = rows.filter(pl.col("is_lens") & (pl.col("logit") <= threshold))
-    controls = rows.filter(~pl.col("is_lens"))
-    above = controls.filter(pl.col("logit") > threshold).height
-    n_lenses = rows.height - controls.height
+    control = pairs.select("task_id", CONTROL_LOGIT, CONTROL_LOGICAL)
+    lenses = rows.filter(pl.col("is_lens")).join(
+        control, on="task_id", how="left", validate="1:1", maintain_order="left"
+    )
+    controls = rows.filter(~pl.col("is_lens")).with_columns(
+        pl.lit(None, pl.Float64).alias(CONTROL_LOGIT), pl.lit(None, pl.Int64).alias(CONTROL_LOGICAL)
+    )
+    missed = lenses.filter(pl.col("logit") <= threshold)
+    gain = pl.col("logit") - pl.col(CONTROL_LOGIT)
     chosen = [
         (
-            "Most confident misses",
-            f"Injected lenses with the lowest scores, of {missed.height:,} missed among {n_lenses:,} at the threshold {words}.",
+            "Best: most confident finds",
+            "Injected lenses with the highest scores.",
+            lenses.filter(pl.col("logit") > threshold).sort("logit", "task_id", descending=[True, False]),
+        ),
+        (
+            "Worst: most confident misses",
+            f"Injected lenses with the lowest scores, all missed at the threshold {words}.",
             missed.sort("logit", "task_id"),
         ),
         (
             "Brightest arcs missed",
-            f"Of the same {missed.height:,} misses, those whose arc has the highest signal-to-noise.",
+            "Of the same misses those whose arc has the highest signal-to-noise.",
             missed.drop_nulls("arc_snr").sort("arc_snr", "task_id", descending=[True, False]),
         ),
         (
+            "Most contradictory pairs",
+            "Injections that score below the control of their own galaxy, those that score furthest below first.",
+            lenses.filter(gain < 0).sort(gain, "task_id"),
+        ),
+        (
             "Most confident false alarms",
-            f"Controls with the highest scores; {above:,} of {controls.height:,} lie above the threshold {words}. "
+            "Controls with the highest scores, whether or not they lie above the threshold. "
             "Look at them: a real lens that nobody has found yet would stand here.",
             controls.sort("logit", "task_id", descending=[True, False]),
         ),
@@ -95,18 +129,34 @@ def galleries(rows: pl.DataFrame, threshold: float, words: str, pixels: PixelSou
 
 
 def pictures(rows: pl.DataFrame, source: PixelSource) -> list[Picture]:
-    """Draw stamps with one stretch for all, so that they can be compared."""
+    """Draw stamps with one stretch for all, so that they can be compared.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        With `control_logit` and `control_logical`, null where there is no control.
+    """
     if rows.is_empty():
         return []
     taken = source.take(rows["logical"].to_numpy().astype(np.int64))
-    flux = taken.pixels.astype(np.float32) - taken.median[:, :, None, None]
     noise = np.median(taken.mad, axis=0) * _MAD_TO_SIGMA
-    scaled = flux / np.where(noise > 0, noise, 1)[None, :, None, None]
-    drawn = [lupton_png(stamp) for stamp in scaled]
-    return [
-        Picture(png, str(row["task_id"]), _facts(row))
-        for png, row in zip(drawn, rows.iter_rows(named=True), strict=True)
-    ]
+    unit = np.where(noise > 0, noise, 1)[:, None, None]
+    own = taken.pixels.astype(np.float32)
+    has_control = rows[CONTROL_LOGICAL].is_not_null().to_numpy()
+    controls = {}
+    if has_control.any():
+        partner = source.take(rows[CONTROL_LOGICAL].drop_nulls().to_numpy().astype(np.int64))
+        places = np.flatnonzero(has_control).tolist()
+        controls = dict(zip(places, zip(partner.pixels.astype(np.float32), partner.median, strict=True), strict=True))
+    drawn = []
+    for place, row in enumerate(rows.iter_rows(named=True)):
+        panels = [Panel(lupton_png((own[place] - taken.median[place, :, None, None]) / unit), "stamp")]
+        if place in controls:
+            other, sky = controls[place]
+            panels.append(Panel(lupton_png((other - sky[:, None, None]) / unit), "control"))
+            panels.append(Panel(lupton_png((own[place] - other) / unit), "difference"))
+        drawn.append(Picture(tuple(panels), str(row["task_id"]), _facts(row)))
+    return drawn
 
 
 def lupton_png(stamp: npt.NDArray[np.float32]) -> bytes:
@@ -157,11 +207,13 @@ def _noise(plane: npt.NDArray[np.float32]) -> float:
 
 
 def _facts(row: dict[str, Any]) -> str:
-    facts = [f"logit {row['logit']:.2f}"]
+    facts = [f"logit {signed(row['logit'])}"]
+    if row[CONTROL_LOGIT] is not None:
+        facts.append(f"its control {signed(row[CONTROL_LOGIT])}")
     if row["is_lens"]:
         if row["theta_e_arcsec"] is not None:
             facts.append(f"θ_E {row['theta_e_arcsec']:.2f}″")
         if row["arc_snr"] is not None:
-            facts.append(f"arc S/N {row['arc_snr']:.2g}")
+            facts.append(f"arc S/N {plain(row['arc_snr'])}")
         facts.append(str(row["lens_model"]))
     return ", ".join(facts)

@@ -13,11 +13,14 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation import statements
 from lens_pipeline.evaluation.axes import ALL, axes_in
 from lens_pipeline.evaluation.beside import Beside
+from lens_pipeline.evaluation.completeness_plots import why_not_drawn
+from lens_pipeline.evaluation.drawings import Drawn
 from lens_pipeline.evaluation.gallery import Gallery
 from lens_pipeline.evaluation.looks import READS, Look
 from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST, UNRESOLVED
 from lens_pipeline.evaluation.out_of_fold import CrossFit
-from lens_pipeline.evaluation.plots import why_not_drawn
+from lens_pipeline.evaluation.pairs import ABOVE_OWN_CONTROL
+from lens_pipeline.evaluation.provenance import made_by, sources_of
 from lens_pipeline.evaluation.rank_metrics import AT_PREVALENCE
 from lens_pipeline.evaluation.scored_rows import TEST
 from lens_pipeline.evaluation.wording import clusters, metric_words, number, threshold_words
@@ -29,7 +32,7 @@ _TEMPLATE = "report.html.j2"
 
 @dataclass(frozen=True)
 class PageContent:
-    """What was measured and drawn: published tables, those of the operating point too, PNG bytes by name, galleries."""
+    """What was measured and drawn: published tables, those of the operating point too, figures, galleries."""
 
     metrics: pl.DataFrame
     operating_points: pl.DataFrame
@@ -41,12 +44,11 @@ class PageContent:
     survey_yield: pl.DataFrame
     by_negatives: pl.DataFrame
     primary: str
-    images: dict[str, bytes]
+    drawn: Drawn
     galleries: list[Gallery]
     n_repeats: int
     looks: list[Look]
     beside: Beside
-    surfaces: dict[str, bytes]
     contaminants: pl.DataFrame
 
 
@@ -77,7 +79,6 @@ def render(
     return environment.get_template(_TEMPLATE).render(
         dataset=inputs["store"].dataset,
         model=inputs["scores"].model,
-        source=inputs["store"].attributes.get("source", contract.name),
         contract=contract,
         splits=_split_rows(inputs["splits"], contract),
         claims=[
@@ -100,6 +101,7 @@ def render(
         top_controls=content.top_controls.to_dicts(),
         prevalence=content.prevalence,
         survey_yield=content.survey_yield.to_dicts(),
+        may_hold_lenses=any(high != 0 for high in content.survey_yield["lens_floor_high"]),
         by_negatives=content.by_negatives.filter(pl.col("n_negatives") > 0).to_dicts(),
         folds=content.cross_fit.thresholds.to_dicts() if content.cross_fit else [],
         cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in axes_in(content.cross_fit.cells)}
@@ -108,16 +110,19 @@ def render(
         of_all_lenses=content.completeness["total"].count() > 0,
         weighted=inputs["completeness"].attributes.get("weighted", False),
         primary=content.primary,
-        images=content.images,
+        figures=content.drawn.svg,
+        grids=content.drawn.grids,
         galleries=content.galleries,
         n_repeats=content.n_repeats,
         quarantine=_quarantine(inputs["store"]),
-        versions=sorted([*_versions(inputs, classifiers), *content.beside.versions]),
+        sources=sources_of([*inputs.values(), *classifiers, *content.beside.publications]),
+        made_by=made_by(),
+        epochs=[one.attributes["best_epoch"] + 1 for one in classifiers if "best_epoch" in one.attributes],
         settings=[fact for classifier in classifiers for fact in _facts(classifier, several=len(classifiers) > 1)],
         test_reads=[*inputs["completeness"].attributes.get(READS, []), *staging.attributes[READS]],
         looks=content.looks,
         beside=content.beside,
-        surfaces=content.surfaces,
+        has_real_lenses=content.beside.recovery is not None and content.beside.recovery["recall"].count() > 0,
         contaminants=content.contaminants.to_dicts(),
     )
 
@@ -136,7 +141,9 @@ def _number(row: dict[str, Any], value: str = "value", prefix: str = "") -> str:
 
 
 def _headline(metrics: pl.DataFrame) -> list[dict[str, Any]]:
-    leading = pl.col("metric").is_in(["auroc", "average_precision", AT_PREVALENCE, "tpr0", "tpr10", NULL_TEST])
+    leading = pl.col("metric").is_in(
+        ["auroc", "average_precision", AT_PREVALENCE, "tpr0", "tpr10", ABOVE_OWN_CONTROL, NULL_TEST]
+    )
     whole = (pl.col("split") == TEST) & (pl.col("stratum") == ALL_ROWS)
     rates = pl.col("metric").str.contains("^(tpr|recall|fpr)_at_")
     no_threshold = (pl.col("status") == UNRESOLVED) & pl.col("metric").str.contains("^(recall|fpr)_at_")
@@ -165,14 +172,10 @@ def _quarantine(store: Publication) -> list[dict[str, Any]]:
     return table.group_by("reason", "excluded").agg(pl.len().alias("n")).sort("n", "reason", descending=True).to_dicts()
 
 
-def _versions(inputs: dict[str, Publication], classifiers: Sequence[Publication]) -> list[tuple[str, str]]:
-    several = len(classifiers) > 1
-    models = [(f"{c.asset} {c.model}" if several else c.asset, c.version) for c in classifiers]
-    return sorted([*((publication.asset, publication.version) for publication in inputs.values()), *models])
-
-
 def _facts(publication: Publication, *, several: bool) -> list[tuple[str, str]]:
-    plain = {key: value for key, value in publication.attributes.items() if isinstance(value, str | int | float)}
+    told = publication.attributes.items()
+    # The best epoch counts from 0, and is told where the training is.
+    plain = {key: value for key, value in told if isinstance(value, str | int | float) and key != "best_epoch"}
     shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in plain.items()}
     whose = f"{publication.model}: " if several else ""
     return [(whose + key.replace("_", " "), value) for key, value in sorted(shown.items())]

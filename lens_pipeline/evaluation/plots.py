@@ -1,10 +1,5 @@
-"""The figures of an evaluation as PNG bytes, drawn from published tables and scored rows.
+"""The figures of one evaluation's scores: the ROC, the scores of each class, and how the training went."""
 
-Every axis names its unit; colours are those of Okabe & Ito (2008), and marks differ in shape too.
-"""
-
-import io
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,25 +7,32 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lens_pipeline.evaluation.axes import AXES, CONTINUOUS
-from lens_pipeline.evaluation.ranking import RocCurve
-from lens_pipeline.evaluation.wording import threshold_words
+from lens_pipeline.evaluation.figures import (
+    CONTROL_COLOUR,
+    DPI,
+    GREY,
+    LENS_COLOUR,
+    legend_above,
+    new_figure,
+    plain_ticks,
+    say,
+    styles,
+    tell,
+    tell_at,
+    tidy,
+)
+from lens_pipeline.evaluation.wording import number, threshold_words
 
-CONTROL_COLOUR, LENS_COLOUR = "#0072B2", "#D55E00"
-_POINT_STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"))
-_GREY = "#555555"
-DPI = 110
 
-
-def roc_png(
-    curve: RocCurve | None, points: pl.DataFrame, smallest_resolvable_fpr: float | None, n_galaxies_needed: int
-) -> bytes:
-    """Draw the ROC of test on a logarithmic FPR axis, what its controls can't resolve shaded.
+def roc_figure(
+    curve: pl.DataFrame, points: pl.DataFrame, smallest_resolvable_fpr: float | None, n_galaxies_needed: int
+) -> Figure:
+    """Draw the ROC of test on a logarithmic FPR axis with its 95 % band, what its controls can't resolve shaded.
 
     Parameters
     ----------
-    curve : RocCurve or None
-        None where a class is empty.
+    curve : polars.DataFrame
+        ROC; empty where a class is.
     points : polars.DataFrame
         Frozen thresholds on test: operating_point, fpr, fpr_low, fpr_high, recall, recall_low, recall_high; nulls allowed.
     smallest_resolvable_fpr : float or None
@@ -38,42 +40,38 @@ def roc_png(
     n_galaxies_needed : int
         Galaxies with a false positive that make a rate resolved.
     """
-    figure, axes = _figure(6.4, 4.0)
-    if curve is None:
-        return figure_png(_say(figure, axes, "a class is empty: there is no ROC"))
-    n = int(curve.false_positives[-1])
-    left = 0.4 / n
+    figure, axes = new_figure(6.4, 4.0)
+    if curve.is_empty():
+        return say(figure, axes, "a class is empty: there is no ROC")
+    left = 0.4 / curve["n_negatives"][0]
     limit = 1.0 if smallest_resolvable_fpr is None else smallest_resolvable_fpr
     axes.axvspan(left, limit, color="#000000", alpha=0.07, lw=0)
     words = f"false positives from fewer than\n{n_galaxies_needed} galaxies: not resolved"
     white = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
-    axes.text(left * 1.1, 0.12, words, fontsize=7.5, color=_GREY, va="bottom", bbox=white)
-    axes.step(np.maximum(curve.fpr, left), curve.tpr, where="post", color="black", lw=1.3)
+    axes.text(left * 1.1, 0.03, words, fontsize=7.5, color=GREY, va="bottom", bbox=white)
+    fpr = np.maximum(curve["fpr"].to_numpy(), left)
+    banded = curve.drop_nulls(["low", "high"])
+    if banded.height:
+        band = (banded["low"], banded["high"])
+        axes.fill_between(banded["fpr"], *band, color="black", alpha=0.18, lw=0, label="95 % interval")
+    axes.step(fpr, curve["tpr"], where="post", color="black", lw=1.3)
     chance = np.geomspace(left, 1, 100)
-    axes.plot(chance, chance, color=_GREY, lw=0.8, ls=":")
-    for (colour, marker), point in zip(_styles(points.height), points.iter_rows(named=True), strict=True):
-        if point["fpr"] is None or point["recall"] is None:
-            continue
-        axes.errorbar(
-            max(point["fpr"], left * 1.4),
-            point["recall"],
-            xerr=_spread(max(point["fpr"], left * 1.4), point["fpr_low"], point["fpr_high"]),
-            yerr=_spread(point["recall"], point["recall_low"], point["recall_high"]),
-            fmt=marker,
-            color=colour,
-            ms=5,
-            lw=1,
-            label="threshold " + threshold_words(point["operating_point"]),
-        )
+    axes.plot(chance, chance, color=GREY, lw=0.8, ls=":", label="chance")
+    for at, row in zip(fpr, curve.iter_rows(named=True), strict=True):
+        told = f"{row['reason']}" if row["low"] is None else "95 % interval"
+        found = number(row["tpr"], row["low"], row["high"])
+        tell_at(axes, at, row["tpr"], f"FPR {row['fpr']:.3g}: TPR {found}, {told}")
+    for (colour, marker), point in zip(styles(points.height), points.iter_rows(named=True), strict=True):
+        if point["fpr"] is not None and point["recall"] is not None:
+            _frozen(axes, point, left * 1.4, colour, marker)
     axes.set(xscale="log", xlim=(left, 1), ylim=(0, 1.02))
-    axes.xaxis.set_major_formatter(_plain_ticks)
+    axes.xaxis.set_major_formatter(plain_ticks)
     axes.set(xlabel="false-positive rate on test (fraction of controls)", ylabel="true-positive rate (fraction)")
-    if axes.get_legend_handles_labels()[0]:
-        _legend_above(figure, axes)
-    return figure_png(figure)
+    legend_above(figure, axes)
+    return figure
 
 
-def histogram_png(rows: pl.DataFrame, points: pl.DataFrame) -> bytes:
+def histogram_figure(rows: pl.DataFrame, points: pl.DataFrame) -> Figure:
     """Draw the logits of each class on test, with the frozen thresholds.
 
     Parameters
@@ -83,63 +81,36 @@ def histogram_png(rows: pl.DataFrame, points: pl.DataFrame) -> bytes:
     points : polars.DataFrame
         `operating_point` and `threshold`.
     """
-    figure, axes = _figure(6.4, 3.2)
+    figure, axes = new_figure(6.4, 3.2)
     logits = rows["logit"].to_numpy()
     low, high = float(logits.min()), float(logits.max())
-    edges = np.linspace(low, high if high > low else low + 1, 61).tolist()
+    edges = np.linspace(low, high if high > low else low + 1, 61)
+    heights = []
     for is_lens, colour, name in ((False, CONTROL_COLOUR, "controls"), (True, LENS_COLOUR, "injected lenses")):
         mine = rows.filter(pl.col("is_lens") == is_lens)["logit"].to_numpy()
+        # Not the figure's alpha: a browser would lay it over fill, edge and hatch together, and lose the latter two.
+        fill = (colour, 0.35)
         hatch = "///" if is_lens else None
         label = f"{name} (n = {mine.size:,})"
-        axes.hist(mine, edges, histtype="stepfilled", fc=colour, alpha=0.35, ec=colour, hatch=hatch, label=label)
+        counted, _, _ = axes.hist(
+            mine, edges.tolist(), histtype="stepfilled", fc=fill, ec=colour, lw=0.7, hatch=hatch, label=label
+        )
+        heights.append(np.asarray(counted).astype(int))
     for i, point in enumerate(points.drop_nulls("threshold").iter_rows(named=True)):
         words = "threshold " + threshold_words(point["operating_point"])
-        axes.axvline(point["threshold"], color=_GREY, lw=1, ls=("--", "-.", ":", "-")[i % 4], label=words)
+        axes.axvline(point["threshold"], color=GREY, lw=1, ls=("--", "-.", ":", "-")[i % 4], label=words)
     axes.set(xlabel="score: logit, the log-odds of a lens (no unit)", ylabel="stamps per bin")
     axes.set_yscale("symlog", linthresh=10)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(_plain_ticks)
-    _legend_above(figure, axes)
-    return figure_png(figure)
+    axes.yaxis.set_major_formatter(plain_ticks)
+    for start, end, controls, lenses in zip(edges[:-1], edges[1:], *heights, strict=True):
+        words = f"logit {start:.2f} to {end:.2f}: {controls:,} controls, {lenses:,} injected lenses"
+        tell(axes.axvspan(start, end, color="black", alpha=0.0, lw=0), words)
+    legend_above(figure, axes)
+    return figure
 
 
-def completeness_png(table: pl.DataFrame, axis: str) -> bytes:
-    """Draw completeness along one axis with 95 % intervals and n; cells with few effective injections are hollow.
-
-    Parameters
-    ----------
-    table : polars.DataFrame
-        COMPLETENESS, with a cell of this axis that can be drawn (`why_not_drawn`).
-    """
-    figure, axes = _figure(6.4, 3.4)
-    mine = _drawable(table, axis)
-    names = mine["operating_point"].unique(maintain_order=True).to_list()
-    cells = mine["cell"].unique(maintain_order=True).to_list()
-    for i, (name, (colour, marker)) in enumerate(zip(names, _styles(len(names)), strict=True)):
-        rows = mine.filter(pl.col("operating_point") == name)
-        shift = (i - (len(names) - 1) / 2) * 0.12
-        _curve(axes, rows, _places(rows, axis, cells, shift), colour, marker, "threshold " + threshold_words(name))
-    _number_cells(axes, mine.filter(pl.col("operating_point") == names[0]), axis, cells)
-    if axis not in CONTINUOUS:
-        axes.set_xticks(range(len(cells)), cells)
-        axes.set_xlim(-0.6, len(cells) - 0.4)
-    elif _is_wide(mine):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_plain_ticks)
-    axes.set(xlabel=AXES[axis].label, ylabel="completeness (fraction)", ylim=(0, 1.15), yticks=np.linspace(0, 1, 6))
-    _legend_above(figure, axes)
-    return figure_png(figure)
-
-
-def why_not_drawn(table: pl.DataFrame, axis: str) -> str | None:
-    """Say why no cell of an axis of COMPLETENESS can be drawn, as where the axis is null throughout; None where one can."""
-    if not _drawable(table, axis).is_empty():
-        return None
-    why = table.filter(pl.col("axis") == axis)["reason"].drop_nulls()
-    return str(why[0]) if why.len() else f"{axis} was not counted"
-
-
-def history_png(histories: Sequence[pl.DataFrame]) -> bytes:
+def history_figure(histories: Sequence[pl.DataFrame]) -> Figure:
     """Draw loss on train and val_select, and AUROC on val_select, epoch by epoch.
 
     Parameters
@@ -152,125 +123,47 @@ def history_png(histories: Sequence[pl.DataFrame]) -> bytes:
     labels = {"train_loss": "train (augmented)", "val_loss": "val_select"}
     for history in histories:
         epochs = history["epoch"].to_numpy() + 1
-        losses.plot(
-            epochs, history["train_loss"], "o-", color=CONTROL_COLOUR, ms=3, lw=1, label=labels.pop("train_loss", None)
-        )
-        losses.plot(
-            epochs, history["val_loss"], "s--", color=LENS_COLOUR, ms=3, lw=1, label=labels.pop("val_loss", None)
-        )
+        for name, colour, style in (("train_loss", CONTROL_COLOUR, "o-"), ("val_loss", LENS_COLOUR, "s--")):
+            losses.plot(epochs, history[name], style, color=colour, ms=3, lw=1, label=labels.pop(name, None))
+            _tell_epochs(losses, epochs.tolist(), history[name], f"{name.replace('_', ' ')}, nats per stamp")
         area = history["val_auroc"].cast(pl.Float64).fill_null(np.nan)
         areas.plot(epochs, area, "s--", color=LENS_COLOUR, ms=3, lw=1)
+        _tell_epochs(areas, epochs.tolist(), history["val_auroc"], "AUROC on val_select")
     losses.set(xlabel="epoch", ylabel="loss (nats per stamp)")
     losses.legend(fontsize=7.5, frameon=False)
     areas.set(xlabel="epoch", ylabel="AUROC on val_select (fraction)")
     for axes in (losses, areas):
         tidy(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    return figure_png(figure)
+    return figure
 
 
-def _drawable(table: pl.DataFrame, axis: str) -> pl.DataFrame:
-    mine = table.filter((pl.col("axis") == axis) & pl.col("completeness").is_not_null())
-    return mine.filter(pl.col("low").is_not_null()) if axis in CONTINUOUS else mine
+def _frozen(axes: Axes, point: dict[str, float], least: float, colour: str, marker: str) -> None:
+    """Mark the rates that a frozen threshold reaches, with their intervals."""
+    at = max(point["fpr"], least)
+    words = "threshold " + threshold_words(str(point["operating_point"]))
+    axes.errorbar(
+        at,
+        point["recall"],
+        xerr=_spread(at, point["fpr_low"], point["fpr_high"]),
+        yerr=_spread(point["recall"], point["recall_low"], point["recall_high"]),
+        fmt=marker,
+        color=colour,
+        ms=5,
+        lw=1,
+        label=words,
+    )
+    rates = [number(point[name], point[f"{name}_low"], point[f"{name}_high"]) for name in ("fpr", "recall")]
+    tell_at(axes, at, point["recall"], f"{words}: FPR {rates[0]}, lenses found {rates[1]}")
 
 
-def _curve(axes: Axes, rows: pl.DataFrame, places: list[float], colour: str, marker: str, label: str) -> None:
-    for solid in (True, False):
-        chosen = ((rows["status"] == "ok") == solid).to_numpy()
-        if not chosen.any():
-            continue
-        part = rows.filter(pl.Series(chosen))
-        value = part["completeness"].to_numpy()
-        low = part["completeness_low"].fill_null(pl.Series(value)).to_numpy()
-        high = part["completeness_high"].fill_null(pl.Series(value)).to_numpy()
-        axes.errorbar(
-            np.asarray(places)[chosen],
-            value,
-            yerr=np.stack([np.maximum(value - low, 0), np.maximum(high - value, 0)]),
-            fmt=marker,
-            color=colour,
-            mfc=colour if solid else "white",
-            ms=5,
-            lw=1,
-            capsize=2,
-            label=label if solid else None,
-        )
-    if not (rows["status"] == "ok").any():
-        axes.plot([], [], marker, color=colour, mfc="white", ms=5, label=label)
-
-
-def _places(rows: pl.DataFrame, axis: str, cells: list[str], shift: float) -> list[float]:
-    if axis not in CONTINUOUS:
-        return [cells.index(cell) + shift for cell in rows["cell"]]
-    centres = []
-    for low, high in rows.select("low", "high").iter_rows():
-        share = 0.5 + shift
-        log = _is_wide(rows)
-        centres.append(low * (high / low) ** share if log else low + (high - low) * share)
-    return centres
-
-
-def _number_cells(axes: Axes, rows: pl.DataFrame, axis: str, cells: list[str]) -> None:
-    for i, (place, n) in enumerate(zip(_places(rows, axis, cells, 0.0), rows["n"], strict=True)):
-        height = 1.05 + 0.06 * (i % 2)  # neighbours on two lines: narrow cells would print over each other
-        axes.text(place, height, f"{n:,}", ha="center", va="center", fontsize=7, color=_GREY)
-    axes.text(-0.01, 1.08 / 1.15, "n", transform=axes.transAxes, ha="right", va="center", fontsize=7, color=_GREY)
-    if axis in CONTINUOUS:
-        for edge in {*rows["low"].to_list(), *rows["high"].to_list()}:
-            axes.axvline(edge, color="#000000", alpha=0.08, lw=0.7, zorder=0)
-
-
-def _is_wide(rows: pl.DataFrame) -> bool:
-    """Whether an axis spans so much that only a logarithm shows it."""
-    low, high = rows["low"].min(), rows["high"].max()
-    return isinstance(low, float) and isinstance(high, float) and low > 0 and high / low > 20
+def _tell_epochs(axes: Axes, epochs: list[int], values: pl.Series, what: str) -> None:
+    for epoch, value in zip(epochs, values, strict=True):
+        if value is not None:
+            tell_at(axes, epoch, value, f"epoch {epoch}: {value:.4g}, {what}")
 
 
 def _spread(value: float, low: float | None, high: float | None) -> list[list[float]] | None:
     if low is None or high is None:
         return None
     return [[max(value - low, 0.0)], [max(high - value, 0.0)]]
-
-
-def _styles(n: int) -> list[tuple[str, str]]:
-    return (list(_POINT_STYLES) * math.ceil(n / len(_POINT_STYLES)))[:n]
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    tidy(axes)
-    return figure, axes
-
-
-def tidy(axes: Axes) -> None:
-    """Give axes the look that all figures share."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    axes.xaxis.label.set_fontsize(9)
-    axes.yaxis.label.set_fontsize(9)
-
-
-def _legend_above(figure: Figure, axes: Axes) -> None:
-    """Put the legend where no data lie."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper left", fontsize=7.5, frameon=False, ncols=2 if len(labels) > 3 else 3
-    )
-
-
-def _plain_ticks(value: float, _place: float) -> str:
-    return f"{value:g}"
-
-
-def _say(figure: Figure, axes: Axes, words: str) -> Figure:
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=9, color=_GREY, wrap=True, transform=axes.transAxes)
-    return figure
-
-
-def figure_png(figure: Figure) -> bytes:
-    """Return the bytes of a figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

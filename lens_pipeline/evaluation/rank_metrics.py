@@ -78,7 +78,7 @@ def rank_metrics(
     rows : polars.DataFrame
         `logit`, `is_lens` and `galaxy_id`, `region_id` where there is one; distinct negatives.
     """
-    ranked = _ranked(rows)
+    ranked = ranked_rows(rows)
     unresolved = _unresolved(ranked, list(targets), rule, asked)
     # Replicates hold other numbers of each class; precision is asked for at the balance that there is.
     own = ranked.n_positives / max(1, rows.height)
@@ -89,7 +89,7 @@ def rank_metrics(
     if asked:
         statistics |= _further(asked)
     resolved = {name: statistic for name, statistic in statistics.items() if name not in unresolved}
-    found = _estimates(rows, ranked, resolved, settings)
+    found = shared_estimates(rows, ranked, resolved, settings)
     metrics, basis = [], Basis.of(rows)
     for name in statistics:
         if name in unresolved:
@@ -108,7 +108,7 @@ def weighted_auroc(rows: pl.DataFrame, split: str, settings: BootstrapSettings) 
     """AUROC in which each injection weighs `weight`, the density of the population over that of the proposal."""
     weight = rows.select(pl.when("is_lens").then("weight").otherwise(1.0)).to_series()
     ranked = RankedScores.of(rows["logit"], rows["is_lens"], galaxy_numbers(rows), weight)
-    estimate = _estimates(rows, ranked, {"auroc": Statistic(auroc)}, settings)["auroc"]
+    estimate = shared_estimates(rows, ranked, {"auroc": Statistic(auroc)}, settings)["auroc"]
     return metric_of("auroc_weighted", split, rows, estimate, stratum=POPULATION)
 
 
@@ -122,7 +122,7 @@ def null_test(rows: pl.DataFrame, split: str, settings: BootstrapSettings) -> Me
         reason = f"no injection has arc_snr_matched < {NULL_TEST_MAX_ARC_SNR_MATCHED}"
         estimate = Estimate(None, None, None, chosen.height, 0, None, reason)
     else:
-        estimate = _estimates(chosen, _ranked(chosen), {NULL_TEST: Statistic(auroc)}, settings)[NULL_TEST]
+        estimate = shared_estimates(chosen, ranked_rows(chosen), {NULL_TEST: Statistic(auroc)}, settings)[NULL_TEST]
     return metric_of(NULL_TEST, split, chosen, estimate)
 
 
@@ -152,13 +152,15 @@ def tie_metrics(rows: pl.DataFrame, split: str) -> list[Metric]:
     return [*metrics, metric_of("control_share_at_highest_logit", split, controls, top)]
 
 
-def _ranked(rows: pl.DataFrame) -> RankedScores:
+def ranked_rows(rows: pl.DataFrame) -> RankedScores:
+    """Rank rows with `logit`, `is_lens` and `galaxy_id`."""
     return RankedScores.of(rows["logit"], rows["is_lens"], galaxy_numbers(rows))
 
 
-def _estimates(
+def shared_estimates(
     rows: pl.DataFrame, ranked: RankedScores, statistics: Mapping[str, Statistic], settings: BootstrapSettings
 ) -> dict[str, Estimate]:
+    """Estimate statistics of the same ranks together, over galaxies and, where rows come from 20 or more, over regions."""
     numbers = region_numbers(rows)
     regions = None if numbers is None else ranked.regrouped(rows["is_lens"], numbers)
     return rank_estimates(ranked, statistics, n_replicates=settings.n_replicates, seed=settings.seed, regions=regions)

@@ -7,32 +7,31 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
+from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS, ROC
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.evaluation.axes import ARC_SNR, HEADLINE, THETA_E, axes_in
 from lens_pipeline.evaluation.beside import MADE_FROM, Beside
 from lens_pipeline.evaluation.calibrated_test import publish_calibrated_test
 from lens_pipeline.evaluation.completeness import CONTAMINANTS_TABLE, GRID_TABLE, REGIONS_TABLE
-from lens_pipeline.evaluation.completeness_plots import pairs_of, sky_map_png, surface_png
 from lens_pipeline.evaluation.config import ReportConfig
+from lens_pipeline.evaluation.drawings import Tables
 from lens_pipeline.evaluation.gallery import Gallery, PixelSource, galleries
 from lens_pipeline.evaluation.looks import READS, Look, looks_metric, looks_of
 from lens_pipeline.evaluation.measured import metrics_of_test, open_metrics, write_confusion
-from lens_pipeline.evaluation.metrics import ALL_ROWS, BootstrapSettings, Metric, metric_table
+from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric, metric_table
 from lens_pipeline.evaluation.out_of_fold import CrossFit, out_of_fold_metrics
 from lens_pipeline.evaluation.page import PageContent, render
-from lens_pipeline.evaluation.plots import completeness_png, histogram_png, history_png, roc_png, why_not_drawn
-from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, missing_class, roc_curve
-from lens_pipeline.evaluation.reliability_plot import reliability_png
+from lens_pipeline.evaluation.pairs import beside_controls, pair_metric
+from lens_pipeline.evaluation.rank_metrics import ranked_rows
+from lens_pipeline.evaluation.ranking import missing_class, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, smallest_resolvable_fpr
+from lens_pipeline.evaluation.roc_table import roc_table
 from lens_pipeline.evaluation.scored_rows import (
     TEST,
     distinct_rows,
-    galaxy_numbers,
     join_store,
     refuse_other,
 )
-from lens_pipeline.evaluation.sealed import SealedRows, open_test_rows, primary_point
+from lens_pipeline.evaluation.sealed import open_test_rows, primary_point
 from lens_pipeline.evaluation.wording import threshold_words
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -51,7 +50,7 @@ class ReportResult:
     page : bytes
         report.html.
     images : dict
-        PNG bytes by name: roc, histogram, history, completeness_theta_e_arcsec, completeness_arc_snr, ...
+        Figures of the page as PNG bytes by name (`drawings.Drawn`).
     null_test_confidence : float
         For the check of the null test.
     looks : list of Look
@@ -119,8 +118,9 @@ def build_report(
             if source.asset in MADE_FROM[other.asset]:
                 refuse_other(other, other.asset, source)
     sealed = open_test_rows(scores, operating_point, staging)
-    test = join_store(sealed.rows, scores=scores, store=store)
+    test = join_store(sealed.rows, scores=scores, store=store, more=("pair_id",))
     distinct = distinct_rows(test)
+    pairs = beside_controls(test)
     rule = ResolutionRule(**operating_point.attributes["rule"])
     settings = BootstrapSettings(config.n_bootstrap, config.seed)
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
@@ -129,6 +129,7 @@ def build_report(
     calibrated = publish_calibrated_test(operating_point, store, test, distinct, settings, staging)
     metrics = [
         *metrics_of_test(config, sealed, distinct, contract, rule, operating_point.attributes.get("prevalence")),
+        pair_metric(pairs, TEST),
         *calibrated.metrics,
         _looks_metric(looks, distinct),
         *open_metrics(scores, store, rule, settings),
@@ -140,18 +141,24 @@ def build_report(
     table_of_cells = completeness.read_table()
     COMPLETENESS.validate(table_of_cells, where=f"completeness {completeness.version}")
     cells = pl.DataFrame(table_of_cells)
-    curve = _curve(distinct)
-    images = _images(inputs, curve, distinct, sealed, pl.DataFrame(table), cells, rule)
-    images["reliability"] = reliability_png(calibrated.before, calibrated.after)
-    if cross_fit:
-        images |= _completeness_images("out_of_fold", cross_fit.cells, HEADLINE)
+    curve = roc_table(distinct, TEST, rule, settings)
+    staging.write_table("roc", curve, ROC)
     primary = primary_point(sealed.usable)
-    surfaces = {
-        cells["grid"][0]: surface_png(cells) for cells in pairs_of(_of_point(completeness, GRID_TABLE, primary))
-    }
-    regions = _of_point(completeness, REGIONS_TABLE, primary)
-    if regions.drop_nulls(["ra", "dec", "fpr"]).height:
-        images["sky"] = sky_map_png(regions)
+    drawn = Tables(
+        metrics=pl.DataFrame(table),
+        roc=pl.DataFrame(curve),
+        cells=cells,
+        rows=distinct,
+        points=sealed.usable,
+        histories=[pl.DataFrame(classifier.read_table()) for classifier in classifiers],
+        before=calibrated.before,
+        after=calibrated.after,
+        grids=_of_point(completeness, GRID_TABLE, primary),
+        regions=_of_point(completeness, REGIONS_TABLE, primary),
+        out_of_fold=cross_fit.cells if cross_fit else None,
+        smallest_resolvable_fpr=_smallest_resolvable_fpr(distinct, rule),
+        min_false_positives=rule.min_false_positives,
+    ).draw()
     content = PageContent(
         metrics=pl.DataFrame(table),
         operating_points=sealed.operating_points,
@@ -163,18 +170,17 @@ def build_report(
         survey_yield=pl.DataFrame(operating_point.read_table("survey_yield")),
         by_negatives=pl.DataFrame(operating_point.read_table("by_negatives")),
         primary=primary["operating_point"],
-        images=images,
-        galleries=_galleries(config, test, primary, pixels),
+        drawn=drawn,
+        galleries=_galleries(config, distinct, pairs, primary, pixels),
         n_repeats=test.height - distinct.height,
         looks=looks,
         beside=Beside.of(beside),
-        surfaces=surfaces,
         contaminants=_of_point(completeness, CONTAMINANTS_TABLE, primary),
     )
     sources = {name: value for name, value in inputs.__dict__.items() if name != "classifiers"}
     page = render(content, sources, classifiers, staging).encode()
     staging.write_bytes(PAGE, page)
-    return ReportResult(table, page, images, primary["operating_point"], config.null_test_confidence, looks)
+    return ReportResult(table, page, drawn.png, primary["operating_point"], config.null_test_confidence, looks)
 
 
 def _of_point(completeness: Publication, table: str, point: dict[str, Any]) -> pl.DataFrame:
@@ -193,56 +199,17 @@ def _looks_metric(looks: list[Look], distinct: pl.DataFrame) -> Metric:
     return looks_metric(looks, n_lenses, distinct.height - n_lenses, distinct["galaxy_id"].n_unique())
 
 
-def _curve(distinct: pl.DataFrame) -> RocCurve | None:
+def _smallest_resolvable_fpr(distinct: pl.DataFrame, rule: ResolutionRule) -> float | None:
     n_lenses = int(distinct["is_lens"].sum())
     if missing_class(n_lenses, distinct.height - n_lenses):
         return None
-    return roc_curve(RankedScores.of(distinct["logit"], distinct["is_lens"], galaxy_numbers(distinct)))
+    return smallest_resolvable_fpr(roc_curve(ranked_rows(distinct)), rule)
 
 
-def _images(
-    inputs: ReportInputs,
-    curve: RocCurve | None,
-    distinct: pl.DataFrame,
-    sealed: SealedRows,
-    metrics: pl.DataFrame,
-    cells: pl.DataFrame,
-    rule: ResolutionRule,
-) -> dict[str, bytes]:
-    smallest = smallest_resolvable_fpr(curve, rule) if curve else None
-    points = _points_on_test(metrics, sealed.usable)
-    images = {
-        "roc": roc_png(curve, points, smallest, rule.min_false_positives),
-        "histogram": histogram_png(distinct, sealed.usable),
-        "history": history_png([pl.DataFrame(classifier.read_table()) for classifier in inputs.classifiers]),
-    }
-    axes = sorted(axes_in(cells), key=lambda axis: axis not in (THETA_E, ARC_SNR))
-    return images | _completeness_images("completeness", cells, axes)
-
-
-def _completeness_images(prefix: str, cells: pl.DataFrame, axes: Sequence[str]) -> dict[str, bytes]:
-    """Draw the axes that have something to draw; of the others the page says why."""
-    return {f"{prefix}_{axis}": completeness_png(cells, axis) for axis in axes if why_not_drawn(cells, axis) is None}
-
-
-def _points_on_test(metrics: pl.DataFrame, usable: pl.DataFrame) -> pl.DataFrame:
-    """Recall and FPR on test of each frozen threshold, one row each."""
-    points = usable.select("operating_point")
-    for name in ("recall", "fpr"):
-        prefix = f"{name}_at_"
-        whole = (pl.col("split") == TEST) & (pl.col("stratum") == ALL_ROWS)
-        mine = metrics.filter(whole & pl.col("metric").str.starts_with(prefix)).select(
-            pl.col("metric").str.strip_prefix(prefix).alias("operating_point"),
-            pl.col("value").alias(name),
-            pl.col("low").alias(f"{name}_low"),
-            pl.col("high").alias(f"{name}_high"),
-        )
-        points = points.join(mine, on="operating_point", how="left", validate="1:1", maintain_order="left")
-    return points
-
-
-def _galleries(config: ReportConfig, test: pl.DataFrame, primary: dict[str, Any], pixels: PixelSource) -> list[Gallery]:
+def _galleries(
+    config: ReportConfig, distinct: pl.DataFrame, pairs: pl.DataFrame, primary: dict[str, Any], pixels: PixelSource
+) -> list[Gallery]:
     if not config.n_gallery:
         return []
     words = threshold_words(primary["operating_point"])
-    return galleries(test, primary["threshold"], words, pixels, config.n_gallery)
+    return galleries(distinct, pairs, primary["threshold"], words, pixels, config.n_gallery)

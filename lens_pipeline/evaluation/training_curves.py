@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lens_pipeline.evaluation.plots import CONTROL_COLOUR, DPI, LENS_COLOUR, figure_png, tidy
+from lens_pipeline.evaluation.figures import CONTROL_COLOUR, DPI, LENS_COLOUR, figure_png, tidy
 
 Epochs = Sequence[Mapping[str, Any]]
 

@@ -23,6 +23,7 @@ _NAMES = {
     "ece_calibrated": "Calibration error of the calibrated probability, noise taken off",
     "brier_calibrated": "Brier score of the calibrated probability, at this split's own mix of classes",
     "test_looks": "Pairs of scores and thresholds of this model that were evaluated on test",
+    "above_own_control": "Injections that score above the control of their own galaxy",
     "distinct_logit_share": "Share of scores that are distinct",
     "largest_tie_share": "Share of scores in the largest tie",
     "extreme_logit_share": "Share of scores beyond logit 16.64, where a float32 sigmoid is 0 or 1",
@@ -53,7 +54,7 @@ _AT = {
 def threshold_words(operating_point: str) -> str:
     """Say what a threshold was fitted for, e.g. ``for FPR 0.01``."""
     if operating_point == HIGHEST_CONTROL:
-        return "at the highest validation control"
+        return "set by the highest validation control"
     if operating_point.startswith(CONTAMINATION):
         return f"for a contamination of {float(operating_point.removeprefix(CONTAMINATION)):g}"
     return f"for FPR {rate_words(operating_point)}"
@@ -75,9 +76,21 @@ def number(value: float | None, low: float | None = None, high: float | None = N
     if value is None:
         return "—" if high is None else f"at most {high:.3g}"
     if low is None or high is None:
-        return f"{value:.3g}"
+        return _minus(f"{value:.3g}")
     digits = _decimals(high - low)
-    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    # An exact zero is one, and no rounded number.
+    shown = ["0" if end == 0 else f"{end:.{digits}f}" for end in (value, low, high)]
+    return _minus(f"{shown[0]} ({shown[1]} to {shown[2]})")
+
+
+def plain(value: float) -> str:
+    """Write a quantity to two digits, without a power of ten where people have a word for it."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+
+
+def signed(value: float) -> str:
+    """Write a number to two decimals with a minus that can't be taken for a hyphen."""
+    return _minus(f"{value:.2f}")
 
 
 def count(n: int, singular: str, plural: str | None = None) -> str:
@@ -88,6 +101,10 @@ def count(n: int, singular: str, plural: str | None = None) -> str:
 def clusters(row: Mapping[str, Any]) -> str:
     """Say what a row of METRICS takes as independent, e.g. ``800 galaxies``."""
     return count(row["n_clusters"], row["cluster"], "galaxies" if row["cluster"] == GALAXY else None)
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def _decimals(width: float) -> int:

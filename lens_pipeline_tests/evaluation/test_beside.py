@@ -71,6 +71,7 @@ def test_red_gates_are_named_with_their_values_and_unanswered_ones_are_counted()
 def test_the_report_shows_what_is_about_its_scores_and_refuses_what_is_about_others(tmp_path: Path) -> None:
     evaluated = Evaluated(publish(draw({"train": 30, "val_select": 30, "val_calibrate": 150, "test": 150}), tmp_path))
     chain = evaluated.chain
+    _, completeness = evaluated.completeness()
 
     def asked(source: Publication) -> Publication:
         with chain.stage("shortcut_gates", source) as staging:

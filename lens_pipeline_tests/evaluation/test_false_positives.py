@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from lens_pipeline.contracts.catalogue import CONTAMINANTS, REGIONS
-from lens_pipeline.evaluation.completeness_plots import sky_map_png, surface_png
+from lens_pipeline.evaluation.completeness_plots import sky_map_figure, surface_figure
+from lens_pipeline.evaluation.figures import figure_png
 from lens_pipeline.evaluation.intervals import clopper_pearson
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps, draw
@@ -78,11 +79,12 @@ def test_figures_are_drawn_of_what_was_measured_and_of_nothing(survey: Evaluated
     _, publication = survey.completeness()
     grid = pl.DataFrame(publication.read_table("grid")).filter(POINT)
     regions = pl.DataFrame(publication.read_table("regions")).filter(POINT)
-    pictures = [
-        surface_png(grid.filter(pl.col("grid") == "theta_e_arcsec x psf_fwhm_used_r")),
-        surface_png(grid.filter(pl.col("axis_3") == "depth_mag_r")),
-        sky_map_png(regions),
-        sky_map_png(regions.with_columns(ra=pl.lit(10.0) + regions["n"] / 10, dec=pl.lit(5.0))),
+    figures = [
+        surface_figure(grid.filter(pl.col("grid") == "theta_e_arcsec x psf_fwhm_used_r")),
+        surface_figure(grid.filter(pl.col("axis_3") == "depth_mag_r")),
+        sky_map_figure(regions),
+        sky_map_figure(regions.with_columns(ra=pl.lit(10.0) + regions["n"] / 10, dec=pl.lit(5.0))),
     ]
+    pictures = [figure_png(figure) for figure in figures]
     assert all(png.startswith(b"\x89PNG") for png in pictures)
     assert len(set(pictures)) == len(pictures)

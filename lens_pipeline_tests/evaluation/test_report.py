@@ -11,6 +11,7 @@ from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.checks import metrics_are_complete
 from lens_pipeline.evaluation.config import ReportConfig
 from lens_pipeline.evaluation.gallery import lupton_png
+from lens_pipeline.evaluation.wording import number
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps, draw
 
@@ -43,9 +44,65 @@ def test_the_page_needs_no_other_file_and_runs_nothing(survey: Evaluated) -> Non
     page = _Addresses()
     page.feed(result.page.decode())
     assert len(page.found) >= 7
-    assert all(address.startswith("data:image/png;base64,") for address in page.found)
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.found)
     assert not page.tags & {"script", "link", "iframe", "object"}
-    assert "url(" not in result.page.decode()
+    assert set(re.findall(r"url\((.)", result.page.decode())) <= {"#"}
+
+
+def test_each_part_of_the_page_that_another_names_is_there_once(survey: Evaluated) -> None:
+    page = survey.report()[0].page.decode()
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    named = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', page)
+    assert len(ids) == len(set(ids))
+    assert {"".join(name) for name in named} <= set(ids)
+
+
+def test_a_mark_that_is_pointed_at_says_the_number_of_the_table(survey: Evaluated) -> None:
+    result, publication = survey.report()
+    titles = re.findall(r"<title>(.*?)</title>", result.page.decode())
+    recall = _metrics(survey)["recall_at_fpr_1e-01"]
+    shown = number(recall["value"], recall["low"], recall["high"])  # type: ignore[arg-type]
+    assert any(title.startswith("threshold for FPR 0.1: FPR ") and f"found {shown}" in title for title in titles)
+    whole = pl.DataFrame(publication.read_table("roc")).filter(pl.col("low").is_not_null()).row(-1, named=True)
+    assert any(number(whole["tpr"], whole["low"], whole["high"]) in title for title in titles)
+
+
+def test_completeness_over_all_and_recall_are_one_number_with_one_interval(survey: Evaluated) -> None:
+    recall = _metrics(survey)["recall_at_fpr_1e-01"]
+    cells = pl.DataFrame(survey.completeness()[0].table)
+    whole = cells.row(by_predicate=(pl.col("axis") == "all") & (pl.col("operating_point") == "fpr_1e-01"), named=True)
+    ends = [whole[name] for name in ("completeness", "completeness_low", "completeness_high")]
+    assert ends == pytest.approx([recall[name] for name in ("value", "low", "high")], rel=1e-12)
+    kinds = pl.DataFrame(survey.completeness()[1].read_table("contaminants"))
+    false = kinds.row(by_predicate=pl.col("operating_point") == "fpr_1e-01", named=True)
+    fpr = _metrics(survey)["fpr_at_fpr_1e-01"]
+    assert [false[name] for name in ("fpr", "fpr_low", "fpr_high")] == pytest.approx(
+        [fpr[name] for name in ("value", "low", "high")], rel=1e-12
+    )
+
+
+def test_regions_that_are_alike_widen_completeness_over_all(evaluate: Callable[[Stamps], Evaluated]) -> None:
+    stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 100, "test": 300})
+    luck = {region: 3 * (number % 2) for number, region in enumerate(sorted(set(stamps.columns["region_id"])))}
+    stamps.logit += np.array([luck[region] for region in stamps.columns["region_id"]], np.float32)
+    cells = pl.DataFrame(evaluate(stamps).completeness()[0].table).filter(pl.col("operating_point") == "fpr_1e-01")
+    whole = cells.row(by_predicate=pl.col("axis") == "all", named=True)
+    assert whole["n_eff"] < 0.5 * whole["n"]
+    assert whole["n_galaxies"] == 300
+
+
+def test_the_page_names_data_settings_code_and_environment_by_their_hashes(survey: Evaluated) -> None:
+    result, publication = survey.report()
+    text = _text(result.page)
+    for asset, version in publication.inputs.items():
+        assert re.search(rf"{asset} {version}", text)
+    assert re.search(r"code of the report \(SHA-256[^)]*\) [0-9a-f]{16}", text)
+    assert re.search(r"installed packages \(SHA-256[^)]*\) [0-9a-f]{16}", text)
+
+
+def test_what_is_folded_away_on_the_screen_is_open_on_paper(survey: Evaluated) -> None:
+    style = survey.report()[0].page.decode().split("</style>")[0]
+    assert "details::details-content { content-visibility: visible;" in style.split("@media print")[1]
 
 
 def test_the_page_states_the_numbers_of_the_table_with_n_and_interval(survey: Evaluated) -> None:
@@ -70,7 +127,7 @@ def test_ten_galaxies_get_an_honest_page(ten_galaxies: Evaluated) -> None:
     assert metrics["null_test_auroc"]["status"] == "undefined"
     text = _text(ten_galaxies.report()[0].page)
     for words in (
-        "At the threshold at the highest validation control",
+        "At the threshold set by the highest validation control",
         "of 10 distinct controls",
         "0 of 5 distinct controls lie above the highest of them, so the rate is at most 0.522",
         "psf_fwhm_used_r is null for all 500 injections",

@@ -17,7 +17,7 @@ from lens_pipeline.defs.sections import (
 )
 from lens_pipeline.defs.tracking import Tracking
 from lens_pipeline.defs.workspace import Workspace
-from lens_pipeline.evaluation import checks, plots
+from lens_pipeline.evaluation import checks
 from lens_pipeline.evaluation.axes import HEADLINE
 from lens_pipeline.evaluation.beside import MADE_FROM
 from lens_pipeline.evaluation.completeness import (
@@ -27,7 +27,14 @@ from lens_pipeline.evaluation.completeness import (
     CompletenessResult,
     build_completeness,
 )
-from lens_pipeline.evaluation.completeness_plots import pairs_of, sky_map_png, surface_png
+from lens_pipeline.evaluation.completeness_plots import (
+    completeness_figure,
+    pairs_of,
+    sky_map_figure,
+    surface_figure,
+    why_not_drawn,
+)
+from lens_pipeline.evaluation.figures import figure_png
 from lens_pipeline.evaluation.intervals import Estimate
 from lens_pipeline.evaluation.looks import looked_at_once, published_reads
 from lens_pipeline.evaluation.operating_point import OperatingPointResult, fit_operating_point
@@ -176,11 +183,12 @@ def completeness(
             "quarantined": dg.MetadataValue.int(result.n_quarantined),
             **{f"against_{axis}": _against(pl.DataFrame(result.table), axis) for axis in HEADLINE},
             **{
-                f"on_grid_{number}": picture(surface_png(cells), f"against {cells['grid'][0]}")
+                f"on_grid_{number}": picture(figure_png(surface_figure(cells)), f"against {cells['grid'][0]}")
                 for number, cells in enumerate(pairs_of(_of_primary(made, GRID_TABLE, result)), start=1)
             },
             "on_the_sky": picture(
-                sky_map_png(_of_primary(made, REGIONS_TABLE, result)), "false positives on test, region by region"
+                figure_png(sky_map_figure(_of_primary(made, REGIONS_TABLE, result))),
+                "false positives on test, region by region",
             ),
             "contaminants": markdown_table(made.read_table(CONTAMINANTS_TABLE)),
         },
@@ -257,9 +265,9 @@ def evaluation_report(
 
 def _against(cells: pl.DataFrame, axis: str) -> dg.MetadataValue[Any]:
     """Draw completeness along an axis, or say why it can't be drawn."""
-    if why := plots.why_not_drawn(cells, axis):
+    if why := why_not_drawn(cells, axis):
         return dg.MetadataValue.text(why)
-    return picture(plots.completeness_png(cells, axis), f"against {axis}")
+    return picture(figure_png(completeness_figure(cells, axis)), f"against {axis}")
 
 
 def _of_primary(made: Publication, table: str, result: CompletenessResult) -> pl.DataFrame:
