@@ -17,9 +17,10 @@ from lens_pipeline.stamps.decode import Stamp, decode_blob
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.control_features import catalogue_columns, control_feature_names, control_features
 from lens_pipeline.survey.optics import Image
-from lens_pipeline.survey.pair_evidence import FACT_LEVEL, FALSE_ALARMS, facts_of, order_of
+from lens_pipeline.survey.pair_evidence import FALSE_ALARMS
 from lens_pipeline.survey.probe import Probed, unpaired_probe
 from lens_pipeline.survey.roles import CONTROL_ROLE, UNPAIRED_CONTROL
+from lens_pipeline.survey.stamp_facts import FACT_LEVEL, facts_of, order_of
 from lens_pipeline.survey.stamp_pairs import PairReader, Row, parents_of
 
 # Of each set, to say anything.

@@ -16,8 +16,9 @@ from lens_pipeline.survey.arc_reach import View, needed_columns, outside_arc
 from lens_pipeline.survey.cutout_measures import sky_noise
 from lens_pipeline.survey.fake_reach import outside_fake, outside_feature
 from lens_pipeline.survey.half_features import Agreement, agreement, half_products
-from lens_pipeline.survey.npz_facts import npz_facts
 from lens_pipeline.survey.probe import Probed, paired_probe
+from lens_pipeline.survey.shared_pixels import OFF_SIGMA, bad_off, light_off, pixels_off
+from lens_pipeline.survey.stamp_facts import FACT_LEVEL, facts_of, order_of
 from lens_pipeline.survey.stamp_features import Mask, stamp_features
 from lens_pipeline.survey.stamp_pairs import Kind, Row, StampPair
 
@@ -27,14 +28,7 @@ FALSE_ALARMS = 5e-4
 LEAST_TO_PROBE, LEAST_TO_DECIDE = 20, 50
 # Light that leaves less of the stamp than this dark says too little.
 _LEAST_OUTSIDE = 0.1
-# Of a fact: chance that an even coin would lean as much; some 40 facts are looked at.
-FACT_LEVEL = 1e-6
-# Real pixels shared with the control: a pixel is off by more than this many sigmas, in more than this share of the pixels; or
-# their mean is. What is left of an arc below 0.003 sigma, with its Poisson noise, stays within a third of that.
-_OFF_SIGMA, _OFF_SHARE, _OFF_MEAN = 0.1, 1e-3, 0.02
 _BALANCE = "light in r beside the arc's"
-# What differs between a stamp and its control by what they are.
-LABELS = frozenset({"task_id", "pair_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"})
 
 
 @dataclass
@@ -50,7 +44,11 @@ class Evidence:
     of : int
         Stamps of this kind among the rows that were looked at.
     n : int
-        Galaxies whose facts were compared.
+        Galaxies that pairs were read of.
+    n_pairs : int
+        Pairs that were read.
+    n_facts : int
+        Of these, those whose facts were compared.
     n_hidden : int
         Pairs whose pixels weren't: their light fills the stamp, or isn't known.
     n_shared : int
@@ -58,7 +56,7 @@ class Evidence:
     leaning : dict
         Fact to how often the first and how often the control had more of it.
     off : list
-        Of pixels that must be equal: the rows whose aren't, with by how much.
+        Of what must be equal, or right to its noise: the rows that aren't, with by how much.
     differences, products : list
         Of each galaxy, for `paired_probe` and for `agreement`.
     """
@@ -68,6 +66,8 @@ class Evidence:
     shared: bool | None
     of: int = 0
     n: int = 0
+    n_pairs: int = 0
+    n_facts: int = 0
     n_hidden: int = 0
     n_shared: int = 0
     leaning: dict[str, list[int]] = field(default_factory=dict)
@@ -88,30 +88,41 @@ class Evidence:
         psf, bad : arrays or None
             Images of its PSFs, and its pixels that saw no light, where these are known.
         """
+        self.n_pairs += 1
         if pair.stands_for_galaxy:
             self.n += 1
+            self._take_balance(pair)
+        if pair.stands_for_galaxy or self.shared:
             self._take_facts(pair)
-        if bad is not None and (changed := int((pair.pixels[0] != pair.pixels[1])[bad].sum())):
-            self.off.append(
-                f"{pair.row['task_id']} ({changed:,} of {int(bad.sum()):,} bad pixels aren't the cutout's own)"
-            )
         scale = host.get("pixel_scale_arcsec") or self.contract.pixel_scale_arcsec
+        wrong = bad_off(pair.pixels, bad)
+        if self.shared:
+            wrong += light_off(pair.pixels, pair.row, host, self.contract.bands, scale, bad)
+        wrong += self._take_pixels(pair, host, psf, scale)
+        if wrong:
+            self.off.append(f"{pair.row['task_id']} ({'; '.join(wrong)})")
+
+    def _take_pixels(self, pair: StampPair, host: Row, psf: NDArray[np.float32] | None, scale: float) -> list[str]:
+        """Take down how pixels differ, or say in what they do where they must not."""
         sigma = np.array([max(sky_noise(band, 0.0, 0.0, scale)[1], np.finfo(float).tiny) for band in pair.pixels[1]])
         mask = dark_pixels(pair, host, psf, self.contract, scale, sigma)
         if mask is None or mask.mean() < _LEAST_OUTSIDE:
             self.n_hidden += 1
-            return
-        difference = (pair.pixels[0].astype(float) - pair.pixels[1])[:, mask] / sigma[:, None]
-        if self.shared or (self.shared is None and np.median(np.abs(difference)) < _OFF_SIGMA):
-            self._take_equal(str(pair.row["task_id"]), difference)
-        elif pair.stands_for_galaxy:
+            return []
+        outside = pair.pixels[..., mask]
+        if self.shared or (self.shared is None and _are_near(outside, sigma)):
+            self.n_shared += 1
+            return pixels_off(outside, sigma)
+        if pair.stands_for_galaxy:
             ours, theirs = stamp_features(pair.pixels, mask)
             self.differences.append(ours - theirs)
             # Of stamps that others made it isn't known how far their noise hangs together.
             if self.shared is False and (products := half_products(pair.pixels, mask, self.contract.bands)) is not None:
                 self.products.append(products)
+        return []
 
     def _take_facts(self, pair: StampPair) -> None:
+        self.n_facts += 1
         first, control = (
             facts_of(row, blob, self.contract) for row, blob in zip((pair.row, pair.control), pair.blobs, strict=True)
         )
@@ -119,7 +130,6 @@ class Evidence:
             ours, theirs = first[name], control[name]
             if ours != theirs:
                 self.leaning.setdefault(name, [0, 0])[int(order_of(ours) < order_of(theirs))] += 1
-        self._take_balance(pair)
 
     def _take_balance(self, pair: StampPair) -> None:
         """Hold all the light that an injection has more than its control against what was injected, noise being fair to both.
@@ -135,15 +145,6 @@ class Evidence:
         if added != injected:
             self.leaning.setdefault(_BALANCE, [0, 0])[int(added < injected)] += 1
 
-    def _take_equal(self, task_id: str, difference: NDArray[np.float64]) -> None:
-        self.n_shared += 1
-        share, mean = float((np.abs(difference) > _OFF_SIGMA).mean()), float(np.abs(difference.mean(axis=1)).max())
-        if share > _OFF_SHARE or mean > _OFF_MEAN:
-            self.off.append(
-                f"{task_id} ({share:.2%} of its pixels outside the arc are off by more than {_OFF_SIGMA:g} sigma, "
-                f"their mean by {mean:.2g})"
-            )
-
     def probed(self) -> Probed | None:
         """Ask the probe, if there are enough galaxies."""
         if len(self.differences) < LEAST_TO_PROBE:
@@ -157,41 +158,43 @@ class Evidence:
         return agreement(np.array(self.products), self.contract.bands, false_alarms=FALSE_ALARMS)
 
     def too_few(self) -> str:
-        """Say why there are too few galaxies to call pixels alike; empty where there are enough."""
-        if self.n_shared or len(self.differences) >= LEAST_TO_DECIDE:
+        """Say why there are too few galaxies, or pixels that can be compared, to call stamps alike; empty where there are enough.
+
+        Where pixels and facts must be equal, most of the stamps that were read are enough, be they few.
+        """
+        if len(self.differences) >= LEAST_TO_DECIDE:
+            return ""
+        if self.n_shared >= min(LEAST_TO_DECIDE, max(self.n_pairs / 2, 1)) and (
+            self._is_own or self.n >= LEAST_TO_DECIDE
+        ):
             return ""
         why = (
             f" (the light of {self.n_hidden:,} fills the stamp, or their rows lack columns that say where it is)"
             if self.n_hidden
             else ""
         )
-        return f"{len(self.differences):,} of {self.of:,} {self.kind} can be compared with the control of their galaxy{why}"
+        n = len(self.differences) + self.n_shared
+        return f"{n:,} of {self.of:,} {self.kind} can be compared with the control of their galaxy{why}"
 
     def facts(self) -> list[str]:
-        """Facts that lean to one side."""
+        """Facts that differ, of stamps that were made here; of others those that lean to one side."""
         said = []
         for name, (more, less) in self.leaning.items():
-            if more + less and binomtest(more, more + less).pvalue < FACT_LEVEL:
-                said.append(f"{name} (differs in {more + less:,} of {self.n:,} pairs)")
+            differ = more + less
+            must_be_equal = self._is_own and name != _BALANCE
+            if differ and (must_be_equal or binomtest(more, differ).pvalue < FACT_LEVEL):
+                said.append(f"{name} (differs in {differ:,} of {self.n if name == _BALANCE else self.n_facts:,} pairs)")
         return said
 
-
-def facts_of(row: Row, blob: bytes, contract: DatasetContract) -> dict[str, Any]:
-    """Every known column that isn't about what a stamp is, and every header field of its blob.
-
-    A null, or a NaN of some writers, says that a column is of the arc, by contract.
-    """
-    facts = {**row, **npz_facts(blob, contract.members)}
-    return {name: value for name, value in facts.items() if name not in LABELS and _is_known(value)}
+    @property
+    def _is_own(self) -> bool:
+        """Whether the stamps were made here: their columns but the arc's are the galaxy's, and one writer writes all blobs."""
+        return self.shared is not None
 
 
-def order_of(value: Any) -> tuple[float, str]:
-    """Return what values of a column, numbers or not, are ordered by."""
-    return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and not (isinstance(value, float) and np.isnan(value))
+def _are_near(outside: NDArray[np.float32], sigma: NDArray[np.float64]) -> bool:
+    """Whether pixels, (2, band, pixel), are so near to each other that they can't have noise of their own."""
+    return bool(np.median(np.abs(outside[0].astype(float) - outside[1]) / sigma[:, None]) < OFF_SIGMA)
 
 
 def dark_pixels(

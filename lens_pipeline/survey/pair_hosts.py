@@ -21,7 +21,8 @@ from lens_pipeline.survey.stamp_pairs import PairReader, Row, StampPair, parents
 
 _CHUNK = 128
 _COLUMNS = (
-    "host_x_arcsec", "host_y_arcsec", "pixel_scale_arcsec", "ebv", "cutout_row", *(f"psf_fwhm_assumed_{band}" for band in BANDS)
+    "host_x_arcsec", "host_y_arcsec", "pixel_scale_arcsec", "ebv", "cutout_row", "noise_correlation",
+    *(f"{name}_{band}" for name in ("psf_fwhm_assumed", "pixel_sigma", "electrons_per_nanomaggy") for band in BANDS),
 )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def stamp_features(stamps: NDArray[np.float32], mask: Mask, together: int | None
         (np.abs(ordered) > 3).mean(-1),
         *(inside @ axis[mask] / (last + 1) for axis in _axes(mask.shape[0])),
     ]
-    digits = [((values.view(np.uint32) & _LOW_BITS) == 0).mean(-1), (np.diff(values, axis=-1) > 0).mean(-1)]
+    digits = [share_of_round_numbers(values), (np.diff(values, axis=-1) > 0).mean(-1)]
     of_bands = [
         ordered[..., [round(share * last) for share in _QUANTILES]],
         np.stack(own, axis=-1),
@@ -87,6 +87,11 @@ def stamp_features(stamps: NDArray[np.float32], mask: Mask, together: int | None
     ]
     between = [(inside[:, i] * inside[:, j]).mean(-1)[:, None] for i, j in _pairs(n_bands)]
     return np.concatenate([np.concatenate(of_bands, axis=-1).reshape(n, -1), *between], axis=1)
+
+
+def share_of_round_numbers(values: NDArray[np.float32]) -> Image:
+    """Share of values, along the last axis, whose last 12 bits of mantissa are empty: of float16, or of a coarse step."""
+    return np.asarray(((np.ascontiguousarray(values).view(np.uint32) & _LOW_BITS) == 0).mean(-1))
 
 
 def zero_and_unit(values: NDArray[np.float32], together: int) -> tuple[Image, Image]:

@@ -220,17 +220,60 @@ def test_too_few_galaxies_are_undecided_and_block_nothing(small: dict[str, Publi
     assert " wrong)" not in check.message()
 
 
-def test_real_pixels_must_equal_their_control_outside_the_arc(survey: Survey, cubes: Callable[..., Path]) -> None:
+@pytest.fixture
+def real(survey: Survey, cubes: Callable[..., Path]) -> dict[str, Publication]:
+    """Three galaxies of cubes whose noise is 0.003 nanomaggy, with two injections each."""
     parent = survey.parents(real_config(cubes()))
     manifest = survey.manifest(parent, injections_per_galaxy=2, null_flux_share=1.0)
-    made = {"parent": parent, "manifest": manifest, "stamps": survey.stamps(parent, manifest)}
-    check = no_fingerprints(made["stamps"], parent)
+    return {"parent": parent, "manifest": manifest, "stamps": survey.stamps(parent, manifest)}
+
+
+def test_real_pixels_must_equal_their_control_outside_the_arc(survey: Survey, real: dict[str, Publication]) -> None:
+    check = no_fingerprints(real["stamps"], real["parent"])
     assert check.passed, check.message()
     assert "6 of 6 injections equal their controls outside the arc; 3 of 3 probes without flux equal" in check.what
-    off = changed(survey, made, FINGERPRINTS["noise 2 % larger"])
+    off = changed(survey, real, FINGERPRINTS["noise 2 % larger"])
     assert (off.passed, off.blocking, off.count) == (False, True, 6)
     assert "cutout-0000-i0000" in off.first[0]
-    assert not changed(survey, made, FINGERPRINTS["half a pixel off"], of="null_flux").passed
+    assert not changed(survey, real, FINGERPRINTS["half a pixel off"], of="null_flux").passed
+
+
+G, R = (np.arange(3)[:, None, None] == band for band in (0, 1))
+
+
+def brighter_in(band: Any, pixels: Any) -> Any:
+    return pixels * np.where(band & (distance(pixels) < 5), 1.05, 1)
+
+
+ON_REAL_PIXELS: dict[str, tuple[Callable[[Row], Row], str, int]] = {
+    "a host's centre 5 % brighter in r": (in_pixels(lambda x, _: brighter_in(R, x)), r"\+0.* nanomaggy in r beside", 6),
+    "a host's centre 5 % brighter in g": (in_pixels(lambda x, _: brighter_in(G, x)), r"\+0.* nanomaggy in g beside", 1),
+    "steps of 0.05 sigma": (in_pixels(lambda x, _: np.round(x / 1.5e-4) * 1.5e-4), "half of them by more than 0.01", 6),
+    "a sky level of 0.01 sigma in r": (in_pixels(lambda x, _: x + R * 3e-5), "their mean by 0.01", 6),
+    "rounded to float16": (FINGERPRINTS["rounded to float16"], "100% of them are round numbers", 6),
+    "written by numpy": (FINGERPRINTS["written by numpy"], r"npz [a-z]+ \(differs in 6 of 6 pairs\)", 1),
+    "another name of the bands": (FINGERPRINTS["another name of the bands"], r"bandset \(differs in 6 of 6 pairs\)", 1),
+}
+
+
+@pytest.mark.parametrize("name", list(ON_REAL_PIXELS))
+def test_a_fingerprint_on_real_pixels_is_red_with_three_galaxies(
+    survey: Survey, real: dict[str, Publication], name: str
+) -> None:
+    change, said, count = ON_REAL_PIXELS[name]
+    check = changed(survey, real, change)
+    assert (check.passed, check.blocking) == (False, True)
+    assert check.count >= count
+    assert any(found.startswith("injections: ") and re.search(said, found) for found in check.first), check.message()
+
+
+def test_real_pixels_that_arcs_hide_in_most_stamps_are_undecided(survey: Survey, real: dict[str, Publication]) -> None:
+    hide = lambda row: {**row, "src_reff_arcsec": None}  # noqa: E731
+    check = changed(
+        survey, real, hide, which=lambda row: is_injection(row) and not row["task_id"].startswith("cutout-0001")
+    )
+    assert (check.state, check.blocking) == ("undecided", False)
+    assert "2 of 6 injections can be compared with the control of their galaxy (the light of 4 fills" in check.what
 
 
 @pytest.mark.parametrize("role", ["control", "unpaired_control"])
