@@ -49,6 +49,8 @@ class Evidence:
         Whether a stamp and its control have a real cutout's pixels in common; None where the pixels tell.
     of : int
         Stamps of this kind among the rows that were looked at.
+    n_unusable : int
+        Pairs that couldn't be read.
     n : int
         Galaxies whose facts were compared.
     n_hidden : int
@@ -67,6 +69,7 @@ class Evidence:
     contract: DatasetContract
     shared: bool | None
     of: int = 0
+    n_unusable: int = 0
     n: int = 0
     n_hidden: int = 0
     n_shared: int = 0
