@@ -14,7 +14,7 @@ from lens_pipeline.training.weights_file import refuse_other_weights
 
 
 def run(path: Path) -> int:
-    """Print every setting of a preset.
+    """Print what a preset sets to something else than the default, and how many settings it leaves.
 
     Raises
     ------
@@ -22,11 +22,15 @@ def run(path: Path) -> int:
         If a setting is wrong, or settings name folders, files or GPUs that aren't there, listing all of them.
     """
     sections = validate_run_config(load_preset(path))
+    at_default = 0
     for name, section in sections.items():
-        print(name)
-        for setting, value in section.model_dump(mode="json").items():
-            changed = "" if value == section.__class__.model_fields[setting].default else "   (not the default)"
-            print(f"  {setting}: {value}{changed}")
+        fields = type(section).model_fields
+        settings = section.model_dump(mode="json")
+        changed = {setting: value for setting, value in settings.items() if value != fields[setting].default}
+        at_default += len(settings) - len(changed)
+        if changed:
+            print("\n  ".join([name, *(f"{setting}: {value}" for setting, value in changed.items())]))
+    print(f"{at_default} other settings have their defaults, which docs/settings.md lists.")
     parent, injections = sections["parent_sample"], sections["injection_manifest"]
     training, scoring = sections["lens_classifier"], sections["scores"]
     assert isinstance(parent, ParentSampleConfig)

@@ -1,6 +1,7 @@
 """The errors that a user can meet: each says what, how many, which first, why, and what to do next."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 FIRST_FEW = 5
 
@@ -42,3 +43,13 @@ def first_few(values: Iterable[object], n: int = FIRST_FEW) -> str:
     listed: Sequence[object] = list(values)
     shown = ", ".join(str(value) for value in listed[:n])
     return shown if len(listed) <= n else f"{shown}, ... ({len(listed):,} in all)"
+
+
+def no_folder(path: Path) -> str:
+    """Say in what way a path is no folder."""
+    return f"{path} is a file, not a folder" if path.is_file() else f"there is no folder {path}"
+
+
+def no_file(path: Path) -> str:
+    """Say in what way a path is no file."""
+    return f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}"

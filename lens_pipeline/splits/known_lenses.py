@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few, no_file
 
 _HEADER = ["name", "RA [deg]", "DEC [deg]", "zlens", "type", "grading", "ref"]
 # Entries of one system in several lists differ by less than this.
@@ -155,7 +155,7 @@ def read_known_lenses(path: str, *, setting: str = "parent_sample.known_lenses")
     """
     place = Path(path).expanduser().absolute()
     if not place.is_file():
-        raise ConfigError(f"{setting}: there is no file {place}. Set it to lenscat's CSV, or leave it out.")
+        raise ConfigError(f"{setting}: {no_file(place)}. Set it to lenscat's CSV, or leave it out.")
     content = place.read_bytes()
     try:
         text = content.decode("utf-8")

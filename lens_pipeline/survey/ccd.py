@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
 from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB
-from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few, no_folder
 from lens_pipeline.survey.ccd_files import beside, calibration_file, ccd_rows, files_of, known_number, read_plane
 from lens_pipeline.survey.files_read import OnOpen
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
@@ -80,7 +80,7 @@ def read_field(folder: Path, on_open: OnOpen | None = None) -> tuple[Ccd, ...]:
         If there is no table, it lacks a photometric zero point or another column, or a CCD's files can't be used.
     """
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}. Name the one that holds survey-ccds*.fits and images/.")
+        raise ConfigError(f"{no_folder(folder)}. Name the one that holds survey-ccds*.fits and images/.")
     paths = sorted(path for path in folder.glob("survey-ccds*.fits*"))
     if not paths:
         raise ContractError(
@@ -181,7 +181,7 @@ def cut_from_ccds(ccds: Sequence[Ccd], bands: Sequence[str], ra: float, dec: flo
         pixel_scale_arcsec=scale,
         offset_arcsec=np.array([window.offset_pixels for _, window in chosen]) * scale,
         psf=tuple(ccd.psf and ccd.psf.at(window.x, window.y) for ccd, window in chosen),
-        psf_fwhm_arcsec=tuple(None if ccd.psf else ccd.fwhm_arcsec for ccd, _ in chosen),
+        psf_fwhm_arcsec=tuple(ccd.fwhm_arcsec for ccd, _ in chosen),
         electrons_per_nanomaggy=tuple(ccd.electrons_per_nanomaggy for ccd, _ in chosen),
         assumed=(
             f"Single exposures ({names}) in their own pixels and orientation, not resampled: bands are shifted against each "

@@ -51,22 +51,26 @@ def aperture_mag(pixels: Pixels, x: float, y: float, scale: float, level: float)
 
 
 def mag_must_agree(mag_r: float | None, mag_aperture_r: float | None) -> None:
-    """Refuse a galaxy whose pixels are of another brightness than its catalogue says, where it says one.
+    """Refuse a galaxy without light, or whose pixels are of another brightness than its catalogue says, where it says one.
 
     Raises
     ------
     CutoutRefusedError
-        ``mag_unlike_catalogue`` if the magnitude within the aperture is more than 1 brighter or 2.5 fainter than the total one. A
-        neighbour in the aperture may brighten it, and a large galaxy's light is mostly beyond.
+        ``no_galaxy`` if the light within the aperture isn't above 0, so that it has no magnitude; ``mag_unlike_catalogue`` if
+        that is more than 1 brighter or 2.5 fainter than the total one. A neighbour in the aperture may brighten it, and a large
+        galaxy's light is mostly beyond.
     """
+    if mag_aperture_r is None:
+        raise CutoutRefusedError(
+            "no_galaxy", f"the pixels in r within {APERTURE_RADIUS_ARCSEC:g} arcsec sum to no light above the sky"
+        )
     low, high = _MAG_DIFFERENCE
-    if mag_r is None or (mag_aperture_r is not None and low <= mag_aperture_r - mag_r <= high):
+    if mag_r is None or low <= mag_aperture_r - mag_r <= high:
         return
-    found = "no light" if mag_aperture_r is None else f"{mag_aperture_r:.2f} mag"
     raise CutoutRefusedError(
         "mag_unlike_catalogue",
-        f"the pixels have {found} in r within {APERTURE_RADIUS_ARCSEC:g} arcsec, the catalogue says {mag_r:.2f}: the unit, the "
-        f"zero point or the place is another",
+        f"the pixels have {mag_aperture_r:.2f} mag in r within {APERTURE_RADIUS_ARCSEC:g} arcsec, the catalogue says "
+        f"{mag_r:.2f}: the unit, the zero point or the place is another",
     )
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lens_pipeline.contracts.catalogue import STAMPS
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few, no_folder
 from lens_pipeline.stamps.inspection import Inspection, Inspector
 from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.storage.sources import LocalFile, RemoteFile, SourceFile, objects_below, source_file
@@ -82,7 +82,7 @@ def find_files(folder: str) -> list[SourceFile]:
 def _local_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ConfigError(
-            f"there is no folder {folder}. Set parent_sample.folder to the folder that holds your parquet files (*.parquet)."
+            f"{no_folder(folder)}. Set parent_sample.folder to the folder that holds your parquet files (*.parquet)."
         )
     paths = sorted(folder.glob(f"*{_SUFFIX}"))
     links = [path for path in (folder, *paths) if path.is_symlink()]

@@ -78,11 +78,13 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
         said.append(_of_lone(lone))
     pairs = sum(seen.n for seen in evidence)
     hidden = sum(seen.n_hidden for seen in evidence)
-    figures |= {"pairs": pairs, "arcs_that_fill_the_stamp": hidden}
+    unread = [f"{seen.n_unusable:,} pairs of {seen.kind} can't be read" for seen in evidence if seen.n_unusable]
+    unusable = sum(seen.n_unusable for seen in evidence)
+    figures |= {"pairs": pairs, "pairs_that_cannot_be_read": unusable, "arcs_that_fill_the_stamp": hidden}
     if found:
         return red(
             NAME,
-            f"something beside the arc tells stamps from their controls, in {pairs:,} pairs",
+            "; ".join([f"something beside the arc tells stamps from their controls, in {pairs:,} pairs", *unread]),
             wrong=found,
             why="Injections and controls didn't go through the same steps; a model learns the difference in place of lenses.",
             next_step="render galaxies without flux as well (injection_manifest.null_flux_share: 1) and compare the two pixel by "
@@ -94,13 +96,13 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
     if Kind.injections in short:
         return undecided(
             NAME,
-            short[Kind.injections],
+            "; ".join([short[Kind.injections], *unread]),
             why="So few pairs would not show a difference that a model could learn from.",
             next_step=f"nothing is blocked. At least {LEAST_TO_DECIDE} galaxies would do, each with a control and an "
             "injection that leaves a tenth of the stamp dark.",
             **figures,
         )
-    said += [f"undecided of {kind}: {words}" for kind, words in short.items()]
+    said += [*(f"undecided of {kind}: {words}" for kind, words in short.items()), *unread]
     return green(NAME, f"nothing beside the arc tells stamps from their controls: {'; '.join(said)}", **figures)
 
 
@@ -116,7 +118,7 @@ def gather(stamps: Publication, parent: Publication) -> list[Evidence]:
         hidden = None if bad is None or place is None else np.asarray(bad[place])
         evidence[hosted.pair.kind].take(hosted.pair, hosted.host, hosted.psf, hidden)
     for seen in evidence.values():
-        seen.of = reader.seen[seen.kind]
+        seen.of, seen.n_unusable = reader.seen[seen.kind], reader.unusable[seen.kind]
     return [seen for seen in evidence.values() if seen.kind is Kind.injections or seen.of]
 
 

@@ -6,6 +6,7 @@ whose reason goes into a quarantine and is counted there.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ _NOISE_BOUNDS = (3e-4, 0.1)
 _SEEING_BOUNDS_ARCSEC = (0.3, 4.0)
 # Of a PSF image, in its own pixels: a single hot pixel has 1.16.
 _LEAST_FWHM_PIXELS = 1.2
+# FWHM of a PSF image over what the survey says of the seeing: the shared exposures have 0.92 to 0.99.
+_FWHM_OVER_SEEING = (0.7, 1.4)
 # Correlated pixels, and the light's own Poisson noise where a galaxy fills the cutout, make the two differ by less.
 _NOISE_OVER_IVAR = 5.0
 # A host whose middle isn't seen is no host: its arc would be read against a hole.
@@ -59,7 +62,7 @@ class GalaxyImage:
     psf : tuple of PsfImage or None
         By band; None where there is no image of it.
     psf_fwhm_arcsec : tuple of float or None
-        By band, what the survey says of the seeing there; for bands without a PSF image.
+        By band, what the survey says of the seeing there; a PSF image goes before it.
     electrons_per_nanomaggy : tuple of float or None
         By band, from gain and zero point; None where the data don't give it.
     assumed : tuple of str
@@ -130,9 +133,7 @@ def must_be_usable(image: GalaxyImage) -> GalaxyImage:
         ``missing_band``, ``bad_ivar``, ``centre_masked``, ``too_many_bad_pixels``, ``wrong_unit``, ``ivar_unlike_noise`` or
         ``wrong_seeing``.
     """
-    for i, band in enumerate(image.bands):
-        if image.bad[i].all() or np.ptp(image.pixels[i][~image.bad[i]]) == 0:
-            raise CutoutRefusedError("missing_band", f"nothing was observed in {band} here")
+    bands_must_be_seen(image)
     _ivar_must_be_one(image)
     radius = _distance_arcsec(image)
     for i, band in enumerate(image.bands):
@@ -155,7 +156,52 @@ def must_be_usable(image: GalaxyImage) -> GalaxyImage:
             _seeing_must_be_one(psf.fwhm_pixels * scale, f"its PSF image in {band} has a FWHM of", least)
         elif fwhm is not None:
             _seeing_must_be_one(fwhm, f"the seeing in {band} is said to be")
+    psf_must_agree(image, image.psf_fwhm_arcsec, "the survey's seeing there")
     return image
+
+
+def bands_must_be_seen(image: GalaxyImage) -> GalaxyImage:
+    """Return the cutout if each band has pixels that differ.
+
+    Raises
+    ------
+    CutoutRefusedError
+        ``missing_band``.
+    """
+    for i, band in enumerate(image.bands):
+        if image.bad[i].all() or np.ptp(image.pixels[i][~image.bad[i]]) == 0:
+            raise CutoutRefusedError("missing_band", f"nothing was observed in {band} here")
+    return image
+
+
+def psf_must_agree(image: GalaxyImage, seeing_arcsec: Sequence[float | None], whose: str) -> None:
+    """Refuse a cutout whose PSF image is of another width than the seeing that is said of its place, where both are known.
+
+    Models of the same exposure differ by less than a tenth; the PSF of another one, or of another pixel scale, by more.
+
+    Parameters
+    ----------
+    seeing_arcsec : sequence of float or None
+        FWHM by band.
+    whose : str
+        What says it, for the reason.
+
+    Raises
+    ------
+    CutoutRefusedError
+        ``wrong_seeing``.
+    """
+    low, high = _FWHM_OVER_SEEING
+    for psf, said, band in zip(image.psf, seeing_arcsec, image.bands, strict=True):
+        if psf is None or said is None:
+            continue
+        found = psf.fwhm_pixels * image.pixel_scale_arcsec
+        if not low <= found / said <= high:
+            raise CutoutRefusedError(
+                "wrong_seeing",
+                f"its PSF image in {band} has a FWHM of {found:.3g} arcsec, {whose} is {said:.3g}: {low:g} to {high:g} times "
+                "that was wanted",
+            )
 
 
 def _ivar_must_be_one(image: GalaxyImage) -> None:

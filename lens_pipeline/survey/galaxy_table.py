@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few, no_file
 from lens_pipeline.survey.mirror import Galaxy
 
 _NAMES = ("galaxy_id", "region_id")
@@ -39,7 +39,7 @@ def read_galaxies(name: str, n_galaxies: int | None = None, unread: list[str] | 
     """
     path = Path(name).expanduser().absolute()
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}. Name a catalogue, a FITS, CSV or ECSV table.")
+        raise ConfigError(f"{no_file(path)}. Name a catalogue, a FITS, CSV or ECSV table.")
     try:
         table = Table.read(path)
     except (OSError, ValueError, TypeError) as error:

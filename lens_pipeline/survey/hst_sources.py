@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.survey.files_read import OnOpen
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, Quarantine
 
 _WANTED = ("ident", "mag", "band", "gal_filename", "gal_hdu", "pixel_scale", "noise_variance")
@@ -75,13 +76,17 @@ class HstSource:
     file: str
 
 
-def read_hst_sources(catalogue: Path, quarantine: Quarantine, *, prefix: str = "cosmos") -> tuple[HstSource, ...]:
+def read_hst_sources(
+    catalogue: Path, quarantine: Quarantine, *, prefix: str = "cosmos", on_open: OnOpen = lambda _: None
+) -> tuple[HstSource, ...]:
     """Read every usable galaxy of a RealGalaxy catalogue; the others stand in the quarantine with their reasons.
 
     Parameters
     ----------
     catalogue : path
         ``NAME.fits``; its images lie beside it, and ``NAME_fits.fits``, if there, gives redshifts.
+    on_open : callable, optional
+        Is told which files are about to be opened.
 
     Raises
     ------
@@ -94,13 +99,15 @@ def read_hst_sources(catalogue: Path, quarantine: Quarantine, *, prefix: str = "
         raise ConfigError(
             f"there is no catalogue {catalogue}. Name a GalSim RealGalaxy catalogue (real_galaxy_catalog_*.fits)."
         )
+    on_open(str(path) for path in (catalogue, redshifts_path(catalogue)) if path.is_file())
     rows = _rows(catalogue)
     redshifts = _redshifts(catalogue)
     sources = []
     for name in sorted({str(row["gal_filename"]).strip() for row in rows}):
-        images = _images(
-            catalogue.parent / name, [int(r["gal_hdu"]) for r in rows if str(r["gal_filename"]).strip() == name]
-        )
+        path = catalogue.parent / name
+        if path.is_file():
+            on_open([str(path)])
+        images = _images(path, [int(r["gal_hdu"]) for r in rows if str(r["gal_filename"]).strip() == name])
         for row in (row for row in rows if str(row["gal_filename"]).strip() == name):
             source_id = f"{prefix}-{int(row['ident'])}"
             try:

@@ -29,7 +29,13 @@ from lens_pipeline.survey.cutout_measures import (
 from lens_pipeline.survey.cutout_places import left_out_rows, place_galaxies, regions_must_not_overlap
 from lens_pipeline.survey.cutouts import PSF_PIXELS, create_bad, create_cutouts, create_psfs
 from lens_pipeline.survey.files_read import FilesRead
-from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
+from lens_pipeline.survey.galaxy_images import (
+    CutoutRefusedError,
+    GalaxyImage,
+    Quarantine,
+    must_be_usable,
+    psf_must_agree,
+)
 from lens_pipeline.survey.galaxy_table import COLUMNS, PLACE, Known, places_of
 from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
@@ -152,6 +158,8 @@ def cut_sample(
     bad = create_bad(staging.folder, pixels.shape)
     psfs = create_psfs(staging.folder, len(galaxies), len(BANDS))
     quarantine = Quarantine() if quarantine is None else quarantine
+    # An exposure's seeing isn't that of the coadds, which a catalogue is of.
+    coadded = files is None and is_mirror(where)
     n_asked, rows, assumed = len(galaxies) + len(quarantine.rows), [], set()
     read, seen = read or FilesRead(), SeenPixels(pixels)
     with ExitStack() as stack:
@@ -161,6 +169,9 @@ def cut_sample(
             try:
                 # Only judged: the place stays the one that was asked for, which the published ra and dec are of.
                 centroid(image.pixels[_R], image.pixel_scale_arcsec)
+                if coadded:
+                    seeing = [catalogue[number].get(f"psf_fwhm_{band}") for band in BANDS]
+                    psf_must_agree(image, seeing, "the catalogue's seeing")
                 mag_must_agree(row["mag_r"], row["mag_aperture_r"])
                 seen.must_be_new(galaxy.galaxy_id, number, image)
             except CutoutRefusedError as error:

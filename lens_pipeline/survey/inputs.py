@@ -6,7 +6,7 @@ Belongs here: a look at names. Files are listed and none is opened, no server is
 from collections.abc import Callable
 from pathlib import Path
 
-from lens_pipeline.contracts.errors import ConfigError, PipelineError
+from lens_pipeline.contracts.errors import ConfigError, PipelineError, no_file, no_folder
 from lens_pipeline.storage.s3_address import Address, is_address
 from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig, Source
 from lens_pipeline.survey.external_files import find_files
@@ -88,11 +88,11 @@ def _look_for_images(text: str) -> None:
 def _folder(text: str) -> Path:
     folder = Path(text).expanduser().absolute()
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}; a relative path begins where the command is typed.")
+        raise ConfigError(f"{no_folder(folder)}; a relative path begins where the command is typed.")
     return folder
 
 
 def _look_for_file(text: str) -> None:
     path = Path(text).expanduser().absolute()
     if text and not path.is_file():
-        raise ConfigError(f"there is no file {path}; a relative path begins where the command is typed.")
+        raise ConfigError(f"{no_file(path)}; a relative path begins where the command is typed.")

@@ -1,7 +1,7 @@
 """Pixels of galaxies that a catalogue's selection kept, cut out of the survey's images, so that arcs can be injected into them.
 
 Belongs here: putting together what the catalogue says and what the images show. Both are read elsewhere. The sample is in memory,
-some 2 kB a galaxy; pixels are not.
+some 4 kB a galaxy; pixels are not.
 """
 
 import pyarrow as pa

@@ -114,7 +114,6 @@ class Mirror:
         seams = self._seams(home, window)
         planes = [self._planes(home, window, seams, band) for band in self.bands]
         pixels, ivar, bad = (np.stack(of_all) for of_all in zip(*planes, strict=True))
-        psf = tuple(home.psf.get(band) for band in self.bands)
         seeing = tuple(self._seeing(home, window, band) for band in self.bands)
         return GalaxyImage.of(
             self.bands,
@@ -123,8 +122,8 @@ class Mirror:
             bad,
             pixel_scale_arcsec=home.pixel_scale_arcsec,
             offset_arcsec=np.array([window.offset_pixels] * len(self.bands)) * home.pixel_scale_arcsec,
-            psf=psf,
-            psf_fwhm_arcsec=tuple(None if image else fwhm for image, fwhm in zip(psf, seeing, strict=True)),
+            psf=tuple(home.psf.get(band) for band in self.bands),
+            psf_fwhm_arcsec=seeing,
             assumed=home.assumed
             + tuple(
                 f"{seam.where.sum()} of {seam.where.size} pixels are brick {seam.brick.name}'s, the nearest ones: shifted by up "

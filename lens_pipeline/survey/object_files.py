@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few, no_folder
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
 from lens_pipeline.survey.galaxy_table import Known
 from lens_pipeline.survey.mirror import Galaxy
@@ -42,8 +42,12 @@ def object_files(folder: Path, bands: Sequence[str]) -> Files:
     ContractError
         If a file is a symbolic link, or a galaxy has two files for one band, or both a cube and a file a band.
     """
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{no_folder(folder)}. Set parent_sample.folder to the folder that holds the galaxies' images."
+        )
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(folder.iterdir()):
         if (match := _NAME.fullmatch(path.name)) is None or path.is_dir():
             continue
         if path.is_symlink():

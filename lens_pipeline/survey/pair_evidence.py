@@ -43,6 +43,8 @@ class Evidence:
         Whether a stamp and its control have a real cutout's pixels in common; None where the pixels tell.
     of : int
         Stamps of this kind among the rows that were looked at.
+    n_unusable : int
+        Pairs that couldn't be read.
     n : int
         Galaxies that pairs were read of.
     n_pairs : int
@@ -65,6 +67,7 @@ class Evidence:
     contract: DatasetContract
     shared: bool | None
     of: int = 0
+    n_unusable: int = 0
     n: int = 0
     n_pairs: int = 0
     n_facts: int = 0

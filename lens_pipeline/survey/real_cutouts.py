@@ -4,6 +4,7 @@ Belongs here: reading and refusing the cubes, and what must be assumed because t
 of are published beside the parent sample, so that nothing later depends on the user's folder.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from lens_pipeline.survey.cutout_measures import (
 from lens_pipeline.survey.cutout_places import Placed, left_out_rows, place_galaxies, regions_must_not_overlap
 from lens_pipeline.survey.cutouts import create_bad, write_cutouts
 from lens_pipeline.survey.files_read import FilesRead
-from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, must_be_usable
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, bands_must_be_seen, must_be_usable
 from lens_pipeline.survey.galaxy_table import COLUMNS, Known, place_of, read_galaxies
 from lens_pipeline.survey.image_parents import image_parents
 from lens_pipeline.survey.images_at import holds_images
@@ -231,15 +232,9 @@ def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImag
 
 def _image(pixels: Cubes, scale: float) -> GalaxyImage:
     """Return a galaxy's cutout. Cubes carry no mask: a pixel that is exactly 0 or not finite is one that saw nothing."""
-    x, y = centroid(pixels[_R], scale)
-    return GalaxyImage.of(
-        BANDS,
-        pixels,
-        None,
-        pixels == 0,
-        pixel_scale_arcsec=scale,
-        offset_arcsec=np.full((len(BANDS), 2), (x * scale, y * scale)),
-    )
+    image = bands_must_be_seen(GalaxyImage.of(BANDS, pixels, None, pixels == 0, pixel_scale_arcsec=scale))
+    x, y = centroid(image.pixels[_R], scale)
+    return replace(image, offset_arcsec=np.full((len(BANDS), 2), (x * scale, y * scale)))
 
 
 def _catalogue(config: ParentSampleConfig, n_galaxies: int | None, staging: Staging) -> list[Known]:

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import REAL_SOURCES
 from lens_pipeline.contracts.errors import ConfigError, PipelineError, first_few
-from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.storage.parquet import read_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
+from lens_pipeline.survey.files_read import FilesRead
 from lens_pipeline.survey.image_source import ImageSource
 from lens_pipeline.survey.injection_config import InjectionConfig
 from lens_pipeline.survey.light import Sersic
@@ -140,6 +140,7 @@ class RealSources:
     catalogue: Path
     found: "tuple[HstSource, ...]"
     left_out: tuple[dict[str, str], ...]
+    read: FilesRead
 
     @classmethod
     def of(cls, config: InjectionConfig) -> "RealSources":
@@ -154,20 +155,20 @@ class RealSources:
         """
         path = Path(config.real_source_catalogue).expanduser().absolute()
         if config.real_source_share == 0:
-            return cls(config, path, (), ())
+            return cls(config, path, (), (), FilesRead())
         # FITS files take half a second to load, and every rendering process loads this module.
         from lens_pipeline.survey.galaxy_images import Quarantine
         from lens_pipeline.survey.hst_sources import read_hst_sources
 
-        quarantine = Quarantine()
-        found = read_hst_sources(path, quarantine)
+        quarantine, read = Quarantine(), FilesRead()
+        found = read_hst_sources(path, quarantine, on_open=read.add)
         unknown = sorted(set(config.real_source_colours) - {source.source_id for source in found})
         if unknown:
             raise ConfigError(
                 f"real_source_colours names {len(unknown)} galaxies that aren't usable sources of {path.name}: "
                 f"{first_few(unknown)}. It has {first_few([source.source_id for source in found], 12)}."
             )
-        return cls(config, path, found, tuple(quarantine.rows))
+        return cls(config, path, found, tuple(quarantine.rows), read)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -181,20 +182,16 @@ class RealSources:
         ----------
         dealt : mapping
             Split to the sources that are lensed in its regions.
+
+        Raises
+        ------
+        StorageError
+            If a file was replaced or rewritten since it was read.
         """
         if not self.found:
             return
-        from lens_pipeline.survey.hst_sources import redshifts_path
-
         split_of = {source_id: split for split, names in dealt.items() for source_id in names}
-        folder = self.catalogue.parent
-        beside = redshifts_path(self.catalogue)
-        names = {
-            self.catalogue.name,
-            *(source.file for source in self.found),
-            *([beside.name] if beside.is_file() else []),
-        }
-        digests = {name: sha256_of(folder / name) for name in sorted(names)}
+        digests = {Path(str(file["path"])).name: file["sha256"] for file in self.read.entries()}
         records = [
             {
                 "source_id": source.source_id,

@@ -92,8 +92,8 @@ class PairReader:
         Rows to look at for them.
     n_rows : int
         Rows looked at so far.
-    n_unusable : int
-        Pairs so far that were left out: a blob that can't be decoded, or is null.
+    unusable : Counter
+        Pairs so far of each kind that were left out: a blob that can't be decoded, or is null.
     seen : Counter
         Rows looked at so far of each kind.
     """
@@ -103,7 +103,7 @@ class PairReader:
     every: bool = False
     most_rows: int = MOST_ROWS
     n_rows: int = 0
-    n_unusable: int = 0
+    unusable: Counter[Kind] = field(default_factory=Counter)
     seen: Counter[Kind] = field(default_factory=Counter)
     contract: DatasetContract = field(init=False)
 
@@ -206,13 +206,13 @@ class PairReader:
                             del waiting[part], held[part]
             if not waiting:
                 return
-        self.n_unusable += len({plan for plans in waiting.values() for plan in plans})
+        self.unusable.update(plan.kind for plan in {plan for plans in waiting.values() for plan in plans})
 
     def _pair(self, plan: _Plan, first: tuple[Row, bytes], control: tuple[Row, bytes]) -> Iterator[StampPair]:
         blobs = (first[1], control[1])
         pixels = np.zeros((2, *self.contract.stamp_shape), np.float32)
         if any(verdict is not None for verdict in decode_pixels(blobs, self.contract, pixels)):
-            self.n_unusable += 1
+            self.unusable[plan.kind] += 1
             return
         yield StampPair(plan.kind, plan.stands_for_galaxy, first[0], control[0], pixels, blobs)
 

@@ -1,5 +1,6 @@
 """``lens_pipeline check``: what is wrong with a preset, and what it names that isn't there, is said before anything runs."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,25 @@ def holding(folder: Path, *names: str) -> str:
     return str(folder)
 
 
-def test_the_settings_of_a_sound_preset_are_listed(check: Check, tmp_path: Path) -> None:
+def test_what_a_sound_preset_changes_is_listed_and_defaults_are_counted(check: Check, tmp_path: Path) -> None:
     folder = holding(tmp_path / "cubes", "g.fits", "r.fits", "z.fits")
     status, printed, _ = check(parent_sample={"source": "real_cutouts", "folder": folder})
     assert status == 0
-    assert "source: real_cutouts   (not the default)" in printed
-    assert "preset.yaml is sound." in printed
+    changed, defaults, verdict = printed.splitlines()[:3], *printed.splitlines()[3:]
+    assert changed == ["parent_sample", "  source: real_cutouts", f"  folder: {folder}"]
+    assert re.fullmatch(r"\d{3} other settings have their defaults, which docs/settings.md lists\.", defaults)
+    assert verdict.endswith("preset.yaml is sound.")
+
+
+def test_a_file_where_a_folder_belongs_and_a_folder_where_a_file_belongs_are_called_what_they_are(
+    check: Check, tmp_path: Path
+) -> None:
+    folder = holding(tmp_path / "data", "g.fits")
+    for source in ("real_cutouts", "external_stamps"):
+        _, _, wrong = check(parent_sample={"source": source, "folder": f"{folder}/g.fits"})
+        assert f"parent_sample.folder: {folder}/g.fits is a file, not a folder" in wrong
+    _, _, wrong = check(parent_sample={"source": "real_cutouts", "folder": folder, "catalogue": folder})
+    assert f"parent_sample.catalogue: {folder} is a folder, not a file" in wrong
 
 
 def test_a_setting_out_of_range_is_refused_with_what_is_allowed(check: Check) -> None:

@@ -112,6 +112,10 @@ def a_galaxy_as_psf(a: dict[str, Any]) -> None:
     a["psf"] = (star(2.0, 31), star(2.0, 31), star(7.0, 63))
 
 
+def a_psf_of_half_the_seeing(a: dict[str, Any]) -> None:
+    a["psf"], a["psf_fwhm_arcsec"] = (star(2.0, 31), star(1.0, 31), None), (1.3, 1.3, 1.2)
+
+
 def a_psf_that_is_cut_off(a: dict[str, Any]) -> None:
     a["psf"] = (star(2.0, 5), None, None)
 
@@ -140,6 +144,11 @@ def ivar_in_adu(a: dict[str, Any]) -> None:
         (thirty_times, "wrong_unit", "in r have a noise of 0.13"),
         (a_hot_pixel_as_psf, "wrong_seeing", r"its PSF image in r has a FWHM of 0\.30\d+, wanted 0.314 to 4 arcsec"),
         (a_galaxy_as_psf, "wrong_seeing", r"its PSF image in z has a FWHM of 4\.3\d+, wanted 0.314 to 4 arcsec"),
+        (
+            a_psf_of_half_the_seeing,
+            "wrong_seeing",
+            r"its PSF image in r has a FWHM of 0\.6\d+ arcsec, the survey's seeing there is 1\.3: 0\.7 to 1\.4 times",
+        ),
         (a_psf_that_is_cut_off, "wrong_seeing", "its PSF image in g has a FWHM of inf"),
         (seeing_in_pixels, "wrong_seeing", r"in r is said to be 4.94, wanted 0.3 to 4 arcsec"),
         (no_seeing_at_all, "wrong_seeing", "in z is said to be 0.05"),

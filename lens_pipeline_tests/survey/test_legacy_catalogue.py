@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
 from lens_pipeline.storage.atomic import sha256_of
@@ -22,6 +23,7 @@ from lens_pipeline.survey.tractor import Catalogue
 from . import coadds
 from .catalogues import NORTH, row, write_fits, write_parquet
 from .conftest import Survey
+from .test_measured_psf import gaussian_as_pixels_see_it
 from .test_stamps import rows_of
 
 NETWORK = "Huang et al. (2021) - arXiv:2005.04730"
@@ -412,6 +414,26 @@ def test_selected_galaxies_are_cut_out_of_the_surveys_images_in_one_step_and_can
     assert len(made) == 3
     with pytest.raises(ConfigError, match=r"Set parent_sample\.images to the folder or s3:// address"):
         survey.stamps(bare, survey.manifest(bare))
+
+
+@pytest.mark.parametrize(("sigma_pixels", "kept"), [(1.2, False), (1.7, True)])
+def test_a_psf_image_of_coadds_is_held_against_the_catalogues_seeing(
+    survey: Survey, folder: Path, tmp_path: Path, sigma_pixels: float, kept: bool
+) -> None:
+    name, ra, dec = coadds.brick_at(0.06, -0.06)
+    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec), flux=3.6), scale=0.262, seeing=None)
+    for band in "grz":
+        psf = gaussian_as_pixels_see_it(sigma_pixels, sigma_pixels)
+        fits.PrimaryHDU(psf).writeto(tmp_path / f"coadd/{name[:3]}/{name}/legacysurvey-{name}-psf-{band}.fits")
+    write_fits(folder / "sweep.fits", [elsewhere(ra, dec, OBJID=1)])
+    settings = config(folder, images=str(tmp_path), stamp_size=32)
+    if kept:
+        assert len(ids(survey.parents(settings))) == 1
+        return
+    with pytest.raises(
+        ContractError, match=r"'wrong_seeing': 1.* arcsec, the catalogue's seeing is 1\.3: 0\.7 to 1\.4 times"
+    ):
+        survey.parents(settings)
 
 
 def test_images_of_nothing_that_was_selected_are_refused(survey: Survey, folder: Path, tmp_path: Path) -> None:

@@ -155,6 +155,13 @@ def shifted(plane: np.ndarray) -> None:
     plane[:] = np.roll(plane, 9, axis=1)
 
 
+def in_a_hollow(plane: np.ndarray) -> None:
+    """A peak in the middle of what a sky that was fitted too closely leaves."""
+    axis = np.arange(len(plane)) - len(plane) // 2
+    r = np.hypot(axis[:, None], axis)
+    plane[(r > 4) & (r < 10)] -= 0.5
+
+
 def rounded(plane: np.ndarray) -> None:
     plane[:] = np.round(100 * plane)
 
@@ -167,8 +174,11 @@ def rounded(plane: np.ndarray) -> None:
         (of_galaxy_1(lambda p: p.__imul__(1e-9)), "wrong_unit", "look like maggy"),
         (of_galaxy_1(rounded), "centre_masked|too_many_bad_pixels|wrong_unit", ""),
         (of_galaxy_1(lambda p: p.__imul__(-1)), "no_galaxy", "no light stands out in r"),
-        (of_galaxy_1(lambda p: p.fill(0)), "no_galaxy|missing_band", ""),
-        (of_galaxy_1(lambda p: p.fill(0.5)), "no_galaxy|missing_band", ""),
+        (of_galaxy_1(lambda p: p.fill(0)), "missing_band", "nothing was observed in g"),
+        (of_galaxy_1(lambda p: p.fill(0), "r"), "missing_band", "nothing was observed in r"),
+        (of_galaxy_1(lambda p: p.fill(np.nan), "r"), "missing_band", "nothing was observed in r"),
+        (of_galaxy_1(lambda p: p.fill(0.5)), "missing_band", ""),
+        (of_galaxy_1(in_a_hollow, "r"), "no_galaxy", "in r within 2.5 arcsec sum to no light above the sky"),
         (of_galaxy_1(lambda p: p.fill(0), "g"), "missing_band", "nothing was observed in g"),
         (of_galaxy_1(lambda p: p[33:38, 33:38].fill(0), "z"), "centre_masked", "25 pixels .* in z"),
         (of_galaxy_1(lambda p: p[33:38, 33:38].fill(0)), "centre_masked|off_centre", ""),

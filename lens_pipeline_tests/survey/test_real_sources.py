@@ -9,13 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from lens_pipeline.contracts.catalogue import INJECTION_MANIFEST, REAL_SOURCES
-from lens_pipeline.contracts.errors import ConfigError, PipelineError
+from lens_pipeline.contracts.errors import ConfigError, PipelineError, StorageError
 from lens_pipeline.splits.checks import leak_checks
 from lens_pipeline.splits.config import SplitConfig
 from lens_pipeline.splits.region_splits import build_region_splits
 from lens_pipeline.stamps.config import StoreConfig
 from lens_pipeline.stamps.ingest import build_store
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey import hst_sources
 from lens_pipeline.survey.checks import label_alignment, pairs_are_sound
 from lens_pipeline.survey.config import InjectionConfig, ParentSampleConfig
 from lens_pipeline.survey.design import Design
@@ -263,6 +264,23 @@ def test_what_was_not_used_of_the_catalogue_is_said(survey: Survey, tmp_path: Pa
     )  # fmt: skip
     assert set(said["files"]) == {"catalog.fits", "catalog_fits.fits", "images_n1.fits"}
     assert manifest.read_table("sources").num_rows == 4
+
+
+def test_an_image_of_sources_that_is_rewritten_while_they_are_drawn_is_refused(
+    survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, [galaxy(sersic=SERSIC) + noise((121, 122), n) for n in range(4)])
+    images = hst_sources._images
+
+    def rewriting(file: Path, hdus: list[int]) -> Any:
+        found = images(file, hdus)
+        file.write_bytes(file.read_bytes())
+        return found
+
+    monkeypatch.setattr(hst_sources, "_images", rewriting)
+    parent = survey.parents(SPREAD)
+    with pytest.raises(StorageError, match=r"1 of 3 files changed while they were read: .*images_n1\.fits"):
+        survey.manifest(parent, real_source_share=0.2, real_source_catalogue=str(path))
 
 
 @pytest.mark.parametrize(

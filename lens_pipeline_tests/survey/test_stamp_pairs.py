@@ -9,6 +9,7 @@ from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.parquet import parquet_writer, read_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
+from lens_pipeline.survey.fingerprints import no_fingerprints
 from lens_pipeline.survey.stamp_pairs import Kind, PairReader
 
 from .conftest import Survey
@@ -57,7 +58,7 @@ def test_every_stamp_of_a_galaxy_is_read_where_all_are_asked_and_one_stands_for_
     assert sum(pair.stands_for_galaxy for pair in few) == 2
 
 
-def test_a_stamp_that_cannot_be_read_is_counted(tmp_path: Path, small: dict[str, Publication]) -> None:
+def test_a_stamp_that_cannot_be_read_is_counted_and_told(tmp_path: Path, small: dict[str, Publication]) -> None:
     survey = Survey(Home(tmp_path / "home"))
     stamps = small["stamps"]
 
@@ -73,6 +74,11 @@ def test_a_stamp_that_cannot_be_read_is_counted(tmp_path: Path, small: dict[str,
                 writer.write_table(pa.Table.from_pylist(broken, schema=rows.schema))
             staging.attributes["fragments"].append({**entry, "sha256": sha256_of(path)})
 
-    reader = PairReader(survey._publish("stamps", [], build), 512)
+    published = survey._publish("stamps", [], build)
+    reader = PairReader(published, 512)
     assert not list(reader.pairs())
-    assert reader.n_unusable == len(keys(PairReader(stamps, 512)))
+    n = len(keys(PairReader(stamps, 512)))
+    assert reader.unusable == {Kind.injections: n}
+    check = no_fingerprints(published, small["parent_sample"])
+    assert check.figures["pairs_that_cannot_be_read"] == n
+    assert f"{n} pairs of injections can't be read" in check.what
