@@ -12,13 +12,13 @@ from lens_pipeline.defs.tracking import (
     VERSION_TAG,
     Tracking,
     figures_of,
+    kept_pictures,
     title_of,
     work_folders,
 )
 from lens_pipeline.scoring.card import describe_model
 from lens_pipeline.scoring.card_text import as_markdown
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE
-from lens_pipeline.storage.atomic import write_atomically
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 
@@ -73,11 +73,7 @@ def log_ensemble(
         "tta": str(scores.attributes.get("tta", False)),
     }
     record.metrics |= {name: value for table in tables for name, value in figures_of(table).items()}
-    kept = folder / "mlflow"
-    kept.mkdir(exist_ok=True)
-    for name, png in pictures.items():
-        write_atomically(kept / f"{name}.png", png)
-    record.artifacts = [*(str(kept / f"{name}.png") for name in pictures), str(report.path("report.html"))]
+    record.artifacts = [*kept_pictures(folder, pictures), str(report.path("report.html"))]
     record.status = "FINISHED"
     tracking.tell(context, folder, record)
     if run_id := MlflowRun(folder).last_told().get("run_id"):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -193,19 +194,33 @@ class Tracking(dg.ConfigurableResource):
             **({"mlflow": dg.MetadataValue.url(link)} if record.uri.startswith("http") else {}),
         }
 
-    def log_report(self, context: dg.AssetExecutionContext, classifier: Publication, report: Publication) -> None:
-        """Add the report and its headline numbers to the MLflow run of the classifier that it is about."""
+    def log_report(
+        self,
+        context: dg.AssetExecutionContext,
+        classifier: Publication,
+        report: Publication,
+        pictures: Mapping[str, bytes],
+    ) -> None:
+        """Add the report, its numbers and its figures to the MLflow run of the classifier that it is about.
+
+        Parameters
+        ----------
+        pictures : mapping
+            Names to PNG.
+        """
         numbers = figures_of(report.read_table())
         page = str(report.path("report.html"))
         for folder in work_folders():
             record = Record.read(folder)
             if record is not None and record.tags.get(VERSION_TAG) == classifier.version:
                 record.metrics |= numbers
-                record.artifacts = [path for path in record.artifacts if Path(path).name != "report.html"] + [page]
+                shown = [*kept_pictures(folder, pictures), page]
+                names = {Path(path).name for path in shown}
+                record.artifacts = [path for path in record.artifacts if Path(path).name not in names] + shown
                 record.tags[REPORT_TAG] = report.version
                 self.tell(context, folder, record)
                 return
-        self._tell_of_elsewhere(context, classifier, report, numbers, page)
+        self._tell_of_elsewhere(context, classifier, report, numbers, pictures)
 
     def client(self) -> "MlflowClient":
         """Return a client of the server."""
@@ -250,7 +265,7 @@ class Tracking(dg.ConfigurableResource):
         classifier: Publication,
         report: Publication,
         numbers: dict[str, float],
-        page: str,
+        pictures: Mapping[str, bytes],
     ) -> None:
         """Tell of the report of a classifier whose training's folder isn't on this machine."""
         from mlflow.entities import Metric, RunTag
@@ -269,9 +284,20 @@ class Tracking(dg.ConfigurableResource):
             now, run_id = int(time.time() * 1000), found[0].info.run_id
             metrics = [Metric(name, value, now, 0) for name, value in numbers.items()]
             client.log_batch(run_id, metrics=metrics, tags=[RunTag(REPORT_TAG, report.version)])
-            client.log_artifact(run_id, page)
+            with tempfile.TemporaryDirectory() as folder:
+                for path in [*kept_pictures(Path(folder), pictures), str(report.path("report.html"))]:
+                    client.log_artifact(run_id, path)
         except (MlflowException, OSError) as error:
             context.log.warning(f"MLflow can't be reached, the report isn't there: {error}")
+
+
+def kept_pictures(folder: Path, pictures: Mapping[str, bytes]) -> list[str]:
+    """Write PNGs where the record of a run's folder may name them, and return their paths."""
+    kept = folder / "mlflow"
+    kept.mkdir(exist_ok=True)
+    for name, png in pictures.items():
+        write_atomically(kept / f"{name}.png", png)
+    return [str(kept / f"{name}.png") for name in pictures]
 
 
 def default_tracking_uri(home: Home) -> str:

@@ -90,7 +90,7 @@ def plain(value: float) -> str:
 
 def signed(value: float) -> str:
     """Write a number to two decimals with a minus that can't be taken for a hyphen."""
-    return _minus(f"{value:.2f}")
+    return _minus(f"{round(value, 2) + 0.0:.2f}")
 
 
 def count(n: int, singular: str, plural: str | None = None) -> str:

@@ -141,7 +141,7 @@ def test_a_training_is_tracked_with_settings_curves_checks_model_and_report(
         found = [green("one", "fine"), red("two", "off", wrong=["a"], why="w", next_step="n", blocking=False)]
         tracking.tell_outcome(context, folder, made, found, note="### Checks", files={"training_curves.png": b"png"})
         seen.update(tracking.describe_classifier(folder))
-        tracking.log_report(context, made, report())
+        tracking.log_report(context, made, report(), {"roc": b"png"})
 
     result = in_an_asset(tracking, body, instance)
     assert result.success
@@ -160,7 +160,7 @@ def test_a_training_is_tracked_with_settings_curves_checks_model_and_report(
     assert run.data.metrics["training/train_rows"] == 640
     assert points(tracking, run, "progress") == [(5, 0.125), (10, 0.25), (15, 0.375), (20, 0.5)]
     assert {f.path for f in client.list_artifacts(run.info.run_id)} == {
-        "model.json", "model.safetensors", "report.html", "training_curves.png",
+        "model.json", "model.safetensors", "report.html", "roc.png", "training_curves.png",
     }  # fmt: skip
 
 

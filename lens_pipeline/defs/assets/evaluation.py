@@ -52,6 +52,8 @@ from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.parent_density import galaxy_density
 
 _KEYS = ("task_id", "logical", "label")
+# Figures of the report that the page of completeness has.
+_SHOWN_BY_COMPLETENESS = ("completeness_", "surface_", "sky")
 
 
 @dg.asset(
@@ -226,13 +228,16 @@ def evaluation_report(
             seen = {"members": dg.MetadataValue.json({one.model: one.version for one in classifiers})}
             log_ensemble(context, workspace.home, tracking, scores, classifiers, report, result.images)
         else:
-            tracking.log_report(context, classifiers[0], report)
+            tracking.log_report(context, classifiers[0], report, result.images)
         seen |= registry.describe(workspace.home, tracking, scores if is_ensemble(scores) else classifiers[0], report)
         return {
             "page": dg.MetadataValue.path(str(report.path("report.html"))),
             "headline": markdown_table(result.table),
-            "roc": picture(result.images["roc"], "ROC on test, log FPR axis"),
-            "scores": picture(result.images["histogram"], "scores by class"),
+            **{
+                name: picture(png, name.replace("_", " "))
+                for name, png in result.images.items()
+                if not name.startswith(_SHOWN_BY_COMPLETENESS)
+            },
             **seen,
         }
 
