@@ -8,6 +8,7 @@ import pytest
 from lens_pipeline.contracts.catalogue import BASELINE
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.baseline import baseline_claim
+from lens_pipeline.evaluation.wording import number
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps, draw, publish
@@ -16,9 +17,12 @@ GALAXIES = {"train": 20, "val_select": 20, "val_calibrate": 400, "test": 400}
 
 
 def _stamps(seed: int = 0) -> Stamps:
-    """Stamps that a filter sees half as well as the network does, on another scale."""
-    stamps = draw(GALAXIES, seed=seed)
+    """Stamps, in no order, that a filter sees half as well as the network does, on another scale."""
+    stamps = draw(GALAXIES, injections_per_galaxy=2, seed=seed)
     rng = np.random.default_rng(1)
+    order = rng.permutation(len(stamps.split))
+    stamps.columns = {name: [values[i] for i in order] for name, values in stamps.columns.items()}
+    stamps.split, stamps.logit = [stamps.split[i] for i in order], stamps.logit[order]
     stamps.columns["weight"] = rng.lognormal(0, 0.5, len(stamps.split)).tolist()
     stamps.snr = (10 + 2 * stamps.logit + rng.normal(0, 4, stamps.logit.size)).astype(np.float32)
     return stamps
@@ -115,7 +119,7 @@ def test_an_axis_that_nobody_measured_is_undefined_for_both(tmp_path: Path) -> N
     rows = _table(_compared(stamps, tmp_path)[1]).filter(pl.col("axis") == "arc_snr")
     assert set(rows["status"]) == {"undefined"}
     assert rows["network_minus"].null_count() == rows.height
-    assert "arc_snr is null for all 400" in rows.filter(pl.col("finder") == "matched filter")["network_minus_reason"][0]
+    assert "arc_snr is null for all 800" in rows.filter(pl.col("finder") == "matched filter")["network_minus_reason"][0]
 
 
 def test_scores_without_the_classical_finder_are_compared_with_nothing_and_say_so(survey: Evaluated) -> None:
@@ -145,3 +149,23 @@ def test_a_row_that_the_filter_has_not_looked_at_is_refused(tmp_path: Path) -> N
         scores = staging.commit()
     with pytest.raises(EvaluationError, match=r"rows have no matched_filter in scores"):
         Evaluated(replace(chain, scores=scores))
+
+
+def test_the_page_shows_both_finders_and_their_difference(
+    compared: tuple[Evaluated, Publication], survey: Evaluated
+) -> None:
+    rows = _table(compared[1]).filter((pl.col("operating_point") == "fpr_1e-01") & (pl.col("axis") == "all"))
+    network, of_filter = rows.sort("finder", descending=True).to_dicts()
+    page = compared[0].report()[0].page.decode()
+    section = page.split("<h3>Beside a classical finder</h3>")[1].split("<h2>")[0]
+    for row, name, prefix in (
+        (network, "completeness", "completeness_"),
+        (of_filter, "completeness", "completeness_"),
+        (of_filter, "network_minus", "network_minus_"),
+        (of_filter, "fpr", "fpr_"),
+    ):
+        assert number(row[name], row[f"{prefix}low"], row[f"{prefix}high"]) in section
+    assert baseline_claim(compared[1], "fpr_1e-01").split(":")[0] in page
+    other = survey.report()[0].page.decode()
+    assert "Beside a classical finder: not measured, the matched filter looked at no row" in other
+    assert "<h3>Beside a classical finder</h3>" not in other

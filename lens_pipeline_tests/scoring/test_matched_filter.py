@@ -82,6 +82,12 @@ def test_a_red_galaxy_of_any_flattening_leaves_next_to_nothing(axis_ratio: float
     assert abs(np.median(with_host) - np.median(without)) < 0.5
 
 
+def test_without_a_second_band_to_tell_its_colour_a_flat_galaxy_leaves_little() -> None:
+    contract = DatasetContract(bands=("g",))
+    flat = _noise(100)[:, :1] + 0.3 * _host(0.8)[:1]
+    assert np.median(_snr(flat, contract)) < np.median(_snr(_noise(100)[:, :1], contract)) + 1
+
+
 def test_a_host_whose_seeing_differs_between_bands_leaves_next_to_nothing() -> None:
     host = _host()
     host[0] *= 1 + 0.1 * np.exp(-(np.hypot(*_grid()) ** 2))
