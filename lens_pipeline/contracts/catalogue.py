@@ -4,6 +4,7 @@ from lens_pipeline.contracts.arc_tables import NOISELESS_ARCS
 from lens_pipeline.contracts.audit_tables import SHORTCUT_GATES
 from lens_pipeline.contracts.comparison_tables import MODEL_COMPARISON
 from lens_pipeline.contracts.completeness_tables import (
+    BASELINE,
     COMPLETENESS,
     COMPLETENESS_FIT,
     COMPLETENESS_GRID,
@@ -24,6 +25,7 @@ from lens_pipeline.contracts.doctor_tables import DOCTOR
 from lens_pipeline.contracts.metric_tables import CONFUSION, METRICS, ROC
 from lens_pipeline.contracts.model_tables import (
     HISTORY,
+    MATCHED_FILTER,
     OUT_OF_FOLD,
     PREDICTIONS,
     SCORES,
@@ -33,6 +35,7 @@ from lens_pipeline.contracts.operating_tables import (
     BY_NEGATIVES,
     CALIBRATION,
     CALIBRATION_RELIABILITY,
+    MATCHED_FILTER_POINT,
     OPERATING_POINT,
     P_LENS,
     SURVEY_YIELD,
@@ -53,6 +56,7 @@ from lens_pipeline.contracts.survey_tables import INJECTION_DESIGN, INJECTION_MA
 from lens_pipeline.contracts.tables import TableContract
 
 __all__ = [
+    "BASELINE",
     "BY_NEGATIVES",
     "CALIBRATION",
     "CALIBRATION_RELIABILITY",
@@ -69,6 +73,8 @@ __all__ = [
     "INJECTION_DESIGN",
     "INJECTION_MANIFEST",
     "KNOWN_LENSES",
+    "MATCHED_FILTER",
+    "MATCHED_FILTER_POINT",
     "METRICS",
     "MODEL_COMPARISON",
     "NOISELESS_ARCS",
@@ -126,14 +132,17 @@ CATALOGUE: tuple[TableContract, ...] = (
     SET_ASIDE,
     HISTORY,
     SCORES,
+    MATCHED_FILTER,
     OUT_OF_FOLD,
     OPERATING_POINT,
+    MATCHED_FILTER_POINT,
     BY_NEGATIVES,
     SURVEY_YIELD,
     TOP_CONTROLS,
     CALIBRATION,
     CALIBRATION_RELIABILITY,
     COMPLETENESS,
+    BASELINE,
     COMPLETENESS_FIT,
     COMPLETENESS_GRID,
     REGIONS,

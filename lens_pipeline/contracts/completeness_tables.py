@@ -101,6 +101,34 @@ COMPLETENESS = TableContract(
     columns=_CELLS,
 )
 
+BASELINE = TableContract(
+    name="completeness/baseline",
+    meaning="The network beside a classical finder on the same injections of test, each above its own frozen threshold for "
+    "the same target; per operating point that both have, and cell.",
+    key=("operating_point", "finder", "axis", "cell"),
+    columns=(
+        Column("finder", _TEXT, "network or matched filter"),
+        Column("threshold", _FLOAT, "its frozen threshold: a logit, or the filter's signal-to-noise"),
+        Column("fpr", _FLOAT, "false-positive rate there on distinct negatives of test", "", True, True, 0, 1),
+        Column("fpr_low", _FLOAT, "lower end of its 95 % interval", "", True, True, 0, 1),
+        Column("fpr_high", _FLOAT, "upper end of its 95 % interval", "", True, True, 0, 1),
+        *_CELLS,
+        Column(
+            "network_minus",
+            _FLOAT,
+            "the network's completeness minus this finder's, on the same rows; null of the network itself",
+            "",
+            True,
+            True,
+            -1,
+            1,
+        ),
+        Column("network_minus_low", _FLOAT, "lower end of its 95 % interval, of pairs", "", True, True, -1, 1),
+        Column("network_minus_high", _FLOAT, "upper end of its 95 % interval", "", True, True, -1, 1),
+        Column("network_minus_reason", _TEXT, "why it or its interval is null", "", True),
+    ),
+)
+
 _FALSE = (
     Column("n_negatives", _INT, "distinct negatives: identical repeats count once", minimum=0),
     Column("n_negative_galaxies", _INT, "galaxies of these", minimum=0),

@@ -56,6 +56,20 @@ SCORES = TableContract(
     ),
 )
 
+MATCHED_FILTER = TableContract(
+    name="scores/matched_filter",
+    meaning="What a classical finder makes of each row of val_calibrate and test: the signal-to-noise of the arc that fits best, "
+    "by a matched filter on the stamp without its host (docs/completeness.md).",
+    key=("task_id",),
+    columns=(
+        Column("task_id", _TEXT, "key of the row"),
+        Column("logical", _INT, "logical number in the store version that the attributes name", minimum=0),
+        Column("split", _TEXT, "val_calibrate or test"),
+        Column("label", pa.int8(), "place of the row's class in the dataset contract", minimum=0),
+        Column("snr", _SINGLE, "signal-to-noise of the best arc; larger is more lens-like"),
+    ),
+)
+
 OUT_OF_FOLD = TableContract(
     name="out_of_fold",
     meaning="scores/out_of_fold, of a cross-validation: the logit of each row by the one model that was not trained on its fold.",

@@ -1,5 +1,7 @@
 """Tables of operating points and of calibration. `catalogue` has all tables."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from lens_pipeline.contracts.tables import Column, TableContract
@@ -46,6 +48,13 @@ OPERATING_POINT = TableContract(
         ),
         Column("reason", _TEXT, "why it is unresolved or only a bound", "", True),
     ),
+)
+
+MATCHED_FILTER_POINT = replace(
+    OPERATING_POINT,
+    name="operating_point/matched_filter",
+    meaning="The same targets for the classical finder of scores/matched_filter, fitted on the same rows and frozen: threshold "
+    "and n_distinct are of its signal-to-noise, not of logits.",
 )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from lens_pipeline.contracts.catalogue import COMPLETENESS, COMPLETENESS_FIT, COMPLETENESS_GRID, CONTAMINANTS, REGIONS
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.axes import COLUMNS
+from lens_pipeline.evaluation.baseline import write_baseline
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Tally, Threshold, never_stored
 from lens_pipeline.evaluation.exports import export_files
@@ -86,8 +87,19 @@ def build_completeness(
     points = [Threshold(point["operating_point"], point["threshold"]) for point in sealed.usable.iter_rows(named=True)]
     attempts = Attempts.of(lenses, lost, share)
     tally = Tally(attempts, points, config)
-    table = pa.Table.from_pylist(tally.along_axes(), schema=COMPLETENESS.schema)
+    along_axes = tally.along_axes()
+    table = pa.Table.from_pylist(along_axes, schema=COMPLETENESS.schema)
     staging.write_table(None, table, COMPLETENESS)
+    write_baseline(
+        config,
+        rows=rows,
+        attempts=attempts,
+        network=along_axes,
+        points=points,
+        scores=scores,
+        operating_point=operating_point,
+        staging=staging,
+    )
     grids = pa.Table.from_pylist(tally.on_grids(), schema=COMPLETENESS_GRID.schema)
     staging.write_table(GRID_TABLE, grids, COMPLETENESS_GRID)
     fits = fit_selection(attempts, points, config)

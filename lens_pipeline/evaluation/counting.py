@@ -143,21 +143,22 @@ class Tally:
     def _by_threshold(self, parts: list[list[list[Record]]]) -> list[Record]:
         return [record for i in range(len(self._thresholds)) for part in parts for record in part[i]]
 
-    def _cut(self, axis: str) -> Cut | None:
+    def cut(self, axis: str) -> Cut | None:
+        """Cells of an axis; None where it is null for all that is stored."""
         if axis not in self._cuts:
             self._cuts[axis] = self._attempts.cut(axis, self._config)
         return self._cuts[axis]
 
     def _along(self, axis: str) -> list[list[Record]]:
         unit = AXES[axis].unit if axis != ALL else ""
-        cut = self._cut(axis)
+        cut = self.cut(axis)
         if cut is None:
             named = {"axis": axis, "cell": ALL, "low": None, "high": None, "unit": unit}
             return self._undefined(named, [axis])
         return self._counted(cut, lambda cell: _side(cell[0]) | {"unit": unit})
 
     def _on(self, axes: Sequence[str]) -> list[list[Record]]:
-        grid, cuts = " x ".join(axes), [self._cut(axis) for axis in axes]
+        grid, cuts = " x ".join(axes), [self.cut(axis) for axis in axes]
         known = [cut for cut in cuts if cut is not None]
         if len(known) < len(axes):
             sides = tuple(Side(axis, ALL) for axis in axes)

@@ -9,7 +9,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from lens_pipeline.contracts.catalogue import BY_NEGATIVES, OPERATING_POINT, SURVEY_YIELD, TOP_CONTROLS
+from lens_pipeline.contracts.catalogue import (
+    BY_NEGATIVES,
+    MATCHED_FILTER_POINT,
+    OPERATING_POINT,
+    SURVEY_YIELD,
+    TOP_CONTROLS,
+)
 from lens_pipeline.evaluation.calibration import Calibration, prior_logit_of, publish_calibration
 from lens_pipeline.evaluation.config import OperatingPointConfig
 from lens_pipeline.evaluation.contamination import resolve_contamination
@@ -20,7 +26,9 @@ from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, Resolved, resolve, smallest_resolvable_fpr
 from lens_pipeline.evaluation.scored_rows import (
     CALIBRATE,
+    MATCHED_FILTER,
     TRAIN,
+    by_matched_filter,
     distinct_rows,
     galaxy_numbers,
     join_store,
@@ -71,6 +79,8 @@ def fit_operating_point(
 ) -> OperatingPointResult:
     """Fit thresholds for target rates and contaminations, that at the highest control, and the calibration, on val_calibrate.
 
+    The matched filter, where it has looked at the rows, gets thresholds of its own for the same targets.
+
     Of train only the mix of classes is read, which tells what odds the model's logits start from.
 
     Parameters
@@ -98,6 +108,9 @@ def fit_operating_point(
     by_negatives = pa.Table.from_pylist(kinds, schema=BY_NEGATIVES.schema)
     yields = survey_yield(distinct, table, prevalence, survey or Survey())
     staging.write_table(None, table, OPERATING_POINT)
+    if (filtered := by_matched_filter(distinct, scores)) is not None:
+        own = pa.Table.from_pylist(_thresholds(config, filtered, rule, prevalence), schema=MATCHED_FILTER_POINT.schema)
+        staging.write_table(MATCHED_FILTER, own, MATCHED_FILTER_POINT)
     staging.write_table("by_negatives", by_negatives, BY_NEGATIVES)
     staging.write_table("survey_yield", yields, SURVEY_YIELD)
     staging.attributes.update(

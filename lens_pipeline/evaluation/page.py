@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation import statements
-from lens_pipeline.evaluation.axes import ALL, axes_in
+from lens_pipeline.evaluation.axes import ALL, HEADLINE, axes_in
 from lens_pipeline.evaluation.beside import Beside
 from lens_pipeline.evaluation.completeness_plots import why_not_drawn
 from lens_pipeline.evaluation.drawings import Drawn
@@ -50,6 +50,8 @@ class PageContent:
     looks: list[Look]
     beside: Beside
     contaminants: pl.DataFrame
+    baseline: pl.DataFrame
+    baseline_claim: str
 
 
 def render(
@@ -83,6 +85,7 @@ def render(
         splits=_split_rows(inputs["splits"], contract),
         claims=[
             *statements.claims(content.metrics, content.completeness, content.primary),
+            content.baseline_claim,
             *content.beside.claims(content.primary),
             *(statements.cross_fit_claims(content.cross_fit.whole) if content.cross_fit else ()),
         ],
@@ -124,6 +127,7 @@ def render(
         beside=content.beside,
         has_real_lenses=content.beside.recovery is not None and content.beside.recovery["recall"].count() > 0,
         contaminants=content.contaminants.to_dicts(),
+        beside_filter={axis: _beside_filter(content, axis) for axis in (ALL, *HEADLINE)},
     )
 
 
@@ -152,6 +156,13 @@ def _headline(metrics: pl.DataFrame) -> list[dict[str, Any]]:
 
 def _cells(completeness: pl.DataFrame, axis: str) -> list[dict[str, Any]]:
     return completeness.filter(pl.col("axis") == axis).to_dicts()
+
+
+def _beside_filter(content: PageContent, axis: str) -> list[dict[str, Any]]:
+    """Rows of the matched filter along an axis, each with the network's row of the same cell."""
+    network = {(row["operating_point"], row["cell"]): row for row in _cells(content.completeness, axis)}
+    of_filter = content.baseline.filter((pl.col("axis") == axis) & pl.col("completeness").is_not_null()).to_dicts()
+    return [{**row, "network": network[row["operating_point"], row["cell"]]} for row in of_filter]
 
 
 def _split_rows(splits: Publication, contract: DatasetContract) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS, ROC
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.evaluation.baseline import baseline_claim, filter_rows_of
 from lens_pipeline.evaluation.beside import MADE_FROM, Beside
 from lens_pipeline.evaluation.calibrated_test import publish_calibrated_test
 from lens_pipeline.evaluation.completeness import CONTAMINANTS_TABLE, GRID_TABLE, REGIONS_TABLE
@@ -175,6 +176,8 @@ def build_report(
         n_repeats=test.height - distinct.height,
         looks=looks,
         beside=Beside.of(beside),
+        baseline=filter_rows_of(completeness),
+        baseline_claim=baseline_claim(completeness, primary["operating_point"]),
         contaminants=_of_point(completeness, CONTAMINANTS_TABLE, primary),
     )
     sources = {name: value for name, value in inputs.__dict__.items() if name != "classifiers"}

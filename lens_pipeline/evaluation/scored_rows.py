@@ -20,6 +20,8 @@ CALIBRATE = "val_calibrate"
 # Fewer rows may lie between 0 and 1 by chance.
 _FEW_ROWS, _NEAR_END = 50, 0.1
 _STORED = "label_in_the_store"
+# Table of the scores that the classical finder's own stand in.
+MATCHED_FILTER = "matched_filter"
 OPEN_SPLITS = (TRAIN, "val_select", CALIBRATE)
 _NEEDED = ("pixel_hash", "galaxy_id", "lens_model", "theta_e_arcsec")
 _USED_WHERE_THERE = (
@@ -124,6 +126,27 @@ def join_store(
     joined = joined.drop(_STORED)
     missing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in wanted if name not in columns]
     return joined.with_columns(*missing).with_columns(pl.col("weight").fill_null(1.0))
+
+
+def by_matched_filter(rows: pl.DataFrame, scores: Publication) -> pl.DataFrame | None:
+    """Return the same rows as the classical finder scores them, its signal-to-noise as `logit`; None where it was left out.
+
+    Raises
+    ------
+    EvaluationError
+        If it has not looked at one of the rows.
+    """
+    if f"{MATCHED_FILTER}.parquet" not in scores.manifest.files:
+        return None
+    found = pl.DataFrame(scores.read_table(MATCHED_FILTER, columns=["task_id", "snr"]))
+    joined = rows.join(found, on="task_id", how="left", validate="1:1", maintain_order="left")
+    lacking = joined.filter(pl.col("snr").is_null())
+    if lacking.height:
+        raise EvaluationError(
+            f"{lacking.height:,} of {rows.height:,} rows have no {MATCHED_FILTER} in scores {scores.version}: "
+            f"{first_few(lacking['task_id'].to_list())}. Materialize scores again."
+        )
+    return joined.with_columns(logit=pl.col("snr").cast(pl.Float64)).drop("snr")
 
 
 def distinct_rows(rows: pl.DataFrame) -> pl.DataFrame:

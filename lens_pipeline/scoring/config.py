@@ -32,6 +32,11 @@ class ScoringConfig(Section):
     channels_last: bool = Field(
         True, description="bands of a pixel side by side in what the model sees; moves last bits"
     )
+    matched_filter: bool = Field(
+        True,
+        description="let a classical finder, a matched filter, look at val_calibrate and test too (docs/completeness.md); 0.3 ms "
+        "a stamp and core",
+    )
     max_tied_share: float = Field(
         0.01, ge=0, le=1, description="share of the negatives that may hold the one top logit before saturation is red"
     )

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from lens_pipeline.contracts.catalogue import SCORES
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ScoringError
+from lens_pipeline.scoring.baseline import write_matched_filter
 from lens_pipeline.scoring.compatibility import refuse_other_stamps
 from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.digests import COLUMN, Words, published_logits
@@ -47,7 +48,8 @@ def score_store(
 
     With more than two classes the table also has ``logit_<class>`` columns, the head's own outputs. Of several classifiers
     a row's logits are the means of theirs; where these are all folds of one cross-validation, the tables ``out_of_fold`` and
-    ``out_of_fold_metrics`` say what each model makes of the rows that it has not seen.
+    ``out_of_fold_metrics`` say what each model makes of the rows that it has not seen. Beside them ``matched_filter`` says what a
+    classical finder makes of val_calibrate and test.
 
     Raises
     ------
@@ -82,6 +84,8 @@ def score_store(
             ),
         }
     )
+    if config.matched_filter:
+        write_matched_filter(rows, store, staging, config.threads)
     if cross_validated(classifiers):
         write_out_of_fold(classifiers, each, store, splits, staging)
     counted = scores["split"].value_counts().to_pylist()

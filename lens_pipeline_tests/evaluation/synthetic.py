@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import (
     HISTORY,
+    MATCHED_FILTER,
     OUT_OF_FOLD,
     PARENT_COMPLETENESS,
     REGION_SPLITS,
@@ -52,6 +53,7 @@ class Stamps:
     without: tuple[str, ...] = ()
     n_folds: int = 0
     kept: pa.Table | None = None
+    snr: np.ndarray | None = None
 
 
 def draw(galaxies: dict[str, int], *, injections_per_galaxy: int = 1, separation: float = 2.5, seed: int = 0) -> Stamps:
@@ -118,6 +120,9 @@ def publish(stamps: Stamps, folder: Path) -> Chain:
     with home.stage(DATASET, "scores", inputs=[store, splits, classifier]) as staging:
         logit = pa.array(stamps.logit, pa.float32())
         staging.write_table(None, pa.table(keyed | {"logit": logit}), SCORES)
+        if stamps.snr is not None:
+            snr = pa.array(stamps.snr, pa.float32())
+            staging.write_table("matched_filter", pa.table(keyed | {"snr": snr}), MATCHED_FILTER)
         if stamps.n_folds:
             staging.write_table("out_of_fold", _out_of_fold(stamps, pa.table(keyed | {"logit": logit})), OUT_OF_FOLD)
         scores = staging.commit()
