@@ -15,7 +15,9 @@ from scipy.stats import mannwhitneyu
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.stamps.decode import Stamp, decode_blob
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.control_features import catalogue_columns, control_feature_names, control_features
+from lens_pipeline.survey.npz_facts import HEADER_FACTS
 from lens_pipeline.survey.optics import Image
 from lens_pipeline.survey.pair_evidence import FALSE_ALARMS
 from lens_pipeline.survey.probe import Probed, unpaired_probe
@@ -68,7 +70,11 @@ class LoneControls:
 
 
 def compare_controls(stamps: Publication, parent: Publication, most: int) -> LoneControls:
-    """Compare at most so many galaxies of each set: facts by their ranks (Mann & Whitney 1947), pixels by a probe."""
+    """Compare at most so many galaxies of each set: facts by their ranks (Mann & Whitney 1947), pixels by a probe.
+
+    Header fields of stamps that were made here come from one writer: a value that one set alone has is unlike, be they few.
+    """
+    is_own = Source(stamps.attributes["source"]) is not Source.external_stamps
     reader = PairReader(stamps, most)
     bands = reader.contract.bands
     sets = {UNPAIRED_CONTROL: ControlSet(), CONTROL_ROLE: ControlSet()}
@@ -86,6 +92,7 @@ def compare_controls(stamps: Publication, parent: Publication, most: int) -> Lon
         f"{name} (of unpaired controls)"
         for name in sorted(alone.facts.keys() & paired.facts.keys())
         if _are_unlike(alone.facts[name], paired.facts[name])
+        or (is_own and name.startswith(HEADER_FACTS) and set(alone.facts[name]) != set(paired.facts[name]))
     ]
     return LoneControls(len(alone.features), len(paired.features), unlike, probed, control_feature_names(bands))
 

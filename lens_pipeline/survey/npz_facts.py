@@ -12,6 +12,8 @@ _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
 _EXTRA_HEAD = struct.Struct("<HH")
 _ZIP64 = 1
+# What the name of each habit begins with.
+HEADER_FACTS = ("npz ", "npy ")
 _WHOLE = 1 << 30
 
 

@@ -292,6 +292,8 @@ def test_controls_of_real_galaxies_must_be_their_cutouts_to_the_bit(
     off = changed(survey, made, in_pixels(one_bit), which=lambda row: bool(row["role"] == role))
     assert (off.passed, off.blocking, off.count) == (False, True, manifest.attributes["roles"][role])
     assert re.match(r"controls: cutout-000\d-c \(12 of 12,288 pixels aren't its cutout's, by up to ", off.first[0])
+    written = changed(survey, made, FINGERPRINTS["written by numpy"], which=lambda row: bool(row["role"] == role))
+    assert any("npz" in found for found in written.first), written.message()
 
 
 @pytest.mark.real_data
