@@ -51,13 +51,11 @@ def test_cells_and_weights_are_those_of_completeness() -> None:
 
 
 def _covers(rng: np.random.Generator, copies: int, n_galaxies: int) -> bool:
-    """Whether one draw's interval holds the truth, 0.2: two finders that share half of their luck, alike within a galaxy."""
+    """Whether one draw's interval holds the truth, 0.2: two finders that share luck, each with galaxies it likes."""
     galaxies = np.repeat(np.arange(n_galaxies), copies)
-    taste = np.repeat(rng.normal(0, 0.33, n_galaxies), copies)
     shared = rng.normal(size=galaxies.size)
-    luck = [shared + rng.normal(size=galaxies.size) for _ in range(2)]
-    spread = np.sqrt(2 + 0.33**2)
-    this, other = (taste + one < spread * special.ndtri(p) for one, p in zip(luck, (0.7, 0.5), strict=True))
+    luck = [shared + rng.normal(size=galaxies.size) + rng.normal(0, 0.5, n_galaxies)[galaxies] for _ in range(2)]
+    this, other = (one < 1.5 * special.ndtri(p) for one, p in zip(luck, (0.7, 0.5), strict=True))
     (found,) = paired_differences(this, other, np.zeros(galaxies.size, np.uint16), 1, galaxies, np.ones(galaxies.size))
     return found.low <= 0.2 <= found.high  # type: ignore[operator]
 
