@@ -101,7 +101,7 @@ def render(
         why_not_drawn={axis: why_not_drawn(content.completeness, axis) for axis in axes_in(content.completeness)},
         whole=_cells(content.completeness, ALL),
         calibrations=content.calibrations.to_dicts(),
-        top_controls=content.top_controls.to_dicts(),
+        top_controls=[row | {"above": _names_in_words(row["above"])} for row in content.top_controls.to_dicts()],
         prevalence=content.prevalence,
         survey_yield=content.survey_yield.to_dicts(),
         may_hold_lenses=any(high != 0 for high in content.survey_yield["lens_floor_high"]),
@@ -152,6 +152,10 @@ def _headline(metrics: pl.DataFrame) -> list[dict[str, Any]]:
     rates = pl.col("metric").str.contains("^(tpr|recall|fpr)_at_")
     no_threshold = (pl.col("status") == UNRESOLVED) & pl.col("metric").str.contains("^(recall|fpr)_at_")
     return metrics.filter(whole & (leading | rates) & ~no_threshold).to_dicts()
+
+
+def _names_in_words(operating_points: str | None) -> str | None:
+    return operating_points and "; ".join(threshold_words(name) for name in operating_points.split(", "))
 
 
 def _cells(completeness: pl.DataFrame, axis: str) -> list[dict[str, Any]]:

@@ -68,10 +68,11 @@ def test_galleries_show_the_best_the_worst_and_the_most_contradictory() -> None:
 
 def test_an_injection_is_shown_with_its_control_and_their_difference() -> None:
     class Flat(Pixels):
-        """Every stamp is its logical number everywhere, but for one bright pixel of injections."""
+        """Every stamp has one bright pixel, and injections another."""
 
         def take(self, logical: np.ndarray) -> Pixels.Rows:
             pixels = np.zeros((logical.size, 3, 64, 64), np.float16)
+            pixels[:, :, 30, 40] = 50
             pixels[logical % 2 == 1, :, 10, 20] = 50
             ones = np.ones((logical.size, 3), np.float32)
             return self.Rows(pixels, 0 * ones, ones)
@@ -81,7 +82,7 @@ def test_an_injection_is_shown_with_its_control_and_their_difference() -> None:
     assert [panel.shows for panel in best.panels] == ["stamp", "control", "difference"]
     images = [imread(io.BytesIO(panel.png)) for panel in best.panels]
     lit = [np.argwhere(image[..., 0] > 0.5).tolist() for image in images]
-    assert lit == [[[53, 20]], [], [[53, 20]]]
+    assert lit == [[[33, 40], [53, 20]], [[33, 40]], [[53, 20]]]
 
 
 def test_an_injection_without_a_control_is_shown_alone() -> None:
