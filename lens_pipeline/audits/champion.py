@@ -10,12 +10,12 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.comparison_tables import MODEL_COMPARISON
 from lens_pipeline.contracts.config import Section
-from lens_pipeline.contracts.errors import EvaluationError, StorageError
+from lens_pipeline.contracts.errors import EvaluationError, StorageError, first_few
 from lens_pipeline.evaluation.comparison import Contestant, compare, refuse_other_rows
 from lens_pipeline.evaluation.metrics import BootstrapSettings
 from lens_pipeline.evaluation.resolution import ResolutionRule
@@ -39,6 +39,13 @@ class ComparisonConfig(Section):
     )
     n_bootstrap: int = Field(1000, ge=200, le=100_000, description="bootstrap replicates over galaxies")
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
+
+    @field_validator("against")
+    @classmethod
+    def _each_once(cls, against: list[str]) -> list[str]:
+        if twice := [name for name in dict.fromkeys(against) if against.count(name) > 1]:
+            raise ValueError(f"{first_few(twice)} is named more than once")
+        return against
 
 
 @dataclass(frozen=True)

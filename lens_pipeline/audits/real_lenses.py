@@ -127,7 +127,7 @@ def real_lenses_are_found_like_injections(recovery: pa.Table) -> Check:
 def _comparison(row: dict[str, Any]) -> str:
     return (
         f"{row['operating_point']}: {row['n_recovered']:,} of {row['n']:,} real lenses, {_words(row, 'recall')}, and "
-        f"{_words(row, 'injected')} of the injections"
+        f"{_words(row, 'injected')} of the injections{f' ({reason})' if (reason := row['reason']) else ''}"
     )
 
 
@@ -197,7 +197,8 @@ def _names(config: RealLensConfig, rows: pl.DataFrame) -> pl.DataFrame:
             pl.DataFrame(pq.read_table(path)) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
         )
     except (pl.exceptions.PolarsError, pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise ContractError(f"real_lens_recovery.names: {path} can't be read as CSV or parquet: {error}") from error
+        why = str(error).partition("\n")[0]
+        raise ContractError(f"real_lens_recovery.names: {path} can't be read as CSV or parquet: {why}") from error
     if missing := [name for name in ("task_id", "lens_name") if name not in table.columns]:
         raise ContractError(f"{path} has no column {first_few(missing)}; it has {first_few(table.columns, 12)}.")
     table = table.with_columns(pl.lit(None).alias(name) for name in _FACTS if name not in table.columns)
@@ -254,8 +255,11 @@ def _record(stratum: str, stamps: pl.DataFrame, point: dict[str, Any], injected:
     beside = injected.filter(pl.col("operating_point") == point["operating_point"]).to_dicts()
     cell = beside[0] if beside else {}
     reason = NOT_GIVEN if stamps.is_empty() else recall.reason
-    if not stamps.is_empty() and scored.is_empty():
-        reason = f"none of {stamps.height:,} stamps has a score: {first_few(stamps['reason'].unique().to_list())}"
+    if unscored := stamps.height - scored.height:
+        counted = "none has a" if scored.is_empty() else f"{unscored:,} {'has' if unscored == 1 else 'have'} no"
+        why = first_few(stamps["reason"].drop_nulls().unique(maintain_order=True).to_list())
+        told = f"of {stamps.height:,} stamps {counted} score: {why}"
+        reason = f"{reason}; {told}" if reason and scored.height else told
     return {
         "operating_point": point["operating_point"],
         "stratum": stratum,

@@ -46,6 +46,11 @@ def read_records(file: Path, *, n_split: int | None = None) -> list[EpochRecord]
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise EvaluationError(f"{file} can't be read: {error}. Give history.jsonl, CSV, JSON or parquet.") from error
     if isinstance(table, pl.DataFrame) and {"label", "logit"} <= set(table.columns):
+        if unlabelled := table["label"].null_count():
+            raise EvaluationError(
+                f"{unlabelled:,} of {table.height:,} rows of {file} have no label, and would be counted as one of the classes. "
+                "Leave them out, or label them."
+            )
         return records_of_scores(table.cast({"label": pl.Int64, "logit": pl.Float64}), n_split=n_split)
     rows = table.to_dicts() if isinstance(table, pl.DataFrame) else table
     return records_of_table([{**({} if n_split is None else {"n_split": n_split}), **row} for row in rows])

@@ -23,7 +23,7 @@ REAL_LENS_RECOVERY = TableContract(
         Column("injected_low", _FLOAT, "lower end of its 95 % interval", "", True, True, 0, 1),
         Column("injected_high", _FLOAT, "upper end", "", True, True, 0, 1),
         Column("status", _TEXT, "ok, or undefined"),
-        Column("reason", _TEXT, "why it is undefined", "", True),
+        Column("reason", _TEXT, "why it is undefined, or how many stamps have no score and why", "", True),
     ),
 )
 

@@ -183,7 +183,7 @@ def _mean_record(
     """Return the difference of two means over the same rows."""
     if not some.height:
         return _record(rows, name, None, None, reason="there are no such rows")
-    galaxies = galaxy_numbers(some) - 1
+    galaxies = galaxy_numbers(some)
     n_galaxies = int(galaxies.max()) + 1
     values = float(mine.mean()), float(others.mean())
     if n_galaxies < MIN_CLUSTERS:
@@ -217,8 +217,12 @@ def _record(
     delta = None if value is None or against is None else value - against
     low = high = wins = None
     if differences is not None and delta is not None:
-        half = float(special.stdtrit(n_clusters - 1, (1 + CONFIDENCE) / 2)) * float(differences.std(ddof=1))
-        low, high = delta - half, delta + half
+        spread = float(differences.std(ddof=1))
+        if spread > 0:
+            half = float(special.stdtrit(n_clusters - 1, (1 + CONFIDENCE) / 2)) * spread
+            low, high = delta - half, delta + half
+        else:
+            reason = f"no interval: every draw of these {n_clusters:,} galaxies gives the same difference"
         better = -differences if less_is_better else differences
         wins = float(((better > 0) + 0.5 * (better == 0)).mean())
     n_positives = int(rows["is_lens"].sum())

@@ -42,6 +42,13 @@ def open_test_rows(scores: Publication, operating_point: Publication, staging: S
         If the operating point was fitted on other scores, or test has no row.
     """
     refuse_other(operating_point, "operating_point", scores)
+    fitted_on = operating_point.attributes.get("scores_version")
+    if fitted_on != scores.version:
+        raise EvaluationError(
+            f"the thresholds of operating_point {operating_point.version} were fitted on scores {fitted_on}, not on "
+            f"{scores.version}: they mean nothing on another model's logits. Next: dagster asset materialize --select "
+            "operating_point -m lens_pipeline.definitions -c PRESET"
+        )
     rows = rows_of_split(scores, TEST)
     if not rows.height:
         raise EvaluationError(

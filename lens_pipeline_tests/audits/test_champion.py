@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from lens_pipeline.audits.champion import (
     CHAMPION,
@@ -101,6 +102,11 @@ def test_a_challenger_is_held_against_the_champion_that_is_an_earlier_version_of
     assert not finding.passed
     assert not finding.blocking
     assert any("auroc" in told for told in finding.first)
+
+
+def test_a_model_that_is_named_twice_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ValidationError, match="wide is named more than once"):
+        ComparisonConfig(against=["wide", "folds", "wide"])
 
 
 def test_the_champion_is_not_held_against_itself(chain: Chain) -> None:

@@ -157,6 +157,9 @@ def test_stamps_of_one_lens_are_a_cluster_and_those_without_a_score_stand_with_t
     assert row["recall_high"] - row["recall_low"] > row_of(alone)["recall_high"] - row_of(alone)["recall_low"]
     (without,) = [r for r in found.stamps.to_pylist() if r["logit"] is None]
     assert without["reason"] == "not_finite: 3 pixels"
+    said = "of 21 stamps 1 has no score: not_finite: 3 pixels"
+    assert row["reason"] == said
+    assert said in real_lenses_are_found_like_injections(found.table).message()
     assert row_of(found, "visual")["n"] == 20
 
 
@@ -166,7 +169,7 @@ def test_stamps_that_all_have_no_score_leave_recall_undefined_and_not_0(
     scored_as(monkeypatch, [None, None], [None, None])
     row = row_of(measure(evaluated, RealLensConfig(stamps=["lenses.parquet"]))[0])
     assert row["recall"] is None
-    assert "none of 2 stamps has a score: not_finite" in row["reason"]
+    assert "of 2 stamps none has a score: not_finite" in row["reason"]
 
 
 def test_stamps_without_a_key_are_named_by_file_and_row_and_a_file_named_twice_shows_no_more(

@@ -57,3 +57,10 @@ def test_a_file_that_holds_no_table_is_refused_in_a_sentence(
         (tmp_path / name).write_text(content)
     assert main(["diagnose", str(tmp_path / name)]) == 1
     assert f"{name} can't be read" in capsys.readouterr().err
+
+
+def test_rows_without_a_label_are_refused_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("label,logit\n0,-1.0\n,0.5\n1,2.0\n")
+    assert main(["diagnose", str(path)]) == 1
+    assert f"1 of 3 rows of {path} have no label" in capsys.readouterr().err

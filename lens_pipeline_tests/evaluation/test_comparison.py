@@ -75,6 +75,9 @@ def test_a_model_equal_to_the_other_has_no_difference_and_wins_half_the_draws() 
     for record in by_metric(this, model("b", of, 0.5, 1)).values():
         assert (record["delta"], record["win_probability"]) == (0.0, 0.5)
         assert record["p_value"] in (None, 1.0)
+        # No galaxy tells them apart: that is no proof that none of a thousand would.
+        assert (record["low"], record["high"]) == (None, None)
+        assert "every draw of these 300 galaxies gives the same difference" in str(record["reason"])
 
 
 def test_the_interval_of_a_difference_covers_as_often_as_it_says() -> None:

@@ -36,6 +36,22 @@ def test_thresholds_fitted_on_other_scores_are_refused(
     assert "test_reads" not in staging.attributes
 
 
+def test_thresholds_that_only_claim_to_be_of_these_scores_are_refused(
+    evaluate: Callable[[Stamps], Evaluated], survey: Evaluated
+) -> None:
+    other = evaluate(draw({"train": 5, "val_select": 5, "val_calibrate": 30, "test": 5}, seed=1)).operating_point
+    with survey.chain.stage("operating_point", survey.chain.scores, survey.chain.store) as staging:
+        staging.write_table(None, other.read_table())
+        staging.attributes.update(other.attributes)
+        claims = staging.commit()
+    with (
+        survey.chain.stage("completeness") as staging,
+        pytest.raises(EvaluationError, match=r"were fitted on scores \w+, not on \w+: they mean nothing"),
+    ):
+        open_test_rows(survey.chain.scores, claims, staging)
+    assert "test_reads" not in staging.attributes
+
+
 def test_test_rows_can_not_be_read_without_an_operating_point(survey: Evaluated) -> None:
     with pytest.raises(EvaluationError, match="read by open_test_rows only"):
         open_rows(survey.chain.scores, "test")
