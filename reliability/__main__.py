@@ -17,8 +17,16 @@ from reliability.subject import Subject, take
 
 def subjects() -> list[str]:
     """Names of the modules in this folder that try something."""
-    names = (module.name for module in pkgutil.iter_modules(reliability.__path__) if not module.name.startswith("_"))
-    return sorted(name for name in names if hasattr(importlib.import_module(f"reliability.{name}"), "SUBJECT"))
+    return [name for name in _modules() if _subject(name)]
+
+
+def _modules() -> list[str]:
+    names = (module.name for module in pkgutil.iter_modules(reliability.__path__))
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def _subject(name: str) -> Subject | None:
+    return getattr(importlib.import_module(f"reliability.{name}"), "SUBJECT", None)
 
 
 @contextmanager
@@ -44,12 +52,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m reliability", description="Long figures, stopped and resumed at will."
     )
-    parser.add_argument("subject", choices=subjects())
+    parser.add_argument("subject", help="a module in this folder")
     parser.add_argument("--cases", type=int, help="most cases to run now; by default until stopped or all are done")
     parser.add_argument("--seconds", type=float, help="begin no case after so long")
     parser.add_argument("--only", type=int, metavar="CASE", help="run this case alone and print what it came to")
     chosen = parser.parse_args()
-    subject: Subject = importlib.import_module(f"reliability.{chosen.subject}").SUBJECT
+    # The others are looked at only to name them: together they import everything there is.
+    subject = _subject(chosen.subject) if chosen.subject in _modules() else None
+    if subject is None:
+        parser.error(f"no subject {chosen.subject!r}; there are {', '.join(subjects())}")
     if chosen.only is not None:
         print(subject.case(chosen.only))
         return

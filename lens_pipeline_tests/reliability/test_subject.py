@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import reliability.__main__
 import reliability.page
 import reliability.soak
 import reliability.subject
@@ -166,3 +167,25 @@ def test_a_soak_that_found_a_failure_says_so_with_its_exit_status(
     monkeypatch.setattr(reliability.soak, "subjects", lambda: ["reached"])
     assert reliability.soak.main() == 0
     assert capsys.readouterr().out == "every figure has reached its goal\n"
+
+
+def test_a_subject_is_run_without_importing_the_others() -> None:
+    told = """
+import sys
+sys.argv = ["reliability", "swapped_scores", "--only", "0"]
+import reliability.__main__ as program
+program.main()
+print(sorted(name for name in sys.modules if name in ("reliability.npz_fuzz", "reliability.soak", "torch")))
+"""
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["Case(problem=None, n=1, largest={}, counts={'two swapped: told': 1})", "[]"]
+
+
+def test_a_subject_that_there_is_not_is_refused_with_those_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reliability.__main__, "subjects", lambda: ["races", "row_bits"])
+    monkeypatch.setattr(sys, "argv", ["reliability", "coverage"])
+    with pytest.raises(SystemExit):
+        reliability.__main__.main()
+    assert "no subject 'coverage'; there are races, row_bits" in capsys.readouterr().err
