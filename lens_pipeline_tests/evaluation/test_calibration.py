@@ -114,7 +114,7 @@ def test_metrics_of_the_calibrated_probability_stand_beside_those_of_the_score(o
     assert rows["brier_calibrated"]["value"] < rows["brier"]["value"]
     page = report.page.decode()
     assert "What a score is worth as a probability" in page
-    assert "beta (chosen)" in page
+    assert "beta (in use)" in page
     assert "Log loss of the calibrated probability" in page
 
 
