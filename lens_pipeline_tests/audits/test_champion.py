@@ -52,11 +52,12 @@ def another(chain: Chain, *, noise: float, model: str | None = None, store: Publ
         staging.write_table(None, chain.classifier.read_table())
         staging.attributes["noise"] = noise
         classifier = staging.commit()
-    table = pl.DataFrame(chain.scores.read_table())
+    theirs = chain.scores.read_table()
+    table = pl.DataFrame(theirs)
     noisy = table["logit"] + pl.Series(np.random.default_rng(1).normal(0, noise, table.height), dtype=pl.Float32)
     inputs = [store or chain.store, chain.splits, classifier]
     with chain.home.stage(DATASET, "scores", model=model, inputs=inputs) as staging:
-        staging.write_table(None, table.with_columns(logit=noisy).to_arrow().cast(SCORES.schema), SCORES)
+        staging.write_table(None, table.with_columns(logit=noisy).to_arrow().cast(theirs.schema), SCORES)
         made = staging.commit()
     chain.home.conclude(made, [green("sound", "fine")])
     return made
