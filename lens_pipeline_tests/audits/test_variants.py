@@ -49,7 +49,7 @@ def scores_of(survey: Survey, store: Publication, split: str = "val_calibrate") 
     n = index.num_rows
     columns = {**dict(zip(index.column_names, index.columns, strict=True)), "split": pa.array([split] * n)}
     columns["logit"] = pa.array(np.arange(n, dtype=np.float32))
-    table = pa.table({name: columns[name] for name in SCORES.schema.names})
+    table = pa.table({name: columns[name] for name in SCORES.schema.names if name in columns})
     return survey._publish("scores", [store], lambda staging: staging.write_table(None, table, SCORES))
 
 
