@@ -16,7 +16,7 @@ from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.evaluation.gallery import scored_png
 from lens_pipeline.scoring.inputs import Offered, Refusal, judged, without_pixels
 from lens_pipeline.scoring.model import Classifier, Ensemble
-from lens_pipeline.scoring.predict import Tally, predict_offered
+from lens_pipeline.scoring.predict import NOT_ASKED, Tally, predict_offered
 from lens_pipeline.scoring.probability import Odds
 from lens_pipeline.storage.atomic import refuse_unless_new, write_atomically
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, must_be_usable
@@ -53,7 +53,7 @@ def score_places(
     images: str,
     out: Path,
     *,
-    odds: Odds,
+    odds: Odds = NOT_ASKED,
     picture: Path | None = None,
     device: Device = Device.cpu,
 ) -> Tally:

@@ -35,7 +35,7 @@ from lens_pipeline.training.metrics import score_of
 
 # Rows of one forward pass; they move no bit of any logit on a CPU.
 _BATCH = 128
-_NOT_ASKED = NoOdds("no operating point was asked for")
+NOT_ASKED = NoOdds("no operating point was asked for")
 
 Logits = NDArray[np.float32]
 
@@ -120,7 +120,7 @@ def predict_files(
     *,
     options: FitsOptions | None = None,
     device: Device = Device.cpu,
-    odds: Odds = _NOT_ASKED,
+    odds: Odds = NOT_ASKED,
 ) -> Tally:
     """Score every stamp of every input into a PREDICTIONS table, in the order of inputs; memory doesn't grow with them.
 
@@ -150,7 +150,7 @@ def predict_offered(
     *,
     n_inputs: int,
     device: Device = Device.cpu,
-    odds: Odds = _NOT_ASKED,
+    odds: Odds = NOT_ASKED,
 ) -> Tally:
     """Score stamps that have been read into a PREDICTIONS table, in their order.
 
