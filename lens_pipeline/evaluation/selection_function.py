@@ -25,6 +25,10 @@ FILE, FORMAT = "selection_function.json", 1
 CELLS, SMOOTH = "cells", "smooth"
 COMPLETENESS, TOTAL = "completeness", "total"
 Floats = npt.NDArray[np.float64]
+_NO_TOTAL = (
+    "the parent sample's losses aren't known for these lenses, so they can't be multiplied in; total_reason of the table "
+    "completeness says why. Next: ask without of_all_lenses, for completeness among lenses whose system meets the cuts."
+)
 _MEASURED = ("completeness", "completeness_low", "completeness_high", "total", "total_low", "total_high", "in_support")
 
 
@@ -150,8 +154,8 @@ class SelectionFunction:
         Raises
         ------
         EvaluationError
-            If a point lies where no injection was attempted and `extrapolate` is false, an axis is missing or unknown, or a
-            value isn't finite.
+            If a point lies where no injection was attempted and `extrapolate` is false, an axis is missing or unknown, a
+            value isn't finite, or `of_all_lenses` is asked of lenses whose parent sample's losses aren't known.
         """
         if set(points) != set(self.axes):
             raise EvaluationError(
@@ -191,6 +195,8 @@ class _Cells:
         return cls(tuple(told["axes"]), tuple(tuple(side) for side in told["sides"]), values)
 
     def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
+        if kind == TOTAL and np.isnan(self.values[TOTAL]).all():
+            raise EvaluationError(_NO_TOTAL)
         placed = [_place(axis, side, x) for axis, side, x in zip(self.axes, self.sides, points, strict=True)]
         shape = tuple(len(side) - (1 if _is_binned(side) else 0) for side in self.sides)
         cell = np.ravel_multi_index([place for place, _ in placed], shape)
@@ -223,9 +229,7 @@ class _Smooth:
 
     def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
         if kind not in self.fits:
-            raise EvaluationError(
-                "the parent sample's losses aren't known for these lenses, so they can't be multiplied in."
-            )
+            raise EvaluationError(_NO_TOTAL)
         placed = [_place(axis, tuple(edge), x) for axis, edge, x in zip(self.axes, self.edges, points, strict=True)]
         box = np.ravel_multi_index([place for place, _ in placed], tuple(edge.size - 1 for edge in self.edges))
         inside = np.logical_and.reduce([within for _, within in placed])

@@ -75,6 +75,11 @@ def test_a_point_where_nothing_was_injected_is_refused_unless_asked_for(publishe
     assert np.isfinite(found.value).all()
 
 
+def test_all_lenses_are_refused_where_nobody_knows_what_the_parent_sample_loses(published: Publication) -> None:
+    with pytest.raises(EvaluationError, match=r"parent sample's losses aren't known.*total_reason"):
+        SelectionFunction.load(published).evaluate(theta_e_arcsec=1.1, psf_fwhm_used_r=1.25, of_all_lenses=True)
+
+
 def test_names_on_an_axis_are_asked_by_name(published: Publication) -> None:
     function = SelectionFunction.load(published, axes=["lens_model"])
     assert function.evaluate(lens_model="SIE").value > 0
