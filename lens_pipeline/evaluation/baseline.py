@@ -1,7 +1,7 @@
 """The network beside a classical finder on the same injections: completeness of both, cell by cell, and the difference of pairs.
 
 Belongs here: what is compared, and the sentence of it. Each finder stands at its own frozen threshold for the same target, so
-that they are compared at the same false-positive rate. The finder itself is `scoring.matched_filter`.
+that they are compared at thresholds for the same target. The finder itself is `scoring.matched_filter`.
 """
 
 from collections.abc import Sequence
