@@ -245,11 +245,19 @@ def brighter_in(band: Any, pixels: Any) -> Any:
     return pixels * np.where(band & (distance(pixels) < 5), 1.05, 1)
 
 
+def two_in_a_corner(pixels: Any) -> Any:
+    """Return light that two neighbours exchange in r, so that no sum or mean changes."""
+    light = np.zeros_like(pixels)
+    light[1, 2, 2:4] = 1, -1
+    return light
+
+
 ON_REAL_PIXELS: dict[str, tuple[Callable[[Row], Row], str, int]] = {
     "a host's centre 5 % brighter in r": (in_pixels(lambda x, _: brighter_in(R, x)), r"\+0.* nanomaggy in r beside", 6),
     "a host's centre 5 % brighter in g": (in_pixels(lambda x, _: brighter_in(G, x)), r"\+0.* nanomaggy in g beside", 1),
     "steps of 0.05 sigma": (in_pixels(lambda x, _: np.round(x / 1.5e-4) * 1.5e-4), "half of them by more than 0.01", 6),
     "a sky level of 0.01 sigma in r": (in_pixels(lambda x, _: x + R * 3e-5), "their mean by 0.01", 6),
+    "two pixels in a corner": (in_pixels(lambda x, _: x + two_in_a_corner(x) * 0.006), r"the worst by 2(\.\d)?\)", 6),
     "rounded to float16": (FINGERPRINTS["rounded to float16"], "100% of them are round numbers", 6),
     "written by numpy": (FINGERPRINTS["written by numpy"], r"npz [a-z]+ \(differs in 6 of 6 pairs\)", 1),
     "another name of the bands": (FINGERPRINTS["another name of the bands"], r"bandset \(differs in 6 of 6 pairs\)", 1),
