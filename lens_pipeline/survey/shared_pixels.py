@@ -80,7 +80,7 @@ def light_off(
     """
     said = []
     for band, (ours, theirs) in zip(bands, pixels.swapaxes(0, 1), strict=True):
-        injected = _injected(row, host, band) if band == "r" or bad is None or not bad.any() else None
+        injected = injected_light(row, host, band) if band == "r" or bad is None or not bad.any() else None
         sigma, rho, electrons = (
             host.get(name) for name in (f"pixel_sigma_{band}", "noise_correlation", f"electrons_per_nanomaggy_{band}")
         )
@@ -90,7 +90,7 @@ def light_off(
         noise = float(np.sqrt(injected * a_nanomaggy)) / smoothing_loss(rho)
         too_much = float((ours.astype(float) - theirs).sum()) - injected
         rounding = float(np.finfo(np.float32).eps * np.abs(ours).sum())
-        beyond = 0.0 if band == "r" else _BEYOND * injected
+        beyond = spread_beyond(injected, band)
         if abs(too_much) > _LIGHT_SIGMAS * noise + beyond + rounding:
             said.append(
                 f"{too_much:+.3g} nanomaggy in {band} beside the {injected:.3g} injected, whose noise is {noise:.2g}"
@@ -98,8 +98,11 @@ def light_off(
     return said
 
 
-def _injected(row: Row, host: Row, band: str) -> float | None:
-    """Light that was injected in a band, nanomaggy: the row's own word of r, at the colour of the source behind the dust."""
+def injected_light(row: Row, host: Row, band: str) -> float | None:
+    """Light that was injected in a band, nanomaggy: the row's own word of r, at the colour of the source behind the dust.
+
+    None where the row doesn't say enough to know.
+    """
     in_r = row.get("total_injected_flux_r")
     if band == "r" or not in_r:
         return in_r
@@ -107,3 +110,8 @@ def _injected(row: Row, host: Row, band: str) -> float | None:
     if mag is None or mag_r is None:
         return None
     return float(in_r * 10 ** (-0.4 * (mag - mag_r)) * transmission(band, ebv) / transmission("r", ebv))
+
+
+def spread_beyond(injected: float, band: str) -> float:
+    """Say by how much `injected_light` may be off, nanomaggy: PSFs of other bands than r spread more or less beyond the stamp."""
+    return 0.0 if band == "r" else _BEYOND * injected
