@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.contracts.errors import EvaluationError, first_few
 from lens_pipeline.evaluation.diagnosis import Finding, Verdict, diagnose
 from lens_pipeline.evaluation.epoch_records import EpochRecord, records_of_scores, records_of_table
 from lens_pipeline.training.history import History
@@ -20,6 +20,9 @@ def run(file: Path, *, n_split: int | None = None) -> int:
     records = read_records(file, n_split=n_split)
     findings = diagnose(records)
     print(f"{file.name}: {len(records):,} {'epoch' if len(records) == 1 else 'epochs'}\n")
+    for record in records:
+        for name in record.not_finite:
+            print(f"!! epoch {record.epoch}: {name} is not finite, and is left out of what follows")
     for finding in findings:
         print("\n".join(_lines(finding)))
     return int(any(finding.verdict is Verdict.found for finding in findings))
@@ -39,21 +42,41 @@ def read_records(file: Path, *, n_split: int | None = None) -> list[EpochRecord]
     Raises
     ------
     EvaluationError
-        If the file can't be read as any of these.
+        If the file can't be read as any of these; or, of scores, if there is no row, a label is no class number (-1 is none), a
+        logit or epoch is no number, or an epoch has no row but those of `train`.
     """
     try:
         table = _table(file)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise EvaluationError(f"{file} can't be read: {error}. Give history.jsonl, CSV, JSON or parquet.") from error
     if isinstance(table, pl.DataFrame) and {"label", "logit"} <= set(table.columns):
-        if unlabelled := table["label"].null_count():
-            raise EvaluationError(
-                f"{unlabelled:,} of {table.height:,} rows of {file} have no label, and would be counted as one of the classes. "
-                "Leave them out, or label them."
-            )
-        return records_of_scores(table.cast({"label": pl.Int64, "logit": pl.Float64}), n_split=n_split)
+        return records_of_scores(_scores(table, file), n_split=n_split)
     rows = table.to_dicts() if isinstance(table, pl.DataFrame) else table
     return records_of_table([{**({} if n_split is None else {"n_split": n_split}), **row} for row in rows])
+
+
+def _scores(table: pl.DataFrame, file: Path) -> pl.DataFrame:
+    """Return the same rows with their numbers as numbers: a label, logit or epoch that is none is refused, not cut to one."""
+    counted = [name for name in ("label", "epoch") if name in table.columns]
+    read = table.with_columns(pl.col("logit", *counted).cast(pl.Float64, strict=False))
+    whole = {name: pl.col(name).is_finite() & (pl.col(name) == pl.col(name).floor()) for name in ("label", "epoch")}
+    rules = {
+        "label": (whole["label"] & (pl.col("label") >= 0), "label, which is 0 or the number of a class,"),
+        "logit": (pl.col("logit").is_finite(), "finite logit"),
+        "epoch": (whole["epoch"], "epoch, which is a whole number,"),
+        "split": (pl.col("split").is_not_null(), "split"),
+    }
+    for name, (holds, words) in rules.items():
+        if name not in table.columns:
+            continue
+        wrong = table.filter(~read.select(holds.fill_null(False)).to_series())
+        if not wrong.is_empty():
+            values = wrong[name].cast(pl.String).fill_null("nothing").unique(maintain_order=True)
+            raise EvaluationError(
+                f"{wrong.height:,} of {table.height:,} rows of {file} have no {words} but {first_few(values.to_list())}: they "
+                "would be counted as what they aren't. Leave them out, or mend them."
+            )
+    return read.with_columns(pl.col(counted).cast(pl.Int64))
 
 
 def _table(file: Path) -> pl.DataFrame | list[Mapping[str, Any]]:

@@ -28,7 +28,8 @@ MODEL_COMPARISON = TableContract(
         Column(
             "win_probability",
             _FLOAT,
-            "share of the draws in which this model is better, ties counting half; of losses and of FPRs less is better",
+            "share of the draws, moved to have delta as their mean, in which this model is better, ties counting half; of "
+            "losses and of FPRs less is better",
             "",
             True,
             True,

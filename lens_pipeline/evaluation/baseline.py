@@ -1,7 +1,7 @@
 """The network beside a classical finder on the same injections: completeness of both, cell by cell, and the difference of pairs.
 
 Belongs here: what is compared, and the sentence of it. Each finder stands at its own frozen threshold for the same target, so
-that they are compared at the same false-positive rate. The finder itself is `scoring.matched_filter`.
+that they are compared at thresholds for the same target. The finder itself is `scoring.matched_filter`.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,11 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import BASELINE
 from lens_pipeline.evaluation.axes import ALL, axes_of
+from lens_pipeline.evaluation.clustered_cells import Ints
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Record, Tally, Threshold
 from lens_pipeline.evaluation.intervals import Estimate, clustered_proportion
+from lens_pipeline.evaluation.metrics import Clusters, over_clusters
 from lens_pipeline.evaluation.paired_difference import paired_differences
 from lens_pipeline.evaluation.scored_rows import MATCHED_FILTER, by_matched_filter, distinct_rows, galaxy_numbers
 from lens_pipeline.evaluation.wording import number, threshold_words
@@ -115,17 +117,33 @@ def _compared(
 
 
 def _differences(tally: Tally, axis: str, attempts: Attempts, found: tuple[Any, Any], *, n: int) -> list[Estimate]:
-    """Of each cell of an axis, in its order; of an axis that nobody measured one without a number."""
+    """Of each cell of an axis, in its order; of an axis that nobody measured one without a number.
+
+    An only cell is measured as `counting` measures it: also over regions, where those leave more open.
+    """
     cut = tally.cut(axis)
     if cut is None:
         return [Estimate(None, None, None, n, 0, None, f"{axis} is null for all {n:,} injections")]
-    return paired_differences(*found, cut.stored, len(cut.cells), attempts.galaxies, attempts.weights)
+    of_cells = paired_differences(*found, cut.stored, len(cut.cells), attempts.galaxies, attempts.weights)
+    if len(of_cells) > 1:
+        return of_cells
+
+    def measured(clusters: Ints, whole_where_few: bool) -> Estimate:
+        if clusters is attempts.galaxies:
+            return of_cells[0]
+        order = np.argsort(clusters, kind="stable")
+        columns = found[0][order], found[1][order], cut.stored[order], 1, clusters[order], attempts.weights[order]
+        return paired_differences(*columns, whole_where_few=whole_where_few)[0]
+
+    return [over_clusters(Clusters(attempts.galaxies, attempts.regions), measured)]
 
 
 def _false_positives(rows: pl.DataFrame, threshold: Threshold) -> Record:
     negatives = distinct_rows(rows.filter(~pl.col("is_lens")))
-    rate = clustered_proportion(
-        (negatives["logit"] > threshold.logit).to_numpy(), galaxy_numbers(negatives), exact=True
+    above = (negatives["logit"] > threshold.logit).to_numpy()
+    rate = over_clusters(
+        negatives,
+        lambda clusters, whole: clustered_proportion(above, clusters, exact=True, whole_where_few=whole),
     )
     return {"fpr": rate.value, "fpr_low": rate.low, "fpr_high": rate.high}
 

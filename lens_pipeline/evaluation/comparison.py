@@ -223,7 +223,9 @@ def _record(
             low, high = delta - half, delta + half
         else:
             reason = f"no interval: every draw of these {n_clusters:,} galaxies gives the same difference"
-        better = -differences if less_is_better else differences
+        # Draws of a TPR at a low FPR lie to one side of its value; about delta they agree with the interval.
+        centred = differences - differences.mean() + delta
+        better = -centred if less_is_better else centred
         wins = float(((better > 0) + 0.5 * (better == 0)).mean())
     n_positives = int(rows["is_lens"].sum())
     return {

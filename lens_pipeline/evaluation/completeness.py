@@ -7,12 +7,13 @@ stored (quarantined, or excluded by the survey's own cut) are counted apart, cel
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, COMPLETENESS_FIT, COMPLETENESS_GRID, CONTAMINANTS, REGIONS
 from lens_pipeline.contracts.errors import EvaluationError
-from lens_pipeline.evaluation.axes import COLUMNS
+from lens_pipeline.evaluation.axes import AXES, COLUMNS
 from lens_pipeline.evaluation.baseline import write_baseline
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Tally, Threshold, never_stored
@@ -120,7 +121,7 @@ def build_completeness(
         "primary": primary,
         "provenance": provenance,
         "fit_notes": fits.notes,
-        "surfaces": [*selection_surfaces(pl.DataFrame(table), pl.DataFrame(grids)), *fits.surfaces],
+        "surfaces": [*selection_surfaces(pl.DataFrame(table), pl.DataFrame(grids), _ranges(attempts)), *fits.surfaces],
     }
     staging.write_json(SELECTION_FUNCTION, selection)
     if is_cross_validated(scores):
@@ -136,6 +137,17 @@ def build_completeness(
     staging.attributes["weighted"] = bool(lenses["weight"].n_unique() > 1)
     staging.attributes["quarantine_reasons"] = reasons
     return CompletenessResult(table, lenses.height + lost.height, lenses.height, lost.height, reasons, primary)
+
+
+def _ranges(attempts: Attempts) -> dict[str, tuple[float, float]]:
+    """Least and most attempted value of each continuous axis that anything is known of."""
+    ranges = {}
+    for axis in (name for name in attempts.stored.columns if name in AXES and AXES[name].continuous):
+        parts = (attempts.stored, attempts.lost) if axis in attempts.known_of_lost else (attempts.stored,)
+        known = np.concatenate([rows[axis].drop_nulls().drop_nans().to_numpy() for rows in parts])
+        if known.size:
+            ranges[axis] = float(known.min()), float(known.max())
+    return ranges
 
 
 def _provenance(manifest: Publication, staging: Staging) -> dict[str, Any]:

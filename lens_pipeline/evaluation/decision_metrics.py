@@ -123,7 +123,8 @@ def threshold_metrics(
 ) -> list[Metric]:
     """Recall and FPR where logit > a frozen threshold, with intervals clustered by galaxy or region.
 
-    Recall = TP / (TP + FN) with Wilson's interval, FPR = FP / (FP + TN) with Clopper & Pearson's; null where the class is absent.
+    Recall = TP / (TP + FN) with Wilson's interval (1927, J. Am. Stat. Assoc. 22, 209), FPR = FP / (FP + TN) with Clopper &
+    Pearson's (1934, Biometrika 26, 404); both 0 to 1, null where the class is absent.
     """
     metrics = []
     for name, is_lens, exact in (("recall", True, False), ("fpr", False, True)):

@@ -52,6 +52,8 @@ class EpochRecord:
         Rows that were evaluated, and rows of the split.
     top_negatives, top_positives : int or None
         Rows that tie at the highest score.
+    not_finite : tuple of str
+        Columns, as `records_of_table` names them, whose number is NaN or infinite; nothing else is known from them.
     """
 
     epoch: int
@@ -69,6 +71,7 @@ class EpochRecord:
     top_positives: int | None = None
     tpr_at: Mapping[float, Reading] = field(default_factory=dict)
     fpr_at: Mapping[float, Reading] = field(default_factory=dict)
+    not_finite: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int | None:
@@ -100,7 +103,7 @@ def records_of_table(rows: Iterable[Mapping[str, Any]]) -> list[EpochRecord]:
     """
     table = [{_plain(str(name)): value for name, value in row.items()} for row in rows]
     names = list(dict.fromkeys(name for row in table for name in row))
-    known = [name for name in names if name in _OF_NAME or _TPR.fullmatch(name) or _FPR.fullmatch(name)]
+    known = [name for name in names if _is_known(name)]
     if not table or set(known) <= {"epoch"}:
         raise EvaluationError(
             f"{len(table):,} rows with the columns {first_few(names) if names else 'none'}: nothing of them tells of a training. "
@@ -120,7 +123,14 @@ def records_of_scores(table: pl.DataFrame, *, n_split: int | None = None) -> lis
         `label` (0 is no lens), `logit`; `epoch` where there are several; `split` where rows of `train` stand beside others.
     n_split : int, optional
         Rows that the evaluated split has.
+
+    Raises
+    ------
+    EvaluationError
+        If there is no row, or an epoch has none but those of `train`; or if a score is not finite.
     """
+    if table.is_empty():
+        raise EvaluationError("the table of scores has no row: nothing can be measured. Give scores of evaluated rows.")
     if "epoch" not in table.columns:
         table = table.with_columns(epoch=pl.lit(0))
     return [_measured(int(epoch), rows, n_split) for (epoch,), rows in sorted(table.group_by("epoch"))]
@@ -129,6 +139,11 @@ def records_of_scores(table: pl.DataFrame, *, n_split: int | None = None) -> lis
 def _measured(epoch: int, rows: pl.DataFrame, n_split: int | None) -> EpochRecord:
     training = rows.filter(pl.col("split") == "train") if "split" in rows.columns else rows.clear()
     unseen = rows.filter(pl.col("split") != "train") if "split" in rows.columns else rows
+    if unseen.is_empty():
+        raise EvaluationError(
+            f"epoch {epoch}: all {rows.height:,} rows are of the split train, and what was trained on tells no metric of "
+            "unseen rows. Give scores of a validation split as well."
+        )
     logit = unseen["logit"].cast(pl.Float64).to_numpy()
     is_lens = (unseen["label"] > 0).to_numpy()
     health = score_health(logit, is_lens)
@@ -167,6 +182,7 @@ def _record(place: int, row: Mapping[str, Any], in_percent: set[str]) -> EpochRe
     plain: dict[str, Any] = {"epoch": place}
     tpr_at: dict[float, Reading] = {}
     fpr_at: dict[float, Reading] = {}
+    not_finite = tuple(name for name, value in row.items() if _is_known(name) and _is_not_finite(value))
     for name, value in row.items():
         reading = _reading(value)
         if reading is None:
@@ -181,7 +197,19 @@ def _record(place: int, row: Mapping[str, Any], in_percent: set[str]) -> EpochRe
                 rate = float(found["at"])
                 scale = 0.01 if name in in_percent else 1.0
                 at[rate / 100 if rate >= 1 else rate] = Reading(reading.value * scale, reading.rounding * scale)
-    return EpochRecord(**plain, tpr_at=tpr_at, fpr_at=fpr_at)
+    return EpochRecord(**plain, tpr_at=tpr_at, fpr_at=fpr_at, not_finite=not_finite)
+
+
+def _is_known(name: str) -> bool:
+    return bool(name in _OF_NAME or _TPR.fullmatch(name) or _FPR.fullmatch(name))
+
+
+def _is_not_finite(value: Any) -> bool:
+    """Whether a number stands there, given as one or as text, that is NaN or infinite."""
+    try:
+        return not np.isfinite(float(str(value).strip().removesuffix("%")))
+    except ValueError:
+        return False
 
 
 def _plain(name: str) -> str:

@@ -76,7 +76,7 @@ class CalibrationSums:
 
 
 def log_losses(logit: Floats, is_lens: npt.NDArray[np.bool_]) -> Floats:
-    """Log loss of each row in nats, log(1 + exp(-s x)), s = +1 for a lens and -1 for none."""
+    """Log loss of each row in nats, log(1 + exp(-s x)), s = +1 for a lens and -1 for none (Good 1952, JRSS B 14, 107)."""
     return np.logaddexp(0.0, np.where(is_lens, -logit, logit))
 
 

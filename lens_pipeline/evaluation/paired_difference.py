@@ -11,7 +11,14 @@ _HALVINGS = 60
 
 
 def paired_differences(
-    this: Bools, other: Bools, cells: Numbers, n_cells: int, galaxies: Ints, weights: Floats
+    this: Bools,
+    other: Bools,
+    cells: Numbers,
+    n_cells: int,
+    galaxies: Ints,
+    weights: Floats,
+    *,
+    whole_where_few: bool = True,
 ) -> list[Estimate]:
     """Weighted share of rows that `this` finds, less the share that `other` finds, of each cell.
 
@@ -27,8 +34,10 @@ def paired_differences(
     cells : (n,) unsigned integer array
         Number of each row's cell, below `n_cells`.
     galaxies : (n,) int64 array
-        Number of each row's galaxy, never falling.
+        Number of each row's galaxy, or other cluster, never falling.
     weights : (n,) float64 array
+    whole_where_few : bool
+        Whether whole clusters are counted where fewer than 5 hold a row that one alone finds, as is right of galaxies only.
 
     Returns
     -------
@@ -62,7 +71,8 @@ def paired_differences(
         residual = np.bincount(cluster, w * (d - delta[cell]))
         variance = m / (m - 1) * np.bincount(cell_of, residual**2, n_cells) / total**2
         mixed = np.bincount(cell_of, np.bincount(cluster, d != 0) > 0, n_cells)
-        ceiling = total**2 / np.where(mixed < FEW_CLUSTERS, np.bincount(cell_of, of_cluster**2, n_cells), summed(w * w))
+        whole = (mixed < FEW_CLUSTERS) & whole_where_few
+        ceiling = total**2 / np.where(whole, np.bincount(cell_of, of_cluster**2, n_cells), summed(w * w))
         n_eff = np.where(variance > 0, np.minimum(ceiling, ((ahead + behind) / total - delta**2) / variance), ceiling)
         tail = (1 + CONFIDENCE) / 2
         effective = n_eff * (special.stdtrit(n - 1, tail) / special.stdtrit(m - 1, tail)) ** 2

@@ -105,7 +105,10 @@ def rank_metrics(
 
 
 def weighted_auroc(rows: pl.DataFrame, split: str, settings: BootstrapSettings) -> Metric:
-    """AUROC in which each injection weighs `weight`, the density of the population over that of the proposal."""
+    """AUROC in which each injection weighs `weight`, the density of the population over that of the proposal.
+
+    0 to 1, 0.5 is chance; null where a class is absent.
+    """
     weight = rows.select(pl.when("is_lens").then("weight").otherwise(1.0)).to_series()
     ranked = RankedScores.of(rows["logit"], rows["is_lens"], galaxy_numbers(rows), weight)
     estimate = shared_estimates(rows, ranked, {"auroc": Statistic(auroc)}, settings)["auroc"]
@@ -113,7 +116,10 @@ def weighted_auroc(rows: pl.DataFrame, split: str, settings: BootstrapSettings) 
 
 
 def null_test(rows: pl.DataFrame, split: str, settings: BootstrapSettings) -> Metric:
-    """AUROC of injections too faint to see (arc_snr_matched < 0.5) against controls: 0.5 if only arcs were learned."""
+    """AUROC of injections too faint to see (arc_snr_matched < 0.5) against controls: 0.5 if only arcs were learned.
+
+    0 to 1; null with the reason where no injection is so faint, nobody measured `arc_snr_matched`, or there are no controls.
+    """
     too_faint = pl.col("is_lens") & (pl.col("arc_snr_matched") < NULL_TEST_MAX_ARC_SNR_MATCHED)
     chosen = rows.filter((~pl.col("is_lens") | too_faint).fill_null(False))
     if rows.filter(pl.col("is_lens"))["arc_snr_matched"].null_count() == rows["is_lens"].sum():

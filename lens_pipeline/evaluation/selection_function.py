@@ -5,7 +5,7 @@ beside its tables.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,11 +21,16 @@ from lens_pipeline.evaluation.cells import OUTSIDE, UNKNOWN
 from lens_pipeline.evaluation.smooth_fit import SmoothFit
 from lens_pipeline.storage.publication import Publication
 
-FILE, FORMAT = "selection_function.json", 1
+FILE, FORMAT = "selection_function.json", 2
 CELLS, SMOOTH = "cells", "smooth"
+ATTEMPTED = "attempted"
 COMPLETENESS, TOTAL = "completeness", "total"
 Floats = npt.NDArray[np.float64]
-_MEASURED = ("completeness", "completeness_low", "completeness_high", "total", "total_low", "total_high", "in_support")
+_NO_TOTAL = (
+    "the parent sample's losses aren't known for these lenses, so they can't be multiplied in; total_reason of the table "
+    "completeness says why. Next: ask without of_all_lenses, for completeness among lenses whose system meets the cuts."
+)
+_MEASURED = ("completeness", "completeness_low", "completeness_high", "total", "total_low", "total_high")
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Selected:
     value, low, high : array of float
         With the ends of the 95 % interval; NaN where it isn't known (an empty cell, an interval that can't be had).
     in_support : array of bool
-        Whether injections were attempted there.
+        Whether injections were attempted in its cell, or its box of the fit, and it lies between the least and the most attempted
+        value of each axis.
     """
 
     value: Floats
@@ -150,8 +156,8 @@ class SelectionFunction:
         Raises
         ------
         EvaluationError
-            If a point lies where no injection was attempted and `extrapolate` is false, an axis is missing or unknown, or a
-            value isn't finite.
+            If a point lies where no injection was attempted and `extrapolate` is false, an axis is missing or unknown, a
+            value isn't finite, or `of_all_lenses` is asked of lenses whose parent sample's losses aren't known.
         """
         if set(points) != set(self.axes):
             raise EvaluationError(
@@ -179,30 +185,39 @@ class SelectionFunction:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Values cell by cell: `sides` are an axis's edges or names, `values` arrays over the cells."""
+    """Values cell by cell: `sides` are an axis's edges or names, `ranges` its least and most attempted value, `values` arrays."""
 
     axes: tuple[str, ...]
     sides: tuple[tuple[Any, ...], ...]
+    ranges: tuple[tuple[float, float] | None, ...]
     values: dict[str, Floats]
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> "_Cells":
         values = {name: np.array(array, dtype=np.float64) for name, array in told["values"].items()}
-        return cls(tuple(told["axes"]), tuple(tuple(side) for side in told["sides"]), values)
+        ranges = tuple(None if ends is None else (ends[0], ends[1]) for ends in told["ranges"])
+        return cls(tuple(told["axes"]), tuple(tuple(side) for side in told["sides"]), ranges, values)
 
     def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
+        if kind == TOTAL and np.isnan(self.values[TOTAL]).all():
+            raise EvaluationError(_NO_TOTAL)
         placed = [_place(axis, side, x) for axis, side, x in zip(self.axes, self.sides, points, strict=True)]
         shape = tuple(len(side) - (1 if _is_binned(side) else 0) for side in self.sides)
         cell = np.ravel_multi_index([place for place, _ in placed], shape)
         inside = np.logical_and.reduce([within for _, within in placed])
-        supported = inside & (self.values["in_support"].ravel()[cell] == 1)
+        for ends, x in zip(self.ranges, points, strict=True):
+            if ends is not None:
+                inside &= (ends[0] <= x) & (x <= ends[1])
+        supported = inside & (self.values[ATTEMPTED].ravel()[cell] > 0)
         value, low, high = (self.values[f"{kind}{end}"].ravel()[cell] for end in ("", "_low", "_high"))
         return Selected(value, low, high, supported)
 
     def reach(self) -> str:
         return "; ".join(
-            f"{axis} {side[0]:g} to {side[-1]:g}" if _is_binned(side) else f"{axis} {', '.join(side)}"
-            for axis, side in zip(self.axes, self.sides, strict=True)
+            f"{axis} {', '.join(side)}"
+            if ends is None
+            else f"{axis} {max(ends[0], side[0]):g} to {min(ends[1], side[-1]):g}"
+            for axis, side, ends in zip(self.axes, self.sides, self.ranges, strict=True)
         )
 
 
@@ -223,9 +238,7 @@ class _Smooth:
 
     def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
         if kind not in self.fits:
-            raise EvaluationError(
-                "the parent sample's losses aren't known for these lenses, so they can't be multiplied in."
-            )
+            raise EvaluationError(_NO_TOTAL)
         placed = [_place(axis, tuple(edge), x) for axis, edge, x in zip(self.axes, self.edges, points, strict=True)]
         box = np.ravel_multi_index([place for place, _ in placed], tuple(edge.size - 1 for edge in self.edges))
         inside = np.logical_and.reduce([within for _, within in placed])
@@ -238,24 +251,30 @@ class _Smooth:
         )
 
 
-def selection_surfaces(cells: pl.DataFrame, grids: pl.DataFrame) -> Iterable[dict[str, Any]]:
+def selection_surfaces(
+    cells: pl.DataFrame, grids: pl.DataFrame, ranges: Mapping[str, tuple[float, float]]
+) -> Iterable[dict[str, Any]]:
     """Give each axis and grid that is defined, at each threshold, as arrays over its cells.
 
     Parameters
     ----------
     cells, grids : polars.DataFrame
         COMPLETENESS and COMPLETENESS_GRID.
+    ranges : mapping
+        Continuous axis to its least and most attempted value.
     """
     sides = {"axis": "axis_1", "cell": "cell_1", "low": "low_1", "high": "high_1"}
     for (point, axis), rows in cells.filter(pl.col("axis") != ALL).group_by(
         "operating_point", "axis", maintain_order=True
     ):
-        yield from _surface(str(point), [str(axis)], rows.rename(sides))
+        yield from _surface(str(point), [str(axis)], rows.rename(sides), ranges)
     for (point, grid), rows in grids.group_by("operating_point", "grid", maintain_order=True):
-        yield from _surface(str(point), str(grid).split(" x "), rows)
+        yield from _surface(str(point), str(grid).split(" x "), rows, ranges)
 
 
-def _surface(point: str, axes: list[str], rows: pl.DataFrame) -> Iterable[dict[str, Any]]:
+def _surface(
+    point: str, axes: list[str], rows: pl.DataFrame, ranges: Mapping[str, tuple[float, float]]
+) -> Iterable[dict[str, Any]]:
     numbers = range(1, min(len(axes), MOST_AXES) + 1)
     inner = pl.all_horizontal([~pl.col(f"cell_{i}").is_in([OUTSIDE, UNKNOWN, ALL]) for i in numbers])
     rows = rows.filter(inner)
@@ -273,14 +292,18 @@ def _surface(point: str, axes: list[str], rows: pl.DataFrame) -> Iterable[dict[s
             sides.append(names)
             places.append(np.array([names.index(name) for name in rows[f"cell_{i}"]]))
     shape = tuple(len(side) - (1 if _is_binned(side) else 0) for side in sides)
+    rows = rows.with_columns((pl.col("n") + pl.col("n_quarantined").fill_null(0)).alias(ATTEMPTED))
     values = {}
-    for name in _MEASURED:
+    for name in (*_MEASURED, ATTEMPTED):
         filled = np.full(shape, None, dtype=object)
         measured = rows[name].cast(pl.Float64)
         filled[tuple(places)] = measured.to_list()
         values[name] = filled.tolist()
     units = [AXES[axis].unit for axis in axes]
-    yield {"operating_point": point, "axes": axes, "units": units, "kind": CELLS, "sides": sides, "values": values}
+    yield {
+        "operating_point": point, "axes": axes, "units": units, "kind": CELLS, "sides": sides,
+        "ranges": [ranges.get(axis) for axis in axes], "values": values,
+    }  # fmt: skip
 
 
 def _is_binned(side: Sequence[Any]) -> bool:
@@ -320,5 +343,7 @@ def _read(source: Publication | str | Path) -> dict[str, Any]:
             f"{source} is no selection function: {error}. It is the file {FILE} of a published version of completeness."
         ) from error
     if content.get("format") != FORMAT:
-        raise EvaluationError(f"{source} has the format {content.get('format')}, and {FORMAT} is what can be read.")
+        raise EvaluationError(
+            f"{source} has the format {content.get('format')}, and {FORMAT} is what can be read. Next: make completeness again."
+        )
     return content

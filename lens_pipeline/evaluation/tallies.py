@@ -81,7 +81,7 @@ def partial_auc(tallies: Tallies, max_fpr: float) -> Floats:
 
 
 def average_precision(tallies: Tallies, prevalence: float | None = None) -> Floats:
-    """Sum over blocks of (recall gained) x precision, with no interpolation (as in scikit-learn).
+    """Sum over blocks of (recall gained) x precision, with no interpolation (Boyd, Eng & Page 2013, ECML PKDD; as scikit-learn).
 
     Precision is TP / (TP + r FP); r = 1 at the rows' own balance, and (1 - v) / v x P / N at a prevalence v, which weighs
     negatives as a sample with a share v of positives would hold them. A random ranking has the prevalence. Undefined where a
@@ -98,7 +98,7 @@ def average_precision(tallies: Tallies, prevalence: float | None = None) -> Floa
 
 
 def tpr_at_fpr(tallies: Tallies, fpr: float) -> Floats:
-    """Largest TPR of a threshold whose FPR is at most `fpr`, on the rows' own ROC.
+    """Largest TPR of a threshold whose FPR is at most `fpr`, 0 to 1, on the rows' own ROC (Fawcett 2006, PRL 27, 861).
 
     Whether the negatives can resolve that rate is not asked here: see `resolution.resolve`. Undefined where a class is empty.
     """
@@ -108,7 +108,10 @@ def tpr_at_fpr(tallies: Tallies, fpr: float) -> Floats:
 
 
 def fpr_at_tpr(tallies: Tallies, tpr: float) -> Floats:
-    """Smallest FPR of a threshold whose TPR is at least `tpr`, on the rows' own ROC. Undefined where a class is empty."""
+    """Smallest FPR of a threshold whose TPR is at least `tpr`, 0 to 1, on the rows' own ROC (Fawcett 2006, as `tpr_at_fpr`).
+
+    Undefined where a class is empty.
+    """
     needed = tpr * tallies.n_positives * (1 - _ROUNDING)
     found = _crossing(tallies.recovered, needed, tallies.let_through, tallies.divisible, include_equal=False)
     return np.where(tallies.n_positives > 0, _over(found, tallies.n_negatives), np.nan)

@@ -17,7 +17,14 @@ from lens_pipeline.survey.cutout_measures import sky_noise
 from lens_pipeline.survey.fake_reach import outside_fake, outside_feature
 from lens_pipeline.survey.half_features import Agreement, agreement, half_products
 from lens_pipeline.survey.probe import Probed, paired_probe
-from lens_pipeline.survey.shared_pixels import OFF_SIGMA, bad_off, light_off, pixels_off
+from lens_pipeline.survey.shared_pixels import (
+    OFF_SIGMA,
+    bad_off,
+    injected_light,
+    light_off,
+    pixels_off,
+    spread_beyond,
+)
 from lens_pipeline.survey.stamp_facts import FACT_LEVEL, facts_of, order_of
 from lens_pipeline.survey.stamp_features import Mask, stamp_features
 from lens_pipeline.survey.stamp_pairs import Kind, Row, StampPair
@@ -28,7 +35,6 @@ FALSE_ALARMS = 5e-4
 LEAST_TO_PROBE, LEAST_TO_DECIDE = 20, 50
 # Light that leaves less of the stamp than this dark says too little.
 _LEAST_OUTSIDE = 0.1
-_BALANCE = "light in r beside the arc's"
 
 
 @dataclass
@@ -57,6 +63,8 @@ class Evidence:
         Pairs whose pixels were held against each other one by one.
     leaning : dict
         Fact to how often the first and how often the control had more of it.
+    balance : dict
+        Band to how often a stamp had more light than its control and the arc, less, and neither.
     off : list
         Of what must be equal, or right to its noise: the rows that aren't, with by how much.
     differences, products : list
@@ -74,6 +82,7 @@ class Evidence:
     n_hidden: int = 0
     n_shared: int = 0
     leaning: dict[str, list[int]] = field(default_factory=dict)
+    balance: dict[str, list[int]] = field(default_factory=dict)
     off: list[str] = field(default_factory=list)
     differences: list[NDArray[np.float64]] = field(default_factory=list)
     products: list[NDArray[np.float64]] = field(default_factory=list)
@@ -94,7 +103,7 @@ class Evidence:
         self.n_pairs += 1
         if pair.stands_for_galaxy:
             self.n += 1
-            self._take_balance(pair)
+            self._take_balance(pair, host)
         if pair.stands_for_galaxy or self.shared:
             self._take_facts(pair)
         scale = host.get("pixel_scale_arcsec") or self.contract.pixel_scale_arcsec
@@ -134,19 +143,21 @@ class Evidence:
             if ours != theirs:
                 self.leaning.setdefault(name, [0, 0])[int(order_of(ours) < order_of(theirs))] += 1
 
-    def _take_balance(self, pair: StampPair) -> None:
+    def _take_balance(self, pair: StampPair, host: Row) -> None:
         """Hold all the light that an injection has more than its control against what was injected, noise being fair to both.
 
         What stands within the arc's reach, the host's centre too, is looked at here alone. Of stamps that others made it isn't
-        known what their column leaves out.
+        known what their column leaves out; where pixels are shared, `light_off` asks bands but r, whose bad pixels may hide some.
         """
-        injected = pair.row.get("total_injected_flux_r")
-        if self.shared is None or injected is None or "r" not in self.contract.bands:
+        if self.shared is None:
             return
-        band = self.contract.bands.index("r")
-        added = float((pair.pixels[0, band].astype(float) - pair.pixels[1, band]).sum())
-        if added != injected:
-            self.leaning.setdefault(_BALANCE, [0, 0])[int(added < injected)] += 1
+        for band, (ours, theirs) in zip(self.contract.bands, pair.pixels.swapaxes(0, 1), strict=True):
+            injected = injected_light(pair.row, host, band)
+            if injected is None or (self.shared and band != "r"):
+                continue
+            too_much, beyond = float((ours.astype(float) - theirs).sum()) - injected, spread_beyond(injected, band)
+            side = 0 if too_much > beyond else 1 if too_much < -beyond else 2
+            self.balance.setdefault(band, [0, 0, 0])[side] += 1
 
     def probed(self) -> Probed | None:
         """Ask the probe, if there are enough galaxies."""
@@ -180,13 +191,21 @@ class Evidence:
         return f"{n:,} of {self.of:,} {self.kind} can be compared with the control of their galaxy{why}"
 
     def facts(self) -> list[str]:
-        """Facts that differ, of stamps that were made here; of others those that lean to one side."""
+        """Facts that differ, of stamps that were made here; of others those that lean to one side; and bands whose light does."""
         said = []
         for name, (more, less) in self.leaning.items():
             differ = more + less
-            must_be_equal = self._is_own and name != _BALANCE
-            if differ and (must_be_equal or binomtest(more, differ).pvalue < FACT_LEVEL):
-                said.append(f"{name} (differs in {differ:,} of {self.n if name == _BALANCE else self.n_facts:,} pairs)")
+            if self._is_own or binomtest(more, differ).pvalue < FACT_LEVEL:
+                said.append(f"{name} (differs in {differ:,} of {self.n_facts:,} pairs)")
+        for band, sides in self.balance.items():
+            *unlike, _ = sides
+            # However light spreads beyond the stamp, noise takes no more than half of the pairs beyond what that may come to.
+            by_chance = 2 * binomtest(max(unlike), sum(sides), alternative="greater").pvalue
+            if by_chance < FACT_LEVEL / len(self.contract.bands):
+                more, less = unlike
+                said.append(
+                    f"light in {band} beside the arc's (more in {more:,} and less in {less:,} of {sum(sides):,} pairs)"
+                )
         return said
 
     @property

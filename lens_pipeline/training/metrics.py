@@ -38,7 +38,7 @@ def score_of(logits: Float64) -> Float64:
 
 
 def log_losses(logits: Float64, labels: Labels) -> Float64:
-    """Negative log-likelihood of each row's hard label (n,), not smoothed, not weighted."""
+    """Negative log-likelihood of each row's hard label (n,), nats, not smoothed, not weighted (Good 1952, JRSS B 14, 107)."""
     if logits.shape[1] == 1:
         signed = np.where(labels == 1, -logits[:, 0], logits[:, 0])
         return np.logaddexp(0.0, signed)

@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lens_pipeline.cli.diagnose import read_records
 from lens_pipeline.cli.main import main
 from lens_pipeline_tests.evaluation.test_diagnosis import AUDITED
 
@@ -59,8 +60,58 @@ def test_a_file_that_holds_no_table_is_refused_in_a_sentence(
     assert f"{name} can't be read" in capsys.readouterr().err
 
 
-def test_rows_without_a_label_are_refused_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("0,-1.0\n,0.5\n1,2.0", "1 of 3 rows of {} have no label, which is 0 or the number of a class, but nothing"),
+        ("0,-1.0\n-1,0.5\n1,2.0", "1 of 3 rows of {} have no label, which is 0 or the number of a class, but -1"),
+        (
+            "0.5,-1.0\n1.5,0.5\n1,2.0",
+            "2 of 3 rows of {} have no label, which is 0 or the number of a class, but 0.5, 1.5",
+        ),
+        ("lens,-1.0\n0,0.5", "1 of 2 rows of {} have no label, which is 0 or the number of a class, but lens"),
+        ("0,high\n1,0.5", "1 of 2 rows of {} have no finite logit but high"),
+        ("0,nan\n1,0.5", "1 of 2 rows of {} have no finite logit but nan"),
+    ],
+)
+def test_scores_whose_label_or_logit_is_none_are_refused_and_counted(
+    rows: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "scores.csv"
-    path.write_text("label,logit\n0,-1.0\n,0.5\n1,2.0\n")
+    path.write_text(f"label,logit\n{rows}\n")
     assert main(["diagnose", str(path)]) == 1
-    assert f"1 of 3 rows of {path} have no label" in capsys.readouterr().err
+    assert says.format(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("label,logit\n", "the table of scores has no row"),
+        ("label,logit,split,epoch\n0,1,train,7\n1,2,train,7\n", "epoch 7: all 2 rows are of the split train"),
+        ("label,logit,split\n0,1,\n1,2,test\n", "have no split but nothing"),
+        ("label,logit,epoch\n0,1,last\n1,2,1\n", "have no epoch, which is a whole number, but last"),
+    ],
+)
+def test_scores_of_nothing_unseen_are_refused_in_a_sentence(
+    content: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text(content)
+    assert main(["diagnose", str(path)]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_epochs_of_scores_in_a_csv_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("label,logit,epoch\n" + "".join(f"{i % 2},{i},{epoch}\n" for epoch in (2, 10) for i in range(4)))
+    assert [record.epoch for record in read_records(path)] == [2, 10]
+
+
+def test_a_number_of_an_epoch_that_is_not_finite_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,train_loss,val_loss,note\n2,0.5,0.4,nan\n3,0.4,nan,\n4,inf,0.4,\n")
+    assert main(["diagnose", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "epoch 3: val_loss is not finite" in told
+    assert "epoch 4: train_loss is not finite" in told
+    assert told.count("is not finite") == 2

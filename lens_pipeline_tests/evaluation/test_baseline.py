@@ -102,6 +102,21 @@ def test_pairs_tell_more_of_the_difference_than_two_intervals_do(compared: tuple
     assert width < np.sqrt(2) * (row["completeness_high"] - row["completeness_low"])
 
 
+def test_what_shifts_whole_regions_widens_the_difference_and_the_false_positive_rate(tmp_path: Path) -> None:
+    widths = []
+    for clusters in ("region_id", "galaxy_id"):
+        stamps = _stamps()
+        assert stamps.snr is not None
+        shift = np.random.default_rng(3)
+        of_region = {region: shift.normal(0, 6) for region in sorted(set(stamps.columns["region_id"]))}
+        stamps.snr += np.array([of_region[region] for region in stamps.columns["region_id"]], np.float32)
+        stamps.columns["region_id"] = stamps.columns[clusters]
+        rows = _table(_compared(stamps, tmp_path / clusters)[1]).filter(pl.col("operating_point") == "fpr_1e-01")
+        row = rows.row(by_predicate=(pl.col("axis") == "all") & (pl.col("finder") == "matched filter"), named=True)
+        widths.append([row[f"{name}_high"] - row[f"{name}_low"] for name in ("network_minus", "fpr")])
+    assert (np.array(widths[0]) > 1.15 * np.array(widths[1])).all()
+
+
 def test_the_report_says_which_of_the_two_finds_more(compared: tuple[Evaluated, Publication], tmp_path: Path) -> None:
     said = baseline_claim(compared[1], "fpr_1e-01")
     assert said.startswith(

@@ -91,6 +91,14 @@ def test_the_interval_of_a_difference_covers_as_often_as_it_says() -> None:
     assert 0.88 <= covered / 120 <= 1.0
 
 
+def test_the_chance_of_winning_agrees_with_the_difference_beside_it_where_draws_lie_to_one_side() -> None:
+    for n_galaxies, case in ((100, 3), (60, 19)):
+        of = rows(n_galaxies, seed=case)
+        found = by_metric(model("a", of, 0.7, 1000 + case), model("b", of, 0.7, 2000 + case))["tpr_at_fpr_1e-01"]
+        assert found["delta"] < 0  # type: ignore[operator]
+        assert 0.3 < found["win_probability"] < 0.5  # type: ignore[operator]
+
+
 def test_models_that_were_tested_on_other_rows_are_refused() -> None:
     of = rows()
     fewer = of.filter(pl.col("task_id") != "t7")

@@ -12,6 +12,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.selection_function import FILE, SelectionFunction
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.evaluation.conftest import Evaluated
@@ -54,9 +55,18 @@ def test_every_cell_of_the_grid_is_found_again(published: Publication, grid: pl.
 
 def test_the_last_edge_belongs_to_the_last_cell(published: Publication) -> None:
     function = SelectionFunction.load(published, axes=["theta_e_arcsec"])
-    found = function.evaluate(theta_e_arcsec=[2.3, 2.5])
-    assert found.in_support.all()
+    found = function.evaluate(extrapolate=True, theta_e_arcsec=[2.3, 2.5])
     assert found.value[0] == found.value[1]
+
+
+@pytest.mark.parametrize("upper", [2.9, 3.1])
+def test_support_ends_where_injections_do_wherever_the_last_edge_lies(survey: Evaluated, upper: float) -> None:
+    _, published = survey.completeness(CompletenessConfig(theta_e_edges_arcsec=[0.1, 1.0, 2.0, upper]))
+    function = SelectionFunction.load(published, axes=["theta_e_arcsec"])
+    found = function.evaluate(extrapolate=True, theta_e_arcsec=[0.2, 2.2, 2.4, 2.55, 2.85])
+    assert found.in_support.tolist() == [False, True, True, False, False]
+    with pytest.raises(EvaluationError, match=r"It reaches over theta_e_arcsec 0\.[34]\d* to 2\.4\d*, "):
+        function.evaluate(theta_e_arcsec=2.85)
 
 
 def test_the_default_threshold_is_the_one_that_the_report_leads_with(published: Publication) -> None:
@@ -73,6 +83,11 @@ def test_a_point_where_nothing_was_injected_is_refused_unless_asked_for(publishe
     found = function.evaluate(extrapolate=True, **points)
     assert found.in_support.tolist() == [True, False]
     assert np.isfinite(found.value).all()
+
+
+def test_all_lenses_are_refused_where_nobody_knows_what_the_parent_sample_loses(published: Publication) -> None:
+    with pytest.raises(EvaluationError, match=r"parent sample's losses aren't known.*total_reason"):
+        SelectionFunction.load(published).evaluate(theta_e_arcsec=1.1, psf_fwhm_used_r=1.25, of_all_lenses=True)
 
 
 def test_names_on_an_axis_are_asked_by_name(published: Publication) -> None:
@@ -112,8 +127,8 @@ def test_the_file_alone_is_enough_and_another_file_is_refused(published: Publica
         function.evaluate(theta_e_arcsec=1.1, psf_fwhm_used_r=1.25).value
         == SelectionFunction.load(published.folder).evaluate(theta_e_arcsec=1.1, psf_fwhm_used_r=1.25).value
     )
-    alone.write_text(json.dumps({"format": 2}))
-    with pytest.raises(EvaluationError, match="has the format 2, and 1 is what can be read"):
+    alone.write_text(json.dumps({"format": 1}))
+    with pytest.raises(EvaluationError, match="has the format 1, and 2 is what can be read"):
         SelectionFunction.load(alone)
     alone.write_text("no")
     with pytest.raises(EvaluationError, match="is no selection function"):

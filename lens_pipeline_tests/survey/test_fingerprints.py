@@ -107,6 +107,10 @@ def distance(pixels: Any) -> Any:
     return np.hypot(x, y)
 
 
+def centre_times(factors: list[float], pixels: Any) -> Any:
+    return pixels * np.where(distance(pixels) < 5, np.array(factors)[:, None, None], 1)
+
+
 FINGERPRINTS: dict[str, Callable[[Row], Row]] = {
     "noise 2 % larger": in_pixels(louder),
     "half a pixel off": in_pixels(lambda pixels, _: ndimage.shift(pixels, (0, 0, 0.5), order=1, mode="nearest")),
@@ -116,6 +120,8 @@ FINGERPRINTS: dict[str, Callable[[Row], Row]] = {
     "bad pixels counted otherwise": lambda row: {**row, "bad_pixel_frac": 0.01},
     "5 % brighter or fainter": in_pixels(lambda pixels, rng: pixels * (1 + 0.05 * rng.choice([-1, 1]))),
     "a host's centre 10 % brighter": in_pixels(lambda pixels, _: pixels * np.where(distance(pixels) < 5, 1.1, 1)),
+    "a host's centre half as bright again in g": in_pixels(lambda pixels, _: centre_times([1.5, 1, 1], pixels)),
+    "no host's centre in z": in_pixels(lambda pixels, _: centre_times([1, 1, 0], pixels)),
     "another name of the bands": lambda row: {**row, "bandset": "rgz"},
 }
 
@@ -149,6 +155,9 @@ def test_the_finding_names_the_fact_or_the_features(survey: Survey, clean: dict[
     assert "npz" in written
     assert "auroc" not in written.lower()
     assert "share_of_round_numbers" in changed(survey, clean, FINGERPRINTS["rounded to float16"]).first[0]
+    (no_centre,) = changed(survey, clean, FINGERPRINTS["no host's centre in z"]).first
+    assert re.search(r"light in z beside the arc's \(more in \d+ and less in 1\d\d of 1\d\d pairs\)", no_centre)
+    assert "light in g" not in no_centre
     either_way = changed(survey, clean, FINGERPRINTS["5 % brighter or fainter"])
     assert any("both halves of a stamp differ alike" in found and "brightness" in found for found in either_way.first)
 
@@ -245,11 +254,19 @@ def brighter_in(band: Any, pixels: Any) -> Any:
     return pixels * np.where(band & (distance(pixels) < 5), 1.05, 1)
 
 
+def two_in_a_corner(pixels: Any) -> Any:
+    """Return light that two neighbours exchange in r, so that no sum or mean changes."""
+    light = np.zeros_like(pixels)
+    light[1, 2, 2:4] = 1, -1
+    return light
+
+
 ON_REAL_PIXELS: dict[str, tuple[Callable[[Row], Row], str, int]] = {
     "a host's centre 5 % brighter in r": (in_pixels(lambda x, _: brighter_in(R, x)), r"\+0.* nanomaggy in r beside", 6),
     "a host's centre 5 % brighter in g": (in_pixels(lambda x, _: brighter_in(G, x)), r"\+0.* nanomaggy in g beside", 1),
     "steps of 0.05 sigma": (in_pixels(lambda x, _: np.round(x / 1.5e-4) * 1.5e-4), "half of them by more than 0.01", 6),
     "a sky level of 0.01 sigma in r": (in_pixels(lambda x, _: x + R * 3e-5), "their mean by 0.01", 6),
+    "two pixels in a corner": (in_pixels(lambda x, _: x + two_in_a_corner(x) * 0.006), r"the worst by 2(\.\d)?\)", 6),
     "rounded to float16": (FINGERPRINTS["rounded to float16"], "100% of them are round numbers", 6),
     "written by numpy": (FINGERPRINTS["written by numpy"], r"npz [a-z]+ \(differs in 6 of 6 pairs\)", 1),
     "another name of the bands": (FINGERPRINTS["another name of the bands"], r"bandset \(differs in 6 of 6 pairs\)", 1),
