@@ -22,7 +22,7 @@ from lens_pipeline.evaluation.likelihood_metrics import (
     log_losses,
 )
 from lens_pipeline.evaluation.metrics import BootstrapSettings
-from reliability.coverage import DRAWS, ICC, SIZES, Found, coverage_case
+from reliability.coverage import DRAWS, KINDS, Family, Found, Kind, coverage_case
 from reliability.subject import Case, Subject
 
 _SHIFTS, FLATTER = np.linspace(1.0, 2.5, 31), 1.5
@@ -33,28 +33,13 @@ _SETTINGS = BootstrapSettings(200, 0)
 _PARTS = 15_000
 # A bin's chances differ, and a calibration error near 0 can't be missed below: both are held more often than needed. A gain's
 # interval is widened for what folds share, which of few rows is less than all.
-_BOUNDS = {"bin": (0.93, 1.0), "ece": (0.93, 1.0), "gain": (0.9, 1.0)}
-_OTHERS = (0.93, 0.97)
-
-Family = Callable[[np.random.Generator, int, int], Iterator[Found]]
+_BOUNDS = {"bin": (0.93, 1.0), "ece": (0.93, 1.0), "gain": (0.9, 1.0), "": (0.93, 0.97)}
 
 
 def case(number: int) -> Case:
     """Draw one family, size and kind."""
-    (n, copies), clustered, (_, family) = CASES[number]
-    where = f"n {n:,}" + (", clustered" if clustered else "")
-    return coverage_case(
-        "calibration_coverage",
-        number,
-        where,
-        lambda draw: family(np.random.default_rng([number, draw]), n, copies if clustered else 1),
-        _is_right,
-    )
-
-
-def _is_right(metric: str, share: float) -> bool:
-    low, high = next((bounds for name, bounds in _BOUNDS.items() if metric.startswith(name)), _OTHERS)
-    return low <= share <= high
+    kind, (_, family) = CASES[number]
+    return coverage_case("calibration_coverage", number, kind, family, _BOUNDS)
 
 
 class Law:
@@ -69,13 +54,12 @@ class Law:
         """Logits that the model gives."""
         return FLATTER * self.shift * (scores - self.shift / 2)
 
-    def draw(self, rng: np.random.Generator, n: int, copies: int) -> Labelled:
+    def draw(self, rng: np.random.Generator, kind: Kind) -> Labelled:
         """Rows of both classes in turn, of which injections weigh differently."""
-        galaxy, lens = np.arange(n) // copies, np.arange(n) % 2 == 1
-        common = np.sqrt(ICC) * rng.normal(size=galaxy[-1] + 1)[galaxy] if copies > 1 else 0.0
-        own = rng.normal(size=n) * (np.sqrt(1 - ICC) if copies > 1 else 1.0)
-        weights = np.where(lens, rng.uniform(0.5, 1.5, n), 1.0)
-        return Labelled(self.scored(common + own + self.shift * lens), lens, weights, galaxy)
+        lens = np.arange(kind.n) % 2 == 1
+        noise, galaxy = kind.noise(rng)
+        weights = np.where(lens, rng.uniform(0.5, 1.5, kind.n), 1.0)
+        return Labelled(self.scored(noise + self.shift * lens), lens, weights, galaxy)
 
     def mean(self, loss: Callable[[Floats, np.ndarray], Floats], ratios: list[Calibrator], shares: Floats) -> float:
         """Mean loss at even odds, of fits that were each used for a share of the rows."""
@@ -89,10 +73,10 @@ class Law:
         return float(np.mean(np.abs(off[order].reshape(N_BINS, -1).mean(axis=1))))
 
 
-def _diagram(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
+def _diagram(rng: np.random.Generator, kind: Kind) -> Iterator[Found]:
     """Yield the share of lenses of each bin, rows by the fit without their fold, as `operating_point` has it."""
     law = Law(float(rng.choice(_SHIFTS)))
-    rows = law.draw(rng, n, copies)
+    rows = law.draw(rng, kind)
     folds = galaxy_folds(rows.galaxies, rows.is_lens, _FOLDS)
     weight, chance = even_weights(rows.is_lens, rows.weights), special.expit(rows.logits / FLATTER)
     for method in _METHODS:
@@ -106,10 +90,10 @@ def _diagram(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
             yield f"bin {which}, {method}", truth, (found["low"], found["high"])  # type: ignore[misc]
 
 
-def _judgement(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
+def _judgement(rng: np.random.Generator, kind: Kind) -> Iterator[Found]:
     """Yield log loss, Brier score and gain of fits on rows that they have not seen; the truth is that of these very fits."""
     law = Law(float(rng.choice(_SHIFTS)))
-    rows = law.draw(rng, n, copies)
+    rows = law.draw(rng, kind)
     folds = galaxy_folds(rows.galaxies, rows.is_lens, _FOLDS)
     assert folds is not None
     ratios = {method: cross_fitted(method, rows, folds, 0.0) for method in _METHODS}
@@ -127,11 +111,11 @@ def _judgement(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]
             yield f"{name}, {method}", value, (found[f"{name}_low"], found[f"{name}_high"])  # type: ignore[misc]
 
 
-def _frozen(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
+def _frozen(rng: np.random.Generator, kind: Kind) -> Iterator[Found]:
     """Yield metrics of a fit on rows of another set, as `evaluation_report` has them of test."""
     law = Law(float(rng.choice(_SHIFTS)))
-    fit = law.draw(rng, n, copies).fit(Method.beta, 0.0)
-    test = law.draw(rng, n, copies)
+    fit = law.draw(rng, kind).fit(Method.beta, 0.0)
+    test = law.draw(rng, kind)
     columns = {
         "logit": fit.log_likelihood_ratio(test.logits),
         "is_lens": test.is_lens,
@@ -150,7 +134,7 @@ def _frozen(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
 
 
 FAMILIES: tuple[tuple[str, Family], ...] = (("diagram", _diagram), ("judgement", _judgement), ("frozen", _frozen))
-CASES = list(product(SIZES.items(), (False, True), FAMILIES))
+CASES = list(product(KINDS, FAMILIES))
 
 SUBJECT = Subject(
     name="calibration_coverage",

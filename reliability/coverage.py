@@ -12,20 +12,46 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from lens_pipeline.contracts.code import code_sha256
 from lens_pipeline.storage.atomic import write_atomically
 from reliability.subject import Case
 
 DRAWS = 2000
-# Rows of a set, and how many of them are of one galaxy where they cluster.
-SIZES = {50: 2, 500: 10, 50_000: 50}
 # Share of the variance that the rows of a galaxy have in common.
 ICC = 0.1
 _SAVE_EVERY_S = 5.0
 
 Interval = tuple[float | None, float | None]
 Found = tuple[str, float, Interval]
+# Bounds of the share of intervals that hold the truth, by how a metric's name begins: the first that fits counts.
+Bounds = dict[str, tuple[float, float]]
+
+
+class Kind(NamedTuple):
+    """A kind of sets: how many rows, and how many of them are of one galaxy."""
+
+    n: int
+    copies: int
+
+    def __str__(self) -> str:
+        return f"n {self.n:,}" + (", clustered" if self.copies > 1 else "")
+
+    def noise(self, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Draw standard normal values, of which those of a galaxy share `ICC` of their variance, and galaxies."""
+        galaxy = np.arange(self.n) // self.copies
+        if self.copies == 1:
+            return rng.normal(size=self.n), galaxy
+        common = np.sqrt(ICC) * rng.normal(size=galaxy[-1] + 1)[galaxy]
+        return common + np.sqrt(1 - ICC) * rng.normal(size=self.n), galaxy
+
+
+KINDS = tuple(Kind(n, copies) for n, together in ((50, 2), (500, 10), (50_000, 50)) for copies in (1, together))
+Family = Callable[[np.random.Generator, Kind], Iterable[Found]]
 
 
 @dataclass
@@ -55,12 +81,7 @@ class Coverage:
 
 
 def coverage_case(
-    subject: str,
-    number: int,
-    where: str,
-    draw: Callable[[int], Iterable[Found]],
-    is_right: Callable[[str, float], bool],
-    draws: int = DRAWS,
+    subject: str, number: int, kind: Kind, family: Family, bounds: Bounds, how: str = "", draws: int = DRAWS
 ) -> Case:
     """Count every draw of one case, and judge the metrics of which at least half of the draws have an interval.
 
@@ -68,17 +89,18 @@ def coverage_case(
     ----------
     subject : str
         Module in this folder.
-    where : str
-        What the draws have in common, in words.
-    draw : callable
-        Makes a draw by its number.
-    is_right : callable
-        Whether a metric may have this share of intervals that hold the truth.
+    family : callable
+        Makes a draw, of random numbers that are its own.
+    bounds : dict
+        What share of a metric's intervals may hold the truth.
+    how : str
+        What the draws have in common besides their kind.
     """
-    count = _counted(subject, number, draw, draws)
+    count = _counted(subject, number, lambda draw: family(np.random.default_rng([number, draw]), kind), draws)
+    where = f"{kind}{how}"
     shares = {metric: count.held[metric] / n for metric, n in count.given.items() if n >= draws // 2}
     wrong = [f"{metric} {share:.1%} of {count.given[metric]:,}" for metric, share in shares.items()
-             if not is_right(metric, share)]  # fmt: skip
+             if not _is_within(bounds, metric, share)]  # fmt: skip
     return Case(
         problem=f"{where}: {'; '.join(wrong)}" if wrong else None,
         n=draws,
@@ -88,6 +110,11 @@ def coverage_case(
             "intervals left out with a reason": sum(count.left_out.values()),
         },
     )
+
+
+def _is_within(bounds: Bounds, metric: str, share: float) -> bool:
+    low, high = next(limits for begin, limits in bounds.items() if metric.startswith(begin))
+    return low <= share <= high
 
 
 def _counted(subject: str, number: int, draw: Callable[[int], Iterable[Found]], draws: int) -> Coverage:

@@ -4,7 +4,7 @@ A case draws 2,000 sets of rows of one size and kind from a law whose metrics ar
 metrics that hold them. Scores of one galaxy share a tenth of their variance.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import product
 
@@ -19,7 +19,7 @@ from lens_pipeline.evaluation.metrics import BootstrapSettings
 from lens_pipeline.evaluation.rank_metrics import AT_PREVALENCE, Asked, rank_metrics
 from lens_pipeline.evaluation.resolution import ResolutionRule
 from lens_pipeline.evaluation.tallies import Tallies, average_precision, partial_auc
-from reliability.coverage import DRAWS, ICC, SIZES, Found, coverage_case
+from reliability.coverage import DRAWS, ICC, KINDS, Family, Found, Kind, coverage_case
 from reliability.subject import Case, Subject
 
 # How far lenses score above controls, and how much too certain scores are; drawn anew each time, so that coverage is an average.
@@ -29,44 +29,27 @@ _SETTINGS, _RULE = BootstrapSettings(200, 0), ResolutionRule(5, 0.5)
 _ASKED = Asked(tprs=(0.5, 0.7, 0.85), max_fprs=(0.1, 0.01), prevalence=PREVALENCE)
 _TARGETS = (0.1, 0.01, 0.001)
 # At least 95 % where the method is exact (a percent of it is left to 2,000 draws), 93 to 97 % elsewhere.
-_AT_LEAST, _BETWEEN = (0.94, 1.0), (0.93, 0.97)
-_EXACT = ("fpr_", "Clopper-Pearson")
-
-Family = Callable[[np.random.Generator, int, int], Iterator[Found]]
+_BOUNDS = {"fpr_": (0.94, 1.0), "Clopper-Pearson": (0.94, 1.0), "": (0.93, 0.97)}
 
 
 def case(number: int) -> Case:
     """Draw one family, size and kind."""
-    (n, copies), clustered, (_, family) = CASES[number]
-    where = f"n {n:,}" + (", clustered" if clustered else "")
-    return coverage_case(
-        "interval_coverage",
-        number,
-        where,
-        lambda draw: family(np.random.default_rng([number, draw]), n, copies if clustered else 1),
-        _is_right,
-    )
+    kind, (_, family) = CASES[number]
+    return coverage_case("interval_coverage", number, kind, family, _BOUNDS)
 
 
-def _is_right(metric: str, share: float) -> bool:
-    low, high = _AT_LEAST if metric.startswith(_EXACT) else _BETWEEN
-    return low <= share <= high
-
-
-def _scores(rng: np.random.Generator, n: int, copies: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _scores(rng: np.random.Generator, kind: Kind) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw standard normal scores before any shift, labels and galaxies."""
-    galaxy = np.arange(n) // copies
-    common = rng.normal(size=galaxy[-1] + 1)[galaxy] * np.sqrt(ICC) if copies > 1 else 0.0
-    own = rng.normal(size=n) * (np.sqrt(1 - ICC) if copies > 1 else 1.0)
-    return common + own, np.arange(n) % 2, galaxy
+    noise, galaxy = kind.noise(rng)
+    return noise, np.arange(kind.n) % 2, galaxy
 
 
 def _frame(logit: np.ndarray, label: np.ndarray, galaxy: np.ndarray) -> pl.DataFrame:
     return pl.DataFrame({"logit": logit, "label": label, "is_lens": label > 0, "galaxy_id": galaxy})
 
 
-def _ranks(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
-    noise, label, galaxy = _scores(rng, n, copies)
+def _ranks(rng: np.random.Generator, kind: Kind) -> Iterator[Found]:
+    noise, label, galaxy = _scores(rng, kind)
     shift = float(rng.choice(SHIFTS))
     truth = true_ranks(shift)
     rows = _frame(noise + shift * label, label, galaxy)
@@ -75,8 +58,8 @@ def _ranks(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
             yield metric.metric, truth[metric.metric], (metric.low, metric.high)
 
 
-def _decisions(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
-    noise, label, galaxy = _scores(rng, n, copies)
+def _decisions(rng: np.random.Generator, kind: Kind) -> Iterator[Found]:
+    noise, label, galaxy = _scores(rng, kind)
     shift = float(rng.choice(SHIFTS))
     threshold = rng.uniform(0, shift)
     truth = true_decisions(shift, threshold)
@@ -88,26 +71,26 @@ def _decisions(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]
             yield metric.metric, truth[metric.metric], (metric.low, metric.high)
 
 
-def _probabilities(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
-    noise, _, galaxy = _scores(rng, n, copies)
+def _probabilities(rng: np.random.Generator, kind: Kind) -> Iterator[Found]:
+    noise, _, galaxy = _scores(rng, kind)
     logit = 2 * noise
-    label = (rng.random(n) < special.expit(logit / FLATTER)).astype(np.int64)
+    label = (rng.random(kind.n) < special.expit(logit / FLATTER)).astype(np.int64)
     rows = _frame(logit, label, galaxy)
     for metric in [*likelihood_metrics(rows, "drawn"), calibration_metric(rows, "drawn", _SETTINGS)]:
         yield metric.metric, true_probabilities()[metric.metric], (metric.low, metric.high)
 
 
-def _proportions(rng: np.random.Generator, n: int, copies: int) -> Iterator[Found]:
+def _proportions(rng: np.random.Generator, kind: Kind) -> Iterator[Found]:
     """Plain intervals where rows are independent, averaged over the proportion; else those of clusters."""
     p = rng.uniform(0.02, 0.98)
-    if copies == 1:
-        k = int(rng.binomial(n, p))
+    if kind.copies == 1:
+        k = int(rng.binomial(kind.n, p))
         for name, interval in (("Clopper-Pearson", clopper_pearson), ("Wilson", wilson), ("Jeffreys", jeffreys)):
-            yield name, p, interval(k, n)
+            yield name, p, interval(k, kind.n)
         return
-    galaxy = np.arange(n) // copies
+    galaxy = np.arange(kind.n) // kind.copies
     spread = (1 - ICC) / ICC
-    success = rng.random(n) < rng.beta(p * spread, (1 - p) * spread, galaxy[-1] + 1)[galaxy]
+    success = rng.random(kind.n) < rng.beta(p * spread, (1 - p) * spread, galaxy[-1] + 1)[galaxy]
     for name, exact in (("Clopper-Pearson clustered", True), ("Wilson clustered", False)):
         found = clustered_proportion(success, galaxy, exact=exact)
         yield name, p, (found.low, found.high)
@@ -166,7 +149,7 @@ FAMILIES: tuple[tuple[str, Family], ...] = (
     ("ranks", _ranks),
     ("decisions", _decisions),
 )
-CASES = list(product(SIZES.items(), (False, True), FAMILIES))
+CASES = list(product(KINDS, FAMILIES))
 
 SUBJECT = Subject(
     name="interval_coverage",

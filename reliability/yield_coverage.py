@@ -6,6 +6,7 @@ galaxies that are off by chance. Thresholds are given, or fitted on the very row
 """
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -20,7 +21,7 @@ from lens_pipeline.evaluation.ranking import RankedScores, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, resolve
 from lens_pipeline.evaluation.survey_yield import Survey, survey_yield
 from lens_pipeline.survey.parent_density import galaxy_density
-from reliability.coverage import DRAWS, ICC, SIZES, Found, coverage_case
+from reliability.coverage import DRAWS, KINDS, Found, Kind, coverage_case
 from reliability.subject import Case, Subject
 
 _SHIFTS = np.linspace(1.0, 2.5, 31)
@@ -34,25 +35,14 @@ _BOUNDS = {"recall": (0.93, 0.97), "fpr": (0.94, 1.0), "purity": (0.93, 1.0), "c
 
 def case(number: int) -> Case:
     """Draw one size and kind, with given or fitted thresholds."""
-    (n, copies), clustered, fitted = CASES[number]
-    where = f"n {n:,}" + (", clustered" if clustered else "") + (", fitted" if fitted else "")
-    return coverage_case(
-        "yield_coverage",
-        number,
-        where,
-        lambda draw: _draw(np.random.default_rng([number, draw]), n, copies if clustered else 1, fitted),
-        _is_right,
-    )
+    kind, fitted = CASES[number]
+    how = ", fitted" if fitted else ""
+    return coverage_case("yield_coverage", number, kind, partial(_draw, fitted=fitted), _BOUNDS, how)
 
 
-def _is_right(metric: str, share: float) -> bool:
-    low, high = _BOUNDS[metric.split(" ")[0]]
-    return low <= share <= high
-
-
-def _draw(rng: np.random.Generator, n: int, copies: int, fitted: bool) -> Iterator[Found]:
+def _draw(rng: np.random.Generator, kind: Kind, *, fitted: bool) -> Iterator[Found]:
     shift = float(rng.choice(_SHIFTS))
-    rows = _rows(rng, n, copies, shift)
+    rows = _rows(rng, kind, shift)
     stated = _stated(rng)
     thresholds = _fitted(rows, stated) if fitted else {"given": float(rng.uniform(0.5, 1.5))}
     points = pa.table({"operating_point": [*thresholds], "threshold": pa.array([*thresholds.values()], pa.float64())})
@@ -65,14 +55,12 @@ def _draw(rng: np.random.Generator, n: int, copies: int, fitted: bool) -> Iterat
             yield f"{metric} {name}", value, (record.get(f"{metric}_low"), record.get(f"{metric}_high"))
 
 
-def _rows(rng: np.random.Generator, n: int, copies: int, shift: float) -> pl.DataFrame:
+def _rows(rng: np.random.Generator, kind: Kind, shift: float) -> pl.DataFrame:
     """Rows of both classes in turn; injections weigh differently, and scores of a galaxy share a tenth of their variance."""
-    galaxy, lens = np.arange(n) // copies, np.arange(n) % 2 == 1
-    common = np.sqrt(ICC) * rng.normal(size=galaxy[-1] + 1)[galaxy] if copies > 1 else 0.0
-    own = rng.normal(size=n) * (np.sqrt(1 - ICC) if copies > 1 else 1.0)
-    weight = np.where(lens, rng.uniform(0.5, 1.5, n), 1.0)
-    logit = common + own + shift * lens
-    return pl.DataFrame({"logit": logit, "is_lens": lens, "galaxy_id": galaxy, "weight": weight})
+    lens = np.arange(kind.n) % 2 == 1
+    noise, galaxy = kind.noise(rng)
+    weight = np.where(lens, rng.uniform(0.5, 1.5, kind.n), 1.0)
+    return pl.DataFrame({"logit": noise + shift * lens, "is_lens": lens, "galaxy_id": galaxy, "weight": weight})
 
 
 def _stated(rng: np.random.Generator) -> Prevalence:
@@ -110,7 +98,7 @@ def true_yield(shift: float, threshold: float) -> dict[str, float]:
     }
 
 
-CASES = list(product(SIZES.items(), (False, True), (False, True)))
+CASES = list(product(KINDS, (False, True)))
 
 SUBJECT = Subject(
     name="yield_coverage",
