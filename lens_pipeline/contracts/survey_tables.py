@@ -111,6 +111,27 @@ _TWIN = pa.struct([("lens_model", _TEXT), ("theta_e_arcsec", _FLOAT), *((column.
 
 _FEATURE = pa.struct([(name, _FLOAT) for name in ("radius_arcsec", "width", "q", "phi_rad", "mag_g", "mag_r", "mag_z")])
 
+# What stands in place of an arc in a fake or a hard negative: null on any other row.
+IN_PLACE_OF_ARC = (
+    Column("fake_of", _TEXT, "task_id of the injection that a fake imitates; null on any other row", "", True, False),
+    Column(
+        "twin",
+        _TWIN,
+        "parameters of that injection: its lens_model, theta_e_arcsec and arc columns",
+        "",
+        True,
+        False,
+    ),
+    Column(
+        "feature",
+        _FEATURE,
+        "of a hard negative: radius_arcsec, width, q, phi_rad, mag_g, mag_r and mag_z of what is put around the galaxy",
+        "",
+        True,
+        False,
+    ),
+)
+
 INJECTION_MANIFEST = TableContract(
     name="injection_manifest",
     meaning="One row per stamp to make: sample key, galaxy, region, lens model and parameters, or CONTROL.",
@@ -119,25 +140,7 @@ INJECTION_MANIFEST = TableContract(
     columns=(
         *SAMPLE,
         *ARC,
-        Column(
-            "fake_of", _TEXT, "task_id of the injection that a fake imitates; null on any other row", "", True, False
-        ),
-        Column(
-            "twin",
-            _TWIN,
-            "parameters of that injection: its lens_model, theta_e_arcsec and arc columns",
-            "",
-            True,
-            False,
-        ),
-        Column(
-            "feature",
-            _FEATURE,
-            "of a hard negative: radius_arcsec, width, q, phi_rad, mag_g, mag_r and mag_z of what is put around the galaxy",
-            "",
-            True,
-            False,
-        ),
+        *IN_PLACE_OF_ARC,
     ),
 )
 
@@ -238,6 +241,10 @@ MEASURED = (
     Column("psf_fwhm_used_g", _FLOAT, "the same in g", "arcsec", True, False, 0),
     Column("psf_fwhm_used_z", _FLOAT, "the same in z", "arcsec", True, False, 0),
     Column("psfdepth_r", _FLOAT, "inverse variance of a point source in r", "nanomaggy^-2", True, False, 0),
+)
+
+# Null on a control.
+ARC_MEASURED = (
     Column(
         "theta_e_eff_arcsec",
         _FLOAT,
@@ -285,8 +292,14 @@ STAMPS = TableContract(
         *SAMPLE,
         *ARC,
         *MEASURED,
+        *ARC_MEASURED,
         Column(
             "stamp_npz", pa.binary(), "np.savez_compressed of image_g, image_r, image_z, float32", "nanomaggy", True
         ),
     ),
+)
+
+# Columns that only rows with light added to them have; a null on a control is right there.
+NULL_ON_CONTROL = frozenset(
+    {"pair_id", "is_held_out", *(column.name for column in (*ARC, *IN_PLACE_OF_ARC, *ARC_MEASURED))}
 )

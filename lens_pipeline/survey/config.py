@@ -4,11 +4,12 @@ Belongs here: names, ranges and defaults (those of the `simulated` preset). What
 settings of injections have a file of their own.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from pydantic import Field, model_validator
 
-from lens_pipeline.contracts.config import Section
+from lens_pipeline.contracts.config import ReadWhen, Section, refuse_unread
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.storage.s3_address import refuse_as_folder
 from lens_pipeline.survey.engines import Engine
@@ -48,32 +49,32 @@ _SIMULATED, _CUTOUTS, _OWN, _LEGACY = (
     Source.external_stamps,
     Source.legacy_catalogue,
 )
-# Settings of parent_sample that only some sources read; another refuses them, lest a setting be believed that does nothing.
-_READ_BY: dict[str, frozenset[Source]] = {
-    **dict.fromkeys(
+
+
+def _of(*sources: Source) -> tuple[str, Callable[["ParentSampleConfig"], bool]]:
+    """Return the condition that a sample is of one of some sources, in words and as a question."""
+    return f"source: {' or '.join(sorted(sources))}", lambda config: config.source in sources
+
+
+READ_WHEN = (
+    ReadWhen(
+        *_of(_SIMULATED),
         ("seed", "n_galaxies", "n_bricks", "brick_scatter", "noise_correlation_low", "noise_correlation_high"),
-        frozenset({_SIMULATED}),
     ),
-    **dict.fromkeys(("catalogue", "galaxy_prefix"), frozenset({_CUTOUTS})),
-    **dict.fromkeys(("pixel_scale_tolerance", "assumed_psf_fwhm_arcsec"), frozenset({_CUTOUTS, _LEGACY})),
-    "match_radius_arcsec": frozenset({_OWN}),
-    **dict.fromkeys(
-        (
-            "selection",
-            "excluded_maskbits",
-            "least_observations",
-            "morphologies",
-            "mag_r_low",
-            "mag_r_high",
-            "images",
-        ),
-        frozenset({_LEGACY}),
+    ReadWhen(*_of(_CUTOUTS), ("catalogue", "galaxy_prefix")),
+    ReadWhen(*_of(_CUTOUTS, _OWN, _LEGACY), ("folder",)),
+    ReadWhen(*_of(_OWN), ("match_radius_arcsec",)),
+    ReadWhen(
+        *_of(_LEGACY),
+        ("selection", "excluded_maskbits", "least_observations", "morphologies", "mag_r_low", "mag_r_high", "images"),
     ),
-    **dict.fromkeys(
-        ("region", "healpix_nside", "region_margin_arcsec", "known_lenses", "known_lens_radius_arcsec"),
-        frozenset({_CUTOUTS, _LEGACY}),
+    ReadWhen(
+        *_of(_CUTOUTS, _LEGACY),
+        ("pixel_scale_tolerance", "assumed_psf_fwhm_arcsec", "region", "region_margin_arcsec", "known_lenses"),
     ),
-}
+    ReadWhen("region: healpix", lambda config: config.region is RegionKind.healpix, ("healpix_nside",)),
+    ReadWhen("known_lenses", lambda config: bool(config.known_lenses), ("known_lens_radius_arcsec",)),
+)
 
 
 class ParentSampleConfig(Section):
@@ -184,28 +185,12 @@ class ParentSampleConfig(Section):
             refuse_as_folder(self.images, "parent_sample.images", or_address=True)
         except ConfigError as error:
             raise ValueError(str(error)) from error
-        if self.source is Source.simulated and (self.folder or self.catalogue):
-            raise ValueError("a simulated sample reads no folder and no catalogue: leave both out or change the source")
-        self._refuse_unread()
+        refuse_unread(self, READ_WHEN)
         if self.healpix_nside & (self.healpix_nside - 1):
             raise ValueError(f"healpix_nside = {self.healpix_nside} is no power of 2")
         if self.source is Source.legacy_catalogue:
             self._refuse_bad_regions()
         return self
-
-    def _refuse_unread(self) -> None:
-        fields = type(self).model_fields
-        unread = [
-            name
-            for name, sources in _READ_BY.items()
-            if self.source not in sources and getattr(self, name) != fields[name].default
-        ]
-        if unread:
-            readers = "; ".join(f"{name}: {', '.join(sorted(_READ_BY[name]))}" for name in unread)
-            raise ValueError(
-                f"source {self.source.value} doesn't read {', '.join(unread)} of parent_sample, which would change nothing. "
-                f"Leave this out, or take a source that reads it ({readers})"
-            )
 
     @property
     def narrow_margin(self) -> str | None:

@@ -71,6 +71,11 @@ class Density:
         """Where it begins and ends."""
         return float(self.knots[0]), float(self.knots[-1])
 
+    def reaches(self, x: float) -> bool:
+        """Whether a value can be drawn: it lies in, or at an end of, a stretch where the density isn't 0."""
+        lit = (self.heights[:-1] > 0) | (self.heights[1:] > 0)
+        return bool(np.any(lit & (self.knots[:-1] <= x) & (x <= self.knots[1:])))
+
     def at(self, x: ArrayLike) -> NDArray[np.float64]:
         """Return the density at values; 0 outside, and at a jump the height above it."""
         values = np.asarray(x, dtype=float)

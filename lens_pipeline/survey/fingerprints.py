@@ -23,7 +23,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.cutouts import BAD_FILE, open_bad
 from lens_pipeline.survey.half_features import Agreement
-from lens_pipeline.survey.lone_controls import LoneControls, compare_controls
+from lens_pipeline.survey.lone_controls import LEAST_TO_COMPARE, compare_controls
 from lens_pipeline.survey.own_pixels import hold_controls
 from lens_pipeline.survey.pair_evidence import LEAST_TO_DECIDE, Evidence
 from lens_pipeline.survey.pair_hosts import with_hosts
@@ -43,8 +43,8 @@ _PREFIX = {Kind.injections: "", Kind.probes: "no_flux_", Kind.fakes: "fakes_", K
 def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
     """Red where something beside added light tells stamps from the controls of their galaxies.
 
-    A survey's own stamps can't be made again here: what is found in them is shown and doesn't block. Nor does a sample that is
-    too small to say.
+    A survey's own stamps can't be made again here: what is found in them is shown and doesn't block. Where a kind of stamps that
+    is there is too few to say, all of it is undecided, and blocks nothing; a kind of which there is none isn't asked.
     """
     source = Source(stamps.attributes["source"])
     evidence = gather(stamps, parent)
@@ -71,11 +71,15 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
         found += [f"controls: {row}" for row in held.off]
         said.append(f"{held.n:,} controls are their galaxies' cutouts to the bit")
     lone = compare_controls(stamps, parent, MOST_PAIRS) if PairReader(stamps, 0).has(UNPAIRED_CONTROL) else None
+    short = [words for seen in evidence if (words := seen.too_few())]
     if lone is not None:
         found += lone.facts
-        if lone.probed is not None and lone.probed.above_chance:
-            found.append(f"unpaired controls: {_lean(lone.probed, lone.names)}")
-        said.append(_of_lone(lone))
+        both = f"{lone.n_unpaired:,} unpaired controls beside {lone.n_paired:,} paired ones"
+        if lone.probed is None:
+            short.append(f"{both} can be compared")
+        else:
+            said.append(f"{both}: {_interval(lone.probed)}")
+            found += [f"unpaired controls: {_lean(lone.probed, lone.names)}"] if lone.probed.above_chance else []
     pairs = sum(seen.n for seen in evidence)
     hidden = sum(seen.n_hidden for seen in evidence)
     unread = [f"{seen.n_unusable:,} pairs of {seen.kind} can't be read" for seen in evidence if seen.n_unusable]
@@ -92,18 +96,19 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
             blocking=blocking,
             **figures,
         )
-    short = {seen.kind: words for seen in evidence if (words := seen.too_few())}
-    if Kind.injections in short:
+    if short:
         return undecided(
             NAME,
-            "; ".join([short[Kind.injections], *unread]),
-            why="So few pairs would not show a difference that a model could learn from.",
-            next_step=f"nothing is blocked. At least {LEAST_TO_DECIDE} galaxies would do, each with a control and an "
-            "injection that leaves a tenth of the stamp dark.",
+            "; ".join([*short, *said, *unread]),
+            why="So few would not show a difference that a model could learn from.",
+            next_step=f"nothing is blocked. At least {LEAST_TO_DECIDE} galaxies would do, each with a control and a stamp of the "
+            f"kind that leaves a tenth of it dark, and {LEAST_TO_COMPARE} controls of either sort. A kind whose share is 0 in "
+            "injection_manifest isn't asked.",
             **figures,
         )
-    said += [*(f"undecided of {kind}: {words}" for kind, words in short.items()), *unread]
-    return green(NAME, f"nothing beside the arc tells stamps from their controls: {'; '.join(said)}", **figures)
+    return green(
+        NAME, f"nothing beside the arc tells stamps from their controls: {'; '.join([*said, *unread])}", **figures
+    )
 
 
 def gather(stamps: Publication, parent: Publication) -> list[Evidence]:
@@ -134,12 +139,6 @@ def _agreed(halves: Agreement) -> str:
         "both halves of a stamp differ alike from its control, one way or the other, in "
         f"{', '.join(halves.found[:3])}; by chance nothing of {halves.n:,} galaxies passes {halves.most:.1f}"
     )
-
-
-def _of_lone(lone: LoneControls) -> str:
-    if lone.probed is None:
-        return f"undecided of unpaired controls: {lone.n_unpaired:,} and {lone.n_paired:,} paired ones"
-    return f"{lone.n_unpaired:,} unpaired controls beside {lone.n_paired:,} paired ones: {_interval(lone.probed)}"
 
 
 def _interval(probed: Probed) -> str:

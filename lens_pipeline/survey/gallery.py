@@ -19,7 +19,8 @@ _CANDIDATE_ROWS = 1024
 # Weight of the red, green and blue band, so that a red galaxy is yellow and a blue arc blue (as in the Legacy viewer).
 _WEIGHTS = (0.55, 1.0, 2.0)
 _STRETCH, _SOFTENING, _BLACK = 0.06, 8.0, -0.004
-_DPI, _PANEL, _LEFT, _TOP, _GAP = 100, 96, 16, 16, 3
+PANEL, GAP = 96, 3
+_DPI, _LEFT, _TOP = 100, 16, 16
 # Colours are kept to 5 bits: the rest is noise that the eye doesn't see and a PNG can't compress.
 _COLOUR_STEP = 8
 
@@ -56,10 +57,10 @@ def stamps_png(stamps: Publication) -> bytes:
 
     pairs = _pairs(stamps)
     columns = max(1, len(pairs))
-    shown = _shown(DatasetContract.model_validate(stamps.attributes["dataset_contract"]).stamp_size)
+    shown = shown_of(DatasetContract.model_validate(stamps.attributes["dataset_contract"]).stamp_size)
     # Each pixel of a stamp is drawn as a whole number of the picture's: that keeps the file small and the picture sharp.
-    side = shown * max(1, _PANEL // shown)
-    width, height = _LEFT + columns * (side + _GAP), _TOP + 3 * (side + _GAP)
+    side = shown * max(1, PANEL // shown)
+    width, height = _LEFT + columns * (side + GAP), _TOP + 3 * (side + GAP)
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     for column, (injection, control) in enumerate(pairs):
         panels = [None if row is None else row.get("pixels") for row in (injection, control)]
@@ -67,12 +68,12 @@ def stamps_png(stamps: Publication) -> bytes:
         above, below = panels
         panels.append(above - below if paired and above is not None and below is not None else None)
         for line, pixels in enumerate(panels):
-            left, bottom = _LEFT + column * (side + _GAP), (2 - line) * (side + _GAP) + _GAP
+            left, bottom = _LEFT + column * (side + GAP), (2 - line) * (side + GAP) + GAP
             axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
             axes.set_xticks([])
             axes.set_yticks([])
             if pixels is not None:
-                axes.imshow(colour(_middle(pixels, shown)), origin="lower", interpolation="nearest")
+                axes.imshow(colour(middle(pixels, shown)), origin="lower", interpolation="nearest")
             if line == 0 and injection is not None:
                 axes.set_title(_caption(injection), fontsize=6.5, pad=2)
             if column == 0:
@@ -80,12 +81,13 @@ def stamps_png(stamps: Publication) -> bytes:
     return figure_png(figure)
 
 
-def _shown(stamp_size: int) -> int:
-    """Pixels across of the part that is shown: the middle three quarters, where arcs are."""
+def shown_of(stamp_size: int) -> int:
+    """Return the pixels across of the part that is shown: the middle three quarters, where arcs are."""
     return 3 * stamp_size // 4
 
 
-def _middle(pixels: NDArray[Any], shown: int) -> NDArray[Any]:
+def middle(pixels: NDArray[Any], shown: int) -> NDArray[Any]:
+    """Cut out the middle of a stamp, so many pixels across."""
     start = (pixels.shape[-1] - shown) // 2
     return pixels[..., start : start + shown, start : start + shown]
 

@@ -1,7 +1,7 @@
 """Settings of injection_manifest: which lenses there are, which of them are drawn, and what stands beside them.
 
-Belongs here: names, ranges, defaults (those of the `simulated` preset) and what contradicts what. docs/survey-priors.md says
-how each density is defined.
+Belongs here: names, ranges, defaults (those of the `simulated` preset) and what contradicts what. What is read only where other
+settings are so is in `injection_reads.py`; docs/survey-priors.md says how each density is defined.
 """
 
 from enum import StrEnum
@@ -9,9 +9,10 @@ from itertools import pairwise
 
 from pydantic import Field, model_validator
 
-from lens_pipeline.contracts.config import Section
+from lens_pipeline.contracts.config import Section, refuse_unread
 from lens_pipeline.contracts.errors import ConfigError, first_few
 from lens_pipeline.survey.densities import Density
+from lens_pipeline.survey.injection_reads import READ_WHEN
 
 LENS_MODELS = ("SIS", "SIE", "SIE_SHEAR", "EPL")
 # Of a power law: what lies beyond is 2.6 standard deviations and more from the mean of Auger et al. (2010).
@@ -129,10 +130,11 @@ class InjectionConfig(Section):
     design: DesignName = Field(DesignName.population, description="how rows are drawn from the population")
     cell_theta_e_edges_arcsec: list[float] = Field(
         [0.3, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5],
-        description="edges of the cells in theta_e, arcsec (stratified)",
+        description="edges of the cells in theta_e, arcsec, of the report and of a stratified design",
     )
     cell_source_mag_edges: list[float] = Field(
-        [], description="edges of the cells in the source's r magnitude; empty: one cell (stratified)"
+        [],
+        description="edges of the cells in the source's r magnitude, of the report and of a stratified design (empty: one cell)",
     )
     floor_per_cell: int = Field(
         50,
@@ -205,7 +207,7 @@ class InjectionConfig(Section):
         for low, high in (
             ("theta_e_low_arcsec", "theta_e_high_arcsec"),
             ("source_mag_low", "source_mag_high"),
-            ("source_mag_high", "source_faint_limit"),
+            *([("source_mag_high", "source_faint_limit")] if self.source_faint_share > 0 else []),
             ("source_reff_low_arcsec", "source_reff_high_arcsec"),
             ("source_n_low", "source_n_high"),
         ):
@@ -214,6 +216,7 @@ class InjectionConfig(Section):
         shares = self.share_sie + self.share_sis + self.share_epl
         if shares > 1:
             raise ValueError(f"share_sie + share_sis + share_epl = {shares:g} is above 1")
+        refuse_unread(self, READ_WHEN)
         self._refuse_table()
         self._refuse_cells()
         self._refuse_hold_out()
@@ -221,11 +224,6 @@ class InjectionConfig(Section):
         return self
 
     def _refuse_table(self) -> None:
-        given = bool(self.theta_e_knots_arcsec or self.theta_e_density)
-        if given and self.population is not PopulationName.table:
-            raise ValueError(
-                f"theta_e_knots_arcsec and theta_e_density are read by population: table, not {self.population}"
-            )
         if self.population is PopulationName.table:
             try:
                 Density.of(self.theta_e_knots_arcsec, self.theta_e_density, "theta_e (population: table)")
@@ -261,10 +259,6 @@ class InjectionConfig(Section):
             raise ValueError(
                 f"real_source_share = {self.real_source_share:g} needs a real_source_catalogue to draw from"
             )
-        named = ("real_source_catalogue", "real_source_colours", "real_source_colours_from", "hold_out_real_sources")
-        unread = [name for name in named if getattr(self, name)]
-        if self.real_source_share == 0 and unread:
-            raise ValueError(f"{', '.join(unread)}: nothing reads this while real_source_share is 0")
         if wrong := [name for name, colours in self.real_source_colours.items() if len(colours) != 2]:
             raise ValueError(
                 f"real_source_colours are g - r and r - z, two numbers a galaxy; not so for {first_few(wrong)}"

@@ -26,7 +26,7 @@ from lens_pipeline.survey.stamp_facts import FACT_LEVEL, facts_of, order_of
 from lens_pipeline.survey.stamp_pairs import PairReader, Row, parents_of
 
 # Of each set, to say anything.
-_LEAST = 20
+LEAST_TO_COMPARE = 20
 _CHUNK = 256
 
 
@@ -86,7 +86,7 @@ def compare_controls(stamps: Publication, parent: Publication, most: int) -> Lon
             if len(sets[row["role"]].features) < most:
                 sets[row["role"]].take(row, blob, hosts.get(str(row.get("galaxy_id")), {}), reader.contract)
     probed = None
-    if min(len(alone.features), len(paired.features)) >= _LEAST:
+    if min(len(alone.features), len(paired.features)) >= LEAST_TO_COMPARE:
         probed, _ = unpaired_probe(np.array(alone.features), np.array(paired.features), false_alarms=FALSE_ALARMS)
     unlike = [
         f"{name} (of unpaired controls)"
@@ -102,6 +102,6 @@ def _are_unlike(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
     both = [order_of(value) for value in (*ours, *theirs)]
     places = {value: place for place, value in enumerate(sorted(set(both)))}
     ranks = [places[value] for value in both]
-    if len(places) == 1 or min(len(ours), len(theirs)) < _LEAST:
+    if len(places) == 1 or min(len(ours), len(theirs)) < LEAST_TO_COMPARE:
         return False
     return bool(mannwhitneyu(ranks[: len(ours)], ranks[len(ours) :], method="asymptotic").pvalue < FACT_LEVEL)

@@ -177,7 +177,12 @@ class Evidence:
         Where pixels and facts must be equal, most of the stamps that were read are enough, be they few.
         """
         if len(self.differences) >= LEAST_TO_DECIDE:
-            return ""
+            has_halves = self.shared is None or len(self.products) >= LEAST_TO_PROBE
+            return (
+                ""
+                if has_halves
+                else f"both halves of {len(self.products):,} of {self.of:,} {self.kind} can be compared"
+            )
         if self.n_shared >= min(LEAST_TO_DECIDE, max(self.n_pairs / 2, 1)) and (
             self._is_own or self.n >= LEAST_TO_DECIDE
         ):

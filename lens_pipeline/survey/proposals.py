@@ -186,6 +186,8 @@ def _cells(population: Population, theta_e: list[tuple[float, float]], mags: lis
 def _grid(config: InjectionConfig, population: Population) -> Proposal:
     """Draw each point as often as any other; it stands for what is nearer to it than to the next point."""
     theta_e, mags = config.grid_theta_e_arcsec, config.grid_source_mag
+    _refuse_beyond("grid_theta_e_arcsec", theta_e, population.theta_e)
+    _refuse_beyond("grid_source_mag", mags, population.mag_r)
     cells = _cells(population, _nearest(theta_e, population.theta_e), _nearest(mags, population.mag_r))
     if empty := [cell for cell in cells if cell.share <= 0]:
         raise ConfigError(
@@ -199,10 +201,20 @@ def _grid(config: InjectionConfig, population: Population) -> Proposal:
     return Proposal(population, tuple(cells), np.array(even), points)
 
 
+def _refuse_beyond(name: str, points: list[float], density: Density) -> None:
+    """Refuse points where the population has nothing: they would stand for what is nearest to them within it."""
+    if beyond := [point for point in points if not density.reaches(point)]:
+        raise ConfigError(
+            f"{len(beyond)} of {len(points)} points of {name} lie where the population has no lens, which reaches from "
+            f"{_span(density.edges)}: {first_few(beyond)}. A row there would be weighted for lenses that aren't near it. Leave "
+            "these points out, or take a population that reaches them."
+        )
+
+
 def _nearest(points: list[float], density: Density) -> list[tuple[float, float]]:
     low, high = density.edges
     middles = [(a + b) / 2 for a, b in pairwise(points)]
-    return list(pairwise([min(low, points[0]), *middles, max(high, points[-1])]))
+    return list(pairwise([low, *middles, high]))
 
 
 def _edges(density: Density, given: list[float]) -> list[float]:

@@ -15,10 +15,10 @@ from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
+from lens_pipeline.survey.realism_arcs import arc_lines
 from lens_pipeline.survey.realism_config import RealismConfig
 from lens_pipeline.survey.realism_measures import (
     Sample,
-    arc_lines,
     curves,
     noise_lines,
     probe_lines,

@@ -1,6 +1,7 @@
-"""What controls and injections of a dataset are like, in numbers: noise, histogram of pixels, arcs, PSF.
+"""What controls of a dataset are like, in numbers: noise, histogram of pixels, PSF.
 
-Belongs here: a sample of published stamps to lines of the tables REALISM and REALISM_CURVES. Pages are in `realism.py`.
+Belongs here: a sample of published stamps to lines of the tables REALISM and REALISM_CURVES. What is injected is told in
+`realism_arcs.py`, pages are in `realism.py`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,20 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, stats
 
-from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB, DatasetContract
+from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.stamps.decode import Stamp, decode_blob
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.survey.clustered import clustered_percentile, clustered_share
 from lens_pipeline.survey.cutout_measures import SKY_BEYOND_ARCSEC, far_from
 from lens_pipeline.survey.optics import Image
 from lens_pipeline.survey.probe import unpaired_probe
 from lens_pipeline.survey.psf_match import moffat_residuals
-from lens_pipeline.survey.realism_config import ARC_QUANTITIES, RealismConfig
 from lens_pipeline.survey.stamp_features import Mask, stamp_features
 from lens_pipeline.survey.stamp_pairs import PairReader, Row, galaxy_of, parents_of
 
 BOTH, ALL = "both", "all"
-PERCENTILES = (16, 50, 84)
 _MAD_TO_SIGMA = 1.4826
 _SKY_SHARE = 0.8
 _CLIP = 4.0
@@ -33,7 +31,6 @@ _HISTOGRAM_EDGES = (-6, -4, -3, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3, 4, 6, 
 _POWER_EDGES = tuple(np.round(np.linspace(0.03, 0.5, 13), 4))
 _LEAST_TO_PROBE = 20
 _MOST_KERNELS = 12
-_UNITS = {"g_r": "mag", "r_z": "mag", "src_mag_r": "mag", "arc_mag_r": "mag"}
 
 
 @dataclass(frozen=True)
@@ -91,12 +88,13 @@ def line(
     found: tuple[float, float | None, float | None] | None,
     n: int,
     why: str = "",
+    n_eff: float | None = None,
 ) -> Row:
-    """Return a line of REALISM: value, low and high, or the reason why there is none."""
+    """Return a line of REALISM: value, low and high, or the reason why there is none; `n_eff` where rows have weights."""
     value, low, high = found or (None, None, None)
     return {
-        "metric": metric, "band": band, "of": of, "value": value, "low": low, "high": high, "n": n, "unit": unit,
-        "status": "undefined" if value is None else "ok", "reason": why or None,
+        "metric": metric, "band": band, "of": of, "value": value, "low": low, "high": high, "n": n,
+        "n_eff": n_eff, "unit": unit, "status": "undefined" if value is None else "ok", "reason": why or None,
     }  # fmt: skip
 
 
@@ -156,38 +154,6 @@ def probe_lines(ours: Sample, theirs: Sample | None) -> list[Row]:
         masks = (ours.sky, np.ones_like(ours.sky))
         return [_probe_line(name, ours, theirs, mask) for name, mask in zip(named, masks, strict=True)]
     return [line(name, ALL, BOTH, "", None, 0, why) for name in named]
-
-
-def arc_lines(sample: Sample, config: RealismConfig) -> list[Row]:
-    """Percentiles of what was injected, as drawn, and how much of it lies where the reference's middle 68 % does."""
-    lines: list[Row] = []
-    for quantity in ARC_QUANTITIES:
-        known = [(x, galaxy_of(row)) for row in sample.injections if (x := arc_quantity(row, quantity)) is not None]
-        values = np.array([x for x, _ in known], float)
-        names, galaxies = np.unique([galaxy for _, galaxy in known], return_inverse=True)
-        unit, n = _UNITS.get(quantity, "arcsec"), len(names)
-        why = "no injection has it" if n == 0 else "one galaxy has no interval" if n == 1 else ""
-        for percentile in PERCENTILES:
-            found = clustered_percentile(values, galaxies, percentile) if n else None
-            lines.append(line(f"{quantity}_percentile_{percentile}", ALL, sample.name, unit, found, n, why))
-        if (reference := config.arc_reference.get(quantity)) is not None and n:
-            share = clustered_share((values >= reference[0]) & (values <= reference[2]), galaxies)
-            lines.append(line(f"{quantity}_share_within_reference", ALL, sample.name, "", share, n, why))
-    if not config.arc_reference:
-        why = "realism_report.arc_reference is empty: no published distribution was given to hold arcs against"
-        lines.append(line("share_within_reference", ALL, sample.name, "", None, 0, why))
-    return lines
-
-
-def arc_quantity(row: Row, quantity: str) -> float | None:
-    """Return a quantity of an injection: its column, a colour of its source, or the magnitude of the whole arc."""
-    if quantity in ("g_r", "r_z"):
-        blue, red = (row.get(f"src_mag_{band}") for band in quantity.split("_"))
-        return None if blue is None or red is None else blue - red
-    if quantity == "arc_mag_r":
-        flux = row.get("total_injected_flux_r")
-        return None if not flux or flux <= 0 else float(NANOMAGGY_ZERO_POINT_AB - 2.5 * np.log10(flux))
-    return row.get(quantity)
 
 
 def psf_lines(sample: Sample, parent: Publication) -> list[Row]:

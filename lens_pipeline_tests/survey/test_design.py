@@ -225,9 +225,27 @@ def test_power_laws_can_be_a_family_that_training_never_sees() -> None:
     assert all(row["is_held_out"] == (row["lens_model"] == "EPL") for row in tested)
 
 
-def test_a_grid_point_beyond_the_population_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"of 27 points of the grid stand for no share .* 0\.1"):
-        make(1, design="grid", grid_theta_e_arcsec=[0.1, 0.2, 1.0], grid_source_mag=[21.0, 22.0, 23.0])
+GAP = {"population": "table", "theta_e_knots_arcsec": [0.3, 1, 1, 2, 2, 3], "theta_e_density": [1, 1, 0, 0, 1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"grid_theta_e_arcsec": [0.1, 0.2, 1.0]}, "2 of 3 points of grid_theta_e_arcsec .* from 0.3 to 2.5: 0.1, 0.2"),
+        ({"grid_theta_e_arcsec": [0.6, 2.6]}, "1 of 2 points of grid_theta_e_arcsec .*: 2.6"),
+        ({"grid_source_mag": [20.0, 22.0, 30.0]}, "2 of 3 points of grid_source_mag .* from 20.5 to 29: 20.0, 30.0"),
+        ({**GAP, "grid_theta_e_arcsec": [0.6, 1.5, 2.5]}, "1 of 3 points of grid_theta_e_arcsec .*: 1.5"),
+    ],
+)
+def test_a_grid_point_where_the_population_has_nothing_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make(1, design="grid", **settings)
+
+
+def test_grid_points_at_the_ends_of_the_population_stand_for_what_is_next_to_them() -> None:
+    _, rows = make(300, design="grid", grid_theta_e_arcsec=[0.3, 1.0, 2.0, 3.0], grid_source_mag=[20.5, 29.0], **GAP)
+    assert {row["theta_e_arcsec"] for row in rows} == {0.3, 1.0, 2.0, 3.0}
+    assert min(row["weight"] for row in rows) > 0
 
 
 def test_no_galaxy_is_heavier_than_galaxies_are_and_no_source_is_beside_its_lens() -> None:

@@ -22,6 +22,8 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.fingerprints import no_fingerprints
+from lens_pipeline.survey.pair_evidence import Evidence
+from lens_pipeline.survey.stamp_pairs import Kind
 from lens_pipeline_tests import survey_like
 
 from .conftest import Survey, real_config
@@ -123,6 +125,8 @@ FINGERPRINTS: dict[str, Callable[[Row], Row]] = {
     "a host's centre half as bright again in g": in_pixels(lambda pixels, _: centre_times([1.5, 1, 1], pixels)),
     "no host's centre in z": in_pixels(lambda pixels, _: centre_times([1, 1, 0], pixels)),
     "another name of the bands": lambda row: {**row, "bandset": "rgz"},
+    "no name of the bands": lambda row: {**row, "bandset": None},
+    "no extinction, but not a number": lambda row: {**row, "ebv": float("nan")},
 }
 
 
@@ -151,6 +155,8 @@ def test_a_fingerprint_on_injections_is_red(survey: Survey, clean: dict[str, Pub
 def test_the_finding_names_the_fact_or_the_features(survey: Survey, clean: dict[str, Publication]) -> None:
     column = changed(survey, clean, FINGERPRINTS["bad pixels counted otherwise"])
     assert re.search(r"bad_pixel_frac \(differs in (1[0-9]{2}) of \1 pairs\)", column.first[0])
+    (lacking,) = changed(survey, clean, FINGERPRINTS["no name of the bands"]).first
+    assert re.search(r"bandset \(differs in (1[0-9]{2}) of \1 pairs\)", lacking)
     written = changed(survey, clean, FINGERPRINTS["written by numpy"]).message()
     assert "npz" in written
     assert "auroc" not in written.lower()
@@ -179,6 +185,15 @@ def test_fakes_hard_negatives_and_unpaired_controls_are_compared_too_and_counted
     alone = mixed["manifest"].attributes["roles"]["unpaired_control"]
     assert re.search(rf"of {110 - alone} injections: .*of {110 - alone} fakes: .*of 110 hard negatives: ", check.what)
     assert f"{alone} unpaired controls beside {110 - alone} paired ones" in check.what
+
+
+@pytest.mark.parametrize("role", ["control", "unpaired_control"])
+def test_a_column_that_only_one_sort_of_controls_lacks_is_red(
+    survey: Survey, mixed: dict[str, Publication], role: str
+) -> None:
+    check = changed(survey, mixed, FINGERPRINTS["no name of the bands"], which=lambda row: bool(row["role"] == role))
+    assert "bandset (of unpaired controls)" in check.first
+    assert any("bandset (differs in" in found for found in check.first)
 
 
 @pytest.mark.parametrize("role", ["fake_blob", "hard_ring", "unpaired_control"])
@@ -215,11 +230,32 @@ def test_unpaired_controls_of_other_galaxies_than_the_catalogue_describes_are_re
     assert any(found.startswith("unpaired controls: probe's AUROC") for found in check.first), check.message()
 
 
-def test_too_few_probes_are_said_beside_a_green_answer(survey: Survey, clean: dict[str, Publication]) -> None:
+def test_a_part_with_too_few_stamps_leaves_the_whole_undecided_and_one_without_any_is_not_asked(
+    survey: Survey, clean: dict[str, Publication]
+) -> None:
     manifest = survey.manifest(clean["parent"], null_flux_share=0.1)
     check = no_fingerprints(survey.stamps(clean["parent"], manifest), clean["parent"])
-    assert check.passed
-    assert re.search(r"undecided of probes without flux: (\d+) of \1 probes", check.what)
+    assert (check.state, check.blocking) == ("undecided", False)
+    assert re.match(r"(\d+) of \1 probes without flux can be compared", check.what)
+    assert re.search(r"of 130 injections: probe's AUROC", check.what)
+    assert "unpaired" not in check.message()
+
+
+def test_few_unpaired_controls_are_undecided_and_not_green(survey: Survey, clean: dict[str, Publication]) -> None:
+    manifest = survey.manifest(clean["parent"], unpaired_control_share=0.1)
+    alone = manifest.attributes["roles"]["unpaired_control"]
+    assert 0 < alone < 20
+    check = no_fingerprints(survey.stamps(clean["parent"], manifest), clean["parent"])
+    assert (check.state, check.blocking) == ("undecided", False)
+    assert check.what.startswith(f"{alone} unpaired controls beside {130 - alone} paired ones can be compared")
+
+
+def test_halves_of_too_few_stamps_are_undecided() -> None:
+    seen = Evidence(Kind.injections, CONTRACT, shared=False, of=60, differences=[np.zeros(2)] * 60)
+    seen.products = [np.zeros(2)] * 20
+    assert seen.too_few() == ""
+    seen.products = [np.zeros(2)] * 19
+    assert seen.too_few() == "both halves of 19 of 60 injections can be compared"
 
 
 def test_too_few_galaxies_are_undecided_and_block_nothing(small: dict[str, Publication]) -> None:
@@ -335,3 +371,17 @@ def test_a_surveys_own_stamps_are_told_and_not_blocked(survey: Survey, tmp_path:
     check = no_fingerprints(survey.stamps(parent, manifest), parent)
     assert not check.passed
     assert not check.blocking
+
+
+@pytest.mark.parametrize("lacking", ["CONTROL", "SIE"])
+def test_a_column_that_one_side_of_a_surveys_own_stamps_lacks_is_told_and_an_arcs_is_not(
+    survey: Survey, tmp_path: Path, lacking: str
+) -> None:
+    rows = survey_like.rows(80, 20)
+    for row in rows:
+        row["psfdepth_r"] = None if row["lens_model"] == lacking else 400.0
+    folder = survey_like.write(tmp_path / "own", rows, n_files=1)
+    parent = survey.parents(ParentSampleConfig(source="external_stamps", folder=str(folder)))
+    check = no_fingerprints(survey.stamps(parent, survey.manifest(parent)), parent)
+    assert (check.state, check.blocking) == ("a warning", False)
+    assert check.first == ("injections: psfdepth_r (differs in 80 of 80 pairs)",)

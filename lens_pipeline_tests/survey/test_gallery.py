@@ -7,6 +7,7 @@ from PIL import Image
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.gallery import colour, sky_map_png, stamps_png
+from lens_pipeline.survey.role_gallery import roles_png
 from lens_pipeline.survey.source_gallery import sources_png
 
 from .conftest import Survey, real_config
@@ -53,3 +54,36 @@ def test_real_sources_are_shown_however_few_or_many(survey: Survey, tmp_path: Pa
         widths.append(image.size[0])
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 100
     assert widths[1] == 2 * widths[0]
+
+
+def test_every_role_has_a_column_of_four_stamps_and_injections_with_their_controls_alone_have_no_picture(
+    survey: Survey, small: dict[str, Publication]
+) -> None:
+    assert roles_png(small["stamps"], small["injection_manifest"]) is None
+    parent = survey.parents(ParentSampleConfig(n_galaxies=30, n_bricks=4))
+    kinds = ("fake_turned", "fake_unlensed", "fake_blob", "hard_ring", "hard_spiral", "hard_merger")
+    manifest = survey.manifest(parent, unpaired_control_share=0.3, **{f"{kind}_share": 1.0 for kind in kinds})
+    png = roles_png(survey.stamps(parent, manifest, rows_per_fragment=64), manifest)
+    assert png is not None
+    assert len(png) < 200_000
+    image = np.asarray(opened(png).convert("RGB"))
+    columns = np.array_split(image, len(kinds) + 3, axis=1)
+    # Each pixel of the 48 that are shown is two wide.
+    assert min(column.shape[1] for column in columns) > 96
+    for column in columns:
+        for panel in np.array_split(column[30:], 4, axis=0):
+            # White paper alone is one colour, a stamp without noise a few.
+            assert len(np.unique(panel.reshape(-1, 3), axis=0)) > 100
+
+
+def test_a_role_with_few_stamps_shows_those_that_it_has(survey: Survey) -> None:
+    parent = survey.parents(ParentSampleConfig(n_galaxies=8, n_bricks=2))
+    manifest = survey.manifest(parent, hard_ring_share=0.1)
+    assert 0 < manifest.attributes["roles"]["hard_ring"] < 4
+    png = roles_png(survey.stamps(parent, manifest), manifest)
+    assert png is not None
+    ring = np.array_split(np.asarray(opened(png).convert("RGB")), 3, axis=1)[1]
+    first, last = (np.array_split(ring[30:], 4, axis=0)[place] for place in (0, 3))
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) > 100
+    # But for the edges, where the next column and the caption above are.
+    assert (last[8:-8, 8:-8] == 255).all()

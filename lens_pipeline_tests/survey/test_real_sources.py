@@ -287,8 +287,8 @@ def test_an_image_of_sources_that_is_rewritten_while_they_are_drawn_is_refused(
     ("wrong", "said"),
     [
         ({"real_source_share": 0.1}, "needs a real_source_catalogue"),
-        ({"real_source_catalogue": "x.fits"}, "nothing reads this while real_source_share is 0"),
-        ({"hold_out_real_sources": True}, "nothing reads this while real_source_share is 0"),
+        ({"real_source_catalogue": "x.fits"}, "real_source_catalogue: read with real_source_share above 0"),
+        ({"hold_out_real_sources": True}, "hold_out_real_sources: read with real_source_share above 0"),
         ({"real_source_colours": {"a": [1.0]}}, "two numbers a galaxy; not so for a"),
         ({"real_source_colours": {"a": [1.0, 0.2]}}, "belong together"),
     ],

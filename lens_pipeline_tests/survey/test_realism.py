@@ -1,6 +1,7 @@
 """The realism report: every number with its interval or its reason, and differences that are there are told."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.psf_match import moffat_residuals
 from lens_pipeline.survey.realism import RealismResult, build_realism, realism_is_complete
+from lens_pipeline.survey.realism_arcs import arc_lines
 from lens_pipeline.survey.realism_config import RealismConfig
+from lens_pipeline.survey.realism_measures import Sample
 from lens_pipeline_tests import survey_like
 
 from .conftest import Survey
@@ -109,10 +112,48 @@ def test_percentiles_are_of_every_injection_with_the_galaxy_as_unit(survey: Surv
     found = lines(result)
     for percentile in (16, 50, 84):
         row = found[f"theta_e_arcsec_percentile_{percentile}", "all"]
-        assert row["value"] == pytest.approx(np.percentile(drawn, percentile), rel=1e-6)
+        assert row["value"] == pytest.approx(np.percentile(drawn, percentile, method="inverted_cdf"), rel=1e-6)
         assert (row["n"], row["low"] < row["value"] < row["high"]) == (12, True)
     assert found["theta_e_arcsec_share_within_reference", "all"]["n"] == 12
     assert "all 36 injections" in published.path("report.html").read_text()
+
+
+def test_percentiles_are_of_the_population_whatever_the_design_drew_and_the_reference_is_held_against_them(
+    survey: Survey,
+) -> None:
+    parent = survey.parents(ParentSampleConfig(n_galaxies=60, n_bricks=10))
+    # Half of the cells are wide, a fifth of the population is.
+    design = {"design": "stratified", "cell_theta_e_edges_arcsec": [0.3, 2.06, 2.5], "floor_per_cell": 100}
+    manifest = survey.manifest(parent, injections_per_galaxy=16, **design)
+    reference = {"arc_reference": {"theta_e_arcsec": [2.06, 2.2, 2.5]}, "arc_reference_source": "a test"}
+    result, published = report(survey, {"parent": parent, "stamps": survey.stamps(parent, manifest)}, **reference)
+    found = lines(result)
+    median, drawn, share = (
+        found[f"theta_e_arcsec_{name}", "all"]
+        for name in ("percentile_50", "drawn_percentile_50", "share_within_reference")
+    )
+    assert median["low"] < 1.4 < median["high"] < drawn["low"]
+    assert share["low"] < 0.2 < share["high"] < 0.3
+    rows = [row for row in manifest.read_table().to_pylist() if row["theta_e_arcsec"] > 0]
+    weights = np.array([row["weight"] for row in rows])
+    assert median["n_eff"] == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+    assert median["n_eff"] < 0.9 * len(rows)
+    assert (median["n"], drawn["n"], drawn["n_eff"]) == (60, 60, None)
+    page = published.path("report.html").read_text()
+    assert "The weighted injections are held against: a test" in page
+    assert f"{median['n_eff']:,.4g}" in page
+
+
+def test_injections_of_no_weight_are_of_no_population_and_the_line_says_so(
+    survey: Survey, small: dict[str, Publication]
+) -> None:
+    sample = Sample.of(small["stamps"], 20)
+    nothing = replace(sample, injections=[row | {"weight": 0.0} for row in sample.injections])
+    found = {row["metric"]: row for row in arc_lines(nothing, RealismConfig(**REFERENCE))}
+    weighted = found["theta_e_arcsec_percentile_50"]
+    assert (weighted["value"], weighted["n"]) == (None, 0)
+    assert weighted["reason"] == "no injection that has it weighs anything"
+    assert found["theta_e_arcsec_drawn_percentile_50"]["value"] > 0.3
 
 
 @pytest.mark.parametrize(

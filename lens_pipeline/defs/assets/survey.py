@@ -23,6 +23,7 @@ from lens_pipeline.survey.design_report import design_png
 from lens_pipeline.survey.manifest import build_manifest
 from lens_pipeline.survey.parent_sample import ParentSampleResult, build_parent_sample
 from lens_pipeline.survey.rendering import find_earlier
+from lens_pipeline.survey.role_gallery import roles_png
 from lens_pipeline.survey.source_gallery import sources_png
 from lens_pipeline.survey.source_growth import source_only_grew
 from lens_pipeline.survey.stamps import build_stamps
@@ -182,8 +183,15 @@ def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: 
             "fragments": dg.MetadataValue.int(result.n_fragments),
             "rows_taken_over": dg.MetadataValue.int(result.n_taken_over),
             "gallery": picture(gallery.stamps_png(made), "stamps: injections above their controls"),
+            **_roles(made, manifest),
         },
     )
+
+
+def _roles(made: Publication, manifest: Publication) -> Metadata:
+    """What stamps show of each role, where there are more than injections and their controls."""
+    png = roles_png(made, manifest)
+    return {} if png is None else {"roles": picture(png, "stamps of each role, brightest light first")}
 
 
 def _no_fingerprints(made: Publication, parent: Publication) -> Check:
