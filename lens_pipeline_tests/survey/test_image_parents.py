@@ -11,9 +11,9 @@ from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageEr
 from lens_pipeline.stamps.decode import Stamp, decode_blob
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.survey import ccd, ccd_files, coadd, fragment_worker, images_at
+from lens_pipeline.survey.band_agreement import sample_must_agree
 from lens_pipeline.survey.ccd import cut_from_ccds, read_field
 from lens_pipeline.survey.config import ParentSampleConfig, RegionKind, Source
-from lens_pipeline.survey.cutout_measures import mags_must_agree
 from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.fingerprints import gather, no_fingerprints
 from lens_pipeline.survey.galaxy_images import GalaxyImage
@@ -410,13 +410,13 @@ def test_pixels_of_another_brightness_than_the_catalogue_says_are_left_out(
 
 def test_a_sample_whose_pixels_are_as_a_whole_too_bright_or_too_faint_is_refused() -> None:
     rows = [{"mag_r": 19.0, "mag_aperture_r": 19.4}] * 5
-    mags_must_agree(rows)
+    sample_must_agree(rows, "grz")
     for zero_point_off in (-1.0, 1.0):
         moved = [row | {"mag_aperture_r": 19.4 + zero_point_off} for row in rows]
         with pytest.raises(
             ContractError, match=r"mag_aperture_r - mag_r of 5 galaxies is .* in the median, wanted -0.5 to 1.2"
         ):
-            mags_must_agree(moved)
+            sample_must_agree(moved, "grz")
 
 
 def test_a_seeing_map_that_is_not_in_arcsec_leaves_its_galaxies_out(survey: Survey, tmp_path: Path) -> None:
@@ -424,6 +424,17 @@ def test_a_seeing_map_that_is_not_in_arcsec_leaves_its_galaxies_out(survey: Surv
     coadds.write_brick(tmp_path, 150.1, 2.3, scale=SCALE, seeing=52.0)
     with pytest.raises(ContractError, match=r"'wrong_seeing': 1.*seeing in g is said to be 52"):
         survey.parents(config(tmp_path, [{"galaxy_id": "a", "ra": ra0, "dec": dec0}]))
+
+
+def test_an_exposure_whose_place_is_five_arcsec_off_leaves_its_galaxies_out(survey: Survey, tmp_path: Path) -> None:
+    rows = [test_ccd.write_ccd(tmp_path, 100 + i, band, galaxies=[GALAXY]) for i, band in enumerate("grz")]
+    test_ccd.write_table(tmp_path, rows)
+    galaxies = [{"galaxy_id": "a", **at(tmp_path, *GALAXY)}]
+    assert survey.parents(config(tmp_path, galaxies)).read_table().num_rows == 1
+    rows[2]["ccdraoff"] = 5.0
+    test_ccd.write_table(tmp_path, rows)
+    with pytest.raises(ContractError, match=r"'(bands_apart|absurd_colour)': 1"):
+        survey.parents(config(tmp_path, galaxies))
 
 
 def test_exposures_without_their_table_are_refused_for_the_zero_point(survey: Survey, exposures: Path) -> None:

@@ -21,12 +21,15 @@ from lens_pipeline.survey.selections import SELECTIONS
 from lens_pipeline.survey.tractor import Catalogue
 
 from . import coadds
-from .catalogues import NORTH, row, write_fits, write_parquet
+from .catalogues import NORTH, flux, row, write_fits, write_parquet
 from .conftest import Survey
 from .test_measured_psf import gaussian_as_pixels_see_it
 from .test_stamps import rows_of
 
 NETWORK = "Huang et al. (2021) - arXiv:2005.04730"
+
+# As bright in pixels as `row` says that a galaxy is.
+AS_CATALOGUED = {band: flux(mag, band) for band, mag in (("g", 23.0), ("r", 21.0), ("z", 19.5))}
 
 
 def config(folder: Path, **settings: Any) -> ParentSampleConfig:
@@ -386,8 +389,7 @@ def test_selected_galaxies_are_cut_out_of_the_surveys_images_in_one_step_and_can
     survey: Survey, folder: Path, tmp_path: Path
 ) -> None:
     name, ra, dec = coadds.brick_at(0.06, -0.06)
-    # As bright as its catalogue says, 21.1 in r.
-    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec), flux=3.6), scale=0.262)
+    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec), flux=AS_CATALOGUED), scale=0.262)
     inside = [elsewhere(ra, dec, OBJID=1), elsewhere(ra, dec + 1e-5, OBJID=2)]
     beyond = [
         elsewhere(ra, dec + 0.05, OBJID=3),
@@ -421,7 +423,7 @@ def test_a_psf_image_of_coadds_is_held_against_the_catalogues_seeing(
     survey: Survey, folder: Path, tmp_path: Path, sigma_pixels: float, kept: bool
 ) -> None:
     name, ra, dec = coadds.brick_at(0.06, -0.06)
-    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec), flux=3.6), scale=0.262, seeing=None)
+    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec), flux=AS_CATALOGUED), scale=0.262, seeing=None)
     for band in "grz":
         psf = gaussian_as_pixels_see_it(sigma_pixels, sigma_pixels)
         fits.PrimaryHDU(psf).writeto(tmp_path / f"coadd/{name[:3]}/{name}/legacysurvey-{name}-psf-{band}.fits")

@@ -184,6 +184,13 @@ def rounded(plane: np.ndarray) -> None:
         (of_galaxy_1(lambda p: p[33:38, 33:38].fill(0)), "centre_masked|off_centre", ""),
         (of_galaxy_1(lambda p: p[30:40, 35].fill(np.nan), "r"), "centre_masked", "pixels .* in r"),
         (of_galaxy_1(shifted), "off_centre", "the galaxy stands elsewhere"),
+        (of_galaxy_1(shifted, "z"), "bands_apart", r"the light in z is brightest 0\.92 arcsec from that in r"),
+        (of_galaxy_1(lambda p: p.__imul__(25), "g"), "absurd_colour", r"galaxies have g - r of -1 to 4"),
+        (
+            of_galaxy_1(lambda p: p.__iadd__(0.02), "r"),
+            "sky_not_subtracted",
+            r"corners in r have 0\.0\d+ nanomaggy a pixel, \d",
+        ),
     ],
 )
 def test_a_galaxy_of_a_cube_that_no_arc_can_be_put_into_is_left_out_and_the_others_are_whole(
