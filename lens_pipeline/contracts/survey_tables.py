@@ -111,6 +111,26 @@ _TWIN = pa.struct([("lens_model", _TEXT), ("theta_e_arcsec", _FLOAT), *((column.
 
 _FEATURE = pa.struct([(name, _FLOAT) for name in ("radius_arcsec", "width", "q", "phi_rad", "mag_g", "mag_r", "mag_z")])
 
+_IMITATED = (
+    Column("fake_of", _TEXT, "task_id of the injection that a fake imitates; null on any other row", "", True, False),
+    Column(
+        "twin",
+        _TWIN,
+        "parameters of that injection: its lens_model, theta_e_arcsec and arc columns",
+        "",
+        True,
+        False,
+    ),
+    Column(
+        "feature",
+        _FEATURE,
+        "of a hard negative: radius_arcsec, width, q, phi_rad, mag_g, mag_r and mag_z of what is put around the galaxy",
+        "",
+        True,
+        False,
+    ),
+)
+
 INJECTION_MANIFEST = TableContract(
     name="injection_manifest",
     meaning="One row per stamp to make: sample key, galaxy, region, lens model and parameters, or CONTROL.",
@@ -119,25 +139,7 @@ INJECTION_MANIFEST = TableContract(
     columns=(
         *SAMPLE,
         *ARC,
-        Column(
-            "fake_of", _TEXT, "task_id of the injection that a fake imitates; null on any other row", "", True, False
-        ),
-        Column(
-            "twin",
-            _TWIN,
-            "parameters of that injection: its lens_model, theta_e_arcsec and arc columns",
-            "",
-            True,
-            False,
-        ),
-        Column(
-            "feature",
-            _FEATURE,
-            "of a hard negative: radius_arcsec, width, q, phi_rad, mag_g, mag_r and mag_z of what is put around the galaxy",
-            "",
-            True,
-            False,
-        ),
+        *_IMITATED,
     ),
 )
 
@@ -288,5 +290,16 @@ STAMPS = TableContract(
         Column(
             "stamp_npz", pa.binary(), "np.savez_compressed of image_g, image_r, image_z, float32", "nanomaggy", True
         ),
+    ),
+    further=(
+        *_IMITATED,
+        Column("brickname", _TEXT, "brick of the Legacy Surveys that holds the galaxy", "", True),
+        Column("is_control", _BOOL, "whether nothing was injected", "", True),
+        Column("psfsize_r", _FLOAT, "the galaxy's psf_fwhm_r of parent_sample; null where unknown", "arcsec", True),
+        Column("ebv", _FLOAT, "Galactic reddening E(B-V), SFD scale; null where unknown", "mag", True),
+        Column("bad_pixel_frac", _FLOAT, "share of the stamp's pixels that are bad in any band", "", True),
+        Column("stamp_size", _INT, "pixels along a side", "", True),
+        Column("bandset", _TEXT, "bands in the order of the pixels", "", True),
+        Column("ab_zp_nmgy", _FLOAT, "AB magnitude of 1 nanomaggy", "mag", True),
     ),
 )

@@ -8,6 +8,7 @@ from astropy.table import Table
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
+from lens_pipeline.defs.publishing import column_schema
 from lens_pipeline.stamps.decode import Stamp, decode_blob
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.survey import ccd, ccd_files, coadd, fragment_worker, images_at
@@ -94,6 +95,9 @@ def test_galaxies_of_a_catalogue_are_cut_out_of_exposures_with_psf_gain_and_nois
     assert row["psf_fwhm_g"] == pytest.approx(4 * SCALE, rel=1e-4)
     assert row["psfdepth_r"] == pytest.approx((psf.pixels**2).sum() / 0.005**2, rel=1e-3)
     assert row["psfdepth_g"] is None
+    schema = column_schema(parent)
+    assert schema is not None
+    assert [column.name for column in schema.columns if "doesn't know" in (column.description or "doesn't know")] == []
     said = " ".join(parent.attributes["assumptions"])
     assert "1 of 1 galaxies have no PSF image in g: a Moffat" in said
     assert "in their own pixels and orientation, not resampled" in said
