@@ -15,6 +15,8 @@ import psutil
 import pytest
 import yaml
 
+from lens_pipeline.contracts.catalogue import CATALOGUE
+from lens_pipeline.defs.publishing import column_schema
 from lens_pipeline.defs.sections import SECTIONS
 from lens_pipeline.storage.home import Home
 
@@ -117,6 +119,19 @@ def test_one_command_goes_from_nothing_to_completeness_and_loses_no_row(chain: P
     assert scores.num_rows + quarantine.num_rows == 640
     assert published.open("small", "completeness").read_table().num_rows > 10
     assert b"<html" in published.open("small", "evaluation_report").path("report.html").read_bytes()
+
+
+def test_every_column_that_dagster_shows_says_what_it_means(chain: Path) -> None:
+    published = Home(chain / "published")
+    shown = {asset: column_schema(published.open("small", asset)) for asset in SECTIONS}
+    tables = {asset for asset in shown if any(table.name == asset for table in CATALOGUE)}
+    assert {asset for asset, schema in shown.items() if schema is not None} == tables
+    unsaid = {
+        asset: [column.name for column in schema.columns if "doesn't know" in (column.description or "doesn't know")]
+        for asset, schema in shown.items()
+        if schema is not None
+    }
+    assert {asset: names for asset, names in unsaid.items() if names} == {}
 
 
 def test_the_model_is_asked_for_shortcuts_and_every_path_gives_its_logits(chain: Path) -> None:

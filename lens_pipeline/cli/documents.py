@@ -32,10 +32,12 @@ def tables_page() -> str:
     for table in CATALOGUE:
         key = f" Key: {', '.join(f'`{name}`' for name in table.key)}." if table.key else ""
         more = " Other columns are kept." if table.open_ended else ""
+        if table.further:
+            more = f" Columns from `{table.further[0].name}` on are there where the source gives them.{more}"
         parts.append(
             f"\n## {table.name}\n\n{table.meaning}{key}{more}\n\n"
             "| column | type | unit | null | range | meaning |\n|---|---|---|---|---|---|\n"
-            + "".join(_column_line(column) for column in table.columns)
+            + "".join(_column_line(column) for column in (*table.columns, *table.further))
         )
     return "".join(parts)
 

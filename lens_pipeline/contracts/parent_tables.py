@@ -6,6 +6,49 @@ from lens_pipeline.contracts.tables import Column, TableContract
 
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
+_OF_PIXELS = (
+    Column("host_x_arcsec", _FLOAT, "where the galaxy stands along x from the stamp's middle", "arcsec", True),
+    Column("host_y_arcsec", _FLOAT, "where the galaxy stands along y from the stamp's middle", "arcsec", True),
+    Column("pixel_scale_arcsec", _FLOAT, "side of a pixel", "arcsec", True),
+    Column("noise_correlation", _FLOAT, "correlation of the noise of neighbouring pixels", "", True),
+    Column("cutout_row", _INT, "place of the galaxy in cutouts.npy, bad_pixels.npy and psfs.npy", "", True),
+    Column("bad_pixel_frac", _FLOAT, "share of its cutout's pixels that are bad in any band", "", True),
+    Column(
+        "psf_is_assumed", _BOOL, "whether a band has neither PSF image nor seeing, so that one is assumed", "", True
+    ),
+    *(
+        column
+        for band in ("g", "r", "z")
+        for column in (
+            Column(f"pixel_sigma_{band}", _FLOAT, f"noise of a pixel of the sky in {band} (MAD)", "nanomaggy", True),
+            Column(
+                f"mag_aperture_{band}", _FLOAT, f"AB magnitude of its pixels in {band} within 2.5 arcsec", "mag", True
+            ),
+            Column(f"psf_is_measured_{band}", _BOOL, f"whether its PSF in {band} is an image", "", True),
+            Column(
+                f"psf_fwhm_assumed_{band}",
+                _FLOAT,
+                f"FWHM that stands in {band} for one that isn't known",
+                "arcsec",
+                True,
+            ),
+            Column(
+                f"band_x_{band}_arcsec", _FLOAT, f"host_x_arcsec in {band}'s own pixels less that in r", "arcsec", True
+            ),
+            Column(
+                f"band_y_{band}_arcsec", _FLOAT, f"host_y_arcsec in {band}'s own pixels less that in r", "arcsec", True
+            ),
+            Column(
+                f"electrons_per_nanomaggy_{band}",
+                _FLOAT,
+                f"from gain and zero point in {band}; null where the data don't give it",
+                "nanomaggy^-1",
+                True,
+            ),
+        )
+    ),
+)
+
 PARENT_SAMPLE = TableContract(
     name="parent_sample",
     meaning="Galaxies that may host an arc, one row a galaxy.",
@@ -39,7 +82,7 @@ PARENT_SAMPLE = TableContract(
         Column("mag_dered_g", _FLOAT, "mag_g corrected for Galactic extinction", "mag", True, False),
         Column("mag_dered_r", _FLOAT, "mag_r corrected for Galactic extinction", "mag", True, False),
         Column("mag_dered_z", _FLOAT, "mag_z corrected for Galactic extinction", "mag", True, False),
-        Column("ebv", _FLOAT, "Galactic reddening E(B-V), SFD scale", "mag", True, False, 0),
+        Column("ebv", _FLOAT, "Galactic reddening E(B-V), SFD scale; null where unknown", "mag", True, False, 0),
         Column("brickname", _TEXT, "brick of the Legacy Surveys that holds the galaxy", "", True, False),
         Column("morphology", _TEXT, "the catalogue's TYPE: PSF, REX, EXP, DEV, SER, ...", "", True, False),
         Column("reff_arcsec", _FLOAT, "half-light radius", "arcsec", True, False, 0),
@@ -53,6 +96,7 @@ PARENT_SAMPLE = TableContract(
         Column("release", _INT, "the catalogue's RELEASE", "", True, False),
         Column("targetid", _INT, "DESI's TARGETID: RELEASE, BRICKID and OBJID in one number", "", True, False),
     ),
+    further=_OF_PIXELS,
 )
 
 PARENT_LEFT_OUT = TableContract(
@@ -65,7 +109,8 @@ PARENT_LEFT_OUT = TableContract(
         Column(
             "reason",
             _TEXT,
-            "no_identity, no_position, not_primary, repeated, known_lens or near_border; of cutouts, as in docs/survey-images.md",
+            "no_identity, no_position, not_primary, repeated, known_lens, wrong_seeing or near_border; of cutouts, as in "
+            "docs/survey-images.md",
         ),
         Column("file", _TEXT, "catalogue file that the row stands in"),
         Column(

@@ -297,6 +297,17 @@ STAMPS = TableContract(
             "stamp_npz", pa.binary(), "np.savez_compressed of image_g, image_r, image_z, float32", "nanomaggy", True
         ),
     ),
+    further=(
+        *IN_PLACE_OF_ARC,
+        Column("brickname", _TEXT, "brick of the Legacy Surveys that holds the galaxy", "", True),
+        Column("is_control", _BOOL, "whether nothing was injected", "", True),
+        Column("psfsize_r", _FLOAT, "the galaxy's psf_fwhm_r of parent_sample; null where unknown", "arcsec", True),
+        Column("ebv", _FLOAT, "Galactic reddening E(B-V), SFD scale; null where unknown", "mag", True),
+        Column("bad_pixel_frac", _FLOAT, "share of the stamp's pixels that are bad in any band", "", True),
+        Column("stamp_size", _INT, "pixels along a side", "", True),
+        Column("bandset", _TEXT, "bands in the order of the pixels", "", True),
+        Column("ab_zp_nmgy", _FLOAT, "AB magnitude of 1 nanomaggy", "mag", True),
+    ),
 )
 
 # Columns that only rows with light added to them have; a null on a control is right there.

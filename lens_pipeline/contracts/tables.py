@@ -41,6 +41,9 @@ class TableContract:
         Columns that together name a row once; empty when rows have no key.
     open_ended : bool
         Whether columns beyond these may be there (a survey's own table) or not (a table of ours).
+    further : tuple of Column
+        Of an open-ended table, columns that we write beside the contract's where a source gives them: described, and held against
+        nothing.
     """
 
     name: str
@@ -48,6 +51,7 @@ class TableContract:
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
     open_ended: bool = False
+    further: tuple[Column, ...] = ()
 
     @property
     def schema(self) -> pa.Schema:
@@ -57,6 +61,11 @@ class TableContract:
     def column(self, name: str) -> Column:
         """Return the declaration of one column."""
         return next(column for column in self.columns if column.name == name)
+
+    def meaning_of(self, name: str) -> str:
+        """Say what a column means; of one that isn't ours, whose it is."""
+        known = {column.name: column.meaning for column in (*self.columns, *self.further)}
+        return known.get(name, "a column of the files that were read; the contract doesn't know it")
 
     def check_schema(self, schema: pa.Schema, *, where: str) -> None:
         """Refuse a schema that lacks a required column or declares another type.

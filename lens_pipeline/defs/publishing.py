@@ -102,17 +102,28 @@ def _standard(publication: Publication) -> Metadata:
     own = publication.manifest.files.get(f"{publication.asset}.parquet")
     if own is not None:
         metadata["dagster/row_count"] = dg.MetadataValue.int(own.rows or 0)
-    # Stamps stand in fragments of one schema.
-    entry = own or next((entry for entry in publication.manifest.files.values() if entry.schema), None)
-    contract = next((table for table in CATALOGUE if table.name == publication.asset), None)
-    meanings = {column.name: column.meaning for column in contract.columns} if contract is not None else {}
-    if entry is not None and entry.schema is not None:
-        metadata["dagster/column_schema"] = dg.MetadataValue.table_schema(
-            dg.TableSchema(
-                [dg.TableColumn(name, dtype, description=meanings.get(name)) for name, dtype in entry.schema.items()]
-            )
-        )
+    schema = column_schema(publication)
+    if schema is not None:
+        metadata["dagster/column_schema"] = dg.MetadataValue.table_schema(schema)
     return metadata
+
+
+def column_schema(publication: Publication) -> dg.TableSchema | None:
+    """Return the columns of an asset's own table, each with what it means; None where it publishes no table.
+
+    A table is described by the contract of its name.
+    """
+    name, files = publication.asset, publication.manifest.files
+    # Stamps stand in fragments of one schema.
+    entry = files.get(f"{name}.parquet") or next((entry for entry in files.values() if entry.schema), None)
+    if entry is None or entry.schema is None:
+        return None
+    contract = next((table for table in CATALOGUE if table.name == name), None)
+    columns = [
+        dg.TableColumn(column, dtype, description=None if contract is None else contract.meaning_of(column))
+        for column, dtype in entry.schema.items()
+    ]
+    return dg.TableSchema(columns)
 
 
 def picture(png: bytes, alt: str) -> dg.MetadataValue[Any]:

@@ -19,8 +19,9 @@ from lens_pipeline.scoring.model import Classifier, Ensemble
 from lens_pipeline.scoring.predict import NOT_ASKED, Tally, predict_offered
 from lens_pipeline.scoring.probability import Odds
 from lens_pipeline.storage.atomic import refuse_unless_new, write_atomically
-from lens_pipeline.survey.galaxy_images import CutoutRefusedError, must_be_usable
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError
 from lens_pipeline.survey.galaxy_table import places_of, read_galaxies
+from lens_pipeline.survey.image_judgement import must_be_usable
 from lens_pipeline.survey.images_at import images_at
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ
 from lens_pipeline.training.choices import Device

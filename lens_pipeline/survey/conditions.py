@@ -15,6 +15,9 @@ PERCENTILES = np.array([1.0, 16.0, 50.0, 84.0, 99.0]) / 100
 SEEING_R_ARCSEC = np.array([1.04, 1.20, 1.35, 1.57, 1.96])
 DEPTH_R_MAG = np.array([23.6, 24.1, 24.5, 25.2, 26.0])
 
+# FWHM that the ground sees: a map in pixels, or of another quantity, is told by being outside.
+SEEING_BOUNDS_ARCSEC = (0.3, 4.0)
+
 # The same README: seeing in g and z against r, and sky noise per pixel in six DR10 cutouts, nanomaggy.
 SEEING_OVER_R = {"g": 1.05, "r": 1.0, "z": 0.94}
 TYPICAL_SIGMA_PIXEL = {"g": 0.0019, "r": 0.0027, "z": 0.008}

@@ -3,7 +3,7 @@
 Belongs here: numbers from pixels (band, y, x) in nanomaggy, whatever file they came from.
 """
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ _MAD_TO_SIGMA = 1.4826
 SKY_BEYOND_ARCSEC, _SKY_BEYOND_SHARE = 6.0, 0.8
 APERTURE_RADIUS_ARCSEC = 2.5
 _SEEING_ARCSEC, _MIDDLE_ARCSEC = 1.3, 1.0
-# Magnitude within the aperture less the catalogue's total one: of a galaxy, and of a sample's median.
-_MAG_DIFFERENCE, _MEDIAN_MAG_DIFFERENCE, _LEAST_FOR_MEDIAN = (-1.0, 2.5), (-0.5, 1.2), 5
+# Radii, in half widths of the stamp, from where to the corners a galaxy's own light is seen to fall.
+_FALL_FROM = (0.7, 0.85)
 # Of a galaxy's brightest place, in sigmas; of noise alone it has 1.6 in the median, and in one of a thousand cutouts 4.0.
 _LEAST_PEAK = 5
 
@@ -36,6 +36,42 @@ def _sky(x: float, y: float, size: int, scale: float) -> NDArray[np.bool_]:
     return far_from(x, y, size, min(SKY_BEYOND_ARCSEC / scale, _SKY_BEYOND_SHARE * size / 2))
 
 
+def noise_per_pixel(pixels: Pixels, bad: NDArray[np.bool_]) -> float:
+    """Sigma of a pixel's noise, from second differences of pixels two apart: smooth light and a sky level drop out.
+
+    1.4826 median(abs(a - 2 b + c)) / sqrt(6), the mean of rows and columns; low by a few percent where pixels two apart
+    still correlate. NaN where no three good pixels stand in a line.
+    """
+    sigmas = []
+    for image, mask in ((pixels, bad), (pixels.T, bad.T)):
+        difference = (image[4:] - 2 * image[2:-2] + image[:-4])[~(mask[4:] | mask[2:-2] | mask[:-4])]
+        sigmas.append(float(np.median(np.abs(difference))) if difference.size else np.nan)
+    return float(_MAD_TO_SIGMA * np.mean(sigmas) / np.sqrt(6))
+
+
+def sky_left(pixels: Pixels, bad: NDArray[np.bool_]) -> float:
+    """Sky that wasn't subtracted from one band of a stamp: a level, nanomaggy a pixel, which its galaxy doesn't account for.
+
+    The median of good pixels in the second darkest of the four corners that the inscribed circle leaves: a neighbour, or a hollow
+    of a sky fitted too closely, takes one. A galaxy's own light falls outwards: off a level above 0 as much is taken, at most
+    all, as the light falls from the ring before to the corners. That is more than a de Vaucouleurs profile with a half-light
+    radius below 11 arcsec leaves in the corners of 64 pixels, or an exponential one with a scale length below 4.5. NaN where no
+    good pixel stands in a corner.
+    """
+    half = pixels.shape[-1] / 2
+    axis = (np.arange(pixels.shape[-1]) + 0.5 - half) / half
+    radius, west, south = np.hypot(axis[:, None], axis), axis < 0, axis[:, None] < 0
+    outside = ~bad & (radius > 1)
+    corners = [pixels[outside & (west == w) & (south == s)] for w in (True, False) for s in (True, False)]
+    levels = sorted(float(np.median(corner)) for corner in corners if corner.size)
+    if not levels:
+        return float("nan")
+    level = levels[min(1, len(levels) - 1)]
+    ring = pixels[~bad & (radius > _FALL_FROM[0]) & (radius < _FALL_FROM[1])]
+    fall = max(float(np.median(ring)) - level, 0.0) if ring.size else 0.0
+    return level if level < 0 else max(level - fall, 0.0)
+
+
 def sky_noise(pixels: NDArray[np.floating[Any]], x: float, y: float, scale: float) -> tuple[float, float]:
     """Level and sigma (MAD) of the sky in one band; the galaxy stands at (x, y) pixels from the middle."""
     background = pixels[_sky(x, y, pixels.shape[-1], scale)].astype(float)
@@ -43,67 +79,41 @@ def sky_noise(pixels: NDArray[np.floating[Any]], x: float, y: float, scale: floa
     return level, float(_MAD_TO_SIGMA * np.median(np.abs(background - level)))
 
 
+def aperture_flux(pixels: Pixels, x: float, y: float, scale: float, level: float) -> tuple[float, int]:
+    """Flux within `APERTURE_RADIUS_ARCSEC` in one band, nanomaggy, and the number of pixels there."""
+    inside = ~far_from(x, y, pixels.shape[-1], APERTURE_RADIUS_ARCSEC / scale)
+    return float((pixels[inside] - level).sum()), int(inside.sum())
+
+
 def aperture_mag(pixels: Pixels, x: float, y: float, scale: float, level: float) -> float | None:
     """AB magnitude within `APERTURE_RADIUS_ARCSEC` in one band; None where there is no light."""
-    inside = ~far_from(x, y, pixels.shape[-1], APERTURE_RADIUS_ARCSEC / scale)
-    flux = float((pixels[inside] - level).sum())
+    flux, _ = aperture_flux(pixels, x, y, scale, level)
     return float(22.5 - 2.5 * np.log10(flux)) if flux > 0 else None
 
 
-def mag_must_agree(mag_r: float | None, mag_aperture_r: float | None) -> None:
-    """Refuse a galaxy without light, or whose pixels are of another brightness than its catalogue says, where it says one.
+@dataclass(frozen=True)
+class Core:
+    """Where one band's light is brightest in the stamp's middle.
 
-    Raises
-    ------
-    CutoutRefusedError
-        ``no_galaxy`` if the light within the aperture isn't above 0, so that it has no magnitude; ``mag_unlike_catalogue`` if
-        that is more than 1 brighter or 2.5 fainter than the total one. A neighbour in the aperture may brighten it, and a large
-        galaxy's light is mostly beyond.
+    Attributes
+    ----------
+    x, y : float
+        Light-weighted centre, pixels from the stamp's centre; taken in a small box around the brightest place, so that a
+        neighbour doesn't pull it. NaN where that holds no light.
+    stands_out : bool
+        Whether that place is 5 sigma above the sky, as means over the seeing scatter there.
+    at_edge : bool
+        Whether the light still rises where the middle ends, an arcsec from the centre.
     """
-    if mag_aperture_r is None:
-        raise CutoutRefusedError(
-            "no_galaxy", f"the pixels in r within {APERTURE_RADIUS_ARCSEC:g} arcsec sum to no light above the sky"
-        )
-    low, high = _MAG_DIFFERENCE
-    if mag_r is None or low <= mag_aperture_r - mag_r <= high:
-        return
-    raise CutoutRefusedError(
-        "mag_unlike_catalogue",
-        f"the pixels have {mag_aperture_r:.2f} mag in r within {APERTURE_RADIUS_ARCSEC:g} arcsec, the catalogue says "
-        f"{mag_r:.2f}: the unit, the zero point or the place is another",
-    )
+
+    x: float
+    y: float
+    stands_out: bool
+    at_edge: bool
 
 
-def mags_must_agree(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a sample whose pixels are as a whole of another brightness than its catalogue says.
-
-    Raises
-    ------
-    ContractError
-        If the median of mag_aperture_r - mag_r is outside -0.5 to 1.2, of 5 galaxies or more.
-    """
-    off = [row["mag_aperture_r"] - row["mag_r"] for row in rows if row["mag_r"] is not None]
-    low, high = _MEDIAN_MAG_DIFFERENCE
-    if len(off) >= _LEAST_FOR_MEDIAN and not low <= np.median(off) <= high:
-        raise ContractError(
-            f"mag_aperture_r - mag_r of {len(off):,} galaxies is {np.median(off):.2f} in the median, wanted {low:g} to "
-            f"{high:g}: the pixels are of another brightness than the catalogue says. Look at the images' unit and zero point "
-            f"(nanomaggy has 22.5), or leave mag_r out of the catalogue."
-        )
-
-
-def centroid(pixels: Pixels, scale: float) -> tuple[float, float]:
-    """Light-weighted centre (x, y) of the galaxy in pixels from the stamp's centre, in one band.
-
-    Taken in a small box around the brightest place of the stamp's middle, so that a neighbour doesn't pull it. Places are
-    compared by their mean over 1.3 arcsec, the seeing: of a faint galaxy single pixels are noise.
-
-    Raises
-    ------
-    CutoutRefusedError
-        ``no_galaxy`` if that place isn't 5 sigma above the sky, as such means scatter there; ``off_centre`` if the light still
-        rises where the middle ends, an arcsec from the centre.
-    """
+def core_of(pixels: Pixels, scale: float) -> Core:
+    """Find a galaxy's core. Places are compared by their mean over 1.3 arcsec, the seeing: of a faint galaxy pixels are noise."""
     size = pixels.shape[0]
     known = np.where(np.isfinite(pixels), pixels, np.float32(0))
     means = _seeing_means(known, scale)
@@ -112,16 +122,37 @@ def centroid(pixels: Pixels, scale: float) -> tuple[float, float]:
     rows, columns = (place + np.arange(-2, 3) for place in (y, x))
     weight = np.maximum(known[np.ix_(rows, columns)].astype(float) - np.median(known), 0)
     level, sigma = sky_noise(means, 0, 0, scale)
-    if not (means[y, x] - level > _LEAST_PEAK * sigma and weight.any()):
+    at_edge = bool({size // 2 - reach, size // 2 + reach - 1} & {y, x})
+    if not weight.any():
+        return Core(np.nan, np.nan, False, at_edge)
+    origin, total = (size - 1) / 2, weight.sum()
+    return Core(
+        float(weight.sum(axis=0) @ columns / total - origin),
+        float(weight.sum(axis=1) @ rows / total - origin),
+        bool(means[y, x] - level > _LEAST_PEAK * sigma),
+        at_edge,
+    )
+
+
+def centroid(pixels: Pixels, scale: float) -> tuple[float, float]:
+    """Centre (x, y) of the galaxy's core in pixels from the stamp's centre, in the band that says where it stands, r.
+
+    Raises
+    ------
+    CutoutRefusedError
+        ``no_galaxy`` if the core doesn't stand out; ``off_centre`` if the light still rises where the middle ends.
+    """
+    core = core_of(pixels, scale)
+    if not core.stands_out:
         raise CutoutRefusedError("no_galaxy", "no light stands out in r in the middle of the cutout")
-    if {size // 2 - reach, size // 2 + reach - 1} & {y, x}:
+    if core.at_edge:
+        side = 2 * _middle(pixels.shape[0], scale)
         raise CutoutRefusedError(
             "off_centre",
-            f"the brightest of the {2 * reach} x {2 * reach} pixels in the middle is at their edge in r: the galaxy stands "
+            f"the brightest of the {side} x {side} pixels in the middle is at their edge in r: the galaxy stands "
             "elsewhere, or a brighter neighbour beside it. Give its own place, or cut it out around that",
         )
-    origin, total = (size - 1) / 2, weight.sum()
-    return float(weight.sum(axis=0) @ columns / total - origin), float(weight.sum(axis=1) @ rows / total - origin)
+    return core.x, core.y
 
 
 def brightest_place(pixels: Pixels, scale: float) -> tuple[int, int]:

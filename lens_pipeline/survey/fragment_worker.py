@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lens_pipeline.contracts.catalogue import INJECTION_MANIFEST, NOISELESS_ARCS, STAMPS
+from lens_pipeline.contracts.catalogue import NOISELESS_ARCS, STAMPS
 from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB, DatasetContract
 from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.storage.atomic import appearing, sha256_of
@@ -30,19 +30,7 @@ from lens_pipeline.survey.render import Arc, Scene, make_stamp, observed_scene, 
 
 _BLOB, _ARC_BLOB = "stamp_npz", "arc_npz"
 _ROW_GROUP = 256
-_FURTHER = pa.schema(
-    [
-        *(INJECTION_MANIFEST.schema.field(name) for name in ("fake_of", "twin", "feature")),
-        ("brickname", pa.string()),
-        ("is_control", pa.bool_()),
-        ("psfsize_r", pa.float64()),
-        ("ebv", pa.float64()),
-        ("bad_pixel_frac", pa.float64()),
-        ("stamp_size", pa.int64()),
-        ("bandset", pa.string()),
-        ("ab_zp_nmgy", pa.float64()),
-    ]
-)
+_FURTHER = [(column.name, column.dtype) for column in STAMPS.further]
 _MADE_HERE = [field for field in STAMPS.schema if field.name != _BLOB]
 SCHEMA = pa.schema([*_MADE_HERE, *_FURTHER, STAMPS.schema.field(_BLOB)])
 Row = dict[str, Any]

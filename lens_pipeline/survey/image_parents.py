@@ -16,27 +16,16 @@ from lens_pipeline.contracts.catalogue import IMAGE_FILES, PARENT_LEFT_OUT
 from lens_pipeline.contracts.errors import ConfigError, ContractError
 from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.storage.staging import Staging
+from lens_pipeline.survey.band_agreement import bands_must_agree, sample_must_agree
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
-from lens_pipeline.survey.cutout_measures import (
-    aperture_mag,
-    centroid,
-    mag_must_agree,
-    mags_must_agree,
-    pixel_correlation,
-    sky_noise,
-)
+from lens_pipeline.survey.cutout_measures import aperture_mag, pixel_correlation, sky_noise
 from lens_pipeline.survey.cutout_places import left_out_rows, place_galaxies, regions_must_not_overlap
 from lens_pipeline.survey.cutouts import PSF_PIXELS, create_bad, create_cutouts, create_psfs
 from lens_pipeline.survey.files_read import FilesRead
-from lens_pipeline.survey.galaxy_images import (
-    CutoutRefusedError,
-    GalaxyImage,
-    Quarantine,
-    must_be_usable,
-    psf_must_agree,
-)
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine
 from lens_pipeline.survey.galaxy_table import COLUMNS, PLACE, Known, places_of
+from lens_pipeline.survey.image_judgement import must_be_usable, psf_must_agree
 from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
 from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
@@ -167,12 +156,11 @@ def cut_sample(
             number = places[galaxy.galaxy_id]
             row = _row(config, catalogue[number], number, image)
             try:
-                # Only judged: the place stays the one that was asked for, which the published ra and dec are of.
-                centroid(image.pixels[_R], image.pixel_scale_arcsec)
                 if coadded:
                     seeing = [catalogue[number].get(f"psf_fwhm_{band}") for band in BANDS]
                     psf_must_agree(image, seeing, "the catalogue's seeing")
-                mag_must_agree(row["mag_r"], row["mag_aperture_r"])
+                # Only judged: the place stays the one that was asked for, which the published ra and dec are of.
+                bands_must_agree(image, catalogue[number])
                 seen.must_be_new(galaxy.galaxy_id, number, image)
             except CutoutRefusedError as error:
                 quarantine.add(galaxy.galaxy_id, error)
@@ -191,7 +179,7 @@ def cut_sample(
             f"none of {n_asked:,} galaxies could be cut out of {where}: {quarantine.counts}. First: "
             f"{quarantine.rows[0]['detail']}"
         )
-    mags_must_agree(rows)
+    sample_must_agree(rows, BANDS)
     staging.write_table("image_files", read.table(), IMAGE_FILES)
     rows.sort(key=lambda row: int(row["cutout_row"]))
     return CutSample(rows, quarantine, [*_assumptions(config, rows), *sorted(assumed)])

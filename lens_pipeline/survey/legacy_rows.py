@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import PARENT_SAMPLE
 from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB
+from lens_pipeline.survey.conditions import EXTINCTION_PER_EBV, SEEING_BOUNDS_ARCSEC
 from lens_pipeline.survey.regions import Cells, Regions, brick_ids, brick_names
 
 _BANDS = ("G", "R", "Z")
@@ -64,7 +65,7 @@ def galaxy_rows(rows: pl.DataFrame, regions: Regions, cells: Cells) -> pa.Table:
         *(_measured(rows, f"PSFSIZE_{band}").alias(f"psf_fwhm_{band.lower()}") for band in _BANDS),
         *(_measured(rows, f"PSFDEPTH_{band}").alias(f"psfdepth_{band.lower()}") for band in _BANDS),
         *(_there(rows, f"NOBS_{band}", pl.Int64).alias(f"nobs_{band.lower()}") for band in _BANDS),
-        _there(rows, "EBV").fill_nan(None).alias("ebv"),
+        _reddening(rows).alias("ebv"),
         pl.Series("brickname", brick_names(brick_ids(*_positions(rows))), dtype=pl.String),
         _there(rows, "TYPE", pl.String).alias("morphology"),
         _there(rows, "MASKBITS", pl.Int64).alias("maskbits"),
@@ -99,6 +100,28 @@ def _there(rows: pl.DataFrame, name: str, dtype: type[pl.DataType] = pl.Float64)
 def _measured(rows: pl.DataFrame, name: str) -> pl.Expr:
     value = _there(rows, name)
     return pl.when((value > 0) & value.is_finite()).then(value)
+
+
+def _reddening(rows: pl.DataFrame) -> pl.Expr:
+    """E(B-V) as the catalogue says it, or else what its transmission in g comes of: T = 10^(-0.4 A), A = 3.214 E(B-V).
+
+    g has the largest coefficient, so that the number loses least by the column's digits.
+    """
+    said = _there(rows, "EBV").fill_nan(None)
+    extinction = -2.5 * pl.col("MW_TRANSMISSION_G").cast(pl.Float64).log10()
+    # A transmission of 1 is a reddening of 0, not of -0.
+    return pl.coalesce(said, extinction.abs() / EXTINCTION_PER_EBV["g"])
+
+
+def unlike_seeing(rows: pl.DataFrame) -> pl.Series:
+    """Whether PSFSIZE in any band is a number that no seeing on the ground has; 0 stands for one that wasn't measured."""
+    low, high = SEEING_BOUNDS_ARCSEC
+    sizes = [_there(rows, f"PSFSIZE_{band}").fill_nan(None) for band in _BANDS]
+    return rows.select(
+        pl.any_horizontal(*((size != 0) & ~size.is_between(low, high) for size in sizes))
+        .fill_null(False)
+        .alias("unlike")
+    )["unlike"]
 
 
 def _shape(rows: pl.DataFrame) -> list[pl.Expr]:

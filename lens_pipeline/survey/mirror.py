@@ -24,7 +24,8 @@ from lens_pipeline.storage.s3_address import is_address
 from lens_pipeline.storage.sources import addresses_below
 from lens_pipeline.survey.coadd import Brick, open_brick
 from lens_pipeline.survey.files_read import OnOpen
-from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine, must_be_usable
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine
+from lens_pipeline.survey.image_judgement import must_be_usable
 from lens_pipeline.survey.regions import brick_ids, brick_names
 from lens_pipeline.survey.sky_grid import Window
 

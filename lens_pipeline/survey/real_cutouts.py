@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lens_pipeline.contracts.catalogue import PARENT_LEFT_OUT
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
 from lens_pipeline.storage.staging import Staging
+from lens_pipeline.survey.band_agreement import bands_must_agree, sample_must_agree
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.cutout_measures import (
@@ -23,16 +24,15 @@ from lens_pipeline.survey.cutout_measures import (
     SKY_BEYOND_ARCSEC,
     aperture_mag,
     centroid,
-    mag_must_agree,
-    mags_must_agree,
     pixel_correlation,
     sky_noise,
 )
 from lens_pipeline.survey.cutout_places import Placed, left_out_rows, place_galaxies, regions_must_not_overlap
 from lens_pipeline.survey.cutouts import create_bad, write_cutouts
 from lens_pipeline.survey.files_read import FilesRead
-from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, bands_must_be_seen, must_be_usable
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
 from lens_pipeline.survey.galaxy_table import COLUMNS, Known, place_of, read_galaxies
+from lens_pipeline.survey.image_judgement import bands_must_be_seen, must_be_usable
 from lens_pipeline.survey.image_parents import image_parents
 from lens_pipeline.survey.images_at import holds_images
 from lens_pipeline.survey.mirror import twins_of
@@ -92,7 +92,7 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     rho = pixel_correlation(np.stack([image.pixels for image in usable.values()]), scale)
     known = dict(zip(placed.numbers, placed.rows, strict=True))
     rows = [_row(config, known[number], number, image, rho) for number, image in usable.items()]
-    mags_must_agree(rows)
+    sample_must_agree(rows, BANDS)
     regions_must_not_overlap(rows, config.stamp_size)
     staging.attributes["folder"] = str(folder)
     staging.attributes["files"] = read.entries()
@@ -222,7 +222,7 @@ def _usable(placed: Placed, pixels: Cubes, scale: float) -> dict[int, GalaxyImag
             if i in twins:
                 raise CutoutRefusedError("same_place", f"within 1 arcsec of {placed.rows[twins[i]]['galaxy_id']}")
             image = must_be_usable(_image(pixels[number], scale))
-            mag_must_agree(known.get("mag_r"), _aperture_mags(image)["mag_aperture_r"])
+            bands_must_agree(image, known)
             seen.must_be_new(known["galaxy_id"], number, image)
             usable[number] = image
         except CutoutRefusedError as error:

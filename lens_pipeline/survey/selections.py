@@ -142,7 +142,7 @@ def _positive(*columns: str) -> pl.Expr:
 
 _TRANSMISSION = tuple(f"MW_TRANSMISSION_{band}" for band in ("G", "R", "Z", "W1"))
 _EXTINCTION_IS_KNOWN = pl.all_horizontal(
-    *(_number(name).is_finite() & (_number(name) > 0) for name in _TRANSMISSION)
+    *(_number(name).is_between(0, 1, closed="right") for name in _TRANSMISSION)
 ).fill_null(False)
 
 
@@ -183,7 +183,7 @@ def _unmasked(*bits: int) -> Cut:
 
 
 _KNOWN = _quality(
-    "extinction_known", "MW_TRANSMISSION > 0 in g, r, z and W1, and finite", _EXTINCTION_IS_KNOWN, *_TRANSMISSION
+    "extinction_known", "MW_TRANSMISSION above 0 and at most 1 in g, r, z and W1", _EXTINCTION_IS_KNOWN, *_TRANSMISSION
 )
 _POSITIVE = _quality(
     "positive_flux", "FLUX > 0 in r, z and W1", _positive("FLUX_R", "FLUX_Z", "FLUX_W1"), "FLUX_R", "FLUX_Z", "FLUX_W1"

@@ -55,15 +55,15 @@ def galaxy_light(distance_arcsec: np.ndarray, flux: float = 20.0, scale: float =
     return np.asarray(flux / (2 * np.pi * 0.5**2) * np.exp(-distance_arcsec / 0.5) * scale**2)
 
 
-def galaxies_at(*places: tuple[float, float], flux: float = 20.0) -> Light:
-    """The light of galaxies at places (ra, dec), as bright in each band, in pixels of 0.262 arcsec with a brick's noise."""
+def galaxies_at(*places: tuple[float, float], flux: float | dict[str, float] = 20.0) -> Light:
+    """The light of galaxies at places (ra, dec) in pixels of 0.262 arcsec with a brick's noise; of one flux, or one a band."""
     name, _, _ = brick_at(*places[0])
 
     def light(band: str, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-        seen = noise_of(name, band)
+        seen, bright = noise_of(name, band), flux[band] if isinstance(flux, dict) else flux
         for east, north in places:
             x = ((ra - east + 180) % 360 - 180) * np.cos(np.radians(north))
-            seen = seen + galaxy_light(3600 * np.hypot(x, dec - north), flux)
+            seen = seen + galaxy_light(3600 * np.hypot(x, dec - north), bright)
         return seen
 
     return light

@@ -10,7 +10,9 @@ from astropy.wcs import WCS
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError
 from lens_pipeline.survey.ccd import cut_from_ccds, read_field
-from lens_pipeline.survey.galaxy_images import CutoutRefusedError, must_be_usable, noise_per_pixel
+from lens_pipeline.survey.cutout_measures import noise_per_pixel
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError
+from lens_pipeline.survey.image_judgement import must_be_usable
 
 from . import coadds, test_psfex
 

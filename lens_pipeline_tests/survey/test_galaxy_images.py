@@ -4,13 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lens_pipeline.survey.galaxy_images import (
-    CutoutRefusedError,
-    GalaxyImage,
-    Quarantine,
-    must_be_usable,
-    noise_per_pixel,
-)
+from lens_pipeline.survey.cutout_measures import noise_per_pixel
+from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine
+from lens_pipeline.survey.image_judgement import must_be_usable
 from lens_pipeline.survey.psf_image import PsfImage
 
 SIGMAS = np.array([0.0029, 0.0044, 0.0125])
@@ -90,6 +86,14 @@ def thirty_times(a: dict[str, Any]) -> None:
     a["ivar"] /= 30.0**2
 
 
+def sky_left_in_g(a: dict[str, Any]) -> None:
+    a["pixels"][0] += 5 * SIGMAS[0]
+
+
+def too_much_sky_taken_off_z(a: dict[str, Any]) -> None:
+    a["pixels"][2] -= 3 * SIGMAS[2]
+
+
 def seeing_in_pixels(a: dict[str, Any]) -> None:
     a["psf_fwhm_arcsec"] = (1.3, 4.94, 1.2)
 
@@ -142,6 +146,12 @@ def ivar_in_adu(a: dict[str, Any]) -> None:
         (adu, "wrong_unit", "look like ADU or electrons"),
         (adu_with_sky, "wrong_unit", "look like ADU or electrons"),
         (thirty_times, "wrong_unit", "in r have a noise of 0.13"),
+        (
+            sky_left_in_g,
+            "sky_not_subtracted",
+            r"corners in g have 0\.0\d+ nanomaggy a pixel, [2-4]\.\d times the noise",
+        ),
+        (too_much_sky_taken_off_z, "sky_not_subtracted", r"corners in z have -0\.03\d* .* -[23]\.\d times the noise"),
         (a_hot_pixel_as_psf, "wrong_seeing", r"its PSF image in r has a FWHM of 0\.30\d+, wanted 0.314 to 4 arcsec"),
         (a_galaxy_as_psf, "wrong_seeing", r"its PSF image in z has a FWHM of 4\.3\d+, wanted 0.314 to 4 arcsec"),
         (
@@ -182,6 +192,24 @@ def test_a_bright_galaxy_and_a_sky_level_do_not_pass_for_noise() -> None:
     quiet = np.random.default_rng(1).normal(0, 0.005, (64, 64))
     assert noise_per_pixel((quiet + 100).astype(np.float32), none) == pytest.approx(0.005, rel=0.05)
     must_be_usable(image(pixels=arrays()["pixels"] + host, ivar=None))
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_large_galaxies_neighbours_and_masked_corners_do_not_pass_for_a_sky_that_was_left(size: int) -> None:
+    axis = np.arange(size) - (size - 1) / 2
+    radius = np.hypot(axis, axis[:, None])
+    noise = np.random.default_rng(1).normal(size=(3, size, size)) * SIGMAS[:, None, None]
+    # A half-light radius of 1.4 half widths: ten times the noise in the corners, and falling.
+    elliptical = 0.03 * np.exp(-7.67 * ((radius / (0.7 * size)) ** 0.25 - 1))
+    galaxy = 0.5 * np.exp(-radius / 3)
+    beside = galaxy + np.exp(-np.hypot(axis + size / 2, axis[:, None]) / (size / 16))
+    for light in (elliptical, galaxy, beside):
+        must_be_usable(image(pixels=light + noise, ivar=None, bad=None))
+    masked = np.zeros_like(noise, dtype=bool)
+    masked[:, : size // 6, :] = True
+    must_be_usable(image(pixels=galaxy + noise, ivar=None, bad=masked))
+    with pytest.raises(CutoutRefusedError, match="sky_not_subtracted"):
+        must_be_usable(image(pixels=galaxy + noise + 4 * SIGMAS[:, None, None], ivar=None, bad=masked))
 
 
 def test_a_quarantine_counts_what_was_left_out_by_reason() -> None:

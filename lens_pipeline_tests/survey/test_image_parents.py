@@ -8,12 +8,13 @@ from astropy.table import Table
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
+from lens_pipeline.defs.publishing import column_schema
 from lens_pipeline.stamps.decode import Stamp, decode_blob
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.survey import ccd, ccd_files, coadd, fragment_worker, images_at
+from lens_pipeline.survey.band_agreement import sample_must_agree
 from lens_pipeline.survey.ccd import cut_from_ccds, read_field
 from lens_pipeline.survey.config import ParentSampleConfig, RegionKind, Source
-from lens_pipeline.survey.cutout_measures import mags_must_agree
 from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.fingerprints import gather, no_fingerprints
 from lens_pipeline.survey.galaxy_images import GalaxyImage
@@ -94,6 +95,9 @@ def test_galaxies_of_a_catalogue_are_cut_out_of_exposures_with_psf_gain_and_nois
     assert row["psf_fwhm_g"] == pytest.approx(4 * SCALE, rel=1e-4)
     assert row["psfdepth_r"] == pytest.approx((psf.pixels**2).sum() / 0.005**2, rel=1e-3)
     assert row["psfdepth_g"] is None
+    schema = column_schema(parent)
+    assert schema is not None
+    assert [column.name for column in schema.columns if "doesn't know" in (column.description or "doesn't know")] == []
     said = " ".join(parent.attributes["assumptions"])
     assert "1 of 1 galaxies have no PSF image in g: a Moffat" in said
     assert "in their own pixels and orientation, not resampled" in said
@@ -410,13 +414,13 @@ def test_pixels_of_another_brightness_than_the_catalogue_says_are_left_out(
 
 def test_a_sample_whose_pixels_are_as_a_whole_too_bright_or_too_faint_is_refused() -> None:
     rows = [{"mag_r": 19.0, "mag_aperture_r": 19.4}] * 5
-    mags_must_agree(rows)
+    sample_must_agree(rows, "grz")
     for zero_point_off in (-1.0, 1.0):
         moved = [row | {"mag_aperture_r": 19.4 + zero_point_off} for row in rows]
         with pytest.raises(
             ContractError, match=r"mag_aperture_r - mag_r of 5 galaxies is .* in the median, wanted -0.5 to 1.2"
         ):
-            mags_must_agree(moved)
+            sample_must_agree(moved, "grz")
 
 
 def test_a_seeing_map_that_is_not_in_arcsec_leaves_its_galaxies_out(survey: Survey, tmp_path: Path) -> None:
@@ -424,6 +428,17 @@ def test_a_seeing_map_that_is_not_in_arcsec_leaves_its_galaxies_out(survey: Surv
     coadds.write_brick(tmp_path, 150.1, 2.3, scale=SCALE, seeing=52.0)
     with pytest.raises(ContractError, match=r"'wrong_seeing': 1.*seeing in g is said to be 52"):
         survey.parents(config(tmp_path, [{"galaxy_id": "a", "ra": ra0, "dec": dec0}]))
+
+
+def test_an_exposure_whose_place_is_five_arcsec_off_leaves_its_galaxies_out(survey: Survey, tmp_path: Path) -> None:
+    rows = [test_ccd.write_ccd(tmp_path, 100 + i, band, galaxies=[GALAXY]) for i, band in enumerate("grz")]
+    test_ccd.write_table(tmp_path, rows)
+    galaxies = [{"galaxy_id": "a", **at(tmp_path, *GALAXY)}]
+    assert survey.parents(config(tmp_path, galaxies)).read_table().num_rows == 1
+    rows[2]["ccdraoff"] = 5.0
+    test_ccd.write_table(tmp_path, rows)
+    with pytest.raises(ContractError, match=r"'(bands_apart|absurd_colour)': 1"):
+        survey.parents(config(tmp_path, galaxies))
 
 
 def test_exposures_without_their_table_are_refused_for_the_zero_point(survey: Survey, exposures: Path) -> None:

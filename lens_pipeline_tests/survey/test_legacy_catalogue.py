@@ -21,12 +21,15 @@ from lens_pipeline.survey.selections import SELECTIONS
 from lens_pipeline.survey.tractor import Catalogue
 
 from . import coadds
-from .catalogues import NORTH, row, write_fits, write_parquet
+from .catalogues import NORTH, flux, row, write_fits, write_parquet
 from .conftest import Survey
 from .test_measured_psf import gaussian_as_pixels_see_it
 from .test_stamps import rows_of
 
 NETWORK = "Huang et al. (2021) - arXiv:2005.04730"
+
+# As bright in pixels as `row` says that a galaxy is.
+AS_CATALOGUED = {band: flux(mag, band) for band, mag in (("g", 23.0), ("r", 21.0), ("z", 19.5))}
 
 
 def config(folder: Path, **settings: Any) -> ParentSampleConfig:
@@ -80,12 +83,53 @@ def test_a_galaxy_says_what_the_catalogue_knows_of_it(survey: Survey, folder: Pa
 
 def test_what_the_catalogue_leaves_at_zero_or_lacks_is_null(survey: Survey, folder: Path) -> None:
     bare = galaxy(1, TYPE="PSF", SHAPE_R=0.0, SHAPE_E1=0.0, SHAPE_E2=0.0, SERSIC=0.0, PSFSIZE_R=0.0, PSFDEPTH_G=0.0)
-    del bare["EBV"]
     write_fits(folder / "sweep.fits", [bare])
     one = survey.parents(config(folder)).read_table().to_pylist()[0]
-    unknown = ("reff_arcsec", "axis_ratio", "phi_rad", "sersic_n", "psf_fwhm_r", "psfdepth_g", "ebv")
+    unknown = ("reff_arcsec", "axis_ratio", "phi_rad", "sersic_n", "psf_fwhm_r", "psfdepth_g")
     assert {name: one[name] for name in unknown} == dict.fromkeys(unknown)
     assert one["psf_fwhm_g"] == pytest.approx(1.3)
+
+
+def test_a_reddening_that_the_catalogue_lacks_is_that_of_its_transmission(survey: Survey, folder: Path) -> None:
+    rows = [galaxy(0, EBV=0.07), galaxy(1, EBV=float("nan")), galaxy(2, EBV=0.0)]
+    write_fits(folder / "sweep.fits", rows)
+    # The rows are dimmed by 0.87 in g, of which Schlafly & Finkbeiner's 3.214 makes E(B-V) = 0.047.
+    of_transmission = pytest.approx(-2.5 * np.log10(0.87) / 3.214, rel=1e-6)
+    found = survey.parents(config(folder)).read_table()["ebv"].to_pylist()
+    assert found == [pytest.approx(0.07), of_transmission, 0.0]
+    clear = {f"MW_TRANSMISSION_{band}": 1.0 for band in ("G", "R", "Z", "W1")}
+    rows = [galaxy(0), galaxy(1, **clear)]
+    for one in rows:
+        del one["EBV"]
+    write_fits(folder / "sweep.fits", rows)
+    found = survey.parents(config(folder)).read_table()["ebv"].to_pylist()
+    assert found == [of_transmission, 0.0]
+    assert math.copysign(1, found[1]) == 1
+
+
+@pytest.mark.parametrize("transmission", [1.2, 0.0, -0.5, float("inf")])
+@pytest.mark.parametrize("band", ["G", "W1"])
+def test_a_transmission_that_dust_cannot_have_is_no_extinction_that_is_known(
+    survey: Survey, folder: Path, transmission: float, band: str
+) -> None:
+    write_fits(folder / "sweep.fits", [galaxy(0), galaxy(1, **{f"MW_TRANSMISSION_{band}": transmission})])
+    parent = survey.parents(config(folder))
+    assert ids(parent) == ["ls-9010-330368-0"]
+    fails = {cut["name"]: cut["rows_that_fail"] for cut in parent.attributes["selection"]["cuts"]}
+    assert {name: n for name, n in fails.items() if n} == {"extinction_known": 1}
+
+
+def test_a_galaxy_with_a_seeing_that_the_ground_never_has_is_left_out(survey: Survey, folder: Path) -> None:
+    sizes = [(1.3, 1.2, 1.1), (25.0, 1.2, 1.1), (1.3, 0.02, 1.1), (1.3, 1.2, -1.0), (1.3, 1.2, float("inf"))]
+    rows = [
+        galaxy(i, **{f"PSFSIZE_{band}": size for band, size in zip("GRZ", of_one, strict=True)})
+        for i, of_one in enumerate([*sizes, (0.0, 1.2, float("nan"))])
+    ]
+    write_fits(folder / "sweep.fits", rows)
+    parent = survey.parents(config(folder))
+    assert ids(parent) == ["ls-9010-330368-0", "ls-9010-330368-5"]
+    assert left_out(parent) == {f"ls-9010-330368-{i}": "wrong_seeing" for i in range(1, 5)}
+    assert [one["psf_fwhm_g"] for one in parent.read_table().to_pylist()] == [pytest.approx(1.3), None]
 
 
 def test_rows_that_the_selection_fails_are_counted_by_cut(survey: Survey, folder: Path) -> None:
@@ -386,8 +430,7 @@ def test_selected_galaxies_are_cut_out_of_the_surveys_images_in_one_step_and_can
     survey: Survey, folder: Path, tmp_path: Path
 ) -> None:
     name, ra, dec = coadds.brick_at(0.06, -0.06)
-    # As bright as its catalogue says, 21.1 in r.
-    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec), flux=3.6), scale=0.262)
+    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec), flux=AS_CATALOGUED), scale=0.262)
     inside = [elsewhere(ra, dec, OBJID=1), elsewhere(ra, dec + 1e-5, OBJID=2)]
     beyond = [
         elsewhere(ra, dec + 0.05, OBJID=3),
@@ -421,7 +464,7 @@ def test_a_psf_image_of_coadds_is_held_against_the_catalogues_seeing(
     survey: Survey, folder: Path, tmp_path: Path, sigma_pixels: float, kept: bool
 ) -> None:
     name, ra, dec = coadds.brick_at(0.06, -0.06)
-    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec), flux=3.6), scale=0.262, seeing=None)
+    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec), flux=AS_CATALOGUED), scale=0.262, seeing=None)
     for band in "grz":
         psf = gaussian_as_pixels_see_it(sigma_pixels, sigma_pixels)
         fits.PrimaryHDU(psf).writeto(tmp_path / f"coadd/{name[:3]}/{name}/legacysurvey-{name}-psf-{band}.fits")

@@ -9,6 +9,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError, StorageError
+from lens_pipeline.defs.publishing import column_schema
 from lens_pipeline.storage.atomic import sha256_of
 from lens_pipeline.survey import real_cutouts
 from lens_pipeline.survey.cutouts import open_bad, open_cutouts
@@ -35,6 +36,25 @@ def test_a_cube_of_cutouts_becomes_galaxies_that_say_what_is_known_and_what_assu
     assert "no PSF" in parent.attributes["assumptions"][0]
     g = folder / "g.fits"
     assert parent.attributes["files"][0] == {"path": str(g), "size": g.stat().st_size, "sha256": sha256_of(g)}
+
+
+def test_every_column_of_real_galaxies_and_their_stamps_says_what_it_means(survey: Survey, cubes: Cubes) -> None:
+    parent = survey.parents(real_config(cubes()))
+    manifest = survey.manifest(parent, injections_per_galaxy=1)
+    for published in (parent, manifest, survey.stamps(parent, manifest)):
+        schema = column_schema(published)
+        assert schema is not None
+        meanings = {column.name: column.description for column in schema.columns}
+        assert [name for name, meaning in meanings.items() if not meaning or "doesn't know" in meaning] == []
+
+
+def test_a_column_of_the_users_own_is_shown_as_such(survey: Survey) -> None:
+    schema = column_schema(survey.table("stamps", [{"task_id": "a", "my_flag": 1}], {}))
+    assert schema is not None
+    assert {column.name: column.description for column in schema.columns} == {
+        "task_id": "unique key of the row; every join is by it",
+        "my_flag": "a column of the files that were read; the contract doesn't know it",
+    }
 
 
 def test_stamps_are_cut_around_the_galaxy_and_their_controls_are_the_cutouts(survey: Survey, cubes: Cubes) -> None:
@@ -184,6 +204,13 @@ def rounded(plane: np.ndarray) -> None:
         (of_galaxy_1(lambda p: p[33:38, 33:38].fill(0)), "centre_masked|off_centre", ""),
         (of_galaxy_1(lambda p: p[30:40, 35].fill(np.nan), "r"), "centre_masked", "pixels .* in r"),
         (of_galaxy_1(shifted), "off_centre", "the galaxy stands elsewhere"),
+        (of_galaxy_1(shifted, "z"), "bands_apart", r"the light in z is brightest 0\.92 arcsec from that in r"),
+        (of_galaxy_1(lambda p: p.__imul__(25), "g"), "absurd_colour", r"galaxies have g - r of -1 to 4"),
+        (
+            of_galaxy_1(lambda p: p.__iadd__(0.02), "r"),
+            "sky_not_subtracted",
+            r"corners in r have 0\.0\d+ nanomaggy a pixel, \d",
+        ),
     ],
 )
 def test_a_galaxy_of_a_cube_that_no_arc_can_be_put_into_is_left_out_and_the_others_are_whole(
