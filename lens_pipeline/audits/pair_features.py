@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.contracts.survey_tables import ARC, MEASURED, SAMPLE
+from lens_pipeline.contracts.survey_tables import MEASURED, NULL_ON_CONTROL, SAMPLE
 from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.survey.npz_facts import npz_facts
 from lens_pipeline.survey.pair_hosts import HostedPair
@@ -34,11 +34,7 @@ _NPZ = (
     "npy headers",
 )  # fmt: skip
 # What a row says of its class or arc; null on a control, by contract.
-_OF_THE_CLASS = frozenset(
-    {"task_id", "pair_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight", "is_held_out", "fake_of", "twin",
-     "feature", "theta_e_eff_arcsec", "arc_snr", "arc_snr_matched", "magnification", "total_injected_flux_r"}
-    | {column.name for column in ARC}
-)  # fmt: skip
+_OF_THE_CLASS = NULL_ON_CONTROL | {"task_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"}
 _MAY_NOT_VANISH = frozenset(column.name for column in (*SAMPLE, *MEASURED)) - _OF_THE_CLASS
 SCALARS = ("total_flux", "core_flux", "stamp_mad", "blob_size")
 

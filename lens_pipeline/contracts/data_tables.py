@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from lens_pipeline.contracts.parent_tables import LENS_COLUMNS
-from lens_pipeline.contracts.survey_tables import ARC, MEASURED, SAMPLE
+from lens_pipeline.contracts.survey_tables import ARC, ARC_MEASURED, MEASURED, SAMPLE
 from lens_pipeline.contracts.tables import Column, TableContract
 
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -22,7 +22,7 @@ STAMP_STORE = TableContract(
         Column("stratum", _TEXT, "class, Einstein-radius bin and lens model"),
         Column("pixel_hash", pa.binary(16), "BLAKE2b-128 of the stored float16 pixels"),
         Column("galaxy_id", _TEXT, "host galaxy; matched by position on the sky where the input names none"),
-        *(column for column in (*SAMPLE, *ARC, *MEASURED) if column.name != "galaxy_id"),
+        *(column for column in (*SAMPLE, *ARC, *MEASURED, *ARC_MEASURED) if column.name != "galaxy_id"),
     ),
 )
 

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from lens_pipeline.contracts.catalogue import CATALOGUE, SCORES, STAMPS
+from lens_pipeline.contracts.catalogue import CATALOGUE, SCORES, STAMP_STORE, STAMPS
 from lens_pipeline.contracts.errors import ContractError
 from lens_pipeline.contracts.tables import TableContract
 
@@ -71,3 +71,9 @@ def test_a_surveys_own_parquet_needs_only_the_named_columns() -> None:
 
 def test_every_published_table_has_a_meaning_and_every_column_too() -> None:
     assert [t.name for t in CATALOGUE if not t.meaning or any(not c.meaning for c in t.columns)] == []
+
+
+def test_all_that_is_known_of_a_stamp_but_its_pixels_goes_into_the_store() -> None:
+    known = {column.name: column.dtype for column in STAMPS.columns if column.name != "stamp_npz"}
+    stored = {column.name: column.dtype for column in STAMP_STORE.columns}
+    assert known.items() <= stored.items()
