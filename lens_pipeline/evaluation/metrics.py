@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import METRICS
-from lens_pipeline.evaluation.intervals import GALAXY, MIN_CLUSTERS, REGION, Estimate, wider
+from lens_pipeline.evaluation.intervals import GALAXY, MIN_CLUSTERS, REGION, Estimate, Measured, wider
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 
 OK, UNRESOLVED, UNDEFINED, BOUND = "ok", "unresolved", "undefined", "bound"
@@ -157,7 +157,7 @@ class Clusters:
         return Clusters(self.galaxies[there], regions if enough else None)
 
 
-def over_clusters(rows: pl.DataFrame | Clusters, measure: Callable[[Numbers, bool], Estimate]) -> Estimate:
+def over_clusters(rows: pl.DataFrame | Clusters, measure: Callable[[Numbers, bool], Measured]) -> Measured:
     """Measure with galaxies as clusters, and with regions, if there are 20 or more; the estimate that knows less counts.
 
     Parameters
