@@ -37,7 +37,7 @@ class ComparisonConfig(Section):
     against: list[str] = Field(
         [], description="names of models of the dataset; empty: the champion, where one was chosen"
     )
-    n_bootstrap: int = Field(1000, ge=200, le=100_000, description="bootstrap replicates over galaxies")
+    n_bootstrap: int = Field(1000, ge=200, le=100_000, description="bootstrap replicates over galaxies or regions")
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
     @field_validator("against")

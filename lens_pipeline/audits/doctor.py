@@ -16,7 +16,7 @@ from pydantic import Field
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.doctor_tables import DOCTOR
 from lens_pipeline.contracts.errors import first_few
-from lens_pipeline.scoring.aliases import CLASSIFIER, SCORES, is_ensemble
+from lens_pipeline.scoring.aliases import CLASSIFIER, SCORES, asset_of, is_ensemble, why_not_promoted
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 
@@ -55,11 +55,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """All findings of one dataset and model, in the order of the chain."""
+    """All findings of one dataset and model, in the order of the chain, and what forbids the model to be champion."""
 
     dataset: str
     model: str
     findings: tuple[Finding, ...]
+    no_champion: str | None = None
 
     @property
     def go(self) -> bool:
@@ -74,7 +75,10 @@ class Examination:
     def headline(self) -> str:
         """The answer in one line."""
         counted = ", ".join(f"{len(self.of(status)):,} {words}" for status, words in _COUNTED.items())
-        return f"{'GO' if self.go else 'NO-GO'}  {self.dataset}, model {self.model}: {counted}"
+        answer = "NO-GO"
+        if self.go:
+            answer = "GO" if self.no_champion is None else f"GO (can't be champion: {self.no_champion})"
+        return f"{answer}  {self.dataset}, model {self.model}: {counted}"
 
     def table(self) -> pa.Table:
         """DOCTOR of these findings."""
@@ -101,7 +105,14 @@ def examine(home: Home, dataset: str, model: str, declared: Declared, *, strict:
         findings += _of_asset(home, dataset, model, asset, checks)
     if strict:
         findings = [replace(one, status=Status.no_go) if one.status is Status.look else one for one in findings]
-    return Examination(dataset, model, tuple(findings))
+    return Examination(dataset, model, tuple(findings), _why_no_champion(home, dataset, model))
+
+
+def _why_no_champion(home: Home, dataset: str, model: str) -> str | None:
+    asset = asset_of(home, dataset, model)
+    if not home.has_current(dataset, asset, model=model):
+        return None
+    return why_not_promoted(home, home.open(dataset, asset, model=model))
 
 
 def _of_asset(home: Home, dataset: str, model: str, asset: str, checks: Mapping[str, bool]) -> list[Finding]:

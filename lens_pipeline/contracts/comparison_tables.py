@@ -20,11 +20,12 @@ MODEL_COMPARISON = TableContract(
         Column(
             "low",
             _FLOAT,
-            "lower end of the 95 % interval of delta, from draws in which both see the same galaxies",
+            "lower end of the 95 % interval of delta, from draws in which both see the same galaxies, or regions",
             "",
             True,
         ),
         Column("high", _FLOAT, "upper end", "", True),
+        Column("cluster", _TEXT, "galaxy, or region where the interval over regions is wider"),
         Column(
             "win_probability",
             _FLOAT,
@@ -39,7 +40,7 @@ MODEL_COMPARISON = TableContract(
         Column(
             "p_value",
             _FLOAT,
-            "of a threshold's rates: McNemar's test with galaxies as clusters, that both do equally well",
+            "of a threshold's rates: McNemar's test with `cluster` as clusters, that both do equally well",
             "",
             True,
             True,

@@ -217,8 +217,10 @@ P_LENS = TableContract(
         Column(
             "p_lens",
             _FLOAT,
-            "probability of a lens at the prevalence that the attributes name (p_lens_prevalence)",
+            "probability of a lens at the prevalence that the attributes name (p_lens_prevalence); null where the calibration "
+            "was fitted on fewer than 20 galaxies of a class",
             "",
+            True,
             minimum=0,
             maximum=1,
         ),
@@ -227,6 +229,7 @@ P_LENS = TableContract(
             _BOOL,
             "whether val_calibrate has one class only at such a score, so that p_lens rests on the shape of the curve",
         ),
+        Column("p_lens_reason", _TEXT, "why p_lens is null; null where it isn't", "", True),
     ),
 )
 
@@ -248,9 +251,10 @@ def _top_controls(name: str, split: str) -> TableContract:
             Column(
                 "p_lens",
                 _FLOAT,
-                "probability of a lens at the prevalence that the attributes name",
+                "probability of a lens at the prevalence that the attributes name; null where the calibration was fitted on "
+                "fewer than 20 galaxies of a class",
                 "",
-                False,
+                True,
                 True,
                 0,
                 1,

@@ -24,6 +24,7 @@ from lens_pipeline.scoring.aliases import (
     Alias,
     asset_of,
     champion_version,
+    gates_of,
     green_versions,
     is_ensemble,
     report_of,
@@ -37,7 +38,10 @@ from lens_pipeline.storage.publication import Publication
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-_REPORT_TAG, _MODEL_TAG = "lens_pipeline.evaluation_report", "lens_pipeline.logged_model"
+_REPORT_TAG, _GATES_TAG, _MODEL_TAG = (
+    *("lens_pipeline.evaluation_report", "lens_pipeline.shortcut_gates"),
+    "lens_pipeline.logged_model",
+)
 _URI = "MLFLOW_TRACKING_URI"
 # Longest description that a registry in any database takes.
 _DESCRIPTION = 5000
@@ -140,7 +144,7 @@ def register(
             if named.version not in there:
                 there[named.version] = _add(client, tracking.experiment, name, home, named, report)
                 new += 1
-            elif there[named.version].tags.get(_REPORT_TAG, "") != (report.version if report else ""):
+            elif any(there[named.version].tags.get(tag, "") != of for tag, of in _card_of(home, named, report).items()):
                 _refresh(client, name, there[named.version], home, named, report)
         numbers = {version: str(found.version) for version, found in there.items()}
         aliases = _set_aliases(client, name, numbers, _bearers(home, dataset, model, becoming))
@@ -229,7 +233,7 @@ def _add(
         description=as_markdown(card)[:_DESCRIPTION],
         tags={
             tag: named.version,
-            _REPORT_TAG: report.version if report else "",
+            **_card_of(home, named, report),
             _MODEL_TAG: logged.model_id,
         },
     )
@@ -250,13 +254,20 @@ def _refresh(
     named: Publication,
     report: Publication | None,
 ) -> None:
-    """Replace the card of a version that another report is about now."""
+    """Replace the card of a version that another report or other gates are about now."""
     card = describe_model(home, named, report)
     with tempfile.TemporaryDirectory(prefix="lens_pipeline-registry-") as folder:
         write_card(Path(folder), card)
         client.log_model_artifacts(there.tags[_MODEL_TAG], folder)
     client.update_model_version(name, str(there.version), as_markdown(card)[:_DESCRIPTION])
-    client.set_model_version_tag(name, str(there.version), _REPORT_TAG, report.version if report else "")
+    for tag, of in _card_of(home, named, report).items():
+        client.set_model_version_tag(name, str(there.version), tag, of)
+
+
+def _card_of(home: Home, named: Publication, report: Publication | None) -> dict[str, str]:
+    """Tag to version of what a card tells of beside the model."""
+    gates = gates_of(home, named)
+    return {_REPORT_TAG: report.version if report else "", _GATES_TAG: gates.version if gates else ""}
 
 
 def _set_aliases(client: "MlflowClient", name: str, numbers: dict[str, str], bearers: dict[str, str]) -> dict[str, str]:

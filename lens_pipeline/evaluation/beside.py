@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from lens_pipeline.evaluation.promotion import why_gates_forbid
 from lens_pipeline.evaluation.wording import count, number, threshold_words
 from lens_pipeline.storage.publication import Publication
 
@@ -97,8 +98,10 @@ class Beside:
         red = asked.filter(pl.col("status") == _RED)
         answered = asked.filter(pl.col("status").is_in([_OK, _RED])).height
         of_all = f"{answered:,} of {count(asked.height, 'question')} about shortcuts could be answered"
+        forbidden = why_gates_forbid(self.gates)
         if red.is_empty():
-            return f"Shortcuts: {of_all}, none of them in red."
+            so = f"; this version can't be champion: {forbidden}" if forbidden else ""
+            return f"Shortcuts: {of_all}, none of them in red{so}."
         told = "; ".join(f"{row['of']}: {_gate_value(row)}, {_must(row)}" for row in red.iter_rows(named=True))
         return f"Shortcuts: {of_all}, {red.height:,} in red, so this version can't be champion: {told}."
 

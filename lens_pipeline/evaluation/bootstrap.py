@@ -23,7 +23,7 @@ from lens_pipeline.evaluation.tallies import Floats, Tallies
 
 _CHUNK_CELLS = 1_000_000
 _NO_SPREAD = 1e-12
-_PLURAL = {GALAXY: "galaxies", REGION: "regions"}
+PLURAL = {GALAXY: "galaxies", REGION: "regions"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _over_clusters(
     fewest = ranked.fewest_clusters
     nothing = Estimate(None, None, None, n, ranked.n_clusters, None, cluster=cluster)
     if fewest < MIN_CLUSTERS:
-        many = _PLURAL[cluster]
+        many = PLURAL[cluster]
         why = f"no interval: a class has {fewest} {many}, a bootstrap over fewer than {MIN_CLUSTERS} is too narrow"
         return {name: replace(nothing, value=value, reason=why) for name, value in values.items()}
     counts = GroupedCounts.of(ranked, seed=seed, columns=columns)
@@ -144,12 +144,12 @@ def _interval(estimate: Estimate, replicates: Floats, fewest: int, statistic: St
         if min(value, 1 - value) > _NO_SPREAD:
             return replace(estimate, reason="no interval: no draw of the bootstrap differs from the value")
         low, high = clopper_pearson(round(value) * fewest, fewest)
-        words = f"Clopper-Pearson of as many pairs as there are {_PLURAL[estimate.cluster]}"
+        words = f"Clopper-Pearson of as many pairs as there are {PLURAL[estimate.cluster]}"
         return replace(estimate, low=low, high=high, interval=words)
     spread = float(replicates.std(ddof=1)) * np.sqrt(fewest / (fewest - 1))
     if statistic.is_rate:
         return rate_from_spread(estimate, spread, fewest, exact=statistic.is_rare)
     half = float(special.stdtrit(fewest - 1, (1 + CONFIDENCE) / 2)) * spread / (value * (1 - value))
     low, high = (float(special.expit(special.logit(value) + side * half)) for side in (-1, 1))
-    words = f"bootstrap over {_PLURAL[estimate.cluster]}, t on the logit scale"
+    words = f"bootstrap over {PLURAL[estimate.cluster]}, t on the logit scale"
     return replace(estimate, low=min(low, value), high=max(high, value), interval=words)

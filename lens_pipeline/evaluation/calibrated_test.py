@@ -34,6 +34,8 @@ class CalibratedTest:
         CALIBRATION.
     controls : polars.DataFrame
         TEST_TOP_CONTROLS.
+    no_p_lens : str or None
+        Why no row has a `p_lens`.
     """
 
     metrics: list[Metric]
@@ -41,6 +43,7 @@ class CalibratedTest:
     after: pl.DataFrame
     methods: pl.DataFrame
     controls: pl.DataFrame
+    no_p_lens: str | None
 
 
 def publish_calibrated_test(
@@ -80,18 +83,20 @@ def publish_calibrated_test(
         after=pl.DataFrame(table),
         methods=pl.DataFrame(operating_point.read_table("calibration")),
         controls=pl.DataFrame(controls),
+        no_p_lens=calibrator.why_no_p_lens,
     )
 
 
 def _p_lens(calibrator: Calibrator, test: pl.DataFrame, prevalence: float) -> pa.Table:
-    logits = test["logit"].to_numpy()
+    logits, reason = test["logit"].to_numpy(), calibrator.why_no_p_lens
     columns = {
         "task_id": test["task_id"].to_arrow(),
         "label": test["label"].to_arrow(),
         "logit": logits,
         "log_likelihood_ratio": calibrator.log_likelihood_ratio(logits),
-        "p_lens": calibrator.p_lens(logits, prevalence),
+        "p_lens": pa.nulls(logits.size, pa.float64()) if reason else calibrator.p_lens(logits, prevalence),
         "extrapolated": calibrator.is_extrapolated(logits),
+        "p_lens_reason": pa.array([reason] * logits.size, pa.string()),
     }
     return pa.table(columns).cast(P_LENS.schema)
 

@@ -51,7 +51,10 @@ class Labelled:
 
     def fit(self, method: Method, prior_logit: float, rows: Bools | slice = slice(None)) -> Calibrator:
         """Fit a calibrator to some of the rows."""
-        return fit_calibrator(method, self.logits[rows], self.is_lens[rows], self.weights[rows], prior_logit)
+        lens, weights, galaxies = self.is_lens[rows], self.weights[rows], self.galaxies[rows]
+        n_lenses, n_controls = (np.unique(galaxies[(weights > 0) & of]).size for of in (lens, ~lens))
+        fitted = fit_calibrator(method, self.logits[rows], lens, weights, prior_logit)
+        return replace(fitted, n_lens_galaxies=n_lenses, n_control_galaxies=n_controls)
 
     def reliability(self, method: Method, ratio: Floats, n_bins: int) -> list[dict[str, object]]:
         """Rows of a reliability table of these log likelihood ratios."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.intervals import MIN_CLUSTERS
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -44,6 +45,8 @@ class Calibrator:
         Log-odds of a lens among the rows that the model was trained on.
     lowest_lens, highest_control : float
         Logits between which both classes were seen; elsewhere a ratio is extrapolated.
+    n_lens_galaxies, n_control_galaxies : int or None
+        Galaxies of each class that it was fitted on; None where nobody counted.
     """
 
     method: Method
@@ -51,6 +54,22 @@ class Calibrator:
     prior_logit: float
     lowest_lens: float
     highest_control: float
+    n_lens_galaxies: int | None = None
+    n_control_galaxies: int | None = None
+
+    @property
+    def why_no_p_lens(self) -> str | None:
+        """Why its ratios are no basis of a probability, that of fewer than 20 galaxies of a class; None where they are."""
+        counts = {"lenses": self.n_lens_galaxies, "controls": self.n_control_galaxies}
+        if None in counts.values():
+            return "nothing says how many galaxies its calibration was fitted on; materialize operating_point again"
+        few = [f"{n} galaxies with {name}" for name, n in counts.items() if n is not None and n < MIN_CLUSTERS]
+        if not few:
+            return None
+        return (
+            f"its calibration was fitted on {' and '.join(few)}, of fewer than {MIN_CLUSTERS} any number could come out; give "
+            "val_calibrate more (region_splits)"
+        )
 
     def log_likelihood_ratio(self, logits: npt.ArrayLike) -> Floats:
         """Natural log of how much likelier such a score is for a lens than for a control, in nats; same shape."""
@@ -102,6 +121,8 @@ class Calibrator:
             "prior_logit": self.prior_logit,
             "lowest_lens": self.lowest_lens,
             "highest_control": self.highest_control,
+            "n_lens_galaxies": self.n_lens_galaxies,
+            "n_control_galaxies": self.n_control_galaxies,
         }
 
     @classmethod

@@ -9,8 +9,7 @@ import polars as pl
 
 from lens_pipeline.evaluation.clustered_cells import CellEstimate, Numbers, clustered_proportions
 from lens_pipeline.evaluation.counting import Threshold
-from lens_pipeline.evaluation.intervals import clustered_proportion
-from lens_pipeline.evaluation.metrics import over_clusters
+from lens_pipeline.evaluation.metrics import proportion_over
 from lens_pipeline.evaluation.scored_rows import distinct_rows, galaxy_numbers
 
 Record = dict[str, Any]
@@ -77,10 +76,7 @@ def by_kind(rows: pl.DataFrame, thresholds: Sequence[Threshold]) -> list[Record]
 def _over_all(negatives: pl.DataFrame, threshold: Threshold) -> CellEstimate:
     """Estimate their rate as FPR is in METRICS: also over regions, where those leave more open."""
     above = (negatives["logit"] > threshold.logit).to_numpy()
-    rate = over_clusters(
-        negatives,
-        lambda clusters, whole: clustered_proportion(above, clusters, exact=True, whole_where_few=whole),
-    )
+    rate = proportion_over(negatives, above, exact=True)
     return CellEstimate(int(above.sum()), replace(rate, n_clusters=negatives["galaxy_id"].n_unique()))
 
 

@@ -4,6 +4,7 @@ Nothing here knows what a score is. Every interval is two-sided, by default at 9
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,9 @@ class Estimate:
     reason: str | None = None
     cluster: str = GALAXY
     interval: str | None = None
+
+
+Measured = TypeVar("Measured", bound=Estimate)
 
 
 def clopper_pearson(k: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -198,7 +202,7 @@ def rate_from_spread(
     return _rate_interval(estimate, n_eff, effective, exact, confidence)
 
 
-def wider(first: Estimate, second: Estimate) -> Estimate:
+def wider(first: Measured, second: Measured) -> Measured:
     """Return the one of two estimates of the same thing whose interval is wider; one without an interval gives way."""
     widths = [-1.0 if one.low is None or one.high is None else one.high - one.low for one in (first, second)]
     return second if widths[1] > widths[0] else first

@@ -13,7 +13,15 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import METRICS
-from lens_pipeline.evaluation.intervals import GALAXY, MIN_CLUSTERS, REGION, Estimate, wider
+from lens_pipeline.evaluation.intervals import (
+    GALAXY,
+    MIN_CLUSTERS,
+    REGION,
+    Estimate,
+    Measured,
+    clustered_proportion,
+    wider,
+)
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 
 OK, UNRESOLVED, UNDEFINED, BOUND = "ok", "unresolved", "undefined", "bound"
@@ -157,7 +165,7 @@ class Clusters:
         return Clusters(self.galaxies[there], regions if enough else None)
 
 
-def over_clusters(rows: pl.DataFrame | Clusters, measure: Callable[[Numbers, bool], Estimate]) -> Estimate:
+def over_clusters(rows: pl.DataFrame | Clusters, measure: Callable[[Numbers, bool], Measured]) -> Measured:
     """Measure with galaxies as clusters, and with regions, if there are 20 or more; the estimate that knows less counts.
 
     Parameters
@@ -175,3 +183,23 @@ def over_clusters(rows: pl.DataFrame | Clusters, measure: Callable[[Numbers, boo
     other = replace(measure(clusters.regions, False), cluster=REGION)
     knows_more = found.n_eff is not None and other.n_eff is not None and other.n_eff >= found.n_eff
     return found if knows_more else wider(found, other)
+
+
+def proportion_over(
+    rows: pl.DataFrame, success: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, exact: bool = False
+) -> Estimate:
+    """Weighted proportion of rows with its interval over galaxies, or over regions where those know less.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        With `galaxy_id` and, where there is one, `region_id`.
+    success : array of bool, shape (n,)
+    weights : array of float, shape (n,), optional
+    exact : bool
+        Whether the interval is Clopper and Pearson's, as of rare events.
+    """
+    return over_clusters(
+        rows,
+        lambda clusters, whole: clustered_proportion(success, clusters, weights, exact=exact, whole_where_few=whole),
+    )

@@ -19,7 +19,7 @@ from lens_pipeline.contracts.catalogue import (
 from lens_pipeline.evaluation.calibration import Calibration, prior_logit_of, publish_calibration
 from lens_pipeline.evaluation.config import OperatingPointConfig
 from lens_pipeline.evaluation.contamination import resolve_contamination
-from lens_pipeline.evaluation.intervals import clustered_proportion
+from lens_pipeline.evaluation.metrics import proportion_over
 from lens_pipeline.evaluation.negatives import pairing_strata
 from lens_pipeline.evaluation.prevalence import Prevalence
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, roc_curve
@@ -183,7 +183,7 @@ def _highest_control(controls: pl.DataFrame) -> dict[str, object]:
 
 def _achieved(controls: pl.DataFrame, threshold: float) -> dict[str, object]:
     above = (controls["logit"] > threshold).to_numpy()
-    rate = clustered_proportion(above, galaxy_numbers(controls), exact=True)
+    rate = proportion_over(controls, above, exact=True)
     return {
         "threshold": threshold,
         "n_false_positives": int(above.sum()),

@@ -40,6 +40,7 @@ class PageContent:
     cross_fit: CrossFit | None
     calibrations: pl.DataFrame
     top_controls: pl.DataFrame
+    no_p_lens: str | None
     prevalence: dict[str, Any]
     survey_yield: pl.DataFrame
     by_negatives: pl.DataFrame
@@ -101,6 +102,7 @@ def render(
         why_not_drawn={axis: why_not_drawn(content.completeness, axis) for axis in axes_in(content.completeness)},
         whole=_cells(content.completeness, ALL),
         calibrations=content.calibrations.to_dicts(),
+        no_p_lens=content.no_p_lens,
         top_controls=[row | {"above": _names_in_words(row["above"])} for row in content.top_controls.to_dicts()],
         prevalence=content.prevalence,
         survey_yield=content.survey_yield.to_dicts(),

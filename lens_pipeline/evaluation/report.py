@@ -167,6 +167,7 @@ def build_report(
         cross_fit=cross_fit,
         calibrations=calibrated.methods,
         top_controls=calibrated.controls,
+        no_p_lens=calibrated.no_p_lens,
         prevalence=operating_point.attributes["prevalence"],
         survey_yield=pl.DataFrame(operating_point.read_table("survey_yield")),
         by_negatives=pl.DataFrame(operating_point.read_table("by_negatives")),

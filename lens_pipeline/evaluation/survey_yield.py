@@ -6,9 +6,9 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import SURVEY_YIELD
-from lens_pipeline.evaluation.intervals import Estimate, clustered_proportion
+from lens_pipeline.evaluation.intervals import Estimate
+from lens_pipeline.evaluation.metrics import proportion_over
 from lens_pipeline.evaluation.prevalence import Prevalence, candidates, purity, true_fpr_low
-from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 
 _NO_AREA = Estimate(None, None, None, 0, 0, None, "the area that the parent sample covers isn't known")
 
@@ -45,10 +45,8 @@ def survey_yield(rows: pl.DataFrame, points: pa.Table, prevalence: Prevalence, s
         if point["threshold"] is None:
             continue
         above = pl.col("logit") > point["threshold"]
-        recall = clustered_proportion(
-            lenses.select(above).to_series().to_numpy(), galaxy_numbers(lenses), lenses["weight"].to_numpy()
-        )
-        fpr = clustered_proportion(controls.select(above).to_series().to_numpy(), galaxy_numbers(controls), exact=True)
+        recall = proportion_over(lenses, lenses.select(above).to_series().to_numpy(), lenses["weight"].to_numpy())
+        fpr = proportion_over(controls, controls.select(above).to_series().to_numpy(), exact=True)
         pure, found = purity(prevalence, recall, fpr), candidates(prevalence, recall, fpr, survey.per_deg2)
         reasons = dict.fromkeys(one.reason for one in (recall, fpr, pure, found) if one.reason)
         records.append(

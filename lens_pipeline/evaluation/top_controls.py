@@ -33,7 +33,11 @@ def top_controls(
     logits = highest["logit"].to_numpy()
     listed = highest.select("task_id", "galaxy_id", "lens_model", "logit").with_columns(
         pl.Series("rank", range(1, highest.height + 1), dtype=pl.Int64),
-        pl.Series("p_lens", calibrator.p_lens(logits, prevalence)),
+        pl.Series(
+            "p_lens",
+            [None] * logits.size if calibrator.why_no_p_lens else calibrator.p_lens(logits, prevalence),
+            dtype=pl.Float64,
+        ),
         pl.Series("extrapolated", calibrator.is_extrapolated(logits)),
         pl.Series("above", above, dtype=pl.String),
     )

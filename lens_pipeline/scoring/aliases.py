@@ -8,8 +8,11 @@ choice is itself a publication (asset ``champion``), so that it is atomic, has a
 from collections.abc import Sequence
 from enum import StrEnum
 
+import polars as pl
+
 from lens_pipeline.contracts.checks import green
-from lens_pipeline.contracts.errors import StorageError, first_few
+from lens_pipeline.contracts.errors import StorageError
+from lens_pipeline.evaluation.promotion import unanswered_gates, why_gates_forbid
 from lens_pipeline.storage.home import DEFAULT_MODEL, Home
 from lens_pipeline.storage.publication import Publication
 
@@ -108,7 +111,7 @@ def choose_champion(
     Parameters
     ----------
     despite : str, optional
-        Why it becomes champion although its shortcut gates are red or were never asked; kept with the choice.
+        Why it becomes champion although its shortcut gates are red, or one kind was never answered; kept with the choice.
 
     Returns
     -------
@@ -119,7 +122,7 @@ def choose_champion(
     ------
     StorageError
         If it isn't there, hasn't passed its checks, or no report of it has: what nobody evaluated is no champion; or, unless a
-        reason is given, if a shortcut gate of it is red or none was asked.
+        reason is given, if a shortcut gate of it is red or none of a kind was answered.
     """
     asset = asset_of(home, dataset, model)
     named = home.open(dataset, asset, model=model, version=version)
@@ -134,9 +137,8 @@ def choose_champion(
             f"{asset} {named.version} has no evaluation_report that passed its checks and can't be champion. "
             "Next: dagster asset materialize --select 'scores*' -m lens_pipeline.definitions -c PRESET"
         )
-    gates = gates_of(home, named)
-    unanswered = [] if gates is None else _gates_that_are(gates, "undecided", "not_measured")
-    problem = _why_not_promoted(gates, named)
+    gates, reason = gates_of(home, named), why_not_promoted(home, named)
+    problem = None if reason is None else f"{asset} {named.version} can't be champion: {reason}. {_next_step(gates)}"
     if problem is not None and not despite:
         raise StorageError(
             f"{problem} Or say why it is champion all the same: lens_pipeline champion ... --despite REASON"
@@ -145,12 +147,12 @@ def choose_champion(
     with home.stage(dataset, CHOICE, model=model, inputs=inputs) as staging:
         if problem is not None:
             staging.attributes.update(despite=despite, problem=problem)
-        staging.attributes["unanswered_gates"] = unanswered
+        staging.attributes["unanswered_gates"] = [] if gates is None else unanswered_gates(answers_of(gates))
         staging.write_json("champion.json", staging.inputs)
         choice = staging.commit()
     found = f"{asset} {named.version} was evaluated in evaluation_report {report.version}"
     told = (
-        f"shortcut_gates {gates.version} is not red"
+        f"shortcut_gates {gates.version} doesn't forbid it"
         if gates is not None and problem is None
         else f"chosen despite: {problem}"
     )
@@ -158,23 +160,22 @@ def choose_champion(
     return named
 
 
-def _why_not_promoted(gates: Publication | None, named: Publication) -> str | None:
-    """Say what keeps a version from being promoted; None where nothing does."""
+def why_not_promoted(home: Home, named: Publication) -> str | None:
+    """Say what its shortcut gates, or that there are none, have against a version as champion; None where nothing."""
+    gates = gates_of(home, named)
+    return "it was never asked whether it learned a shortcut" if gates is None else why_gates_forbid(answers_of(gates))
+
+
+def answers_of(gates: Publication) -> pl.DataFrame:
+    """Name, kind and status of each question of shortcut_gates."""
+    return pl.DataFrame(gates.read_table(columns=["name", "kind", "status"]))
+
+
+def _next_step(gates: Publication | None) -> str:
+    ask = "dagster asset materialize --select shortcut_gates -m lens_pipeline.definitions -c PRESET"
     if gates is None:
-        return (
-            f"{named.asset} {named.version} was never asked whether it learned a shortcut, and can't be champion. "
-            "Next: dagster asset materialize --select shortcut_gates -m lens_pipeline.definitions -c PRESET"
-        )
-    wrong = _gates_that_are(gates, "red")
-    if not wrong:
-        return None
+        return f"Next: {ask}"
     return (
-        f"{named.asset} {named.version} can't be champion: {len(wrong)} of its shortcut gates are red "
-        f"({first_few(wrong)}). read_table('shortcut_gates', version='{gates.version}') says why each is; "
-        "docs/shortcut-gates.md says what to do."
+        f"read_table('shortcut_gates', version='{gates.version}') says why; docs/shortcut-gates.md says what to do, and what "
+        f"each question needs to be answered. Then: {ask}"
     )
-
-
-def _gates_that_are(gates: Publication, *statuses: str) -> list[str]:
-    table = gates.read_table(columns=["name", "status"]).to_pylist()
-    return [row["name"] for row in table if row["status"] in statuses]

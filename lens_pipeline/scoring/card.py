@@ -13,7 +13,8 @@ import polars as pl
 from lens_pipeline.contracts.errors import StorageError
 from lens_pipeline.evaluation import statements
 from lens_pipeline.evaluation.metrics import completed
-from lens_pipeline.scoring.aliases import is_ensemble, members_of
+from lens_pipeline.evaluation.promotion import unanswered_gates
+from lens_pipeline.scoring.aliases import answers_of, gates_of, is_ensemble, members_of, why_not_promoted
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE
 from lens_pipeline.splits.assignment import deal
 from lens_pipeline.splits.withholding import TOLD
@@ -61,6 +62,7 @@ def describe_model(home: Home, named: Publication, report: Publication | None) -
     data, evaluation = _data(home, members), _evaluation(home, report)
     if data.get("source") == "simulated":
         evaluation["limits"].insert(0, _SIMULATED)
+    evaluation["limits"] += _shortcuts(home, named)
     described = [_member(member) for member in members]
     alone = described[0]
     is_mean = is_ensemble(named)
@@ -156,6 +158,15 @@ def _sides(members: Sequence[Publication], store: Publication, splits: Publicati
         dealt = deal(regions["region_id"].to_pylist(), int(splits.attributes["seed"]), alone.folds) == alone.fold
         side_of = [sides[int(own)] if split in TOLD else split for own, split in zip(dealt, side_of, strict=True)]
     return words, rows, dict(sorted(Counter(side_of).items()))
+
+
+def _shortcuts(home: Home, named: Publication) -> list[str]:
+    """Say what its shortcut gates forbid and what they leave open."""
+    gates, forbidden = gates_of(home, named), why_not_promoted(home, named)
+    limits = [f"It can't be champion: {forbidden}."] if forbidden else []
+    if gates is not None and (names := unanswered_gates(answers_of(gates))):
+        limits.append(f"Shortcut gates that were not answered, for or against: {', '.join(names)}.")
+    return limits
 
 
 def _best(classifier: Publication) -> Card | None:

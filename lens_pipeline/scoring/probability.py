@@ -110,6 +110,8 @@ def odds_of(home: Home, named: Publication, *, is_turned: bool, prevalence: floa
         calibrator = frozen_calibrator(point)
     except EvaluationError as error:
         return NoOdds(str(error))
+    if calibrator.why_no_p_lens:
+        return NoOdds(f"operating_point {point.version}: {calibrator.why_no_p_lens}")
     stated = point.attributes["prevalence"]
     if prevalence is None:
         return FrozenOdds(calibrator, stated["value"], stated["source"], point.version)

@@ -119,6 +119,11 @@ class ParentSampleConfig(Section):
         min_length=1,
         description="values of lens_model that mean a lens; CONTROL means none, anything else is quarantined",
     )
+    no_lens_models: list[str] = Field(
+        [],
+        description="further values of lens_model that mean no lens (external_stamps), e.g. RING, SPIRAL: each gets a "
+        "false-positive rate of its own",
+    )
     match_radius_arcsec: float = Field(
         1.0, gt=0, le=10, description="rows this close are one galaxy where no galaxy_id is given (external_stamps)"
     )

@@ -29,7 +29,7 @@ def dataset_contract(config: ParentSampleConfig) -> DatasetContract:
     Raises
     ------
     ValueError
-        If a lens model stands twice in the settings or is CONTROL.
+        If a lens model stands twice in the settings, means a lens and none, or is CONTROL.
     """
     # What an own survey calls by such a name isn't known here.
     drawn_here = () if config.source is Source.external_stamps else NO_LENS
@@ -37,7 +37,7 @@ def dataset_contract(config: ParentSampleConfig) -> DatasetContract:
         stamp_size=config.stamp_size,
         pixel_scale_arcsec=config.pixel_scale_arcsec,
         classes=(
-            StampClass(name="control", label_values=(CONTROL, *drawn_here)),
+            StampClass(name="control", label_values=(CONTROL, *drawn_here, *config.no_lens_models)),
             StampClass(name="lens", label_values=tuple(config.lens_models)),
         ),
     )

@@ -10,6 +10,7 @@ from lens_pipeline.contracts.doctor_tables import DOCTOR
 from lens_pipeline.defs.assets.doctor import declared_checks
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline_tests.scoring.test_card import publish_gates
 
 CHAIN = {"stamps": {"sound": True, "odd": False}, "stamp_store": {"whole": True}}
 SOUND, ODD, WHOLE = green("sound", "all fine"), green("odd", "nothing odd", blocking=False), green("whole", "all there")
@@ -46,6 +47,21 @@ def test_it_is_go_when_everything_is_published_fresh_and_green() -> None:
     assert found.go
     assert found.headline.startswith("GO  sky, model default: 0 no-go, 0 to look at")
     assert {one.check for one in found.findings} >= {"sound", "odd", "whole", "is_published", "inputs_are_current"}
+
+
+def test_go_is_said_together_with_why_the_model_can_t_be_champion() -> None:
+    publish("stamp_store", WHOLE, inputs=[publish("stamps", SOUND, ODD)])
+    made = publish("lens_classifier", SOUND)
+    found = examined()
+    assert found.go
+    assert found.headline.startswith(
+        "GO (can't be champion: it was never asked whether it learned a shortcut)  sky, model default: "
+    )
+    home = Home.from_environment()
+    publish_gates(home, made, "arc_over_fake_blob", kinds=("gate", "path"))
+    assert "GO (can't be champion: 1 of its shortcut gates are red (arc_over_fake_blob))" in examined().headline
+    publish_gates(home, made)
+    assert examined().headline.startswith("GO  sky")
 
 
 def test_what_was_never_published_is_no_go_with_the_command_that_makes_it() -> None:

@@ -156,7 +156,7 @@ def test_every_green_version_is_registered_once_and_the_aliases_follow_what_is_p
     ]
 
 
-def test_a_new_report_replaces_the_card_that_was_registered(
+def test_a_new_report_and_new_gates_replace_the_card_that_was_registered(
     home: Home, survey: tuple[Publication, Publication]
 ) -> None:
     from mlflow.tracking import MlflowClient
@@ -169,6 +169,11 @@ def test_a_new_report_replaces_the_card_that_was_registered(
     there = held("candidate")
     assert there.tags["lens_pipeline.evaluation_report"] == report.version
     assert "0.87 (0.85 to 0.95)" in there.description
+    assert "it was never asked whether it learned a shortcut" in there.description
+    publish_gates(home, made, "arc_over_fake_blob")
+    tell(home)
+    there = held("candidate")
+    assert "1 of its shortcut gates are red (arc_over_fake_blob)" in there.description
     model_id = there.tags["lens_pipeline.logged_model"]
     location = MlflowClient(Tracking().tracking_uri).get_logged_model(model_id).artifact_location
     files = Path(location.removeprefix("file://"))
@@ -238,6 +243,28 @@ def test_a_version_with_a_red_shortcut_gate_or_none_asked_is_champion_only_with_
     choice = home.open("tried", "champion")
     assert "despite" not in choice.attributes
     assert choice.attributes["unanswered_gates"] == ["null_flux_logits"]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "unknown"),
+    [
+        ("gate", r"whether anything but arcs tells the classes apart was never answered \(null_flux_logits\)"),
+        ("counterfactual", r"whether the score follows the arc was never answered \(no such question was asked\)"),
+        ("path", r"whether every path gives a row the same logit was never answered"),
+    ],
+)
+def test_a_version_of_which_a_kind_of_gates_was_never_answered_is_champion_only_with_a_reason_that_is_kept(
+    home: Home, survey: tuple[Publication, Publication], lacking: str, unknown: str
+) -> None:
+    made = publish(home, survey, 1, program="none")
+    publish_report(home, made)
+    publish_gates(home, made, kinds=tuple(kind for kind in ("gate", "counterfactual", "path") if kind != lacking))
+    with pytest.raises(StorageError, match=rf"{unknown}.*docs/shortcut-gates.md.*--select shortcut_gates"):
+        choose_champion(home, "tried", None)
+    choose_champion(home, "tried", None, despite="the stamps come without pairs")
+    choice = home.open("tried", "champion")
+    assert choice.attributes["despite"] == "the stamps come without pairs"
+    assert "was never answered" in choice.attributes["problem"]
 
 
 def test_the_champion_can_be_changed_there_and_back(home: Home, survey: tuple[Publication, Publication]) -> None:

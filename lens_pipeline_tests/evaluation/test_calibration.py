@@ -1,3 +1,4 @@
+import html
 import json
 from collections.abc import Callable
 
@@ -7,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 from scipy import special
 
+from lens_pipeline.contracts.catalogue import P_LENS
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.calibration import (
     FILE,
@@ -104,6 +106,21 @@ def test_p_lens_of_test_is_published_at_the_prevalence_that_it_names(overconfide
     assert table["p_lens"].to_numpy() == pytest.approx(expected)
     highest = overconfident.fit.calibration.calibrator.highest_control
     assert table.filter(pl.col("logit") > highest)["extrapolated"].all()
+
+
+def test_a_calibration_on_few_galaxies_gives_no_probability_but_the_reason(evaluate: Evaluate) -> None:
+    few = evaluate(draw({"train": 30, "val_select": 30, "val_calibrate": 19, "test": 60}))
+    report, published = few.report()
+    table = published.read_table("p_lens")
+    P_LENS.validate(table, where="test")
+    assert table["p_lens"].null_count == table.num_rows
+    (reason,) = set(table["p_lens_reason"].to_pylist())
+    assert "19 galaxies with lenses and 19 galaxies with controls" in reason
+    assert reason in html.unescape(report.page.decode())
+    for controls in (published, few.operating_point):
+        assert set(controls.read_table("top_controls")["p_lens"].to_pylist()) == {None}
+    enough = evaluate(draw({"train": 30, "val_select": 30, "val_calibrate": 20, "test": 60})).report()[1]
+    assert enough.read_table("p_lens")["p_lens"].null_count == 0
 
 
 def test_metrics_of_the_calibrated_probability_stand_beside_those_of_the_score(overconfident: Evaluated) -> None:

@@ -10,7 +10,8 @@ from scipy import stats
 
 from lens_pipeline.contracts.comparison_tables import MODEL_COMPARISON
 from lens_pipeline.contracts.errors import EvaluationError
-from lens_pipeline.evaluation.comparison import Contestant, clustered_mcnemar, compare
+from lens_pipeline.evaluation.comparison import Contestant, compare
+from lens_pipeline.evaluation.differences import clustered_mcnemar
 from lens_pipeline.evaluation.metrics import BootstrapSettings
 from lens_pipeline.evaluation.resolution import ResolutionRule
 
@@ -97,6 +98,40 @@ def test_the_chance_of_winning_agrees_with_the_difference_beside_it_where_draws_
         found = by_metric(model("a", of, 0.7, 1000 + case), model("b", of, 0.7, 2000 + case))["tpr_at_fpr_1e-01"]
         assert found["delta"] < 0  # type: ignore[operator]
         assert 0.3 < found["win_probability"] < 0.5  # type: ignore[operator]
+
+
+def of_regions(seed: int, *, n_regions: int = 30, spread: float = 2.0) -> tuple[Contestant, Contestant]:
+    """Two equally good models of which one or the other sees badly all over a region."""
+    of = rows(n_regions * 20, seed=seed)
+    region = np.repeat(np.arange(n_regions), 40)
+    favour = np.repeat(np.random.default_rng(seed + 1000).normal(0, spread, n_regions), 40)
+    of = of.with_columns(region_id=pl.Series([f"r{n}" for n in region]))
+    lens_only = favour * of["is_lens"].to_numpy()
+    this = of.with_columns(truth=pl.col("truth") + pl.Series(np.maximum(lens_only, 0)))
+    other = of.with_columns(truth=pl.col("truth") + pl.Series(np.maximum(-lens_only, 0)))
+    return model("a", this, 0.1, 1), model("b", other, 0.1, 2)
+
+
+def test_regions_that_favour_one_model_or_the_other_by_chance_show_no_difference() -> None:
+    clear = {"galaxies": 0, "regions": 0}
+    sure = {"galaxies": 0, "regions": 0}
+    for case in range(20):
+        this, other = of_regions(case)
+        blind = [Contestant(m.name, m.version, m.rows.drop("region_id"), m.thresholds) for m in (this, other)]
+        for name, pair in (("regions", (this, other)), ("galaxies", blind)):
+            found = by_metric(*pair)
+            assert found["auroc"]["cluster"] == {"regions": "region", "galaxies": "galaxy"}[name]
+            recall = found["recall_at_fpr_1e-01"]
+            clear[name] += not found["auroc"]["low"] <= 0 <= found["auroc"]["high"]  # type: ignore[operator]
+            sure[name] += recall["p_value"] < 0.05  # type: ignore[operator]
+    # Of 20 true nulls, 3 at most by chance (1 in 60 for 4); galaxies alone would claim a winner in half of them.
+    assert clear["regions"] <= 3
+    assert sure["regions"] <= 3
+    assert min(clear["galaxies"], sure["galaxies"]) >= 8
+
+
+def test_fewer_than_20_regions_say_nothing_of_their_spread_and_galaxies_are_taken() -> None:
+    assert {record["cluster"] for record in by_metric(*of_regions(0, n_regions=19)).values()} == {"galaxy"}
 
 
 def test_models_that_were_tested_on_other_rows_are_refused() -> None:

@@ -53,6 +53,29 @@ def test_the_lowest_threshold_within_the_budget_is_taken(survey: Evaluated) -> N
         assert 0.9 * fpr > 0.2 * (0.1 * recall + 0.9 * fpr)
 
 
+def test_what_a_region_s_controls_have_in_common_widens_rates_and_purity(evaluate: Evaluate) -> None:
+    def width(record: dict[str, Any], name: str) -> float:
+        return float(record[f"{name}_high"] - record[f"{name}_low"])
+
+    rows = []
+    for n_regions in (60, 3):
+        stamps = draw({"train": 30, "val_select": 30, "val_calibrate": 600, "test": 30})
+        region = np.array([int(name.rsplit("-", 1)[1]) // 10 for name in stamps.columns["galaxy_id"]])
+        stamps.logit += np.random.default_rng(1).normal(0, 2, 60)[region].astype(np.float32)
+        stamps.columns["region_id"] = [
+            f"{split}-{n * n_regions // 60}" for split, n in zip(stamps.split, region, strict=True)
+        ]
+        fitted = _fit(evaluate(stamps).chain, max_contaminations=[0.5], **COMMON)
+        rows.append((_named(fitted.table)["fpr_1e-01"], _named(fitted.survey_yield)["fpr_1e-01"]))
+    (point, yields), (blind_point, blind_yields) = rows
+    assert point["fpr"] == blind_point["fpr"]
+    assert width(point, "fpr") > 1.5 * width(blind_point, "fpr")
+    for name in ("recall", "fpr"):
+        assert width(yields, name) > 1.5 * width(blind_yields, name), name
+    # The prevalence's own range, the same for both, is part of it.
+    assert width(yields, "purity") > 1.1 * width(blind_yields, "purity")
+
+
 def test_a_budget_that_controls_can_not_resolve_says_what_it_would_take(survey: Evaluated) -> None:
     row = _named(survey.fit.table)["contamination_5e-01"]
     assert (row["status"], row["threshold"]) == ("unresolved", None)

@@ -68,13 +68,23 @@ def publish_report(home: Home, named: Publication, auroc: float = 0.9) -> Public
     return made[-1]
 
 
-def publish_gates(home: Home, named: Publication, *red: str, undecided: str = "null_flux_logits") -> Publication:
-    """Publish the shortcut gates of a classifier or an ensemble's scores, some of them red."""
-    names = {"arc_over_removed": "ok", undecided: "undecided", **dict.fromkeys(red, "red")}
+def publish_gates(
+    home: Home,
+    named: Publication,
+    *red: str,
+    undecided: str = "null_flux_logits",
+    kinds: tuple[str, ...] = ("gate", "counterfactual", "path"),
+) -> Publication:
+    """Publish the shortcut gates of a classifier or an ensemble's scores, some of them red; one of each of `kinds` is ok."""
+    answers = [
+        *((f"{kind}_that_is_ok", kind, "ok") for kind in kinds),
+        (undecided, "gate", "undecided"),
+        *((name, "counterfactual", "red") for name in red),
+    ]
     rows = [
-        _row(SHORTCUT_GATES.schema, name=name, kind="counterfactual", of="x", unit="logit", status=status)
+        _row(SHORTCUT_GATES.schema, name=name, kind=kind, of="x", unit="logit", status=status)
         | {"n_positives": 9, "n_negatives": 9, "n_galaxies": 9}
-        for name, status in names.items()
+        for name, kind, status in answers
     ]
     with home.stage(named.dataset, "shortcut_gates", model=named.model, inputs=[named]) as staging:
         staging.write_table(None, pa.Table.from_pylist(rows, schema=SHORTCUT_GATES.schema), SHORTCUT_GATES)
@@ -113,6 +123,20 @@ def test_without_a_report_metrics_are_null_with_the_reason(trained: Trained) -> 
     assert "no evaluation_report about this version was published" in card["why_no_metrics"]
     assert card["why_no_metrics"] in as_markdown(card)
     assert "How well it finds lenses was not measured." in card["limits"]
+
+
+def test_what_gates_forbid_and_leave_open_stands_among_the_cards_limits(trained: Trained, report: Publication) -> None:
+    def limits() -> str:
+        card = describe_model(trained.home, trained.classifier, report)
+        assert all(limit in as_markdown(card) for limit in card["limits"])
+        return " ".join(card["limits"])
+
+    assert "It can't be champion: it was never asked whether it learned a shortcut." in limits()
+    publish_gates(trained.home, trained.classifier, kinds=("gate", "path"))
+    assert "whether the score follows the arc was never answered" in limits()
+    publish_gates(trained.home, trained.classifier)
+    assert "can't be champion" not in limits()
+    assert "Shortcut gates that were not answered, for or against: null_flux_logits." in limits()
 
 
 def test_the_card_says_what_the_model_is_made_of_and_learned_from(trained: Trained, report: Publication) -> None:

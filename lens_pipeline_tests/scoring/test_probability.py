@@ -1,6 +1,7 @@
 """A stamp from anywhere gets the probability that the report gives the same logit, or the reason why there is none."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,10 +120,35 @@ def test_an_operating_point_from_before_there_was_a_calibration_says_so(evaluate
     assert f"{old.version} holds no calibration ({FILE})" in found.reason
 
 
+def test_a_calibration_on_three_controls_gives_none(tmp_path: Path) -> None:
+    few = Evaluated(publish(draw({"train": 30, "val_select": 10, "val_calibrate": 3, "test": 10}), tmp_path))
+    few.chain.home.conclude(few.operating_point, [])
+    found = odds_of(few.chain.home, few.chain.classifier, is_turned=False)
+    assert isinstance(found, NoOdds)
+    assert f"operating_point {few.operating_point.version}" in found.reason
+    assert "3 galaxies with controls" in found.reason
+
+
+def test_a_calibration_that_says_nothing_of_its_galaxies_gives_none(evaluated: Evaluated) -> None:
+    chain, point = evaluated.chain, evaluated.operating_point
+    with chain.stage("operating_point", chain.scores, chain.store) as staging:
+        staging.write_table(None, point.read_table())
+        content = point.read_json(FILE)
+        staging.write_json(FILE, {name: content[name] for name in content if not name.startswith("n_")})
+        staging.attributes.update(point.attributes)
+        old = staging.commit()
+    chain.home.conclude(old, [])
+    found = odds_of(chain.home, chain.classifier, is_turned=False)
+    assert isinstance(found, NoOdds)
+    assert "materialize operating_point again" in found.reason
+
+
 def calibrated(home: Home, made: Publication, store: Publication) -> Publication:
-    """Publish an operating point, green."""
+    """Publish an operating point, green, whose calibration says that it was fitted on enough galaxies."""
     with home.stage("tried", "operating_point", model=made.model, inputs=[made, store]) as staging:
-        fit_operating_point(OperatingPointConfig(), scores=made, store=store, staging=staging)
+        fitted = fit_operating_point(OperatingPointConfig(), scores=made, store=store, staging=staging)
+        enough = replace(fitted.calibration.calibrator, n_lens_galaxies=20, n_control_galaxies=20)
+        staging.write_json(FILE, enough.as_json())
         point = staging.commit()
     home.conclude(point, [])
     return point

@@ -154,6 +154,28 @@ def test_a_file_of_controls_whose_arc_columns_hold_no_value_is_taken_beside_the_
     assert index["arc_snr"].null_count == pc.sum(pc.equal(index["lens_model"], "CONTROL")).as_py()
 
 
+def test_classes_of_negatives_that_a_user_names_are_stored_as_what_they_are(survey: Survey, folder: Path) -> None:
+    def name_kinds(table: pa.Table) -> pa.Table:
+        models = table["lens_model"].to_pylist()
+        controls = [row for row, model in enumerate(models) if model == "CONTROL"]
+        models[controls[0]], models[controls[1]] = "RING", "ARTEFACT"
+        return table.set_column(table.column_names.index("lens_model"), "lens_model", pa.array(models))
+
+    rewrite(folder / "fragment-00000.parquet", name_kinds)
+
+    def kinds(**settings: Any) -> dict[str, int]:
+        parent = survey.parents(config(folder).model_copy(update=settings))
+        store, _ = make_store(survey.home, survey.stamps(parent, survey.manifest(parent)))
+        index = store.read_table()
+        return dict(zip(index["lens_model"].to_pylist(), index["label"].to_pylist(), strict=True))
+
+    assert kinds().keys().isdisjoint({"RING", "ARTEFACT"})
+    found = kinds(no_lens_models=["RING", "ARTEFACT"])
+    assert (found["RING"], found["ARTEFACT"], found["CONTROL"]) == (0, 0, 0)
+    with pytest.raises(ValueError, match="belongs to two classes"):
+        kinds(no_lens_models=["RING", "SIE"])
+
+
 def drop(name: str) -> Callable[[pa.Table], pa.Table]:
     return lambda table: table.drop_columns([name])
 

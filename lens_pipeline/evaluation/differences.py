@@ -1,0 +1,166 @@
+"""Differences of two models on the same rows, from draws of galaxies or of regions, and McNemar's test of clusters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import special, stats
+
+from lens_pipeline.evaluation.binning import GroupedCounts, groups_of
+from lens_pipeline.evaluation.bootstrap import PLURAL, Statistic, bootstrap, draws
+from lens_pipeline.evaluation.intervals import CONFIDENCE, GALAXY, MIN_CLUSTERS, REGION, Estimate, numbered, wider
+from lens_pipeline.evaluation.metrics import BootstrapSettings, Numbers, over_clusters, region_numbers
+from lens_pipeline.evaluation.ranking import RankedScores
+
+Floats = npt.NDArray[np.float64]
+
+# Beyond so many steps the exact distribution of a sum of signs is not worth its time, and its normal limit is as good.
+_EXACT_STEPS = 20_000
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """What one model has more of than another.
+
+    Attributes
+    ----------
+    above : float or None
+        Share of the draws, moved to have `value` as their mean, that lie above 0, ties counting half.
+    """
+
+    above: float | None = None
+
+
+def rank_differences(
+    rows: pl.DataFrame, ranked: Sequence[RankedScores], statistics: Mapping[str, Statistic], settings: BootstrapSettings
+) -> dict[str, Difference]:
+    """Difference of each statistic of two models' ranks, over galaxies, or over regions where that is wider.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        With `is_lens` and, where there is one, `region_id`.
+    ranked : sequence of RankedScores
+        Both models' ranks of these rows, with galaxies for clusters.
+    """
+    found = _over(GALAXY, ranked, statistics, settings)
+    numbers = region_numbers(rows)
+    if numbers is None:
+        return found
+    regrouped = [one.regrouped(rows["is_lens"], numbers) for one in ranked]
+    if regrouped[0].fewest_clusters < MIN_CLUSTERS:
+        return found
+    others = _over(REGION, regrouped, statistics, settings)
+    return {name: wider(one, others[name]) for name, one in found.items()}
+
+
+def mean_difference(rows: pl.DataFrame, off: Floats, settings: BootstrapSettings) -> Difference:
+    """Mean of each row's difference, over galaxies, or over regions where that is wider.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        With `galaxy_id` and, where there is one, `region_id`.
+    off : (n,) float64 array
+        Of each row, in which both models' draws agree.
+    """
+
+    def measured(clusters: Numbers, _: bool) -> Difference:
+        place, n_clusters = numbered(clusters)
+        found = Difference(float(off.mean()), None, None, off.size, n_clusters, None)
+        if n_clusters < MIN_CLUSTERS:
+            return replace(found, reason=_too_few(n_clusters, GALAXY))
+        group = groups_of(n_clusters, seed=settings.seed)[place]
+        sums = np.stack([np.bincount(group, off), np.bincount(group)], axis=1)
+        totals = np.concatenate(
+            [drawn @ sums for drawn in draws(len(sums), settings.n_replicates, seed=settings.seed, cells=2)]
+        )
+        return _of_draws(found, totals[:, 0] / totals[:, 1])
+
+    return over_clusters(rows, measured)
+
+
+def _over(
+    cluster: str, ranked: Sequence[RankedScores], statistics: Mapping[str, Statistic], settings: BootstrapSettings
+) -> dict[str, Difference]:
+    this, other = ranked
+    n, fewest = this.n_positives + this.n_negatives, this.fewest_clusters
+    found = {
+        name: Difference(
+            float(statistic.of(this.tallies)[0] - statistic.of(other.tallies)[0]),
+            None,
+            None,
+            n,
+            fewest,
+            None,
+            cluster=cluster,
+        )
+        for name, statistic in statistics.items()
+    }
+    if fewest < MIN_CLUSTERS:
+        return {name: replace(one, reason=_too_few(fewest, cluster)) for name, one in found.items()}
+    # The same seed draws the same clusters for both.
+    mine, others = (
+        bootstrap(
+            GroupedCounts.of(one, seed=settings.seed),
+            statistics,
+            n_replicates=settings.n_replicates,
+            seed=settings.seed,
+        )
+        for one in ranked
+    )
+    return {name: _of_draws(one, mine[name] - others[name]) for name, one in found.items()}
+
+
+def _of_draws(found: Difference, differences: Floats) -> Difference:
+    """Give a difference its interval, t of as many degrees of freedom as there are clusters less one."""
+    assert found.value is not None
+    # Draws of a TPR at a low FPR lie to one side of its value; about that they agree with the interval.
+    centred = differences - differences.mean() + found.value
+    above = float(((centred > 0) + 0.5 * (centred == 0)).mean())
+    spread = float(differences.std(ddof=1))
+    if spread == 0:
+        same = (
+            f"no interval: every draw of these {found.n_clusters:,} {PLURAL[found.cluster]} gives the same difference"
+        )
+        return replace(found, above=above, reason=same)
+    half = float(special.stdtrit(found.n_clusters - 1, (1 + CONFIDENCE) / 2)) * spread
+    return replace(found, above=above, low=found.value - half, high=found.value + half)
+
+
+def _too_few(n: int, cluster: str) -> str:
+    return f"no interval: a class has {n} {PLURAL[cluster]}, a bootstrap over fewer than {MIN_CLUSTERS} is too narrow"
+
+
+def clustered_mcnemar(this: npt.ArrayLike, other: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
+    """Chance that two equally good models differ as much, rows of a cluster being alike (two-sided).
+
+    With d_k the rows of cluster k that this model alone lets through less those that the other alone does, equally good models
+    give each d_k either sign alike, whatever happens within a cluster: the sum of d_k is held against all its signs. Rows that
+    are alone in their clusters give McNemar's exact test (1947, Psychometrika 12, 153); many clusters its limit after
+    Obuchowski (1998, Stat. Med. 17, 1495), (sum d_k)^2 / sum d_k^2 as chi-squared of one degree of freedom.
+
+    Parameters
+    ----------
+    this, other : array of bool, shape (n,)
+    clusters : array, shape (n,)
+    """
+    _, place = np.unique(np.asarray(clusters), return_inverse=True)
+    off = np.asarray(this, dtype=np.int64) - np.asarray(other, dtype=np.int64)
+    d = np.bincount(place, weights=off).astype(np.int64)
+    d = d[d != 0]
+    if not d.size:
+        return 1.0
+    total = abs(int(d.sum()))
+    reach = int(np.abs(d).sum())
+    if reach > _EXACT_STEPS:
+        return float(stats.chi2.sf(total**2 / float((d.astype(np.float64) ** 2).sum()), 1))
+    chance = np.zeros(2 * reach + 1)
+    chance[reach] = 1.0
+    for step in np.abs(d):
+        up, down = np.roll(chance, step), np.roll(chance, -step)
+        chance = (up + down) / 2
+    sums = np.abs(np.arange(-reach, reach + 1))
+    return float(min(1.0, chance[sums >= total].sum()))
