@@ -63,7 +63,7 @@ READ_WHEN = (
     ),
     ReadWhen(*_of(_CUTOUTS), ("catalogue", "galaxy_prefix")),
     ReadWhen(*_of(_CUTOUTS, _OWN, _LEGACY), ("folder",)),
-    ReadWhen(*_of(_OWN), ("match_radius_arcsec",)),
+    ReadWhen(*_of(_OWN), ("match_radius_arcsec", "no_lens_models")),
     ReadWhen(
         *_of(_LEGACY),
         ("selection", "excluded_maskbits", "least_observations", "morphologies", "mag_r_low", "mag_r_high", "images"),

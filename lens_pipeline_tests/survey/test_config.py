@@ -64,6 +64,11 @@ PRESETS = Path(__file__).parent.parent.parent / "presets"
             {**OWN, "region": "healpix"},
             "region: read with source: legacy_catalogue or real_cutouts",
         ),
+        (
+            ParentSampleConfig,
+            {**CUTOUTS, "no_lens_models": ["RING"]},
+            "no_lens_models: read with source: external_stamps",
+        ),
         (InjectionConfig, {"share_sie": 0.7, "share_sis": 0.4}, "above 1"),
         (InjectionConfig, {"injections_per_galaxy": 0}, "greater than or equal to 1"),
         (StampsConfig, {"rows_per_fragment": 0}, "greater than or equal to 1"),
