@@ -183,6 +183,7 @@ def cut_from_ccds(ccds: Sequence[Ccd], bands: Sequence[str], ra: float, dec: flo
         psf=tuple(ccd.psf and ccd.psf.at(window.x, window.y) for ccd, window in chosen),
         psf_fwhm_arcsec=tuple(ccd.fwhm_arcsec for ccd, _ in chosen),
         electrons_per_nanomaggy=tuple(ccd.electrons_per_nanomaggy for ccd, _ in chosen),
+        is_resampled=False,
         assumed=(
             f"Single exposures ({names}) in their own pixels and orientation, not resampled: bands are shifted against each "
             "other by up to a pixel.",

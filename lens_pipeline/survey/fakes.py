@@ -59,13 +59,14 @@ def make_fake(scene: Scene, row: Row, pictures: Pictures = NO_PICTURES) -> Arc:
     """
     twin = row["twin"]
     source = source_of(twin, pictures)
-    arc = make_arc(scene, twin, pictures)
+    # Matched as if nothing were hidden: what peeps out beside a mask would be blown up to the flux of all of it.
+    arc = make_arc(replace(scene, hidden=None), twin, pictures)
     spectrum = transform(_SHAPES[row["role"]](scene, twin, source))
     size = scene.grid.stamp_size
     shape = np.stack([crop(observe(spectrum, kernel), size, _MARGIN) for kernel in scene.kernels])
-    pixels = scene.seen(np.maximum(shape, 0))
+    pixels = np.maximum(shape, 0)
     wanted, there = (crop(light, size).sum(axis=(1, 2)) for light in (arc.pixels, pixels))
-    return Arc(pixels * (wanted / there)[:, None, None], dict.fromkeys(arc.measures))
+    return Arc(scene.seen(pixels * (wanted / there)[:, None, None]), dict.fromkeys(arc.measures))
 
 
 def turned_light(scene: Scene, twin: Row, source: Source) -> Image:

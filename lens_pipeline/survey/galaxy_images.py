@@ -48,6 +48,8 @@ class GalaxyImage:
         By band, what the survey says of the seeing there; a PSF image goes before it.
     electrons_per_nanomaggy : tuple of float or None
         By band, from gain and zero point; None where the data don't give it.
+    is_resampled : bool
+        Whether pixels may have been resampled or averaged, so that their noise correlates; the detector's own doesn't.
     assumed : tuple of str
         What the data don't say, or how pixels came about, in words; published with the galaxy.
     files : tuple of str
@@ -63,6 +65,7 @@ class GalaxyImage:
     psf: tuple[PsfImage | None, ...]
     psf_fwhm_arcsec: tuple[float | None, ...]
     electrons_per_nanomaggy: tuple[float | None, ...]
+    is_resampled: bool = True
     assumed: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 

@@ -225,7 +225,7 @@ def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyIma
         "host_x_arcsec": float(x),
         "host_y_arcsec": float(y),
         "pixel_scale_arcsec": scale,
-        "noise_correlation": pixel_correlation(image.pixels, scale),
+        "noise_correlation": pixel_correlation(image.pixels, scale) if image.is_resampled else 0.0,
         "bad_pixel_frac": image.bad_pixel_frac,
         "psf_is_assumed": any(p is None and f is None for p, f in zip(image.psf, image.psf_fwhm_arcsec, strict=True)),
     }

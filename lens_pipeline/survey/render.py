@@ -193,12 +193,11 @@ def _scene(
 ) -> Scene:
     # The sky's Poisson noise sets sigma, so that sigma^2 = sky / gain gives the gain, and each nanomaggy of light adds
     # sigma^2 / sky of variance: nothing about the noise is chosen apart from depth and seeing.
-    # Where the gain is known, a nanomaggy's electrons give it: 1 / electrons after the smoothing, and so more before it.
+    # Where the gain is known, a nanomaggy's electrons give it: 1 / electrons before the smoothing, which keeps a sum's variance.
     skies = np.array([sky_per_pixel(b, grid.pixel_scale_arcsec) for b in BANDS])
     electrons = [galaxy.get(f"electrons_per_nanomaggy_{b}") for b in BANDS]
-    kept = smoothing_loss(rho) ** 2
     per_flux = np.array(
-        [v / sky if e is None else 1 / (e * kept) for v, sky, e in zip(sigmas**2, skies, electrons, strict=True)]
+        [v / sky if e is None else 1 / e for v, sky, e in zip(sigmas**2, skies, electrons, strict=True)]
     )
     white = (sigmas**2)[:, None, None] + per_flux[:, None, None] * np.maximum(base, 0)
     return Scene(

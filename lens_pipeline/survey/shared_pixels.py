@@ -68,8 +68,7 @@ def light_off(
 
     In r the row says how much that is; in other bands its source's colours do, but for what PSFs spread beyond the stamp, unless
     bad pixels hide some. Its Poisson noise has a variance of 1 / electrons in a nanomaggy, or sigma^2 / sky where the gain isn't
-    known. It is smoothed as the image's noise is, which keeps its sum; so the sum's variance is that over the square of what a
-    pixel's sigma keeps.
+    known, sigma being that of the sky before its smoothing. It is smoothed as the image's noise is, which keeps its sum.
 
     Parameters
     ----------
@@ -86,8 +85,9 @@ def light_off(
         )
         if injected is None or sigma is None or rho is None:
             continue
-        a_nanomaggy = 1 / electrons if electrons else sigma**2 / sky_per_pixel(band, pixel_scale_arcsec)
-        noise = float(np.sqrt(injected * a_nanomaggy)) / smoothing_loss(rho)
+        white = sigma / smoothing_loss(rho)
+        a_nanomaggy = 1 / electrons if electrons else white**2 / sky_per_pixel(band, pixel_scale_arcsec)
+        noise = float(np.sqrt(injected * a_nanomaggy))
         too_much = float((ours.astype(float) - theirs).sum()) - injected
         rounding = float(np.finfo(np.float32).eps * np.abs(ours).sum())
         beyond = spread_beyond(injected, band)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,14 @@ def test_a_fake_has_the_flux_of_its_twin_in_every_band(scene: Scene, rows: list[
         assert made.pixels.min() >= 0
         assert set(made.measures) == set(arc.measures)
         assert set(made.measures.values()) == {None}
+
+
+def test_a_mask_takes_of_a_fake_what_it_covers_and_blows_nothing_up(scene: Scene, rows: list[dict[str, Any]]) -> None:
+    hidden = np.zeros((3, 66, 66), bool)
+    hidden[:, :, 40:] = True
+    for fake in (row for row in rows if row.get("fake_of")):
+        whole, masked = make_fake(scene, fake).pixels, make_fake(replace(scene, hidden=hidden), fake).pixels
+        assert np.array_equal(masked, np.where(hidden, 0.0, whole))
 
 
 def test_a_turned_arc_is_the_arc_turned_about_its_centroid_and_bends_away(scene: Scene) -> None:

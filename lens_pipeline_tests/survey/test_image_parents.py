@@ -19,7 +19,6 @@ from lens_pipeline.survey.cutouts import open_bad, open_cutouts
 from lens_pipeline.survey.fingerprints import gather, no_fingerprints
 from lens_pipeline.survey.galaxy_images import GalaxyImage
 from lens_pipeline.survey.light import Sersic
-from lens_pipeline.survey.optics import smoothing_loss
 from lens_pipeline.survey.psfex import read_psfex
 from lens_pipeline.survey.regions import Regions
 from lens_pipeline.survey.render import make_arc, observed_scene
@@ -86,7 +85,7 @@ def test_galaxies_of_a_catalogue_are_cut_out_of_exposures_with_psf_gain_and_nois
     assert (row["host_x_arcsec"], row["host_y_arcsec"]) == pytest.approx((-0.3 * SCALE, -0.4 * SCALE), abs=1e-3)
     assert (row["band_x_g_arcsec"], row["band_y_g_arcsec"]) == pytest.approx((SCALE / 3, 0), abs=2e-3)
     assert row["pixel_sigma_r"] == pytest.approx(0.005, rel=0.1)
-    assert row["noise_correlation"] < 0.1
+    assert row["noise_correlation"] == 0.0
     assert row["electrons_per_nanomaggy_r"] == pytest.approx(test_ccd.GAIN * test_ccd.ADU_PER_NMGY)
     assert (row["psf_is_measured_g"], row["psf_is_measured_r"], row["psf_is_assumed"]) == (False, True, False)
     model = read_psfex(exposures / "calib/decam/psfex/00000/00000101/decam-00000101-S10.fits")
@@ -120,9 +119,9 @@ def test_stamps_of_exposures_have_the_measured_psf_and_their_controls_are_the_cu
     scene = observed_scene(galaxy, cutout, psfs)
     assert np.array_equal(scene.base[:, 1:-1, 1:-1], cutout.astype(float))
     assert not scene.drawn_variance.any()
-    # A nanomaggy of light is so many electrons, whose variance in the stamp, after its smoothing, is their number.
-    in_the_stamp = scene.per_flux[1] * smoothing_loss(scene.correlation) ** 2
-    assert in_the_stamp == pytest.approx(1 / galaxy["electrons_per_nanomaggy_r"])
+    # A nanomaggy of light is so many electrons, whose variance is their number, each pixel's by itself: none was resampled.
+    assert galaxy["noise_correlation"] == scene.correlation == 0.0
+    assert scene.per_flux[1] == pytest.approx(1 / galaxy["electrons_per_nanomaggy_r"])
 
 
 def test_light_is_laid_where_each_bands_own_pixels_have_the_lens(survey: Survey, exposures: Path) -> None:
