@@ -11,7 +11,14 @@ ARC = (
     Column("src_mag_r", _FLOAT, "unlensed AB magnitude of the source in r", "mag", True, False),
     Column("src_mag_g", _FLOAT, "unlensed AB magnitude of the source in g", "mag", True, False),
     Column("src_mag_z", _FLOAT, "unlensed AB magnitude of the source in z", "mag", True, False),
-    Column("src_dmag", _FLOAT, "unlensed source minus host magnitude in r", "mag", True, False),
+    Column(
+        "src_dmag",
+        _FLOAT,
+        "unlensed source before extinction by dust, minus the host's mag_r as observed",
+        "mag",
+        True,
+        False,
+    ),
     Column("src_reff_arcsec", _FLOAT, "half-light radius of the source", "arcsec", True, False, 0),
     Column("src_n", _FLOAT, "Sersic index of the source; null where it is a real galaxy", "", True, False, 0),
     Column(
