@@ -8,8 +8,10 @@ from typing import Any
 import polars as pl
 
 from lens_pipeline.contracts.errors import EvaluationError, first_few
-from lens_pipeline.evaluation.diagnosis import Finding, Verdict, diagnose
-from lens_pipeline.evaluation.epoch_records import EpochRecord, records_of_scores, records_of_table
+from lens_pipeline.evaluation.diagnosis import diagnose
+from lens_pipeline.evaluation.epoch_records import EpochRecord, records_of_table
+from lens_pipeline.evaluation.findings import Finding, Verdict
+from lens_pipeline.evaluation.measured_epochs import records_of_scores
 from lens_pipeline.training.history import History
 
 _MARKS = {Verdict.found: "!!", Verdict.suspected: " ?", Verdict.not_found: "  ", Verdict.unknown: " -"}
@@ -20,6 +22,7 @@ def run(file: Path, *, n_split: int | None = None) -> int:
     records = read_records(file, n_split=n_split)
     findings = diagnose(records)
     print(f"{file.name}: {len(records):,} {'epoch' if len(records) == 1 else 'epochs'}\n")
+    print("".join(f"{line}\n" for line in _left_out(records)), end="")
     for record in records:
         for name in record.not_finite:
             print(f"!! epoch {record.epoch}: {name} is not finite, and is left out of what follows")
@@ -43,7 +46,7 @@ def read_records(file: Path, *, n_split: int | None = None) -> list[EpochRecord]
     ------
     EvaluationError
         If the file can't be read as any of these; or, of scores, if there is no row, a label is no class number (-1 is none), a
-        logit or epoch is no number, or an epoch has no row but those of `train`.
+        logit or epoch is no number, or an epoch has no row but those of `train` and `test`.
     """
     try:
         table = _table(file)
@@ -115,6 +118,16 @@ def _rows(content: Any) -> list[Mapping[str, Any]]:
     if isinstance(content, list) and all(isinstance(row, dict) for row in content):
         return content
     raise ValueError("neither rows nor columns by name")
+
+
+def _left_out(records: list[EpochRecord]) -> list[str]:
+    of_test = sum(record.test_rows for record in records)
+    repeated = sum(record.repeated_rows for record in records)
+    rules = {
+        "{:,} rows of test were left out: they are read through the frozen operating point alone": of_test,
+        "{:,} rows were left out: the same stamp with the same score stands in another row": repeated,
+    }
+    return [words.format(n) for words, n in rules.items() if n]
 
 
 def _lines(finding: Finding) -> list[str]:

@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from lens_pipeline.contracts.errors import EvaluationError, first_few
-from lens_pipeline.evaluation.likelihood_metrics import log_losses
-from lens_pipeline.evaluation.score_health import ranking_of, score_health
 
 _NUMBER = r"(?P<at>\d*\.?\d+(?:e[-+]?\d+)?)%?"
 _TPR = re.compile(rf"tpr_?(?:at)?_?(?:fpr)?_?{_NUMBER}$")
@@ -29,7 +26,6 @@ _NAMES = {
     "extreme_share": ("extreme_logit_share", "extreme_share"),
 }
 _OF_NAME = {name: ours for ours, names in _NAMES.items() for name in names}
-_FPRS, _TPRS = np.array([1e-1, 1e-2, 1e-3, 1e-4, 1e-5]), np.array([0.5, 0.7, 0.85])
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,14 @@ class EpochRecord:
         Rows that were evaluated, and rows of the split.
     top_negatives, top_positives : int or None
         Rows that tie at the highest score.
+    negatives_above_lenses : int or None
+        Negatives whose score is higher than that of every lens.
+    may_be_repeats : bool
+        Whether stamps that are listed more than once would explain what ties there are.
+    repeated_rows : int
+        Rows left out because they are the same stamp with the same score as another.
+    test_rows : int
+        Rows left out because they are of the split test.
     not_finite : tuple of str
         Columns, as `records_of_table` names them, whose number is NaN or infinite; nothing else is known from them.
     """
@@ -69,6 +73,10 @@ class EpochRecord:
     extreme_share: float | None = None
     top_negatives: int | None = None
     top_positives: int | None = None
+    negatives_above_lenses: int | None = None
+    may_be_repeats: bool = False
+    repeated_rows: int = 0
+    test_rows: int = 0
     tpr_at: Mapping[float, Reading] = field(default_factory=dict)
     fpr_at: Mapping[float, Reading] = field(default_factory=dict)
     not_finite: tuple[str, ...] = ()
@@ -79,6 +87,18 @@ class EpochRecord:
         if self.n_evaluated is not None or self.n_negatives is None or self.n_positives is None:
             return self.n_evaluated
         return self.n_negatives + self.n_positives
+
+    @property
+    def tied_rows(self) -> float | None:
+        """Rows that have no score of their own, less one for each tie block; infinite where only their share is known.
+
+        None where nothing is known of ties.
+        """
+        if self.distinct_share is None:
+            return None
+        if self.distinct_share == 1:
+            return 0.0
+        return np.inf if self.rows is None else (1 - self.distinct_share) * self.rows
 
     def negatives_at(self, tpr: float) -> tuple[int, int, int] | None:
         """Negatives at or above the threshold of a TPR, as printed and the least and most that rounding leaves open."""
@@ -112,70 +132,6 @@ def records_of_table(rows: Iterable[Mapping[str, Any]]) -> list[EpochRecord]:
     in_percent = {name for name in known if any((_reading(row.get(name)) or Reading(0)).value > 1 for row in table)}
     records = [_record(place, row, in_percent) for place, row in enumerate(table)]
     return sorted(records, key=lambda record: record.epoch)
-
-
-def records_of_scores(table: pl.DataFrame, *, n_split: int | None = None) -> list[EpochRecord]:
-    """Measure each epoch of a table of scores.
-
-    Parameters
-    ----------
-    table : polars.DataFrame
-        `label` (0 is no lens), `logit`; `epoch` where there are several; `split` where rows of `train` stand beside others.
-    n_split : int, optional
-        Rows that the evaluated split has.
-
-    Raises
-    ------
-    EvaluationError
-        If there is no row, or an epoch has none but those of `train`; or if a score is not finite.
-    """
-    if table.is_empty():
-        raise EvaluationError("the table of scores has no row: nothing can be measured. Give scores of evaluated rows.")
-    if "epoch" not in table.columns:
-        table = table.with_columns(epoch=pl.lit(0))
-    return [_measured(int(epoch), rows, n_split) for (epoch,), rows in sorted(table.group_by("epoch"))]
-
-
-def _measured(epoch: int, rows: pl.DataFrame, n_split: int | None) -> EpochRecord:
-    training = rows.filter(pl.col("split") == "train") if "split" in rows.columns else rows.clear()
-    unseen = rows.filter(pl.col("split") != "train") if "split" in rows.columns else rows
-    if unseen.is_empty():
-        raise EvaluationError(
-            f"epoch {epoch}: all {rows.height:,} rows are of the split train, and what was trained on tells no metric of "
-            "unseen rows. Give scores of a validation split as well."
-        )
-    logit = unseen["logit"].cast(pl.Float64).to_numpy()
-    is_lens = (unseen["label"] > 0).to_numpy()
-    health = score_health(logit, is_lens)
-    ranking = ranking_of(logit, is_lens, _FPRS, _TPRS)
-    losses = _losses(logit, is_lens, health.are_probabilities)
-    seen = _losses(
-        training["logit"].cast(pl.Float64).to_numpy(), (training["label"] > 0).to_numpy(), health.are_probabilities
-    )
-    both = health.n_positives > 0 and health.n_negatives > 0
-    return EpochRecord(
-        epoch=epoch,
-        train_loss=float(seen.mean()) if seen.size else None,
-        val_loss=float(losses.mean()) if losses.size else None,
-        val_loss_se=float(losses.std(ddof=1) / np.sqrt(losses.size)) if losses.size > 1 else None,
-        auroc=float(ranking["auroc"][0]) if both else None,
-        n_negatives=health.n_negatives,
-        n_positives=health.n_positives,
-        n_split=n_split,
-        distinct_share=health.distinct_share,
-        extreme_share=health.extreme_share,
-        top_negatives=health.top_negatives,
-        top_positives=health.top_positives,
-        tpr_at={fpr: Reading(float(v)) for fpr, v in zip(_FPRS.tolist(), ranking["tpr"], strict=True)} if both else {},
-        fpr_at={tpr: Reading(float(v)) for tpr, v in zip(_TPRS.tolist(), ranking["fpr"], strict=True)} if both else {},
-    )
-
-
-def _losses(scores: Any, is_lens: Any, are_probabilities: bool) -> Any:
-    if not are_probabilities:
-        return log_losses(scores, is_lens)
-    p = np.clip(np.where(is_lens, scores, 1 - scores), 1e-12, 1.0)
-    return -np.log(p)
 
 
 def _record(place: int, row: Mapping[str, Any], in_percent: set[str]) -> EpochRecord:

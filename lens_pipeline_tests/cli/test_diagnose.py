@@ -50,6 +50,21 @@ def test_a_table_of_scores_is_measured_and_the_rows_of_the_split_are_asked_for(
     assert "2,000 of the split's 9,000 rows were evaluated" in capsys.readouterr().out
 
 
+def test_rows_of_test_are_left_out_of_scores_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = np.arange(3000) % 2
+    split = np.repeat(["val_select", "test"], [2000, 1000])
+    logit = np.random.default_rng(0).normal(size=3000) + 3 * label * (split == "val_select")
+    path = tmp_path / "scores.parquet"
+    pl.DataFrame({"label": label, "logit": logit, "split": split}).write_parquet(path)
+    assert main(["diagnose", str(path)]) == 0
+    line = "1,000 rows of test were left out: they are read through the frozen operating point alone"
+    assert line in capsys.readouterr().out
+    (record,) = read_records(path)
+    assert (record.rows, record.n_negatives, record.auroc and record.auroc > 0.95) == (2000, 1000, True)
+
+
 @pytest.mark.parametrize(("name", "content"), [("gone.csv", None), ("bad.json", "{"), ("no.json", "3")])
 def test_a_file_that_holds_no_table_is_refused_in_a_sentence(
     name: str, content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -88,6 +103,7 @@ def test_scores_whose_label_or_logit_is_none_are_refused_and_counted(
     [
         ("label,logit\n", "the table of scores has no row"),
         ("label,logit,split,epoch\n0,1,train,7\n1,2,train,7\n", "epoch 7: all 2 rows are of the split train"),
+        ("label,logit,split\n0,1,test\n1,2,test\n", "epoch 0: all 2 rows are of the split test"),
         ("label,logit,split\n0,1,\n1,2,test\n", "have no split but nothing"),
         ("label,logit,epoch\n0,1,last\n1,2,1\n", "have no epoch, which is a whole number, but last"),
     ],

@@ -8,8 +8,10 @@ import pytest
 from scipy import special
 
 from lens_pipeline.contracts.errors import EvaluationError
-from lens_pipeline.evaluation.diagnosis import COLLAPSE, OVERFITTING, PREFIX, SATURATION, Finding, Verdict, diagnose
-from lens_pipeline.evaluation.epoch_records import records_of_scores, records_of_table
+from lens_pipeline.evaluation.diagnosis import diagnose
+from lens_pipeline.evaluation.epoch_records import records_of_table
+from lens_pipeline.evaluation.findings import COLLAPSE, OVERFITTING, PREFIX, SATURATION, Finding, Verdict
+from lens_pipeline.evaluation.measured_epochs import records_of_scores
 from lens_pipeline.evaluation.score_health import score_health
 
 # As it was published: rounded rates, and the number of negatives that went with them.
@@ -40,11 +42,11 @@ def _float32_sigmoid(logit: np.ndarray) -> np.ndarray:
     return special.expit(logit.astype(np.float32)).astype(np.float64)
 
 
-def _found(findings: list[Finding]) -> set[str]:
+def causes_found(findings: list[Finding]) -> set[str]:
     return {finding.cause for finding in findings if finding.verdict is Verdict.found}
 
 
-def _evidence(findings: list[Finding], cause: str) -> str:
+def evidence_of(findings: list[Finding], cause: str) -> str:
     return "\n".join(next(finding for finding in findings if finding.cause == cause).evidence)
 
 
@@ -89,23 +91,23 @@ def sound() -> list[Finding]:
     [(saturating, SATURATION), (collapsing, COLLAPSE), (overfitting, OVERFITTING), (of_a_prefix, PREFIX)],
 )
 def test_each_kind_of_history_is_told_from_the_others(history: Callable[[], list[Finding]], cause: str) -> None:
-    assert _found(history()) == {cause}
+    assert causes_found(history()) == {cause}
 
 
 def test_a_sound_history_is_cleared_of_all() -> None:
-    assert _found(sound()) == set()
+    assert causes_found(sound()) == set()
 
 
 def test_saturation_is_shown_by_the_rates_that_fell_to_zero_and_the_ties_that_did_it() -> None:
-    evidence = _evidence(saturating(), SATURATION)
+    evidence = evidence_of(saturating(), SATURATION)
     assert "is exactly 0 after" in evidence
     assert "share the highest score" in evidence
 
 
 def test_the_audited_history_is_explained_from_its_published_table_alone() -> None:
     findings = diagnose(records_of_table(AUDITED))
-    assert _found(findings) == {SATURATION}
-    evidence = _evidence(findings, SATURATION)
+    assert causes_found(findings) == {SATURATION}
+    evidence = evidence_of(findings, SATURATION)
     for words in (
         "epoch 5: TPR at FPR 0.0001 is exactly 0 after 79.8% while TPR is 85.2% at FPR 0.001: the ranking stands",
         "about 46 (43 to 48 by rounding) of 65,090 negatives lie at or above the threshold of TPR 0.5, more than the 6 that",

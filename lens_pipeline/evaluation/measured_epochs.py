@@ -1,0 +1,112 @@
+"""What is known of each epoch of a training from the scores themselves."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.epoch_records import EpochRecord, Reading
+from lens_pipeline.evaluation.likelihood_metrics import log_losses
+from lens_pipeline.evaluation.score_health import ranking_of, score_health
+from lens_pipeline.splits.assignment import TEST, TRAIN
+
+_FPRS, _TPRS = np.array([1e-1, 1e-2, 1e-3, 1e-4, 1e-5]), np.array([0.5, 0.7, 0.85])
+# A stamp is seldom listed more often. Single-precision scores of two classes meet by chance, but few do.
+_MOST_REPEATS, _ONE_CLASS = 10, 0.9
+
+
+def records_of_scores(table: pl.DataFrame, *, n_split: int | None = None) -> list[EpochRecord]:
+    """Measure each epoch of a table of scores.
+
+    Parameters
+    ----------
+    table : polars.DataFrame
+        `label` (0 is no lens), `logit`; `epoch` where there are several; `split` where rows of `train` stand beside others,
+        those of `test` are left out; `pixel_hash` or `task_id` where stamps may be listed more than once: each counts once.
+    n_split : int, optional
+        Rows that the evaluated split has.
+
+    Raises
+    ------
+    EvaluationError
+        If there is no row, or an epoch has none but those of `train` and `test`; or if a score is not finite.
+    """
+    if table.is_empty():
+        raise EvaluationError("the table of scores has no row: nothing can be measured. Give scores of evaluated rows.")
+    if "epoch" not in table.columns:
+        table = table.with_columns(epoch=pl.lit(0))
+    return [_measured(int(epoch), rows, n_split) for (epoch,), rows in sorted(table.group_by("epoch"))]
+
+
+def _measured(epoch: int, rows: pl.DataFrame, n_split: int | None) -> EpochRecord:
+    sealed, training, listed = _by_use(rows)
+    if listed.is_empty():
+        only = "train" if sealed.is_empty() else "test" if training.is_empty() else "train or test"
+        raise EvaluationError(
+            f"epoch {epoch}: all {rows.height:,} rows are of the split {only}, and what was trained on tells no metric of "
+            "unseen rows, while test is read through the frozen operating point alone. Give scores of a validation split as well."
+        )
+    unseen = _each_stamp_once(listed)
+    logit = unseen["logit"].cast(pl.Float64).to_numpy()
+    is_lens = (unseen["label"] > 0).to_numpy()
+    health = score_health(logit, is_lens)
+    ranking = ranking_of(logit, is_lens, _FPRS, _TPRS)
+    losses = _losses(logit, is_lens, health.are_probabilities)
+    seen = _losses(
+        training["logit"].cast(pl.Float64).to_numpy(), (training["label"] > 0).to_numpy(), health.are_probabilities
+    )
+    both = health.n_positives > 0 and health.n_negatives > 0
+    return EpochRecord(
+        epoch=epoch,
+        train_loss=float(seen.mean()) if seen.size else None,
+        val_loss=float(losses.mean()) if losses.size else None,
+        val_loss_se=float(losses.std(ddof=1) / np.sqrt(losses.size)) if losses.size > 1 else None,
+        auroc=float(ranking["auroc"][0]) if both else None,
+        n_negatives=health.n_negatives,
+        n_positives=health.n_positives,
+        n_evaluated=listed.height,
+        n_split=n_split,
+        distinct_share=health.distinct_share,
+        extreme_share=health.extreme_share,
+        top_negatives=health.top_negatives,
+        top_positives=health.top_positives,
+        negatives_above_lenses=int((logit[~is_lens] > logit[is_lens].max()).sum()) if both else None,
+        may_be_repeats="pixel_hash" not in unseen.columns and _may_be_repeats(logit, is_lens),
+        repeated_rows=listed.height - unseen.height,
+        test_rows=sealed.height,
+        tpr_at={fpr: Reading(float(v)) for fpr, v in zip(_FPRS.tolist(), ranking["tpr"], strict=True)} if both else {},
+        fpr_at={tpr: Reading(float(v)) for tpr, v in zip(_TPRS.tolist(), ranking["fpr"], strict=True)} if both else {},
+    )
+
+
+def _by_use(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Rows of test, of train, and the others, which are the ones to measure."""
+    if "split" not in rows.columns:
+        return rows.clear(), rows.clear(), rows
+    of_test, of_train = pl.col("split") == TEST, pl.col("split") == TRAIN
+    return rows.filter(of_test), rows.filter(of_train), rows.filter(~of_test & ~of_train)
+
+
+def _each_stamp_once(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows without those that repeat another's stamp, class and score, by what identifies a stamp; a null identifies none."""
+    key = next((name for name in ("pixel_hash", "task_id") if name in rows.columns), None)
+    if key is None:
+        return rows
+    first = rows.select(pl.col(key).is_null() | pl.struct(key, "label", "logit").is_first_distinct())
+    return rows.filter(first.to_series())
+
+
+def _may_be_repeats(logit: npt.NDArray[np.float64], is_lens: npt.NDArray[np.bool_]) -> bool:
+    """Whether scores stand a few times each, and hardly ever in both classes, as those of repeated stamps do."""
+    _, sizes = np.unique(logit, return_counts=True)
+    of_a_class = np.unique(logit[is_lens]).size + np.unique(logit[~is_lens]).size
+    return bool(sizes.max() <= _MOST_REPEATS and sizes.size >= _ONE_CLASS * of_a_class)
+
+
+def _losses(scores: Any, is_lens: Any, are_probabilities: bool) -> Any:
+    if not are_probabilities:
+        return log_losses(scores, is_lens)
+    p = np.clip(np.where(is_lens, scores, 1 - scores), 1e-12, 1.0)
+    return -np.log(p)
