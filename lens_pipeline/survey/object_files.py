@@ -19,7 +19,7 @@ from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
 from lens_pipeline.survey.galaxy_table import Known
 from lens_pipeline.survey.mirror import Galaxy
-from lens_pipeline.survey.sky_grid import Window, pixel_scale_of
+from lens_pipeline.survey.sky_grid import Window, pixel_scale_of, sky_to_pixels_of
 
 _UNITS = ("", "nanomaggy", "nanomaggies", "nmgy")
 _NAME = re.compile(r"(?P<galaxy>.+?)(-(?P<band>[a-zA-Z]))?\.fits?(\.gz|\.fz)?", re.IGNORECASE)
@@ -152,6 +152,7 @@ def read_object(
         pixels == 0,
         pixel_scale_arcsec=scale,
         offset_arcsec=np.array([window.offset_pixels] * len(bands)) * scale,
+        sky_to_pixels=sky_to_pixels_of(wcs, ra, dec),
         assumed=(_ASSUMED,),
         files=tuple(str(path) for path in files.values()),
     )
