@@ -1,7 +1,10 @@
 """What images of galaxies don't say, and what was done to them, in words: published with the sample that was cut out of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from lens_pipeline.survey.conditions import BANDS, SEEING_OVER_R
 from lens_pipeline.survey.config import ParentSampleConfig
@@ -20,14 +23,20 @@ class Assumptions:
         By the readers of the images.
     turned : int
         Galaxies whose angle was turned with their image.
+    moved : dict
+        By band, how many galaxies have a PSF image that was moved by how much, (x, y) pixels; see `PsfImage.recentred`.
     """
 
     said: set[str] = field(default_factory=set)
     turned: int = 0
+    moved: dict[str, Counter[tuple[float, float]]] = field(default_factory=lambda: {band: Counter() for band in BANDS})
 
     def count(self, image: GalaxyImage, row: Known) -> None:
         """Take in a galaxy that was kept."""
         self.said |= set(image.assumed)
+        for band, psf in zip(BANDS, image.psf, strict=True):
+            if psf is not None and any(psf.moved_pixels):
+                self.moved[band][psf.moved_pixels] += 1
         self.turned += row["phi_rad"] is not None and not north_is_up(image.sky_to_pixels)
 
     def lines(self, config: ParentSampleConfig, rows: Sequence[Known]) -> list[str]:
@@ -39,6 +48,13 @@ class Assumptions:
                 f"{self.turned:,} of {known:,} galaxies with a phi_rad lie in images where north isn't up and east left within a "
                 f"degree: phi_rad is turned by the image's WCS into its pixels' axes."
             )
+        for band, moved in self.moved.items():
+            if moved:
+                x, y = max(moved, key=lambda move: np.hypot(*move))
+                lines.append(
+                    f"{moved.total():,} of {len(rows):,} galaxies have a PSF image in {band} that wasn't centred: recentred by "
+                    f"({x:+.2f}, {y:+.2f}) pixels{' at most' if len(moved) > 1 else ''}."
+                )
         return [*lines, *sorted(self.said)]
 
 
