@@ -21,7 +21,7 @@ from lens_pipeline.survey.ccd_files import beside, calibration_file, ccd_rows, f
 from lens_pipeline.survey.files_read import OnOpen
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
 from lens_pipeline.survey.psfex import PsfExModel, read_psfex
-from lens_pipeline.survey.sky_grid import Window, pixel_scale_of
+from lens_pipeline.survey.sky_grid import Window, are_one_way, pixel_scale_of, sky_to_pixels_of
 
 # The weight map's median against the survey's own noise of the CCD.
 _SIG1_TOLERANCE = 0.1
@@ -165,13 +165,20 @@ def cut_from_ccds(ccds: Sequence[Ccd], bands: Sequence[str], ra: float, dec: flo
     Raises
     ------
     CutoutRefusedError
-        ``outside`` if a band has no exposure of the place, ``wrong_scale`` if the bands' pixels differ by more than 1 %.
+        ``outside`` if a band has no exposure of the place, ``wrong_scale`` if the bands' pixels differ by more than 1 %,
+        ``wrong_shape`` if they are turned or mirrored against each other by more than a degree.
     """
     chosen = [_best(ccds, band, ra, dec, stamp_size) for band in bands]
     scales = [ccd.pixel_scale_arcsec for ccd, _ in chosen]
     if max(scales) > 1.01 * min(scales):
         raise CutoutRefusedError("wrong_scale", f"the bands' pixels have {scales} arcsec: resample them to one")
     scale = float(np.mean(scales))
+    ways = [sky_to_pixels_of(ccd.wcs, ra, dec) for ccd, _ in chosen]
+    if not all(are_one_way(way, ways[0]) for way in ways):
+        raise CutoutRefusedError(
+            "wrong_shape",
+            "the bands' pixels are turned or mirrored against each other: resample them to one orientation",
+        )
     names = ", ".join(f"{ccd.band} {ccd.name}" for ccd, _ in chosen)
     return GalaxyImage.of(
         tuple(bands),
@@ -180,6 +187,7 @@ def cut_from_ccds(ccds: Sequence[Ccd], bands: Sequence[str], ra: float, dec: flo
         np.stack([window.cut(ccd.bad, True) for ccd, window in chosen]),
         pixel_scale_arcsec=scale,
         offset_arcsec=np.array([window.offset_pixels for _, window in chosen]) * scale,
+        sky_to_pixels=ways[0],
         psf=tuple(ccd.psf and ccd.psf.at(window.x, window.y) for ccd, window in chosen),
         psf_fwhm_arcsec=tuple(ccd.fwhm_arcsec for ccd, _ in chosen),
         electrons_per_nanomaggy=tuple(ccd.electrons_per_nanomaggy for ccd, _ in chosen),

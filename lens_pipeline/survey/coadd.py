@@ -19,6 +19,7 @@ from lens_pipeline.contracts.errors import ContractError, StorageError
 from lens_pipeline.storage.sources import lent
 from lens_pipeline.survey.files_read import OnOpen
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError
+from lens_pipeline.survey.image_units import unit_assumed
 from lens_pipeline.survey.psf_image import PsfImage, read_psf_image
 from lens_pipeline.survey.sky_grid import pixel_scale_of
 
@@ -71,15 +72,9 @@ class Brick:
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What the headers of its images don't say, in words; nanomaggy has one zero point, so that BUNIT says both."""
+        """What the headers of its images don't say, in words."""
         images = {band: plane.header for (kind, band), plane in self.planes.items() if kind == "image"}
-        if not (lacking := [band for band, header in images.items() if not str(header.get("BUNIT", "")).strip()]):
-            return ()
-        also = " nor their zero point (MAGZERO)" if any("MAGZERO" not in images[band] for band in lacking) else ""
-        return (
-            f"Coadded images in {', '.join(lacking)} don't say their unit (BUNIT){also}: nanomaggy, AB zero point "
-            f"{NANOMAGGY_ZERO_POINT_AB:g}, is assumed.",
-        )
+        return unit_assumed("Coadded images", images)
 
     def bad_bits(self, band: str) -> int:
         """Bits of ``maskbits`` that make a pixel useless in a band."""

@@ -42,6 +42,8 @@ class GalaxyImage:
     pixel_scale_arcsec : float
     offset_arcsec : (band, 2) array
         Where the place that was asked for stands, (x, y) from the middle of the cutout: up to half a pixel a band.
+    sky_to_pixels : (2, 2) array
+        From (west, north) to the pixels' (x, y), as directions; see `sky_grid.sky_to_pixels_of`.
     psf : tuple of PsfImage or None
         By band; None where there is no image of it.
     psf_fwhm_arcsec : tuple of float or None
@@ -62,6 +64,7 @@ class GalaxyImage:
     bad: Mask
     pixel_scale_arcsec: float
     offset_arcsec: NDArray[np.float64]
+    sky_to_pixels: NDArray[np.float64]
     psf: tuple[PsfImage | None, ...]
     psf_fwhm_arcsec: tuple[float | None, ...]
     electrons_per_nanomaggy: tuple[float | None, ...]
@@ -86,6 +89,7 @@ class GalaxyImage:
         empty = (None,) * len(bands)
         unknown = {"psf": empty, "psf_fwhm_arcsec": empty, "electrons_per_nanomaggy": empty}
         known.setdefault("offset_arcsec", np.zeros((len(bands), 2)))
+        known.setdefault("sky_to_pixels", np.eye(2))
         return cls(bands, np.where(np.isfinite(pixels), pixels, np.float32(0)), ivar, bad, **(unknown | known))
 
     @property

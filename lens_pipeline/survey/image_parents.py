@@ -25,16 +25,14 @@ from lens_pipeline.survey.cutouts import PSF_PIXELS, create_bad, create_cutouts,
 from lens_pipeline.survey.files_read import FilesRead
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine
 from lens_pipeline.survey.galaxy_table import COLUMNS, PLACE, Known, places_of
+from lens_pipeline.survey.image_assumptions import Assumptions
 from lens_pipeline.survey.image_judgement import must_be_usable, psf_must_agree
 from lens_pipeline.survey.images_at import holds_images, images_at, is_mirror, open_mirror
 from lens_pipeline.survey.mirror import Galaxy, galaxy_ids_must_differ, twins_of
 from lens_pipeline.survey.object_files import Files, object_files, objects_at, with_places
 from lens_pipeline.survey.same_pixels import SeenPixels
+from lens_pipeline.survey.sky_grid import angle_in_pixels
 
-_ANGLES = ("axis_ratio", "phi_rad")
-_TURNED = (
-    "Exposures keep their CCD's orientation: axis_ratio and phi_rad of the catalogue, from west to north, aren't used."
-)
 _R = BANDS.index("r")
 
 
@@ -74,9 +72,6 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
             f"{', '.join(PLACE)}."
         )
     galaxies = places_of(catalogue, config.catalogue or config.folder)
-    turned = files is None and not is_mirror(config.folder)
-    if turned:
-        catalogue = [row | dict.fromkeys(_ANGLES) for row in catalogue]
     placed = place_galaxies(config, catalogue, staging)
     kept = [galaxies[number] for number in placed.numbers]
     found = cut_sample(config, config.folder, kept, placed.rows, staging, files, placed.quarantine, read)
@@ -85,7 +80,7 @@ def image_parents(config: ParentSampleConfig, catalogue: list[Known], staging: S
     staging.write_table("left_out", left_out, PARENT_LEFT_OUT)
     staging.attributes["folder"] = absolute(config.folder)
     staging.attributes["left_out"] = found.quarantine.counts
-    staging.attributes["assumptions"] = [*found.assumptions, *([_TURNED] if turned else ())]
+    staging.attributes["assumptions"] = found.assumptions
     return pa.Table.from_pylist(found.rows)
 
 
@@ -149,7 +144,7 @@ def cut_sample(
     quarantine = Quarantine() if quarantine is None else quarantine
     # An exposure's seeing isn't that of the coadds, which a catalogue is of.
     coadded = files is None and is_mirror(where)
-    n_asked, rows, assumed = len(galaxies) + len(quarantine.rows), [], set()
+    n_asked, rows, assumptions = len(galaxies) + len(quarantine.rows), [], Assumptions()
     read, seen = read or FilesRead(), SeenPixels(pixels)
     with ExitStack() as stack:
         for galaxy, image in _cut(config, where, galaxies, files, quarantine, read, stack):
@@ -171,7 +166,7 @@ def cut_sample(
                     psfs[number, i] = psf.on_image_pixels(PSF_PIXELS)
             rows.append(row)
             read.count(image.files)
-            assumed |= set(image.assumed)
+            assumptions.count(image, row)
     for file in (pixels, bad, psfs):
         file.flush()
     if not rows:
@@ -182,7 +177,7 @@ def cut_sample(
     sample_must_agree(rows, BANDS)
     staging.write_table("image_files", read.table(), IMAGE_FILES)
     rows.sort(key=lambda row: int(row["cutout_row"]))
-    return CutSample(rows, quarantine, [*_assumptions(config, rows), *sorted(assumed)])
+    return CutSample(rows, quarantine, assumptions.lines(config, rows))
 
 
 def absolute(where: str) -> str:
@@ -222,6 +217,7 @@ def _row(config: ParentSampleConfig, known: Known, number: int, image: GalaxyIma
     row: Known = {name: known.get(name) for name in COLUMNS}
     row |= {
         "cutout_row": number,
+        "phi_rad": angle_in_pixels(known.get("phi_rad"), image.sky_to_pixels),
         "host_x_arcsec": float(x),
         "host_y_arcsec": float(y),
         "pixel_scale_arcsec": scale,
@@ -254,29 +250,3 @@ def _psfdepth(image: GalaxyImage, i: int) -> float | None:
         return None
     share = psf.on_image_pixels(PSF_PIXELS)
     return float((share**2).sum() * np.median(image.ivar[i][~image.bad[i]]))
-
-
-def _assumptions(config: ParentSampleConfig, rows: list[Known]) -> list[str]:
-    """Say in words what the images and the catalogue don't."""
-    said = []
-    for band in BANDS:
-        moffat = sum(not row[f"psf_is_measured_{band}"] and row[f"psf_fwhm_{band}"] is not None for row in rows)
-        unknown = sum(row[f"psf_fwhm_{band}"] is None for row in rows)
-        no_gain = sum(row[f"electrons_per_nanomaggy_{band}"] is None for row in rows)
-        if moffat:
-            said.append(
-                f"{moffat:,} of {len(rows):,} galaxies have no PSF image in {band}: a Moffat of the survey's seeing."
-            )
-        if unknown:
-            said.append(
-                f"{unknown:,} of {len(rows):,} galaxies have no seeing in {band}: a Moffat of "
-                f"{config.assumed_psf_fwhm_arcsec * SEEING_OVER_R[band]:.3g} arcsec; psf_fwhm_{band} stays null."
-            )
-        if no_gain:
-            said.append(
-                f"{no_gain:,} of {len(rows):,} galaxies have no gain in {band}: the arc's Poisson noise follows from the "
-                f"measured sky noise and DECam's nominal dark sky."
-            )
-    if n := sum(row.get("ebv") is None for row in rows):
-        said.append(f"{n:,} of {len(rows):,} galaxies have no ebv: their arcs aren't dimmed by Galactic dust.")
-    return said

@@ -27,7 +27,7 @@ from lens_pipeline.survey.files_read import OnOpen
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage, Quarantine
 from lens_pipeline.survey.image_judgement import must_be_usable
 from lens_pipeline.survey.regions import brick_ids, brick_names
-from lens_pipeline.survey.sky_grid import Window
+from lens_pipeline.survey.sky_grid import Window, sky_to_pixels_of
 
 # A brick's images of three bands hold some fifteen open files.
 _MOST_OPEN = 6
@@ -123,6 +123,7 @@ class Mirror:
             bad,
             pixel_scale_arcsec=home.pixel_scale_arcsec,
             offset_arcsec=np.array([window.offset_pixels] * len(self.bands)) * home.pixel_scale_arcsec,
+            sky_to_pixels=sky_to_pixels_of(home.wcs, ra, dec),
             psf=tuple(home.psf.get(band) for band in self.bands),
             psf_fwhm_arcsec=seeing,
             assumed=home.assumed

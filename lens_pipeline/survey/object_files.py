@@ -2,7 +2,8 @@
 
 ``NAME.fits`` holds planes (band, y, x) in the order of its keyword BANDS (``grz``; else BAND0, BAND1, ...), ``NAME-g.fits``,
 ``NAME-r.fits`` and ``NAME-z.fits`` an image each. The galaxy is NAME. Its place is the catalogue's, or else the middle of the
-image; the stamp is cut there, to the nearest pixel. Pixels are nanomaggy: such files often don't say so, and their noise must.
+image; the stamp is cut there, to the nearest pixel. Pixels are nanomaggy: such files often don't say so, and then the sample says
+that it is assumed.
 """
 
 import re
@@ -15,11 +16,13 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few, no_folder
 from lens_pipeline.survey.galaxy_images import CutoutRefusedError, GalaxyImage
 from lens_pipeline.survey.galaxy_table import Known
+from lens_pipeline.survey.image_units import unit_assumed
 from lens_pipeline.survey.mirror import Galaxy
-from lens_pipeline.survey.sky_grid import Window, pixel_scale_of
+from lens_pipeline.survey.sky_grid import Window, pixel_scale_of, sky_to_pixels_of
 
 _UNITS = ("", "nanomaggy", "nanomaggies", "nmgy")
 _NAME = re.compile(r"(?P<galaxy>.+?)(-(?P<band>[a-zA-Z]))?\.fits?(\.gz|\.fz)?", re.IGNORECASE)
@@ -152,7 +155,8 @@ def read_object(
         pixels == 0,
         pixel_scale_arcsec=scale,
         offset_arcsec=np.array([window.offset_pixels] * len(bands)) * scale,
-        assumed=(_ASSUMED,),
+        sky_to_pixels=sky_to_pixels_of(wcs, ra, dec),
+        assumed=(_ASSUMED, *unit_assumed("Images of single galaxies", {band: planes[band][1] for band in bands})),
         files=tuple(str(path) for path in files.values()),
     )
 
@@ -164,6 +168,10 @@ def _planes(files: Mapping[str, Path], bands: Sequence[str]) -> Planes:
         unit = str(header.get("BUNIT", "")).strip().lower()
         if unit not in _UNITS:
             raise CutoutRefusedError("wrong_unit", f"{path.name} is in {unit!r} (BUNIT), wanted nanomaggy")
+        zero_point = header.get("MAGZERO", NANOMAGGY_ZERO_POINT_AB)
+        if zero_point != NANOMAGGY_ZERO_POINT_AB:
+            said = f"{path.name} has the zero point {zero_point} (MAGZERO), wanted {NANOMAGGY_ZERO_POINT_AB}"
+            raise CutoutRefusedError("wrong_unit", said)
         if named:
             if data.ndim != 2:
                 raise CutoutRefusedError("wrong_shape", f"{path.name} has {data.ndim} dimensions, wanted (y, x)")

@@ -98,7 +98,7 @@ def real_parents(config: ParentSampleConfig, staging: Staging) -> pa.Table:
     staging.attributes["files"] = read.entries()
     staging.attributes["pixel_scale_measured_arcsec"] = scale
     staging.attributes["cutout_corner"] = [y0, x0]
-    staging.attributes["assumptions"] = _assumptions(config, scale, rho)
+    staging.attributes["assumptions"] = _assumptions(config, scale, rho, rows)
     return pa.Table.from_pylist(rows)
 
 
@@ -255,7 +255,8 @@ def _catalogue(config: ParentSampleConfig, n_galaxies: int | None, staging: Stag
     return galaxies
 
 
-def _assumptions(config: ParentSampleConfig, scale: float, rho: float) -> list[str]:
+def _assumptions(config: ParentSampleConfig, scale: float, rho: float, rows: list[dict[str, Any]]) -> list[str]:
+    upright = ["The cubes carry no WCS: phi_rad is used as if north were up and east left."]
     return [
         f"The cubes carry no PSF: arcs are rendered with a Moffat of {config.assumed_psf_fwhm_arcsec:g} arcsec FWHM in r "
         "(g and z scaled as in DR10). psf_fwhm_used_* and psfdepth_* stay null, so there is no seeing axis.",
@@ -265,4 +266,5 @@ def _assumptions(config: ParentSampleConfig, scale: float, rho: float) -> list[s
         "The cubes carry no gain: the arc's Poisson noise follows from the measured sky noise and DECam's nominal dark sky.",
         f"Sky noise is each galaxy's own (MAD beyond {SKY_BEYOND_ARCSEC:g} arcsec); pixels correlate at {rho:.2f} (measured).",
         f"mag_aperture_* are within {APERTURE_RADIUS_ARCSEC:g} arcsec, not total magnitudes.",
+        *(upright if any(row["phi_rad"] is not None for row in rows) else ()),
     ]

@@ -1,9 +1,11 @@
-"""Places on the sky and pixels of an image: the scale of a WCS, and the window of pixels around a place."""
+"""Places on the sky and pixels of an image: the scale and the directions of a WCS, and the window of pixels around a place."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astropy import units
+from astropy.coordinates import offset_by
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
@@ -12,6 +14,9 @@ from lens_pipeline.contracts.errors import ContractError
 
 _SQUARE = 0.01
 _FAR = -1e9
+# A mass is scattered about its light's angle by ten times as much, and bricks turn by less from their middle to their edge.
+_UPRIGHT_DEGREES = 1.0
+_STEP_ARCSEC = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,3 +100,34 @@ def pixel_scale_of(wcs: WCS, name: str) -> float:
     if not abs(x / y - 1) <= _SQUARE:
         raise ContractError(f"pixels of {name} are {x:.4g} x {y:.4g} arcsec, wanted square ones. Resample the image.")
     return float(np.sqrt(x * y))
+
+
+def sky_to_pixels_of(wcs: WCS, ra: float, dec: float) -> NDArray[np.float64]:
+    """Matrix from a step (west, north) on the sky at a place, ICRS degrees, to its direction (x, y) in pixels.
+
+    Its scale is left out, so that it is a turn, with a mirror where east isn't left of north; the unit matrix is north up, east
+    left.
+    """
+    directions = np.array([270.0, 0.0]) * units.deg
+    places = offset_by(ra * units.deg, dec * units.deg, directions, _STEP_ARCSEC * units.arcsec)
+    steps = np.array(wcs.celestial.world_to_pixel_values(*(angle.deg for angle in places)))
+    matrix = steps - np.array(wcs.celestial.world_to_pixel_values(ra, dec))[:, None]
+    return np.asarray(matrix / np.sqrt(np.abs(np.linalg.det(matrix))))
+
+
+def north_is_up(sky_to_pixels: NDArray[np.float64]) -> bool:
+    """Whether north is up and east left within a degree."""
+    return are_one_way(sky_to_pixels, np.eye(2))
+
+
+def are_one_way(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether two images show the sky the same way round, within a degree."""
+    return bool(np.allclose(one, other, rtol=0, atol=np.sin(np.radians(_UPRIGHT_DEGREES))))
+
+
+def angle_in_pixels(phi_rad: float | None, sky_to_pixels: NDArray[np.float64]) -> float | None:
+    """Turn the angle of an axis, from west to north, into that from x to y; it stays as it is where north is up."""
+    if phi_rad is None or north_is_up(sky_to_pixels):
+        return phi_rad
+    x, y = sky_to_pixels @ (np.cos(phi_rad), np.sin(phi_rad))
+    return float(np.arctan2(y, x) % np.pi)

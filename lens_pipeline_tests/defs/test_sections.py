@@ -47,6 +47,16 @@ def test_every_problem_is_listed_at_once_with_what_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("asset", list(SECTIONS))
+def test_an_unknown_name_is_refused_with_its_setting_and_every_name_there_is(asset: str) -> None:
+    for name, field in SECTIONS[asset].model_fields.items():
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, Enum)):
+            continue
+        with pytest.raises(ConfigError, match=rf"ops\.{asset}\.config\.{name}: .*'lrg_dr12' was given") as caught:
+            validate_run_config({"ops": {asset: {"config": {name: "lrg_dr12"}}}})
+        assert [known.value for known in field.annotation if f"'{known.value}'" not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("asset", list(SECTIONS))
 def test_every_bound_of_every_setting_is_tried_just_inside_and_just_outside(asset: str) -> None:
     section = SECTIONS[asset]
     for name, field in section.model_fields.items():

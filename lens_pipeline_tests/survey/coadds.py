@@ -36,12 +36,14 @@ def _row(dec: float) -> tuple[float, float]:
     return centre, 360 / (np.ceil(1440 * np.cos(np.radians(abs(centre) - 0.125)) / 2) * 2)
 
 
-def grid_of(ra: float, dec: float, scale: float = SCALE_ARCSEC) -> WCS:
-    """The tangent plane about a brick's centre, as the survey projects its coadds."""
+def grid_of(ra: float, dec: float, scale: float = SCALE_ARCSEC, turn: np.ndarray | None = None) -> WCS:
+    """The tangent plane about a brick's centre, as the survey projects its coadds; `turn` is from pixels to (west, north)."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], (ra, dec)
     wcs.wcs.crpix = (N / 2 + 0.5, N / 2 + 0.5)
     wcs.wcs.cdelt = (-scale / 3600, scale / 3600)
+    if turn is not None:
+        wcs.wcs.pc = turn
     return wcs
 
 
@@ -69,6 +71,19 @@ def galaxies_at(*places: tuple[float, float], flux: float | dict[str, float] = 2
     return light
 
 
+def long_galaxy_at(ra: float, dec: float, phi: float) -> Light:
+    """A galaxy of axis ratio 0.4 whose long axis has the angle `phi` from west to north, in pixels of 0.262 arcsec with noise."""
+    name, _, _ = brick_at(ra, dec)
+
+    def light(band: str, east: np.ndarray, north: np.ndarray) -> np.ndarray:
+        x = -3600 * ((east - ra + 180) % 360 - 180) * np.cos(np.radians(dec))
+        y = 3600 * (north - dec)
+        along, across = np.cos(phi) * x + np.sin(phi) * y, np.cos(phi) * y - np.sin(phi) * x
+        return noise_of(name, band)[: x.shape[0], : x.shape[1]] + galaxy_light(np.hypot(0.7 * along, across / 0.7))
+
+    return light
+
+
 def write_brick(
     root: Path,
     ra: float,
@@ -80,6 +95,7 @@ def write_brick(
     seeing: float | None = 1.3,
     suffix: str = ".fz",
     scale: float = SCALE_ARCSEC,
+    turn: np.ndarray | None = None,
 ) -> str:
     """Write the brick that holds a place; returns its name.
 
@@ -93,7 +109,7 @@ def write_brick(
         arcsec a pixel; the image is about the brick's centre and may be smaller than the brick.
     """
     name, ra0, dec0 = brick_at(ra, dec)
-    wcs = grid_of(ra0, dec0, scale)
+    wcs = grid_of(ra0, dec0, scale, turn)
     y, x = np.mgrid[:N, :N]
     places = wcs.pixel_to_world_values(x, y)
     folder = root / "coadd" / name[:3] / name

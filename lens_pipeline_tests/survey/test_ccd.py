@@ -44,25 +44,29 @@ def write_ccd(
     sigma: float = 0.005,
     sky: float = 300.0,
     galaxies: Sequence[tuple[float, float]] = (),
+    light: coadds.Light | None = None,
+    grid: WCS | None = None,
 ) -> dict[str, Any]:
     """One exposure of 90 x 90 pixels: a sky, noise, a bright pixel at (50, 40), galaxies at pixels (x, y).
 
-    Returns its row of the table.
+    In their place may stand the surface brightness `light` of (band, ra, dec), with its own noise. Returns its row of the table.
     """
+    wcs = wcs_of() if grid is None else grid
     name = f"decam/c4d_{expnum}_ooi_{band}.fits"
     path = folder / "images" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     y, x = np.mgrid[:N, :N]
-    light = sum(coadds.galaxy_light(0.262 * np.hypot(x - column, y - row)) for column, row in galaxies)
+    round_ones = sum(coadds.galaxy_light(0.262 * np.hypot(x - column, y - row)) for column, row in galaxies)
+    seen = truth(sigma, expnum) + round_ones if light is None else light(band, *wcs.pixel_to_world_values(x, y))
     planes = {
-        "ooi": (truth(sigma, expnum) + light) * ADU_PER_NMGY + sky,
+        "ooi": seen * ADU_PER_NMGY + sky,
         "oow": np.full((N, N), (sigma * ADU_PER_NMGY) ** -2),
         "ood": np.zeros((N, N), np.int32),
     }
     planes["ood"][3, 4] = 5
     for kind, plane in planes.items():
         data = plane.astype(np.int32 if kind == "ood" else np.float32)
-        hdu = fits.ImageHDU(data, wcs_of().to_header(), name="S10")
+        hdu = fits.ImageHDU(data, wcs.to_header(), name="S10")
         fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path.with_name(path.name.replace("ooi", kind)), overwrite=True)
     return {
         "image_filename": name,

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 from lens_pipeline.contracts.dataset import DatasetContract
@@ -27,6 +28,7 @@ from lens_pipeline_tests.survey import coadds, test_ccd, test_psfex
 from lens_pipeline_tests.survey.closed_forms import elliptical_sersic
 
 from .conftest import Survey, real_config
+from .test_measured_psf import moffat_as_pixels_see_it
 from .test_stamps import rows_of
 
 SIZE = 32
@@ -197,6 +199,20 @@ def test_a_dead_column_is_the_same_in_injections_fakes_and_controls_or_the_check
     check = no_fingerprints(survey.stamps(parent, manifest), parent)
     assert not check.passed
     assert "32 bad pixels aren't the cutout's own" in check.first[0]
+
+
+def test_psf_images_of_coadds_that_were_recentred_are_named_with_how_far(survey: Survey, tmp_path: Path) -> None:
+    name, ra, dec = coadds.brick_at(150.1, 2.3)
+    coadds.write_brick(tmp_path, ra, dec, coadds.galaxies_at((ra, dec)), scale=SCALE)
+    centred = moffat_as_pixels_see_it(1.3, 63)
+    # An image of even size with the source at n / 2, as FFTs leave it.
+    for band, pixels in {"g": centred, "r": np.pad(centred, ((1, 0), (1, 0)))}.items():
+        fits.writeto(tmp_path / f"coadd/{name[:3]}/{name}/legacysurvey-{name}-psf-{band}.fits", pixels)
+    parent = survey.parents(config(tmp_path, [{"galaxy_id": "a", "ra": ra, "dec": dec}]))
+    said = [line for line in parent.attributes["assumptions"] if "recentred" in line]
+    assert said == ["1 of 1 galaxies have a PSF image in r that wasn't centred: recentred by (-0.50, -0.50) pixels."]
+    laid = np.load(parent.path("psfs.npy"), mmap_mode="r")[0]
+    assert np.array_equal(laid[0], laid[1])
 
 
 def test_a_catalogue_that_does_not_say_where_its_galaxies_are_is_refused(survey: Survey, exposures: Path) -> None:

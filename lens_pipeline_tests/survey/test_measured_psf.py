@@ -5,7 +5,8 @@ import pytest
 from astropy.io import fits
 
 from lens_pipeline.contracts.errors import ContractError
-from lens_pipeline.survey.light import Grid, Sersic, galaxy_light
+from lens_pipeline.survey.cutouts import PSF_PIXELS
+from lens_pipeline.survey.light import Grid, Sersic, galaxy_light, lensed_light
 from lens_pipeline.survey.measured_psf import image_kernel
 from lens_pipeline.survey.optics import (
     OVERSAMPLING,
@@ -37,10 +38,12 @@ def gaussian_as_pixels_see_it(
     return image / image.sum()
 
 
-def moffat_as_pixels_see_it(fwhm: float, size: int = 95) -> np.ndarray:
+def moffat_as_pixels_see_it(fwhm: float, size: int = 95, x0: float = 0.0, y0: float = 0.0) -> np.ndarray:
+    """A Moffat profile averaged over pixels, at so many pixels from the middle."""
     axis = SCALE * (np.arange(size) - (size - 1) / 2)
     fine = SCALE * (np.arange(15) - 7) / 15
-    image = sum(moffat(fwhm, axis + dx, axis[:, None] + dy) for dx in fine for dy in fine)
+    along, down = axis - SCALE * x0, axis[:, None] - SCALE * y0
+    image = sum(moffat(fwhm, along + dx, down + dy) for dx in fine for dy in fine)
     return np.asarray(image / image.sum())
 
 
@@ -138,3 +141,38 @@ def test_a_psf_of_any_size_and_sampling_is_laid_on_image_pixels() -> None:
         assert psf.on_image_pixels(41) == pytest.approx(wanted, abs=1e-6)
     fine = PsfImage.of(gaussian_as_pixels_see_it(1.9, 1.6, size=100, sampling=0.5), where="here", sampling=0.5)
     assert fine.on_image_pixels(41) == pytest.approx(wanted, abs=2e-5)
+
+
+def ring_centroid(psf: PsfImage) -> np.ndarray:
+    """Where the light of the ring of a round lens with its source behind it stands, (x, y) arcsec from the middle."""
+    lens = {"theta_e_arcsec": 1.2, "lens_e": 0.0, "lens_phi_rad": 0.0, "shear": 0.0, "shear_phi_rad": 0.0}
+    grid = Grid.of(SIZE, SCALE)
+    ring = lensed_light(grid, Sersic(1.0, 0.2, 1.0, 0.0, 0.0, 0.0, 0.0), lens, 0.0, 0.0)
+    seen = crop(observe(transform(ring), image_kernel(psf, SIZE, SCALE)), SIZE)
+    axis = SCALE * (np.arange(SIZE) - (SIZE - 1) / 2)
+    return np.array([seen.sum(axis=0) @ axis, seen.sum(axis=1) @ axis]) / seen.sum()
+
+
+@pytest.mark.parametrize(("size", "x", "y"), [(64, 0.5, 0.5), (63, 0.9, 0.0), (63, -0.04, 0.3), (64, -0.5, 0.2)])
+def test_a_psf_off_its_images_middle_moves_no_arc(size: int, x: float, y: float, tmp_path: Path) -> None:
+    fits.PrimaryHDU(moffat_as_pixels_see_it(1.3, size, x, y)).writeto(tmp_path / "psf.fits")
+    psf = read_psf_image(tmp_path / "psf.fits")
+    assert psf.moved_pixels == pytest.approx((-x, -y), abs=2e-3)
+    centred = PsfImage.of(moffat_as_pixels_see_it(1.3, 63), where="here")
+    assert np.abs(ring_centroid(psf) - ring_centroid(centred)).max() < 1e-3
+    wanted = centred.on_image_pixels(PSF_PIXELS)
+    assert np.abs(psf.on_image_pixels(PSF_PIXELS) - wanted).max() < 2e-3 * wanted.max()
+    assert psf.fwhm_pixels == pytest.approx(centred.fwhm_pixels, rel=2e-3)
+
+
+@pytest.mark.parametrize("size", [63, 64])
+def test_a_psf_in_the_middle_keeps_its_bytes_whatever_its_wings(size: int, tmp_path: Path) -> None:
+    pixels = moffat_as_pixels_see_it(1.3, size)
+    # A wing on one side that pulls the centroid of all light by a third of a pixel, as in models of the shared exposures.
+    axis = np.arange(size) - (size - 1) / 2
+    wing = np.exp(-0.5 * ((axis - 12) ** 2 + axis[:, None] ** 2) / 4**2)
+    for made in (pixels, 0.97 * pixels + 0.03 * wing / wing.sum()):
+        fits.PrimaryHDU(made).writeto(tmp_path / "psf.fits", overwrite=True)
+        psf = read_psf_image(tmp_path / "psf.fits")
+        assert psf.moved_pixels == (0.0, 0.0)
+        assert np.array_equal(psf.pixels, made / made.sum())

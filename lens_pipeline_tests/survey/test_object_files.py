@@ -80,6 +80,32 @@ def test_every_galaxy_is_cut_out_of_the_middle_of_its_files_and_stands_where_the
     assert len(made) == 9
 
 
+def test_files_that_do_not_say_their_unit_are_taken_for_nanomaggy_and_the_sample_says_in_which_bands(
+    survey: Survey, tmp_path: Path
+) -> None:
+    unsaid = tmp_path / "unsaid"
+    unsaid.mkdir()
+    for plane, band in zip(pixels(), "grz", strict=True):
+        write(
+            unsaid, f"a-{band}.fits", (150.06, 2.0), plane, BANDS="", **({"BUNIT": "nanomaggy"} if band == "r" else {})
+        )
+    said = survey.parents(real_config(unsaid, stamp_size=SIZE)).attributes["assumptions"]
+    assert (
+        "Images of single galaxies in g, z don't say their unit (BUNIT) nor their zero point (MAGZERO): nanomaggy, AB zero point "
+        "22.5, is assumed."
+    ) in said
+    named = tmp_path / "named"
+    named.mkdir()
+    write(named, "a.fits", (150.06, 2.0), BUNIT="nanomaggy")
+    said = survey.parents(real_config(named, stamp_size=SIZE)).attributes["assumptions"]
+    assert not any("BUNIT" in line for line in said)
+    write(named, "b.fits", (150.16, 2.0), pixels(1), MAGZERO=25.0)
+    left_out = survey.parents(real_config(named, stamp_size=SIZE)).read_table("left_out").to_pylist()
+    (row,) = left_out
+    assert (row["galaxy_id"], row["reason"]) == ("b", "wrong_unit")
+    assert "zero point 25.0 (MAGZERO), wanted 22.5" in row["detail"]
+
+
 def test_a_catalogue_moves_the_stamp_to_its_own_place_and_must_name_the_same_galaxies(
     survey: Survey, folder: Path, tmp_path: Path
 ) -> None:
