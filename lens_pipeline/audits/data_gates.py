@@ -170,6 +170,11 @@ def _judged(told: Told, limit: float, *, hidden: int) -> tuple[Status, str | Non
             f"{told.n:,} pairs{without}: the limit {limit:.3f} would let pass what a model can learn, "
             f"{LARGEST_DECIDING_LIMIT:g} is the largest"
         )
+    if told.low > 0.5:
+        return Status.ok, (
+            f"the interval excludes chance, though {told.value:.3f} is within the limit {limit:.3f}; "
+            "more pairs (n_stamps) would tell"
+        )
     return Status.ok, None
 
 

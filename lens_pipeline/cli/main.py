@@ -224,7 +224,7 @@ def _predict(parsed: argparse.Namespace) -> int:
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
-    # Imported when it is asked for: it loads every asset to know their checks, which costs a second.
+    # Imported when it is asked for: it loads every asset to know their checks, which costs seconds.
     from lens_pipeline.cli import doctor
 
     return doctor.run(_which(parsed), strict=parsed.strict, verbose=parsed.verbose)

@@ -40,7 +40,12 @@ SHORTCUT_GATES = TableContract(
             "ok, red, undecided (too few rows to say), or not_measured; a baseline that was measured is ok, whatever its value",
         ),
         Column(
-            "reason", _TEXT, "why it is red, undecided or not measured, or what shows most; null otherwise", "", True
+            "reason",
+            _TEXT,
+            "why it is red, undecided or not measured, what shows most, or that the interval of one that is ok excludes chance; "
+            "null otherwise",
+            "",
+            True,
         ),
     ),
 )

@@ -29,8 +29,8 @@ MODEL_COMPARISON = TableContract(
         Column(
             "win_probability",
             _FLOAT,
-            "share of the draws, moved to have delta as their mean, in which this model is better, ties counting half; of "
-            "losses and of FPRs less is better",
+            "chance that this model is better, by the same t as the interval, half where no draw tells them apart; of losses "
+            "and of FPRs less is better",
             "",
             True,
             True,

@@ -27,7 +27,7 @@ class Difference(Estimate):
     Attributes
     ----------
     above : float or None
-        Share of the draws, moved to have `value` as their mean, that lie above 0, ties counting half.
+        Chance that it is above 0 by the t of its interval, so that the two agree; half where no draw tells the models apart.
     """
 
     above: float | None = None
@@ -117,16 +117,17 @@ def _over(
 def _of_draws(found: Difference, differences: Floats) -> Difference:
     """Give a difference its interval, t of as many degrees of freedom as there are clusters less one."""
     assert found.value is not None
-    # Draws of a TPR at a low FPR lie to one side of its value; about that they agree with the interval.
-    centred = differences - differences.mean() + found.value
-    above = float(((centred > 0) + 0.5 * (centred == 0)).mean())
+    # The share of draws above 0 is no chance of winning: a few discordant rows give a few different draws, many of them 0, and
+    # those of a TPR at a low FPR lie to one side of its value, about which only their spread is used.
     spread = float(differences.std(ddof=1))
     if spread == 0:
         same = (
             f"no interval: every draw of these {found.n_clusters:,} {PLURAL[found.cluster]} gives the same difference"
         )
-        return replace(found, above=above, reason=same)
-    half = float(special.stdtrit(found.n_clusters - 1, (1 + CONFIDENCE) / 2)) * spread
+        return replace(found, above=float(0.5 + 0.5 * np.sign(differences.mean())), reason=same)
+    freedom = found.n_clusters - 1
+    half = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * spread
+    above = float(special.stdtr(freedom, found.value / spread))
     return replace(found, above=above, low=found.value - half, high=found.value + half)
 
 

@@ -34,13 +34,14 @@ class Look:
 
 
 def published_reads(home: Home, dataset: str, model: str) -> list[dict[str, str]]:
-    """List reads of test by every version of every asset of a model, green or red, with scores of its own.
+    """List reads of a model's scores of test by every version of every asset, green or red, under whichever model it stands.
 
-    A comparison also reads test with another model's scores, which is a look at that one.
+    A comparison reads test with its rivals' scores too, which is a look at each of these.
     """
     own = {one.version for one in home.versions(dataset, "scores", model=model)}
-    versions = [one for asset in sorted(MODEL_ASSETS) for one in home.versions(dataset, asset, model=model)]
-    return [read for one in versions for read in one.attributes.get(READS, []) if read["scores"] in own]
+    folders = [one for one in home.folders(dataset, local=False) if one.parent.parent.name in MODEL_ASSETS]
+    reads = [read for one in folders for read in home.open_folder(one).attributes.get(READS, [])]
+    return [read for read in reads if read["scores"] in own]
 
 
 def looks_of(reads: Iterable[dict[str, str]]) -> list[Look]:

@@ -19,6 +19,8 @@ TEST = "test"
 CALIBRATE = "val_calibrate"
 # Fewer rows may lie between 0 and 1 by chance.
 _FEW_ROWS, _NEAR_END = 50, 0.1
+# One float32 in 8,192 is a number of float16 too; so many different logits that all are were rounded to it.
+_ROUNDED = 100
 _STORED = "label_in_the_store"
 # Table of the scores that the classical finder's own stand in.
 MATCHED_FILTER = "matched_filter"
@@ -59,25 +61,38 @@ def rows_of_split(scores: Publication, split: str) -> pl.DataFrame:
     ContractError
         If the table breaks its contract, e.g. a logit that is not finite.
     EvaluationError
-        If logits were stored in less than float32, or are probabilities.
+        If logits were stored in less than float32 or rounded to it, or are probabilities.
     """
     table = scores.read_table()
     SCORES.validate(table, where=f"scores {scores.version}")
     width = table.schema.field("logit").type.bit_width
+    again = "dagster asset materialize --select scores -m lens_pipeline.definitions -c PRESET"
     if width < 32:
         raise EvaluationError(
             f"scores {scores.version} stores logits in {width} bits, which ties what the model told apart. Score again "
-            "in float32: dagster asset materialize --select scores -m lens_pipeline.definitions -c PRESET"
+            f"in float32: {again}"
+        )
+    if _were_rounded(table["logit"]):
+        raise EvaluationError(
+            f"all {table.num_rows:,} logits of scores {scores.version} are numbers of float16: they were rounded to 16 bits "
+            f"before they were stored, which ties what the model told apart. Score again in float32: {again}"
         )
     if _look_like_probabilities(table["logit"]):
         raise EvaluationError(
             f"all {table.num_rows:,} logits of scores {scores.version} lie between 0 and 1, and reach near both: they are "
-            "probabilities, which tie at the ends where logits don't. Store the raw logit and score again: "
-            "dagster asset materialize --select scores -m lens_pipeline.definitions -c PRESET"
+            f"probabilities, which tie at the ends where logits don't. Store the raw logit and score again: {again}"
         )
     of_classes = [name for name in table.column_names if name.startswith("logit_")]
     table = table.filter(pc.equal(table["split"], split)).select(["task_id", "logical", "label", "logit", *of_classes])
     return pl.DataFrame(table).with_columns(pl.col("logit").cast(pl.Float64), is_lens=pl.col("label") > 0)
+
+
+def _were_rounded(logits: pa.ChunkedArray) -> bool:
+    """Whether numbers that are many and different all fit float16 exactly."""
+    numbers = logits.to_numpy()
+    with np.errstate(over="ignore"):
+        fits = bool((numbers == numbers.astype(np.float16)).all())
+    return fits and np.unique(numbers).size >= _ROUNDED
 
 
 def _look_like_probabilities(logits: pa.ChunkedArray) -> bool:

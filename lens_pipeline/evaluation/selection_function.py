@@ -18,12 +18,13 @@ from lens_pipeline.contracts.completeness_tables import MOST_AXES
 from lens_pipeline.contracts.errors import EvaluationError, first_few
 from lens_pipeline.evaluation.axes import ALL, AXES
 from lens_pipeline.evaluation.cells import OUTSIDE, UNKNOWN
+from lens_pipeline.evaluation.counting import SMALL
 from lens_pipeline.evaluation.smooth_fit import SmoothFit
 from lens_pipeline.storage.publication import Publication
 
-FILE, FORMAT = "selection_function.json", 2
+FILE, FORMAT = "selection_function.json", 3
 CELLS, SMOOTH = "cells", "smooth"
-ATTEMPTED = "attempted"
+ATTEMPTED, N_EFF, IS_SMALL = "attempted", "n_eff", "is_small"
 COMPLETENESS, TOTAL = "completeness", "total"
 Floats = npt.NDArray[np.float64]
 _NO_TOTAL = (
@@ -44,12 +45,18 @@ class Selected:
     in_support : array of bool
         Whether injections were attempted in its cell, or its box of the fit, and it lies between the least and the most attempted
         value of each axis.
+    n_eff : array of float
+        Effective number of injections in its cell; NaN of the smooth fit, which has no cells.
+    is_small : array of bool
+        Whether `n_eff` is below the setting completeness.min_n_eff, or the cell is small for another reason that its table gives.
     """
 
     value: Floats
     low: Floats
     high: Floats
     in_support: npt.NDArray[np.bool_]
+    n_eff: Floats
+    is_small: npt.NDArray[np.bool_]
 
 
 class _Surface(Protocol):
@@ -168,8 +175,7 @@ class SelectionFunction:
         found = self.surface.look_up(flat, TOTAL if of_all_lenses else COMPLETENESS)
         if not extrapolate and not found.in_support.all():
             self._refuse(flat, found.in_support)
-        value, low, high = (array.reshape(shape) for array in (found.value, found.low, found.high))
-        return Selected(value, low, high, found.in_support.reshape(shape))
+        return Selected(**{name: array.reshape(shape) for name, array in vars(found).items()})
 
     def _refuse(self, given: Sequence[npt.NDArray[Any]], supported: npt.NDArray[np.bool_]) -> None:
         outside = np.flatnonzero(~supported)
@@ -210,7 +216,8 @@ class _Cells:
                 inside &= (ends[0] <= x) & (x <= ends[1])
         supported = inside & (self.values[ATTEMPTED].ravel()[cell] > 0)
         value, low, high = (self.values[f"{kind}{end}"].ravel()[cell] for end in ("", "_low", "_high"))
-        return Selected(value, low, high, supported)
+        n_eff, is_small = (self.values[name].ravel()[cell] for name in (N_EFF, IS_SMALL))
+        return Selected(value, low, high, supported, n_eff, is_small == 1)
 
     def reach(self) -> str:
         return "; ".join(
@@ -243,7 +250,8 @@ class _Smooth:
         box = np.ravel_multi_index([place for place, _ in placed], tuple(edge.size - 1 for edge in self.edges))
         inside = np.logical_and.reduce([within for _, within in placed])
         values = np.stack([x.astype(np.float64) for x in points], axis=1)
-        return Selected(*self.fits[kind].predict(values), inside & np.isin(box, self.held))
+        cellless = np.full(box.size, np.nan), np.zeros(box.size, bool)
+        return Selected(*self.fits[kind].predict(values), inside & np.isin(box, self.held), *cellless)
 
     def reach(self) -> str:
         return "; ".join(
@@ -292,9 +300,12 @@ def _surface(
             sides.append(names)
             places.append(np.array([names.index(name) for name in rows[f"cell_{i}"]]))
     shape = tuple(len(side) - (1 if _is_binned(side) else 0) for side in sides)
-    rows = rows.with_columns((pl.col("n") + pl.col("n_quarantined").fill_null(0)).alias(ATTEMPTED))
+    rows = rows.with_columns(
+        (pl.col("n") + pl.col("n_quarantined").fill_null(0)).alias(ATTEMPTED),
+        (pl.col("status") == SMALL).alias(IS_SMALL),
+    )
     values = {}
-    for name in (*_MEASURED, ATTEMPTED):
+    for name in (*_MEASURED, ATTEMPTED, N_EFF, IS_SMALL):
         filled = np.full(shape, None, dtype=object)
         measured = rows[name].cast(pl.Float64)
         filled[tuple(places)] = measured.to_list()

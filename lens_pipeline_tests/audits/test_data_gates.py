@@ -140,6 +140,22 @@ def test_enough_pairs_at_chance_are_ok_and_a_slight_difference_of_most_is_red(ma
     assert gate.low > gate.limit
 
 
+def test_a_gate_within_its_limit_whose_interval_excludes_chance_is_ok_and_says_so() -> None:
+    question = QUESTIONS[0]
+    width = len(names_of("pixels", CONTRACT, (), of_flux=False))
+    noise = np.random.default_rng(0).standard_normal((600, width))
+    gates = [
+        answer(question, Compared(of_flux=False, n=600, differences={"pixels": list(noise + shift)}), CONTRACT)
+        for shift in (0.0, 0.045)
+    ]
+    assert [gate.status for gate in gates] == [Status.ok, Status.ok]
+    at_chance, above = gates
+    assert at_chance.reason is None
+    assert above.low is not None
+    assert above.low > 0.5
+    assert "the interval excludes chance" in str(above.reason)
+
+
 def test_real_pixels_that_both_share_are_equal_but_for_what_is_left_of_the_arc(
     tmp_path: Path, cubes: Callable[..., Path]
 ) -> None:

@@ -5,6 +5,7 @@ import pytest
 from lens_pipeline.evaluation import looks
 from lens_pipeline.evaluation.config import OperatingPointConfig, ReportConfig
 from lens_pipeline.evaluation.report import ReportResult
+from lens_pipeline.evaluation.sealed import open_test_rows
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import DATASET, draw, publish
 
@@ -64,3 +65,17 @@ def test_reads_of_another_model_are_not_counted(tmp_path: Path) -> None:
         staging.write_json("told.json", {})
         staging.commit()
     assert len(looks.published_reads(first.chain.home, DATASET, MODEL)) == 1
+
+
+def test_a_comparison_of_another_model_with_this_one_is_a_look_at_this_one(tmp_path: Path) -> None:
+    stamps = draw({"train": 10, "val_select": 10, "val_calibrate": 60, "test": 60})
+    first = Evaluated(publish(stamps, tmp_path))
+    home, scores = first.chain.home, first.chain.scores
+    with home.stage(DATASET, "model_comparison", model="rival", inputs=[scores, first.operating_point]) as staging:
+        open_test_rows(scores, first.operating_point, staging)
+        staging.write_json("told.json", {})
+        staging.commit()
+    assert [read["by"] for read in looks.published_reads(home, DATASET, MODEL)] == ["model_comparison"]
+    report = _report(Evaluated(first.chain, OperatingPointConfig(target_fprs=[0.2])))
+    assert _count(report) == 2
+    assert "the figures are blind" not in report.page.decode()

@@ -25,6 +25,18 @@ def test_logits_kept_in_half_precision_are_refused(survey: Evaluated) -> None:
         open_rows(_scores_with(survey, "logit", logits), "val_select")
 
 
+def test_logits_that_were_rounded_to_16_bits_are_refused_though_stored_in_32_and_a_few_coarse_ones_are_not(
+    survey: Evaluated,
+) -> None:
+    logits = np.array(survey.chain.scores.read_table()["logit"].to_pylist())
+    rounded = pa.array(logits.astype(np.float16).astype(np.float32))
+    with pytest.raises(EvaluationError, match=r"all 3,040 logits of scores \w+ are numbers of float16"):
+        open_rows(_scores_with(survey, "logit", rounded), "val_select")
+    # A model that learned nothing says the same of every stamp, or nearly.
+    coarse = pa.array(np.round(logits).astype(np.float32))
+    assert open_rows(_scores_with(survey, "logit", coarse), "val_select").height
+
+
 def test_probabilities_where_logits_belong_are_refused_and_small_logits_are_not(survey: Evaluated) -> None:
     logits = np.array(survey.chain.scores.read_table()["logit"].to_pylist())
     probabilities = pa.array((1 / (1 + np.exp(-logits))).astype(np.float32))

@@ -51,6 +51,24 @@ def test_every_cell_of_the_grid_is_found_again(published: Publication, grid: pl.
         found.value, grid["completeness"].cast(pl.Float64).fill_null(np.nan).to_numpy(), equal_nan=True
     )
     assert found.in_support.tolist() == grid["in_support"].to_list()
+    assert np.array_equal(found.n_eff, grid["n_eff"].cast(pl.Float64).fill_null(np.nan).to_numpy(), equal_nan=True)
+
+
+def test_cells_of_few_injections_are_marked_as_in_the_table_and_a_smooth_fit_has_none(published: Publication) -> None:
+    cells = pl.DataFrame(published.read_table()).filter(
+        (pl.col("axis") == "theta_e_arcsec") & (pl.col("operating_point") == "fpr_1e-02") & pl.col("in_support")
+    )
+    function = SelectionFunction.load(published, axes=["theta_e_arcsec"], operating_point="fpr_1e-02")
+    found = function.evaluate(theta_e_arcsec=((cells["low"] + cells["high"]) / 2).to_numpy())
+    assert set(found.is_small.tolist()) == {True, False}
+    assert found.is_small.tolist() == (cells["status"] == "small").to_list()
+    assert found.n_eff.tolist() == cells["n_eff"].to_list()
+    fit = SelectionFunction.load(published, smooth=True)
+    inside = {axis: np.full((2, 1), {"theta_e_arcsec": 1.2}.get(axis, 1.25)) for axis in fit.axes}
+    smooth = fit.evaluate(extrapolate=True, **inside)
+    assert np.isnan(smooth.n_eff).all()
+    assert not smooth.is_small.any()
+    assert smooth.n_eff.shape == smooth.value.shape == (2, 1)
 
 
 def test_the_last_edge_belongs_to_the_last_cell(published: Publication) -> None:
@@ -128,7 +146,7 @@ def test_the_file_alone_is_enough_and_another_file_is_refused(published: Publica
         == SelectionFunction.load(published.folder).evaluate(theta_e_arcsec=1.1, psf_fwhm_used_r=1.25).value
     )
     alone.write_text(json.dumps({"format": 1}))
-    with pytest.raises(EvaluationError, match="has the format 1, and 2 is what can be read"):
+    with pytest.raises(EvaluationError, match="has the format 1, and 3 is what can be read"):
         SelectionFunction.load(alone)
     alone.write_text("no")
     with pytest.raises(EvaluationError, match="is no selection function"):
