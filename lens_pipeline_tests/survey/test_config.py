@@ -143,7 +143,7 @@ def another(section: type[Section], name: str) -> Any:
         return f"another{default}"
     if isinstance(default, dict):
         return {"b": [0.2, 0.3]}
-    return [1, 2] if name == "excluded_maskbits" else ["DEV"] if name == "morphologies" else [0.5, 0.7]
+    return {"excluded_maskbits": [1, 2], "morphologies": ["DEV"], "no_lens_models": ["RING"]}.get(name, [0.5, 0.7])
 
 
 @pytest.mark.parametrize(
