@@ -1,6 +1,6 @@
 """Classifiers trained by two real ranks, published, and opened."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -27,6 +27,16 @@ class Trained:
     store: Publication
     splits: Publication
     classifier: Publication
+    _scores: list[Publication] = field(default_factory=list)
+
+    def scored(self) -> Publication:
+        """Scores of every row, made once: the process that makes them costs more than most tests."""
+        if not self._scores:
+            inputs = [self.classifier, self.store, self.splits]
+            with self.home.stage("tried", "scores", inputs=inputs) as staging:
+                score_store(ScoringConfig(), [self.classifier], self.store, self.splits, staging)
+                self._scores.append(staging.commit())
+        return self._scores[0]
 
     def opened(self) -> tuple[Classifier, StampStore]:
         return open_classifier(self.classifier), StampStore.open(self.store)
@@ -57,9 +67,15 @@ class Folded:
     store: Publication
     splits: Publication
     folds: tuple[Publication, Publication]
+    _scores: dict[tuple[str, bool], Publication] = field(default_factory=dict)
 
     def scored(self, model: str = "main.folds-2", *, tta: bool = False) -> Publication:
-        """Publish scores of the mean, green."""
+        """Publish scores of the mean, green; each model's once."""
+        if (model, tta) not in self._scores:
+            self._scores[model, tta] = self._score(model, tta)
+        return self._scores[model, tta]
+
+    def _score(self, model: str, tta: bool) -> Publication:
         config = ScoringConfig(members=[fold.model for fold in self.folds], tta=tta)
         inputs = [*self.folds, self.store, self.splits]
         with self.home.stage("tried", "scores", model=model, inputs=inputs) as staging:

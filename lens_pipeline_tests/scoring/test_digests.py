@@ -8,23 +8,15 @@ import pytest
 from safetensors.numpy import load_file
 
 from lens_pipeline.scoring.checks import scores_match_their_digests
-from lens_pipeline.scoring.config import ScoringConfig
-from lens_pipeline.scoring.run import score_store
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.scoring.conftest import Folded, Trained, republished
 
 N_SWAPS = 200
 
 
-def _scored(made: Trained) -> pa.Table:
-    with made.home.stage("tried", "scores", inputs=[made.classifier, made.store, made.splits]) as staging:
-        score_store(ScoringConfig(), [made.classifier], made.store, made.splits, staging)
-        return staging.commit().read_table()
-
-
 @pytest.fixture(scope="module")
 def scores(trained: Trained) -> pa.Table:
-    return _scored(trained)
+    return trained.scored().read_table()
 
 
 def _with(scores: pa.Table, **columns: np.ndarray) -> pa.Table:
@@ -39,7 +31,7 @@ def test_scores_as_the_model_gave_them_match_in_any_order_of_rows(trained: Train
 
 
 def test_each_class_of_another_survey_is_in_the_digest(trained_elsewhere: Trained) -> None:
-    made, scores = trained_elsewhere, _scored(trained_elsewhere)
+    made, scores = trained_elsewhere, trained_elsewhere.scored().read_table()
     assert scores_match_their_digests(scores, made.store, [made.classifier]).passed
     spirals = scores["logit_spiral"].to_numpy().copy()
     spirals[3] = np.nextafter(spirals[3], np.float32(9))
@@ -48,7 +40,7 @@ def test_each_class_of_another_survey_is_in_the_digest(trained_elsewhere: Traine
 
 
 def test_the_mean_of_several_models_has_digests_of_all_their_weights(folded: Folded) -> None:
-    scores = folded.scored("main.digests").read_table()
+    scores = folded.scored().read_table()
     assert scores_match_their_digests(scores, folded.store, folded.folds).passed
     assert not scores_match_their_digests(scores, folded.store, folded.folds[:1]).passed
 

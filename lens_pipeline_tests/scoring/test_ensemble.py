@@ -37,7 +37,7 @@ def score(folded: Folded, classifiers: list[Publication]) -> Publication:
 
 @pytest.fixture(scope="module")
 def scores(folded: Folded) -> Publication:
-    return score(folded, [*folded.folds])
+    return folded.scored()
 
 
 @pytest.fixture(scope="module")

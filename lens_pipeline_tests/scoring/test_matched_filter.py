@@ -133,9 +133,7 @@ def test_threads_and_the_company_of_other_rows_move_no_bit(tmp_path: Path) -> No
 
 
 def test_every_row_of_the_splits_that_thresholds_need_has_a_score_and_no_other(trained: Trained) -> None:
-    with trained.home.stage("tried", "scores", inputs=[trained.classifier, trained.store, trained.splits]) as staging:
-        score_store(ScoringConfig(), [trained.classifier], trained.store, trained.splits, staging)
-        made = staging.commit()
+    made = trained.scored()
     table = made.read_table("matched_filter")
     MATCHED_FILTER.validate(table, where="the test")
     scores = made.read_table().to_pylist()

@@ -5,18 +5,14 @@ import pytest
 
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.scoring import memorisation
-from lens_pipeline.scoring.config import ScoringConfig
 from lens_pipeline.scoring.memorisation import balanced_loss, training_rows_score_like_unseen_ones
-from lens_pipeline.scoring.run import score_store
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.scoring.conftest import Folded, Trained
 
 
 def with_logits(trained: Trained, spoil: dict[str, float]) -> Check:
-    """Score the store; rows of the named splits get their right answer with this logit, all others one that is unsure."""
-    with trained.home.stage("tried", "scores", inputs=[trained.store, trained.splits]) as staging:
-        score_store(ScoringConfig(), [trained.classifier], trained.store, trained.splits, staging)
-        scores = staging.commit()
+    """Take the scores; rows of the named splits get their right answer with this logit, all others one that is unsure."""
+    scores = trained.scored()
     table = scores.read_table()
     sure = np.array([spoil.get(name, 0.0) for name in table["split"].to_pylist()])
     # Unsure by a little, and by another little for each row, so that galaxies differ.
@@ -46,7 +42,7 @@ def test_a_model_that_is_as_sure_of_rows_that_it_has_not_seen_is_green(
 
 def test_the_scores_of_a_short_training_are_green_and_state_both_losses_with_their_rows(folded: Folded) -> None:
     classifiers: list[Publication] = [*folded.folds]
-    scores = folded.scored("main.probed")
+    scores = folded.scored()
     check = training_rows_score_like_unseen_ones(scores, classifiers, folded.store, folded.splits)
     assert check.passed
     # Of two folds each row of train and val_select was trained on by one: 72 galaxies of 96, each a lens and a control.
@@ -68,17 +64,15 @@ def test_of_a_large_survey_a_sample_is_looked_at_the_same_each_time(
 def test_sides_without_the_same_classes_are_not_judged(trained: Trained) -> None:
     index = trained.store.read_table(None, ["task_id", "label"])
     labels = dict(zip(index["task_id"].to_pylist(), index["label"].to_pylist(), strict=True))
-    with trained.home.stage("tried", "scores", model="halved") as staging:
-        score_store(ScoringConfig(), [trained.classifier], trained.store, trained.splits, staging)
-        whole = staging.commit().read_table()
-        attributes = dict(staging.attributes)
+    scores = trained.scored()
+    whole = scores.read_table()
     kept = [
         not (split == "val_calibrate" and labels[key])
         for key, split in zip(whole["task_id"].to_pylist(), whole["split"].to_pylist(), strict=True)
     ]
     with trained.home.stage("tried", "scores", model="halved") as staging:
         staging.write_table(None, whole.filter(kept))
-        staging.attributes.update(attributes)
+        staging.attributes.update(scores.attributes)
         halved = staging.commit()
     check = training_rows_score_like_unseen_ones(halved, [trained.classifier], trained.store, trained.splits)
     assert check.passed
