@@ -1,9 +1,10 @@
 """The data gates on sets of 100,000 stamps, one a case: fingerprints at an AUROC of 0.53 are found, clean sets are passed.
 
 A pool of 50,000 pairs, a control and a probe without flux each, is simulated by the survey's own code at 32 pixels: 5,000
-galaxies, ten pairs of noise each. Its differences are measured once and kept in a folder for temporary files. A clean set is
-the pool with the two of each pair exchanged at random. Of three cases two are clean; the third has a mark on the first stamp of
-3,000 pairs, drawn from 4,000 that were measured with each mark: 6 % that any classifier tells make an AUROC of 0.53.
+galaxies, ten pairs of noise each. Its differences are measured once and kept in a folder for temporary files, under a name that
+holds the hash of the code that they are of. A clean set is the pool with the two of each pair exchanged at random. Of three
+cases two are clean; the third has a mark on the first stamp of 3,000 pairs, drawn from 4,000 that were measured with each mark:
+6 % that any classifier tells make an AUROC of 0.53.
 """
 
 import os
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from lens_pipeline.audits.data_gates import QUESTIONS, Compared, answer
 from lens_pipeline.audits.gate import Status
 from lens_pipeline.audits.pair_features import columns_of, other_differences, pixel_differences
+from lens_pipeline.contracts.code import code_sha256
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.stamps import encode
 from lens_pipeline.stamps.encode import encode_stamp
@@ -107,7 +109,8 @@ def data_set(number: int) -> Case:
 @lru_cache(maxsize=1)
 def _pool() -> dict[str, NDArray[np.float64]]:
     """Differences of the pool's pairs, by mark and group."""
-    folder = Path(tempfile.gettempdir()) / f"lens_pipeline-shortcut-gates-{os.getuid()}"
+    code = code_sha256(("audits", "stamps", "survey"), ("numpy", "scipy"))[:16]
+    folder = Path(tempfile.gettempdir()) / f"lens_pipeline-shortcut-gates-{os.getuid()}-{code}"
     folder.mkdir(exist_ok=True)
     pieces: dict[str, list[NDArray[np.float64]]] = {}
     for number in range(N_PAIRS // _A_PIECE):

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lens_pipeline.cli.summary import figure
 from lens_pipeline.defs.members import (
     EVALUATION,
     Group,
@@ -17,7 +18,7 @@ from lens_pipeline.defs.members import (
 from lens_pipeline.defs.sections import RunConfig, load_preset, resource_settings
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation.axes import ARC_SNR, THETA_E
-from lens_pipeline.evaluation.metrics import ALL_ROWS, completed
+from lens_pipeline.evaluation.metrics import ALL_ROWS, OK, UNDEFINED, completed
 from lens_pipeline.evaluation.out_of_fold import POOLED, CrossFit
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE
 from lens_pipeline.storage.home import DEFAULT_MODEL
@@ -65,7 +66,7 @@ def _tell(workspace: Workspace) -> None:
         print(f"  {member['model']:<32} lens_classifier {member['version']}")
     if f"{METRICS_TABLE}.parquet" in scores.manifest.files:
         _tell_out_of_fold(scores)
-        _tell_cross_fit(workspace.open_version("completeness", report.inputs["completeness"]))
+        tell_cross_fit(workspace.open_version("completeness", report.inputs["completeness"]))
     for row in completed(report.read_table()).to_pylist():
         if (
             row["split"] == "test"
@@ -83,13 +84,11 @@ def _tell_out_of_fold(scores: Publication) -> None:
     for row in scores.read_table(METRICS_TABLE).to_pylist():
         if row["metric"] in ("auroc", "log_loss"):
             where = "all folds" if row["split"] == POOLED else row["split"]
-            print(
-                f"  {where:<14} {row['metric']:<18} {_figure(row)}  {_counts(row)}"
-                + (f"; {row['reason']}" if row["reason"] else "")
-            )
+            print(f"  {where:<14} {row['metric']:<18} {_figure(row)}  {_counts(row)}")
 
 
-def _tell_cross_fit(completeness: Publication) -> None:
+def tell_cross_fit(completeness: Publication) -> None:
+    """Print the completeness of each fold and of cells, with n, interval and the bound of the false-positive rate."""
     found = CrossFit.of(completeness)
     if found is None:
         return
@@ -105,19 +104,17 @@ def _tell_cross_fit(completeness: Publication) -> None:
 
 
 def _completeness(row: dict[str, Any]) -> str:
-    figure = _figure({"value": row["completeness"], "low": row["completeness_low"], "high": row["completeness_high"]})
-    return f"{figure:<26} n = {row['n']:,} injections in {row['n_galaxies']:,} galaxies"
+    value, low, high = (row[f"completeness{end}"] for end in ("", "_low", "_high"))
+    found = figure(value, low, high, UNDEFINED if value is None else OK, row["reason"])
+    return f"{found:<26} n = {row['n']:,} injections in {row['n_galaxies']:,} galaxies"
+
+
+def _figure(row: dict[str, Any]) -> str:
+    return figure(row["value"], row["low"], row["high"], row["status"], row["reason"])
 
 
 def _counts(row: dict[str, Any]) -> str:
     return f"n = {row['n_positives']:,} injections and {row['n_negatives']:,} controls"
-
-
-def _figure(row: dict[str, Any]) -> str:
-    value, low, high = (row[name] for name in ("value", "low", "high"))
-    if value is None:
-        return "undefined"
-    return f"{value:.4f}" + (f" [{low:.4f}, {high:.4f}]" if low is not None and high is not None else "")
 
 
 def _seeds(text: str) -> list[int]:

@@ -27,7 +27,7 @@ def run(preset: RunConfig) -> int:
     print(f"\n{workspace.dataset}: evaluation_report {report.version}\n")
     for row in completed(report.read_table()).to_pylist():
         if row["split"] == "test" and row["stratum"] == ALL_ROWS and _SHOWN.fullmatch(row["metric"]):
-            value = _value(row["value"], row["low"], row["high"], row["status"], row["reason"])
+            value = figure(row["value"], row["low"], row["high"], row["status"], row["reason"])
             print(f"  {row['metric']:<30}  {value:<32}  {_rests_on(row)}")
     _print_completeness(completeness)
     _print_beside(workspace, report, completeness)
@@ -49,7 +49,7 @@ def _print_completeness(completeness: Publication) -> None:
     print(f"\n  completeness at {point}, against arc S/N (peak):")
     for row in rows:
         if row["operating_point"] == point and row["axis"] == "arc_snr":
-            value = _value(
+            value = figure(
                 row["completeness"], row["completeness_low"], row["completeness_high"], row["status"], row["reason"]
             )
             print(f"    {row['cell']:<16} {value:<34} n = {row['n']:,}")
@@ -72,7 +72,8 @@ def _rests_on(row: dict[str, Any]) -> str:
     return f"n = {' and '.join(counts)}" if row["value"] is not None else ""
 
 
-def _value(value: float | None, low: float | None, high: float | None, status: str, reason: str | None) -> str:
+def figure(value: float | None, low: float | None, high: float | None, status: str, reason: str | None) -> str:
+    """Write a number with its interval, or why it has none; without a number its status and why."""
     if value is None:
         return f"{status}: {(reason or '').partition(';')[0]}"
     interval = (

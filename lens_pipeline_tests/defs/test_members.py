@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from lens_pipeline.cli import members as command
+from lens_pipeline.cli.summary import figure
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.defs import members
 from lens_pipeline.defs.members import Group, Member, evaluation_config, run_config_of
@@ -125,6 +126,19 @@ def test_what_is_told_at_the_end_has_its_n_and_interval(
     command._tell(Workspace(dataset="tried", model="default.seeds-1-2"))
     said = " ".join(capsys.readouterr().out.split())
     assert "test auroc 0.9000 [0.8500, 0.9500] n = 12 injections and 34 controls" in said
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ((0.9, 0.85, 0.95, "ok", None), "0.9000 [0.8500, 0.9500]"),
+        ((0.9, None, None, "ok", "no interval: a class has 3 galaxies, a ..."), "0.9000 (no interval: a class has 3 galaxies)"),
+        ((0.9, 0.1, 1.0, "small", "3 effective injections"), "0.9000 [0.1000, 1.0000] (small)"),
+        ((None, None, None, "undefined", "there are no such rows"), "undefined: there are no such rows"),
+    ],
+)  # fmt: skip
+def test_a_number_stands_with_its_interval_or_says_why_it_has_none(row: tuple[Any, ...], said: str) -> None:
+    assert figure(*row) == said
 
 
 def test_a_run_that_fails_names_the_model_and_that_the_rest_stands(

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from lens_pipeline.cli.members import tell_cross_fit
 from lens_pipeline.contracts.catalogue import FOLD_THRESHOLDS, OUT_OF_FOLD_COMPLETENESS
 from lens_pipeline.evaluation.checks import metrics_are_complete
 from lens_pipeline.evaluation.out_of_fold import CrossFit, fpr_above_highest
@@ -102,6 +103,23 @@ def test_the_report_states_the_cross_fit_with_the_bound_beside_it(evaluated: Eva
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", result.page.decode()))
     assert "over 1,200 injections in 24 galaxies; the false-positive rate there is at most" in text
     assert text.count("Cross-fitted completeness against") == 3
+
+
+def test_the_shell_prints_each_fold_and_cell_with_its_interval_and_the_bound(
+    evaluated: Evaluated, found: CrossFit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_cross_fit(evaluated.completeness()[1])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    whole, fold = found.whole, found.thresholds.row(0, named=True)
+    low, high = whole["completeness_low"], whole["completeness_high"]
+    assert (
+        f"all folds {whole['completeness']:.4f} [{low:.4f}, {high:.4f}] n = 1,200 injections in 24 galaxies; "
+        f"FPR at most {whole['fpr_high']:.3g} (24 controls)"
+    ) in lines
+    assert any(line.startswith(f"fold 0 {fold['completeness']:.4f} [") for line in lines)
+    assert sum(line.startswith("theta_e_arcsec ") for line in lines) == len(
+        found.cells.filter(pl.col("axis") == "theta_e_arcsec")
+    )
 
 
 def test_scores_of_one_model_have_no_such_tables(ten_galaxies: Evaluated, tmp_path: Path) -> None:
