@@ -73,12 +73,12 @@ def chance_limit(n_positives: int, n_negatives: int) -> float:
     Returns
     -------
     float
-        Infinite where a class is empty.
+        At most 1, which no AUROC exceeds: so few rows, or an empty class, can't be red.
     """
     if not n_positives or not n_negatives:
-        return float("inf")
+        return 1.0
     n_eff = 4 / (1 / n_positives + 1 / n_negatives)
-    return float(0.5 + LIMIT_ABOVE_CHANCE * np.sqrt(LIMIT_AT_ROWS / n_eff))
+    return min(1.0, float(0.5 + LIMIT_ABOVE_CHANCE * np.sqrt(LIMIT_AT_ROWS / n_eff)))
 
 
 def tell_pairs(differences: Floats, names: Sequence[str], *, seed: int = 0) -> Told:

@@ -178,6 +178,6 @@ def null_logits_gate(removed: Floats, controls: Floats) -> Gate:
     if value > limit:
         status, reason = Status.red, "the model tells stamps that went through injection from those that didn't"
     elif limit > LARGEST_DECIDING_LIMIT:
-        status, reason = Status.undecided, f"{n:,} galaxies would not show an AUROC below {min(limit, 1.0):.2f}"
+        status, reason = Status.undecided, f"{n:,} galaxies would not show an AUROC below {limit:.2f}"
     counts: dict[str, Any] = {"n_positives": n, "n_negatives": n, "n_galaxies": n}
     return Gate(**told, **counts, value=value, limit=limit, status=status, reason=reason)

@@ -20,7 +20,8 @@ def test_the_limit_is_051_for_a_hundred_thousand_rows_and_wider_for_fewer_or_for
     assert chance_limit(50_000, 50_000) == pytest.approx(0.51)
     assert chance_limit(500, 500) == pytest.approx(0.6)
     assert chance_limit(50_000, 500) == pytest.approx(0.5 + 0.01 * np.sqrt(100_000 / (4 / (1 / 50_000 + 1 / 500))))
-    assert chance_limit(0, 10) == float("inf")
+    # No AUROC exceeds 1, so 5 galaxies can't be red.
+    assert chance_limit(5, 5) == chance_limit(0, 10) == 1
 
 
 def test_clean_pairs_are_won_as_often_as_fair_coins_are() -> None:
