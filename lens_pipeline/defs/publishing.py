@@ -19,6 +19,8 @@ Result = TypeVar("Result")
 Event = dg.AssetCheckResult | dg.MaterializeResult
 Metadata = dict[str, dg.MetadataValue[Any]]
 
+_WHEN_RED = "docs/red-checks.md"
+
 
 def publish(
     context: dg.AssetExecutionContext,
@@ -83,8 +85,11 @@ def publish(
 
 def check_specs(asset: str, *names: str, advisory: Sequence[str] = ()) -> list[dg.AssetCheckSpec]:
     """Declare an asset's checks; the advisory ones are shown and don't block."""
-    return [dg.AssetCheckSpec(name, asset=asset, blocking=True) for name in names] + [
-        dg.AssetCheckSpec(name, asset=asset) for name in advisory
+    return [
+        dg.AssetCheckSpec(
+            name, asset=asset, blocking=name in names, description=f"What to do when it is red: {_WHEN_RED}, {name}."
+        )
+        for name in (*names, *advisory)
     ]
 
 

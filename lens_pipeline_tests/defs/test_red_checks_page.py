@@ -31,6 +31,13 @@ def test_every_declared_check_has_its_section_under_its_asset() -> None:
     assert sorted(declared() - described()) == []
 
 
+def test_dagsters_page_points_from_each_check_to_its_section() -> None:
+    graph = defs.resolve_asset_graph()
+    for key in graph.asset_check_keys:
+        said = graph.get_check_spec(key).description
+        assert said == f"What to do when it is red: docs/red-checks.md, {key.name}."
+
+
 def test_the_page_describes_no_check_that_does_not_exist() -> None:
     names = {name for _, name in declared()}
     assert sorted(name for _, name in described() if name not in names) == []
