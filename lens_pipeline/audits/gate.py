@@ -45,6 +45,7 @@ class Gate:
     n_negatives: int = 0
     n_galaxies: int = 0
     reason: str | None = None
+    stands_from: str | None = None
 
 
 def gate_table(gates: Iterable[Gate]) -> pa.Table:

@@ -184,7 +184,7 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     chosen = commands.add_parser("champion", help="make an evaluated version of a model the champion")
     chosen.add_argument("preset", type=Path, nargs="?")
     _name_a_classifier(chosen)
-    chosen.add_argument("--despite", help="why it is champion although shortcut gates are red or never answered")
+    chosen.add_argument("--despite", help="why it is champion although shortcut gates are red or unanswered")
     chosen.set_defaults(run=lambda parsed: registry.choose(_which(parsed), despite=parsed.despite))
     shown_card = commands.add_parser("card", help="print the model card of a version of a model")
     shown_card.add_argument("preset", type=Path, nargs="?")

@@ -47,5 +47,12 @@ SHORTCUT_GATES = TableContract(
             "",
             True,
         ),
+        Column(
+            "stands_from",
+            _TEXT,
+            "earlier version of shortcut_gates whose red answer about the model stands; null where the answer is this one's own",
+            "",
+            True,
+        ),
     ),
 )

@@ -21,7 +21,7 @@ MADE_FROM = {
     GATES: ("scores",),
     COMPARISON: ("scores", "operating_point"),
 }
-_EVIDENCE = "evidence.png"
+_EVIDENCE, _EARLIER = "evidence.png", "earlier_askings"
 _OK, _RED = "ok", "red"
 _BASELINE, _COUNTERFACTUAL = "baseline", "counterfactual"
 _ASK = "it was not asked of these scores (dagster asset materialize --select {})"
@@ -38,6 +38,8 @@ class Beside:
         REAL_LENS_RECOVERY.
     gates : polars.DataFrame or None
         SHORTCUT_GATES.
+    n_earlier : int
+        Askings of these questions, about the same model, with other settings before.
     evidence : bytes or None
         PNG of where on stamps the evidence lies.
     comparison : polars.DataFrame or None
@@ -50,6 +52,7 @@ class Beside:
 
     recovery: pl.DataFrame | None = None
     gates: pl.DataFrame | None = None
+    n_earlier: int = 0
     evidence: bytes | None = None
     comparison: pl.DataFrame | None = None
     not_compared: str | None = _ASK_AT_THRESHOLDS.format(COMPARISON)
@@ -66,6 +69,7 @@ class Beside:
         return cls(
             recovery=tables.get(RECOVERY),
             gates=tables.get(GATES),
+            n_earlier=0 if gates is None else len(gates.attributes.get(_EARLIER, [])),
             evidence=gates.path(_EVIDENCE).read_bytes() if gates is not None and drawn else None,
             comparison=tables.get(COMPARISON),
             not_compared=cls.not_compared if compared is None else compared.attributes.get("not_compared"),
@@ -98,6 +102,8 @@ class Beside:
         red = asked.filter(pl.col("status") == _RED)
         answered = asked.filter(pl.col("status").is_in([_OK, _RED])).height
         of_all = f"{answered:,} of {count(asked.height, 'question')} about shortcuts could be answered"
+        if self.n_earlier:
+            of_all += f" (asked {count(self.n_earlier, 'time')} before, with other settings)"
         forbidden = why_gates_forbid(self.gates)
         if red.is_empty():
             so = f"; this version can't be champion: {forbidden}" if forbidden else ""

@@ -111,7 +111,7 @@ def choose_champion(
     Parameters
     ----------
     despite : str, optional
-        Why it becomes champion although its shortcut gates are red, or one kind was never answered; kept with the choice.
+        Why it becomes champion although its shortcut gates are red or leave open what must be known; kept with the choice.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def choose_champion(
     ------
     StorageError
         If it isn't there, hasn't passed its checks, or no report of it has: what nobody evaluated is no champion; or, unless a
-        reason is given, if a shortcut gate of it is red or none of a kind was answered.
+        reason is given, if a shortcut gate of it is red or leaves open what must be known (`promotion.why_gates_forbid`).
     """
     asset = asset_of(home, dataset, model)
     named = home.open(dataset, asset, model=model, version=version)
@@ -147,6 +147,7 @@ def choose_champion(
     with home.stage(dataset, CHOICE, model=model, inputs=inputs) as staging:
         if problem is not None:
             staging.attributes.update(despite=despite, problem=problem)
+        staging.attributes["earlier_askings"] = [] if gates is None else gates.attributes.get("earlier_askings", [])
         staging.attributes["unanswered_gates"] = [] if gates is None else unanswered_gates(answers_of(gates))
         staging.write_json("champion.json", staging.inputs)
         choice = staging.commit()

@@ -67,10 +67,14 @@ def test_red_gates_are_named_with_their_values_and_unanswered_ones_are_counted()
     assert "can't be champion" in line
     assert "this from that 1: 0.75 (0.70 to 0.80) AUROC" in line
     assert (
-        "none of them in red; this version can't be champion: whether the score follows the arc was never answered"
+        "none of them in red; this version can't be champion: whether anything but arcs tells the classes apart wasn't asked"
         in (Beside(gates=gates("ok", "undecided")).claims(POINT)[1])
     )
     assert "not known, it was not asked of these scores" in Beside().claims(POINT)[1]
+    assert (
+        "could be answered (asked 2 times before, with other settings)"
+        in (Beside(gates=gates("ok"), n_earlier=2).claims(POINT)[1])
+    )
 
 
 def test_the_report_shows_what_is_about_its_scores_and_refuses_what_is_about_others(tmp_path: Path) -> None:

@@ -76,8 +76,9 @@ def publish_gates(
     kinds: tuple[str, ...] = ("gate", "counterfactual", "path"),
 ) -> Publication:
     """Publish the shortcut gates of a classifier or an ensemble's scores, some of them red; one of each of `kinds` is ok."""
+    name_of = {"gate": "injection_pixels", "counterfactual": "arc_over_removed", "path": "scores_equal_predict"}
     answers = [
-        *((f"{kind}_that_is_ok", kind, "ok") for kind in kinds),
+        *((name_of[kind], kind, "ok") for kind in kinds),
         (undecided, "gate", "undecided"),
         *((name, "counterfactual", "red") for name in red),
     ]
@@ -133,7 +134,7 @@ def test_what_gates_forbid_and_leave_open_stands_among_the_cards_limits(trained:
 
     assert "It can't be champion: it was never asked whether it learned a shortcut." in limits()
     publish_gates(trained.home, trained.classifier, kinds=("gate", "path"))
-    assert "whether the score follows the arc was never answered" in limits()
+    assert "whether the score follows the arc wasn't asked" in limits()
     publish_gates(trained.home, trained.classifier)
     assert "can't be champion" not in limits()
     assert "Shortcut gates that were not answered, for or against: null_flux_logits." in limits()

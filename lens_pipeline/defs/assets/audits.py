@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from lens_pipeline.audits.askings import earlier_askings
 from lens_pipeline.audits.checks import AGREE, FOLLOWS, SEPARATES, gate_checks
 from lens_pipeline.audits.model_gates import Audited
 from lens_pipeline.audits.shortcut_gates import GatesResult, build_gates
@@ -34,6 +35,8 @@ def shortcut_gates(
         manifest=workspace.open_version("injection_manifest", stamps.inputs["injection_manifest"]),
     )
 
+    earlier = earlier_askings(config, workspace.home, audited.classifiers, workspace.dataset, workspace.model)
+
     def describe(made: Publication, result: GatesResult) -> Metadata:
         shown = ("name", "kind", "value", "low", "high", "unit", "limit", "n_galaxies", "status", "reason")
         evidence = result.evidence_png
@@ -47,7 +50,7 @@ def shortcut_gates(
         workspace,
         config,
         inputs=[*audited.classifiers, scores, store, stamps, audited.parent, audited.manifest],
-        build=lambda staging: build_gates(config, audited, staging),
+        build=lambda staging: build_gates(config, audited, staging, earlier),
         check=lambda _, result: gate_checks(result.gates),
         describe=describe,
     )
