@@ -1,31 +1,16 @@
 """The command ``lens_pipeline``: what people type beside Dagster's own commands."""
 
 import argparse
+import importlib
 import os
 import select
 import signal
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from lens_pipeline.cli import (
-    check,
-    compact,
-    diagnose,
-    documents,
-    members,
-    predict,
-    prune,
-    registry,
-    summary,
-    sweep,
-    verify,
-    watch,
-)
 from lens_pipeline.contracts.errors import ConfigError, PipelineError
-from lens_pipeline.defs.sections import load_preset
 from lens_pipeline.scoring.aliases import Alias
-from lens_pipeline.scoring.fits_inputs import FitsOptions
 from lens_pipeline.storage.home import Home
 from lens_pipeline.training.choices import Device
 
@@ -79,12 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="validate every section of a preset, look whether what it names is there, and run nothing"
     )
     checked.add_argument("preset", type=Path)
-    checked.set_defaults(run=lambda parsed: check.run(parsed.preset))
+    checked.set_defaults(run=lambda parsed: _command("check").run(parsed.preset))
     shown = commands.add_parser(
         "summary", help="print what a preset's dataset has published: headline numbers and where"
     )
     shown.add_argument("preset", type=Path, nargs="?")
-    shown.set_defaults(run=lambda parsed: summary.run(load_preset(parsed.preset) if parsed.preset else {}))
+    shown.set_defaults(run=lambda parsed: _command("summary").run(_preset(parsed.preset)))
     asked = commands.add_parser(
         "doctor", help="GO or NO-GO: every check of what is published, each red with what to do"
     )
@@ -92,15 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     _name_a_classifier(asked, version=False)
     asked.add_argument("--strict", action="store_true", help="a finding that blocks nothing is NO-GO as well")
     asked.add_argument("--verbose", action="store_true", help="list what is fine too")
-    asked.set_defaults(run=_doctor)
+    asked.set_defaults(
+        run=lambda parsed: _command("doctor").run(_which(parsed), strict=parsed.strict, verbose=parsed.verbose)
+    )
     watched = commands.add_parser("watch", help="a training as it goes, or as the last one went, in the terminal")
     watched.add_argument("preset", type=Path, nargs="?")
     watched.add_argument("--model", help="name of the model or member, by default the preset's, else default")
     watched.add_argument("--once", action="store_true", help="print how it stands, and end")
     watched.set_defaults(
-        run=lambda parsed: watch.run(
-            load_preset(parsed.preset) if parsed.preset else {}, model=parsed.model, once=parsed.once
-        )
+        run=lambda parsed: _command("watch").run(_preset(parsed.preset), model=parsed.model, once=parsed.once)
     )
     diagnosed = commands.add_parser(
         "diagnose", help="why a training's metrics fell: saturation ties, collapse, overfitting, or a part evaluated"
@@ -109,15 +94,14 @@ def _parser() -> argparse.ArgumentParser:
         "file", type=Path, help="history.jsonl, a table of epochs (CSV, JSON), or scores (parquet, CSV)"
     )
     diagnosed.add_argument("--rows", type=int, help="rows that the evaluated split has, where the file doesn't tell")
-    diagnosed.set_defaults(run=lambda parsed: diagnose.run(parsed.file, n_split=parsed.rows))
+    diagnosed.set_defaults(run=lambda parsed: _command("diagnose").run(parsed.file, n_split=parsed.rows))
     verified = commands.add_parser("verify", help="re-read every published byte and compare its hash")
     verified.add_argument("--dataset", help="only this dataset")
     verified.add_argument("--remote", action="store_true", help="read the objects at s3://, not their local copies")
-    verified.set_defaults(run=lambda parsed: verify.run(parsed.dataset, remote=parsed.remote))
+    verified.set_defaults(run=lambda parsed: _command("verify").run(parsed.dataset, remote=parsed.remote))
     compacted = commands.add_parser("compact", help="publish a stamp_store anew, in full segments without holes")
     compacted.add_argument("--dataset", required=True, help="name of the dataset")
-    compacted.set_defaults(run=lambda parsed: compact.run(parsed.dataset, Home.from_environment()))
-    members.add(commands)
+    compacted.set_defaults(run=lambda parsed: _command("compact").run(parsed.dataset, Home.from_environment()))
     _models(commands)
     pruned = commands.add_parser("prune", help="remove fetched objects from the cache, the longest unused first")
     pruned.add_argument(
@@ -127,11 +111,29 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         help="leave at most so many; by default only what is being read",
     )
-    pruned.set_defaults(run=lambda parsed: prune.run(parsed.keep))
+    pruned.set_defaults(run=lambda parsed: _command("prune").run(parsed.keep))
     documented = commands.add_parser("documents", help="write docs/tables.md, settings.md and models.md from the code")
     documented.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
-    documented.set_defaults(run=lambda parsed: documents.run(parsed.folder))
+    documented.set_defaults(run=lambda parsed: _command("documents").run(parsed.folder))
     return parser
+
+
+def _command(name: str) -> Any:
+    """Import a command's module when it is asked for: together they import all there is, which takes seconds."""
+    return importlib.import_module(f"lens_pipeline.cli.{name}")
+
+
+def _preset(path: Path | None) -> dict[str, Any]:
+    from lens_pipeline.defs.sections import load_preset
+
+    return load_preset(path) if path is not None else {}
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, as 1,2,3") from error
 
 
 def _bytes(text: str) -> int:
@@ -142,11 +144,21 @@ def _bytes(text: str) -> int:
 
 def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Commands about models: better settings for one, and what trained ones say and are called."""
+    trained = commands.add_parser(
+        "train", help="train the models of a cross-validation or an ensemble, and evaluate their mean"
+    )
+    trained.add_argument("preset", type=Path)
+    how = trained.add_mutually_exclusive_group(required=True)
+    how.add_argument("--folds", type=int, metavar="K", help="a model for each of K folds of regions")
+    how.add_argument("--seeds", type=_seeds, metavar="A,B,...", help="a model for each seed")
+    trained.set_defaults(
+        run=lambda parsed: _command("members").run(_preset(parsed.preset), folds=parsed.folds, seeds=parsed.seeds)
+    )
     swept = commands.add_parser("sweep", help="search better settings for lens_classifier, and write them as a preset")
     swept.add_argument("preset", type=Path)
     swept.add_argument("--trials", type=int, help="trials in all, those of earlier starts counted; else the preset's")
     swept.add_argument("--out", type=Path, help="preset file to write the best setting to, beside the published one")
-    swept.set_defaults(run=lambda parsed: sweep.run(load_preset(parsed.preset), parsed.trials, parsed.out))
+    swept.set_defaults(run=lambda parsed: _command("sweep").run(_preset(parsed.preset), parsed.trials, parsed.out))
     predicted = commands.add_parser("predict", help="score stamps in files: FITS, npz parquet, npz or npy")
     predicted.add_argument(
         "inputs",
@@ -180,18 +192,18 @@ def _models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     listed = commands.add_parser("registry", help="list the versions of a model, and tell MLflow of them")
     listed.add_argument("preset", type=Path, nargs="?")
     _name_a_classifier(listed, version=False)
-    listed.set_defaults(run=lambda parsed: registry.list_versions(_which(parsed)))
+    listed.set_defaults(run=lambda parsed: _command("registry").list_versions(_which(parsed)))
     chosen = commands.add_parser("champion", help="make an evaluated version of a model the champion")
     chosen.add_argument("preset", type=Path, nargs="?")
     _name_a_classifier(chosen)
     chosen.add_argument("--despite", help="why it is champion although shortcut gates are red or unanswered")
-    chosen.set_defaults(run=lambda parsed: registry.choose(_which(parsed), despite=parsed.despite))
+    chosen.set_defaults(run=lambda parsed: _command("registry").choose(_which(parsed), despite=parsed.despite))
     shown_card = commands.add_parser("card", help="print the model card of a version of a model")
     shown_card.add_argument("preset", type=Path, nargs="?")
     _name_a_classifier(shown_card)
     _take_an_alias(shown_card)
     shown_card.add_argument("--json", action="store_true")
-    shown_card.set_defaults(run=lambda parsed: registry.show_card(_which(parsed), is_json=parsed.json))
+    shown_card.set_defaults(run=lambda parsed: _command("registry").show_card(_which(parsed), is_json=parsed.json))
 
 
 def _name_a_classifier(command: argparse.ArgumentParser, *, version: bool = True) -> None:
@@ -207,12 +219,15 @@ def _take_an_alias(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _which(parsed: argparse.Namespace) -> predict.Which:
+def _which(parsed: argparse.Namespace) -> Any:
     alias, version = getattr(parsed, "alias", None), getattr(parsed, "version", None)
-    return predict.Which(parsed.preset, parsed.dataset, parsed.model, version, alias)
+    return _command("predict").Which(parsed.preset, parsed.dataset, parsed.model, version, alias)
 
 
 def _predict(parsed: argparse.Namespace) -> int:
+    from lens_pipeline.cli import predict
+    from lens_pipeline.scoring.fits_inputs import FitsOptions
+
     preset, inputs = predict.split_preset(parsed.inputs)
     which = predict.Which(preset, parsed.dataset, parsed.model, parsed.version, parsed.alias, parsed.folder)
     options = FitsOptions(flux_unit=parsed.flux_unit, cut_centre=parsed.cut_centre)
@@ -221,13 +236,6 @@ def _predict(parsed: argparse.Namespace) -> int:
     images = None if parsed.images is None else predict.Images(parsed.images, parsed.picture)
     chosen = {"tta": parsed.tta, "prevalence": parsed.prevalence, "images": images}
     return predict.run(which, inputs, parsed.out, options, parsed.device, **chosen)
-
-
-def _doctor(parsed: argparse.Namespace) -> int:
-    # Imported when it is asked for: it loads every asset to know their checks, which costs seconds.
-    from lens_pipeline.cli import doctor
-
-    return doctor.run(_which(parsed), strict=parsed.strict, verbose=parsed.verbose)
 
 
 if __name__ == "__main__":

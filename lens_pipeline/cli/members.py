@@ -1,8 +1,6 @@
 """``lens_pipeline train``: a cross-validation or a seed ensemble, member by member, then the evaluation of their mean."""
 
-import argparse
 import os
-from pathlib import Path
 from typing import Any
 
 from lens_pipeline.cli.summary import figure
@@ -15,7 +13,7 @@ from lens_pipeline.defs.members import (
     refuse_unusable_members,
     run_config_of,
 )
-from lens_pipeline.defs.sections import RunConfig, load_preset, resource_settings
+from lens_pipeline.defs.sections import RunConfig, resource_settings
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation.axes import ARC_SNR, THETA_E
 from lens_pipeline.evaluation.metrics import ALL_ROWS, OK, UNDEFINED, completed
@@ -23,18 +21,6 @@ from lens_pipeline.evaluation.out_of_fold import POOLED, CrossFit
 from lens_pipeline.scoring.out_of_fold import METRICS_TABLE
 from lens_pipeline.storage.home import DEFAULT_MODEL
 from lens_pipeline.storage.publication import Publication
-
-
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare the command."""
-    command = commands.add_parser(
-        "train", help="train the models of a cross-validation or an ensemble, and evaluate their mean"
-    )
-    command.add_argument("preset", type=Path)
-    how = command.add_mutually_exclusive_group(required=True)
-    how.add_argument("--folds", type=int, metavar="K", help="a model for each of K folds of regions")
-    how.add_argument("--seeds", type=_seeds, metavar="A,B,...", help="a model for each seed")
-    command.set_defaults(run=lambda parsed: run(load_preset(parsed.preset), folds=parsed.folds, seeds=parsed.seeds))
 
 
 def run(preset: RunConfig, *, folds: int | None, seeds: list[int] | None) -> int:
@@ -115,10 +101,3 @@ def _figure(row: dict[str, Any]) -> str:
 
 def _counts(row: dict[str, Any]) -> str:
     return f"n = {row['n_positives']:,} injections and {row['n_negatives']:,} controls"
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, as 1,2,3") from error

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import lens_pipeline.cli.main as cli_main
+from lens_pipeline.cli import predict, summary
 from lens_pipeline.cli.main import main
 from lens_pipeline.stamps.checks import store_checks
 from lens_pipeline.stamps.config import StoreConfig
@@ -37,7 +37,7 @@ def publish() -> Path:
 )
 def test_options_may_stand_anywhere_between_a_preset_and_inputs(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(cli_main.predict, "run", lambda *given, tta, **_: asked.append((*given, tta)) or 0)
+    monkeypatch.setattr(predict, "run", lambda *given, tta, **_: asked.append((*given, tta)) or 0)
     assert main(["predict", *typed.split()]) == 0
     ((which, inputs, out, *_, tta),) = asked
     assert (which.preset, which.model, inputs, out) == (Path("p.yaml"), "m", ["a.npy", "b.npy"], Path("o.parquet"))
@@ -129,12 +129,30 @@ def test_a_reader_that_has_seen_enough_ends_a_command_quietly_as_other_tools_end
     assert (ended.stderr, ended.returncode) == ("", 128 + signal.SIGPIPE)
 
 
+def test_help_and_what_is_typed_wrongly_are_answered_without_loading_what_runs() -> None:
+    heavy = "{'dagster', 'torch', 'scipy', 'sklearn', 'numba', 'astropy', 'matplotlib', 'mlflow'}"
+    script = f"""
+import sys
+from lens_pipeline.cli.main import main
+for typed in (["--help"], ["champion", "--help"], ["train", "p.yaml", "--seeds", "one"], ["sumary"]):
+    try:
+        main(typed)
+    except SystemExit:
+        pass
+sys.exit(", ".join(sorted({heavy} & set(sys.modules))) or 0)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "GO or NO-GO" in ended.stdout
+    assert "'one' is no list of whole numbers" in ended.stderr
+
+
 def test_another_pipe_that_breaks_is_an_error_all_the_same(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> int:
         raise BrokenPipeError("a worker's")
 
-    monkeypatch.setattr(cli_main.summary, "run", broken)
+    monkeypatch.setattr(summary, "run", broken)
     with pytest.raises(BrokenPipeError, match="a worker's"):
         main(["summary"])
