@@ -14,6 +14,7 @@ from astropy.table import Table
 
 from benchmarks.harness import Result, compare, summarise
 from lens_pipeline.storage.home import Home
+from lens_pipeline.survey.conditions import EXTINCTION_PER_EBV
 from lens_pipeline.survey.config import ParentSampleConfig, Source
 from lens_pipeline.survey.legacy_catalogue import LegacyParents
 from lens_pipeline.survey.parent_sample import build_parent_sample
@@ -58,11 +59,15 @@ def write_sweep(folder: Path, n: int, part: int) -> Path:
         columns |= {f"FLUX_{band}": (10 ** ((22.5 - mag) / 2.5)).astype(np.float32)}
         columns |= {
             f"FLUX_IVAR_{band}": np.full(n, 50, np.float32),
-            f"MW_TRANSMISSION_{band}": np.full(n, 0.9, np.float32),
+            f"MW_TRANSMISSION_{band}": np.ones(n, np.float32),
         }
     for name in ("EBV", "SERSIC", "SHAPE_R", "SHAPE_E1", "SHAPE_E2", "GAIA_PHOT_G_MEAN_MAG"):
         columns[name] = rng.uniform(0, 0.1, n).astype(np.float32)
     columns["GAIA_PHOT_G_MEAN_MAG"][:] = 0
+    for band, per_ebv in EXTINCTION_PER_EBV.items():
+        dust = 10 ** (-0.4 * per_ebv * columns["EBV"])
+        columns[f"MW_TRANSMISSION_{band.upper()}"] = dust
+        columns[f"FLUX_{band.upper()}"] *= dust
     for band in "GRZ":
         columns |= {f"{name}_{band}": np.full(n, 1.3, np.float32) for name in ("PSFSIZE", "PSFDEPTH")}
         columns |= {f"NOBS_{band}": np.full(n, 3, np.int16)}

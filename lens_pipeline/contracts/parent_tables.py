@@ -6,6 +6,9 @@ from lens_pipeline.contracts.tables import Column, TableContract
 
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
+# 2 pi, rounded up so that it holds in single precision too. Angles beyond are degrees.
+_TURN_RAD = 6.2832
+
 _OF_PIXELS = (
     Column("host_x_arcsec", _FLOAT, "where the galaxy stands along x from the stamp's middle", "arcsec", True),
     Column("host_y_arcsec", _FLOAT, "where the galaxy stands along y from the stamp's middle", "arcsec", True),
@@ -82,7 +85,16 @@ PARENT_SAMPLE = TableContract(
         Column("mag_dered_g", _FLOAT, "mag_g corrected for Galactic extinction", "mag", True, False),
         Column("mag_dered_r", _FLOAT, "mag_r corrected for Galactic extinction", "mag", True, False),
         Column("mag_dered_z", _FLOAT, "mag_z corrected for Galactic extinction", "mag", True, False),
-        Column("ebv", _FLOAT, "Galactic reddening E(B-V), SFD scale; null where unknown", "mag", True, False, 0),
+        Column(
+            "ebv",
+            _FLOAT,
+            "Galactic reddening E(B-V), SFD scale; null where unknown. 5 dims g by 16 mag, through which no galaxy is seen",
+            "mag",
+            True,
+            False,
+            0,
+            5,
+        ),
         Column("brickname", _TEXT, "brick of the Legacy Surveys that holds the galaxy", "", True, False),
         Column("morphology", _TEXT, "the catalogue's TYPE: PSF, REX, EXP, DEV, SER, ...", "", True, False),
         Column("reff_arcsec", _FLOAT, "half-light radius", "arcsec", True, False, 0),
@@ -94,6 +106,8 @@ PARENT_SAMPLE = TableContract(
             "rad",
             True,
             False,
+            -_TURN_RAD,
+            _TURN_RAD,
         ),
         Column("sersic_n", _FLOAT, "Sersic index of the light", "", True, False, 0),
         Column("maskbits", _INT, "the catalogue's MASKBITS", "", True, False),
@@ -116,8 +130,8 @@ PARENT_LEFT_OUT = TableContract(
         Column(
             "reason",
             _TEXT,
-            "no_identity, no_position, not_primary, repeated, known_lens, wrong_seeing or near_border; of cutouts, as in "
-            "docs/survey-images.md",
+            "no_identity, no_position, not_primary, repeated, known_lens, wrong_seeing, wrong_extinction or near_border; of "
+            "cutouts, as in docs/survey-images.md",
         ),
         Column("file", _TEXT, "catalogue file that the row stands in"),
         Column(

@@ -50,9 +50,24 @@ ARC = (
     ),
     Column("shear", _FLOAT, "external shear", "", True, False, 0, 1),
     Column("shear_phi_rad", _FLOAT, "position angle of the shear", "rad", True, False),
-    Column("z_source", _FLOAT, "redshift of the source; null where the host's is unknown", "", True, False, 0),
     Column(
-        "sigma_v_km_s", _FLOAT, "velocity dispersion of an isothermal lens with this theta_e", "km/s", True, False, 0
+        "z_source",
+        _FLOAT,
+        "redshift of the source; null where none is lensed so, and where z_lens is null unless the population is one of "
+        "velocity_dispersion, which then assumes lens_redshift_assumed",
+        "",
+        True,
+        False,
+        0,
+    ),
+    Column(
+        "sigma_v_km_s",
+        _FLOAT,
+        "velocity dispersion of an isothermal lens with this theta_e between z_lens, or the assumed one, and z_source",
+        "km/s",
+        True,
+        False,
+        0,
     ),
     Column(
         "source_id",

@@ -141,9 +141,9 @@ class Renderer:
 
     def _row(self, scene: Scene, arc: Arc, galaxy: Row, row: Row) -> Row:
         pixels = make_stamp(scene, arc, stream(self.config.seed, "noise", row["task_id"]))
-        known = galaxy["psf_fwhm_r"] is not None
+        # Where the seeing is null the kernel was assumed, and its width is nobody's measurement.
         widths = {
-            f"psf_fwhm_used_{band}": kernel.fwhm_arcsec if known else None
+            f"psf_fwhm_used_{band}": None if galaxy[f"psf_fwhm_{band}"] is None else kernel.fwhm_arcsec
             for band, kernel in zip(self.contract.bands, scene.kernels, strict=True)
         }
         return {

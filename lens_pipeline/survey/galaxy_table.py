@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
+from lens_pipeline.contracts.catalogue import PARENT_SAMPLE
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few, no_file
+from lens_pipeline.contracts.tables import Column
 from lens_pipeline.survey.mirror import Galaxy
 
 _NAMES = ("galaxy_id", "region_id")
@@ -16,6 +18,7 @@ MEASURED = (
 )  # fmt: skip
 COLUMNS = (*_NAMES, *MEASURED)
 PLACE = ("galaxy_id", "ra", "dec")
+_ANGLES = "Angles are decimal degrees, as 150.0 rather than 10:00:00; phi_rad radians (degrees times pi / 180)."
 
 Known = dict[str, Any]
 
@@ -35,7 +38,8 @@ def read_galaxies(name: str, n_galaxies: int | None = None, unread: list[str] | 
     ConfigError
         If there is no such file.
     ContractError
-        If it can't be read, has another number of rows, names a galaxy twice, or holds what isn't a number where one must be.
+        If it can't be read, has another number of rows, names a galaxy twice, or holds what isn't a number where one must be, or
+        one outside the range that PARENT_SAMPLE declares.
     """
     path = Path(name).expanduser().absolute()
     if not path.is_file():
@@ -58,7 +62,7 @@ def read_galaxies(name: str, n_galaxies: int | None = None, unread: list[str] | 
         if column in _NAMES:
             columns[column] = [None if value is None else str(value) for value in columns[column]]
         else:
-            columns[column] = _numbers(columns[column], f"{path}, column {lower[column]}")
+            columns[column] = _numbers(columns[column], column, f"{path}, column {lower[column]}")
     _refuse_half_a_shape(columns, path)
     ids = columns.get("galaxy_id", [])
     if len(set(ids)) < len(ids):
@@ -92,7 +96,7 @@ def place_of(row: Known) -> Galaxy:
     return Galaxy(str(row["galaxy_id"]), ra, dec)
 
 
-def _numbers(values: list[Any], where: str) -> list[float | None]:
+def _numbers(values: list[Any], column: str, where: str) -> list[float | None]:
     numbers, wrong = [], []
     for value in values:
         try:
@@ -103,10 +107,24 @@ def _numbers(values: list[Any], where: str) -> list[float | None]:
         numbers.append(number if np.isfinite(number) else None)
     if wrong:
         raise ContractError(
-            f"{where}: {len(wrong):,} of {len(values):,} values aren't numbers: {first_few(map(repr, wrong))}. Angles are "
-            f"decimal degrees (phi_rad radians), as 150.0 rather than 10:00:00."
+            f"{where}: {len(wrong):,} of {len(values):,} values aren't numbers: {first_few(map(repr, wrong))}. {_ANGLES}"
         )
+    _refuse_out_of_range(numbers, PARENT_SAMPLE.column(column), where)
     return numbers
+
+
+def _refuse_out_of_range(numbers: list[float | None], column: Column, where: str) -> None:
+    low = -np.inf if column.minimum is None else column.minimum
+    high = np.inf if column.maximum is None else column.maximum
+    beyond = [
+        f"{value:g} ({row})" for row, value in enumerate(numbers) if value is not None and not low <= value <= high
+    ]
+    if beyond:
+        raise ContractError(
+            f"{where}: {len(beyond):,} of {len(numbers):,} values are outside {f'{low:g} to {high:g} {column.unit}'.strip()}; "
+            f"first (place in the table): {first_few(beyond)}. It is the {column.meaning}. {_ANGLES} Mend these rows, and leave "
+            f"a value that isn't known empty."
+        )
 
 
 def _refuse_half_a_shape(columns: dict[str, list[Any]], path: Path) -> None:

@@ -17,6 +17,8 @@ from lens_pipeline.survey.injection_reads import READ_WHEN
 LENS_MODELS = ("SIS", "SIE", "SIE_SHEAR", "EPL")
 # Of a power law: what lies beyond is 2.6 standard deviations and more from the mean of Auger et al. (2010).
 LENS_GAMMA_BOUNDS = (1.5, 2.5)
+# Of any population: wider images are a group's or a cluster's, and lie outside the stamps that surveys cut of galaxies.
+MOST_THETA_E_ARCSEC = 10
 
 
 class PopulationName(StrEnum):
@@ -54,10 +56,11 @@ class InjectionConfig(Section):
     )
 
     population: PopulationName = Field(PopulationName.uniform, description="where the population's theta_e comes from")
-    theta_e_low_arcsec: float = Field(0.3, gt=0, le=10, description="smallest Einstein radius, arcsec")
-    theta_e_high_arcsec: float = Field(2.5, gt=0, le=10, description="largest Einstein radius, arcsec")
+    theta_e_low_arcsec: float = Field(0.3, gt=0, le=MOST_THETA_E_ARCSEC, description="smallest Einstein radius, arcsec")
+    theta_e_high_arcsec: float = Field(2.5, gt=0, le=MOST_THETA_E_ARCSEC, description="largest Einstein radius, arcsec")
     theta_e_knots_arcsec: list[float] = Field(
-        [], description="Einstein radii that the density is given at, arcsec; linear in between (population: table)"
+        [],
+        description="Einstein radii that the density is given at, up to 10 arcsec; linear in between (population: table)",
     )
     theta_e_density: list[float] = Field([], description="the density there, on any scale (population: table)")
     velocity_dispersion_function: VelocityDispersionFunction = Field(
@@ -231,6 +234,11 @@ class InjectionConfig(Section):
                 raise ValueError(str(error)) from error
             if self.theta_e_knots_arcsec[0] <= 0:
                 raise ValueError("theta_e_knots_arcsec must be above 0: an Einstein radius of 0 is no lens")
+            if wide := [knot for knot in self.theta_e_knots_arcsec if knot > MOST_THETA_E_ARCSEC]:
+                raise ValueError(
+                    f"{len(wide)} of {len(self.theta_e_knots_arcsec)} theta_e_knots_arcsec are above {MOST_THETA_E_ARCSEC}, the "
+                    f"most that theta_e_high_arcsec takes: {first_few(wide)}. End the table there"
+                )
 
     def _refuse_cells(self) -> None:
         for name in ("cell_theta_e_edges_arcsec", "cell_source_mag_edges"):

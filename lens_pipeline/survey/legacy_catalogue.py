@@ -23,7 +23,15 @@ from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.files_read import FilesRead
 from lens_pipeline.survey.host_sample import HostSample
 from lens_pipeline.survey.legacy_cuts import judge, own_cuts
-from lens_pipeline.survey.legacy_rows import OPTIONAL, REQUIRED, galaxy_ids, galaxy_rows, target_ids, unlike_seeing
+from lens_pipeline.survey.legacy_rows import (
+    OPTIONAL,
+    REQUIRED,
+    galaxy_ids,
+    galaxy_rows,
+    target_ids,
+    unlike_dust,
+    unlike_seeing,
+)
 from lens_pipeline.survey.parent_completeness import ARC_COLOURS, parent_completeness
 from lens_pipeline.survey.regions import N_BRICKS, Regions, brick_area_deg2, brick_ids
 from lens_pipeline.survey.seen_ids import SeenIds
@@ -32,7 +40,8 @@ from lens_pipeline.survey.tractor import BATCH_ROWS, Catalogue, catalogue_files
 
 # In this order: a row has the first reason that holds.
 NO_IDENTITY, NO_POSITION, NOT_PRIMARY, REPEATED = "no_identity", "no_position", "not_primary", "repeated"
-KNOWN_LENS, WRONG_SEEING, NEAR_BORDER = "known_lens", "wrong_seeing", "near_border"
+KNOWN_LENS, WRONG_SEEING, WRONG_EXTINCTION = "known_lens", "wrong_seeing", "wrong_extinction"
+NEAR_BORDER = "near_border"
 
 _LENS_COLUMNS = ("lens_name", "lens_ra", "lens_dec", "grade", "methods", "independent_of_networks", "references")
 
@@ -217,10 +226,11 @@ class LegacyParents:
         new[good] = self.seen.first_time(target_ids(chosen.filter(good)))
         lens, _ = self.lenses.match(east, north, self.config.known_lens_radius_arcsec)
         margin = self.config.region_margin_arcsec
+        seeing, dust = unlike_seeing(chosen).to_numpy(), unlike_dust(chosen).to_numpy()
         near = self.regions.near_border(east, north, margin) if margin else np.zeros(chosen.height, dtype=bool)
         reason = np.select(
-            [~known, ~on_sky, ~primary, ~new, lens >= 0, unlike_seeing(chosen).to_numpy(), near],
-            [NO_IDENTITY, NO_POSITION, NOT_PRIMARY, REPEATED, KNOWN_LENS, WRONG_SEEING, NEAR_BORDER],
+            [~known, ~on_sky, ~primary, ~new, lens >= 0, seeing, dust, near],
+            [NO_IDENTITY, NO_POSITION, NOT_PRIMARY, REPEATED, KNOWN_LENS, WRONG_SEEING, WRONG_EXTINCTION, NEAR_BORDER],
             default="",
         )
         return pl.Series(reason.astype(str), dtype=pl.String), pl.Series(lens)

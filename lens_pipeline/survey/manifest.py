@@ -189,8 +189,8 @@ def chosen(design: Design, what: str, key: str, share: float) -> bool:
 
 
 def _host(design: Design, galaxy: dict[str, Any]) -> dict[str, Any]:
-    """Return what every row says of its galaxy."""
+    """Return what every row says of its galaxy; a redshift that was only assumed isn't its own, and stays null."""
     return {name: galaxy[name] for name in ("region_id", "galaxy_id", "ra", "dec")} | {
-        "z_lens": design.population.redshift_of(galaxy),
+        "z_lens": galaxy.get("z_lens"),
         "region_split": design.split_of(galaxy["region_id"]),
     }

@@ -47,6 +47,15 @@ PRESETS = Path(__file__).parent.parent.parent / "presets"
         ),
         (ParentSampleConfig, {**CATALOGUE, "excluded_maskbits": [1, 40]}, r"numbers of bits, 0 to 30, not \[40\]"),
         (InjectionConfig, {"theta_e_low_arcsec": 3.0}, "theta_e_low_arcsec = 3.0 is above theta_e_high_arcsec"),
+        (
+            InjectionConfig,
+            {
+                "population": "table",
+                "theta_e_knots_arcsec": [0.3, 15.0, 20.0],
+                "theta_e_density": [1.0, 1.0, 0.0],
+            },
+            r"2 of 3 theta_e_knots_arcsec are above 10, the most that theta_e_high_arcsec takes: 15\.0, 20\.0",
+        ),
         (ParentSampleConfig, {"images": "coadds"}, "images: read with source: legacy_catalogue"),
         (
             ParentSampleConfig,

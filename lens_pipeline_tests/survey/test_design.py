@@ -7,7 +7,7 @@ import pytest
 from lens_pipeline.contracts.errors import ConfigError
 from lens_pipeline.survey.design import TEST, TRAIN, Design
 from lens_pipeline.survey.injection_config import InjectionConfig
-from lens_pipeline.survey.manifest import rows_of_galaxy
+from lens_pipeline.survey.manifest import null_flux_rows, rows_of_galaxy
 from lens_pipeline.survey.population import Hosts
 from lens_pipeline.survey.proposals import shares_with_floors
 
@@ -204,6 +204,22 @@ def test_a_galaxy_without_redshift_has_the_assumed_one_where_the_population_asks
     assert Design.of(InjectionConfig(), Hosts.of(InjectionConfig(), [None])).population.redshift_of({}) is None
     with pytest.raises(ConfigError, match=r"1 of 2 galaxies have a redshift that is not above 0, first \[-1.0\]"):
         Hosts.of(config, [0.4, -1.0])
+
+
+def test_an_assumed_redshift_is_drawn_for_and_never_published_as_the_hosts(galaxy: dict[str, Any]) -> None:
+    shares = {"fake_unlensed_share": 1.0, "hard_ring_share": 1.0, "null_flux_share": 1.0}
+    config = InjectionConfig(**VDF, **shares, lens_redshift_assumed=0.6, injections_per_galaxy=4)
+    made = []
+    for known in (None, 0.6):
+        design, host = Design.of(config, Hosts.of(config, [known, 0.4])), {**galaxy, "z_lens": known}
+        made.append([*rows_of_galaxy(design, host), *null_flux_rows(design, host)])
+    unknown, same = made
+    assert {row["role"] for row in unknown} == {"control", "injection", "fake_unlensed", "hard_ring", "null_flux"}
+    assert {row["z_lens"] for row in unknown} == {None}
+    assert [row | {"z_lens": 0.6} for row in unknown] == same
+    injections = [row for row in unknown if row["role"] == "injection"]
+    assert min(row["z_source"] for row in injections) > 0.6
+    assert min(row["sigma_v_km_s"] for row in injections) > config.sigma_v_low_km_s
 
 
 def test_a_row_is_made_again_from_what_the_manifest_says_of_all_hosts() -> None:

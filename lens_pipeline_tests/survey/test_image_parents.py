@@ -171,6 +171,23 @@ def test_galaxies_are_cut_out_of_a_copy_of_the_surveys_bricks(survey: Survey, tm
     assert {round(each["psf_fwhm_used_r"], 2) for each in made} == {1.31}
 
 
+def test_a_band_whose_seeing_nobody_knows_has_no_seeing_in_its_stamps_and_the_others_have_theirs(
+    survey: Survey, tmp_path: Path
+) -> None:
+    name, ra0, dec0 = coadds.brick_at(150.1, 2.3)
+    for unknown in ("g", "r"):
+        folder = tmp_path / unknown
+        coadds.write_brick(folder, ra0, dec0, coadds.galaxies_at((ra0, dec0)), scale=SCALE)
+        (folder / "coadd" / name[:3] / name / f"legacysurvey-{name}-psfsize-{unknown}.fits.fz").unlink()
+        parent = survey.parents(config(folder, [{"galaxy_id": "a", "ra": ra0, "dec": dec0}]))
+        (galaxy,) = parent.read_table().to_pylist()
+        assert galaxy["psf_is_assumed"]
+        for row in rows_of(survey.stamps(parent, survey.manifest(parent, injections_per_galaxy=1))).to_pylist():
+            found = {band: row[f"psf_fwhm_used_{band}"] for band in "grz"}
+            assert {band for band, fwhm in found.items() if fwhm is None} == {unknown}
+            assert [fwhm for fwhm in found.values() if fwhm is not None] == pytest.approx([1.3, 1.3], rel=0.02)
+
+
 def test_a_dead_column_is_the_same_in_injections_fakes_and_controls_or_the_check_is_red(
     survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,19 @@ def galaxy(number: int, **columns: Any) -> dict[str, Any]:
     return row(OBJID=number, RA=0.06 + 0.02 * (number % 6), DEC=-0.06 + 0.02 * (number // 6), **columns)
 
 
+def behind_dust(number: int, ebv: float, **columns: Any) -> dict[str, Any]:
+    """The same galaxy seen through other dust: transmissions of Schlafly & Finkbeiner (2011), fluxes dimmed by as much."""
+    made = galaxy(number, EBV=ebv)
+    for band, per_ebv in (("G", 3.214), ("R", 2.165), ("Z", 1.211), ("W1", 0.184)):
+        transmission = 10 ** (-0.4 * per_ebv * ebv)
+        dimmer = transmission / made[f"MW_TRANSMISSION_{band}"]
+        for name in made:
+            if name.endswith(f"FLUX_{band}"):
+                made[name] *= dimmer
+        made[f"MW_TRANSMISSION_{band}"] = transmission
+    return made | columns
+
+
 def elsewhere(ra: float, dec: float, **columns: Any) -> dict[str, Any]:
     """A galaxy in whichever brick holds the position."""
     ids = brick_ids(np.array([ra]), np.array([dec]))
@@ -91,14 +104,13 @@ def test_what_the_catalogue_leaves_at_zero_or_lacks_is_null(survey: Survey, fold
 
 
 def test_a_reddening_that_the_catalogue_lacks_is_that_of_its_transmission(survey: Survey, folder: Path) -> None:
-    rows = [galaxy(0, EBV=0.07), galaxy(1, EBV=float("nan")), galaxy(2, EBV=0.0)]
+    rows = [galaxy(0, EBV=0.06), galaxy(1, EBV=float("nan")), behind_dust(2, 0.0)]
     write_fits(folder / "sweep.fits", rows)
     # The rows are dimmed by 0.87 in g, of which Schlafly & Finkbeiner's 3.214 makes E(B-V) = 0.047.
     of_transmission = pytest.approx(-2.5 * np.log10(0.87) / 3.214, rel=1e-6)
     found = survey.parents(config(folder)).read_table()["ebv"].to_pylist()
-    assert found == [pytest.approx(0.07), of_transmission, 0.0]
-    clear = {f"MW_TRANSMISSION_{band}": 1.0 for band in ("G", "R", "Z", "W1")}
-    rows = [galaxy(0), galaxy(1, **clear)]
+    assert found == [pytest.approx(0.06), of_transmission, 0.0]
+    rows = [galaxy(0), behind_dust(1, 0.0)]
     for one in rows:
         del one["EBV"]
     write_fits(folder / "sweep.fits", rows)
@@ -130,6 +142,27 @@ def test_a_galaxy_with_a_seeing_that_the_ground_never_has_is_left_out(survey: Su
     assert ids(parent) == ["ls-9010-330368-0", "ls-9010-330368-5"]
     assert left_out(parent) == {f"ls-9010-330368-{i}": "wrong_seeing" for i in range(1, 5)}
     assert [one["psf_fwhm_g"] for one in parent.read_table().to_pylist()] == [pytest.approx(1.3), None]
+
+
+def test_a_galaxy_whose_reddening_is_not_that_of_its_transmissions_or_beyond_all_dust_is_left_out(
+    survey: Survey, folder: Path
+) -> None:
+    kept = [galaxy(0), behind_dust(1, 1.5, EBV=1.55), behind_dust(2, 0.07, EBV=float("nan"))]
+    wrong = [
+        galaxy(3, EBV=0.5),
+        galaxy(4, EBV=30.0),
+        galaxy(5, EBV=-0.05),
+        galaxy(6, EBV=0.0),
+        # g and r of each other, which EBV alone doesn't tell.
+        galaxy(7, EBV=float("nan"), MW_TRANSMISSION_G=0.91, MW_TRANSMISSION_R=0.87),
+        behind_dust(8, 6.0, EBV=float("nan")),
+        galaxy(9, EBV=float("inf")),
+    ]
+    write_fits(folder / "sweep.fits", [*kept, *wrong])
+    parent = survey.parents(config(folder, selection="lrg_dr9_main_colours"))
+    assert ids(parent) == [f"ls-9010-330368-{i}" for i in range(3)]
+    assert parent.read_table()["ebv"].to_pylist() == pytest.approx([0.05, 1.55, 0.07])
+    assert left_out(parent) == {f"ls-9010-330368-{i}": "wrong_extinction" for i in range(3, 10)}
 
 
 def test_rows_that_the_selection_fails_are_counted_by_cut(survey: Survey, folder: Path) -> None:

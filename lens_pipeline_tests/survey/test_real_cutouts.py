@@ -144,6 +144,46 @@ def test_redshift_and_shape_of_the_catalogue_are_read_and_other_columns_named(
         survey.parents(real_config(cubes(), catalogue=str(path)))
 
 
+def test_angles_in_degrees_are_refused_and_any_turn_in_radians_is_taken(
+    survey: Survey, cubes: Cubes, tmp_path: Path
+) -> None:
+    path = tmp_path / "galaxies.csv"
+    shape = {"galaxy_id": ["a", "b", "c"], "axis_ratio": [0.3] * 3}
+    Table(shape | {"Phi_rad": [0.5, 88.0, -151.0]}).write(path)
+    with pytest.raises(
+        ContractError,
+        match=r"column Phi_rad: 2 of 3 values are outside -6\.2832 to 6\.2832 rad; first \(place in the table\): 88 \(1\), "
+        r"-151 \(2\)\. .* from west to north .* phi_rad radians \(degrees times pi / 180\)",
+    ):
+        survey.parents(real_config(cubes(), catalogue=str(path)))
+    angles = [-2 * np.pi, -0.5, 2 * np.pi]
+    Table(shape | {"Phi_rad": angles}).write(path, overwrite=True)
+    rows = survey.parents(real_config(cubes(), catalogue=str(path))).read_table().to_pylist()
+    assert [row["phi_rad"] for row in rows] == pytest.approx(angles)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("dec", 95.0, r"column dec: 1 of 3 values are outside -90 to 90 deg; first \(place in the table\): 95 \(1\)"),
+        ("ra", -10.0, r"column ra: 1 of 3 values are outside 0 to 360 deg"),
+        ("ebv", 30.0, r"column ebv: 1 of 3 values are outside 0 to 5 mag; .* E\(B-V\)"),
+        ("z_lens", -1.0, r"column z_lens: 1 of 3 values are outside 0 to inf; .* leave a value that isn't known empty"),
+    ],
+)
+def test_a_number_that_its_column_cannot_hold_is_refused_before_any_cutout_is_looked_at(
+    survey: Survey, cubes: Cubes, tmp_path: Path, column: str, value: float, said: str
+) -> None:
+    path = tmp_path / "galaxies.csv"
+    sound = {"ra": [150.10, 150.11, 150.12], "dec": [2.3] * 3, "ebv": [0.05] * 3, "z_lens": [0.5] * 3}
+    Table(sound).write(path)
+    assert survey.parents(real_config(cubes(), catalogue=str(path))).read_table().num_rows == 3
+    first, _, last = sound[column]
+    Table(sound | {column: [first, value, last]}).write(path, overwrite=True)
+    with pytest.raises(ContractError, match=said):
+        survey.parents(real_config(cubes(lambda _, hdu: hdu.data.__imul__(300)), catalogue=str(path)))
+
+
 def test_a_catalogue_with_text_for_numbers_or_in_another_encoding_is_refused(
     survey: Survey, cubes: Cubes, tmp_path: Path
 ) -> None:
