@@ -32,15 +32,15 @@ def reliability_rows(
     Returns
     -------
     list of dict
-        The share of lenses is weighted to even odds. Its interval is Wilson's at the effective number of rows
-        (`intervals.clustered_proportion`).
+        The share of lenses is weighted to even odds. Its interval is Clopper & Pearson's at the effective number of rows
+        (`intervals.clustered_proportion`): Wilson's is too narrow in the highest bin, where nearly all are lenses.
     """
     p, weight = special.expit(ratio), even_weights(is_lens, weights)
     place = _bins(p, weight, max(1, min(n_bins, p.size // _MIN_ROWS_A_BIN)))
     rows = []
     for number in range(int(place.max(initial=-1)) + 1):
         mine = place == number
-        found = clustered_proportion(is_lens[mine], galaxies[mine], weight[mine])
+        found = clustered_proportion(is_lens[mine], galaxies[mine], weight[mine], exact=True)
         rows.append(
             {
                 "method": method,
