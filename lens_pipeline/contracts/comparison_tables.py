@@ -20,7 +20,7 @@ MODEL_COMPARISON = TableContract(
         Column(
             "low",
             _FLOAT,
-            "lower end of the 95 % interval of delta, from draws in which both see the same galaxies, or regions",
+            "lower end of the 95 % interval of delta, over the galaxies, or regions, that both see",
             "",
             True,
         ),
@@ -29,8 +29,8 @@ MODEL_COMPARISON = TableContract(
         Column(
             "win_probability",
             _FLOAT,
-            "chance that this model is better, by the same t as the interval, half where no draw tells them apart; of losses "
-            "and of FPRs less is better",
+            "chance that this model is better, by the same law as the interval, half where nothing tells them apart; of "
+            "losses and of FPRs less is better",
             "",
             True,
             True,

@@ -17,9 +17,9 @@ from lens_pipeline.evaluation.axes import ALL, axes_of
 from lens_pipeline.evaluation.clustered_cells import Ints
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Record, Tally, Threshold
-from lens_pipeline.evaluation.intervals import Estimate, clustered_proportion
+from lens_pipeline.evaluation.intervals import clustered_proportion
 from lens_pipeline.evaluation.metrics import Clusters, over_clusters
-from lens_pipeline.evaluation.paired_difference import paired_differences
+from lens_pipeline.evaluation.paired_difference import Difference, paired_difference, paired_differences
 from lens_pipeline.evaluation.scored_rows import MATCHED_FILTER, by_matched_filter, distinct_rows, galaxy_numbers
 from lens_pipeline.evaluation.wording import number, threshold_words
 from lens_pipeline.storage.publication import Publication
@@ -116,24 +116,22 @@ def _compared(
     return records
 
 
-def _differences(tally: Tally, axis: str, attempts: Attempts, found: tuple[Any, Any], *, n: int) -> list[Estimate]:
+def _differences(tally: Tally, axis: str, attempts: Attempts, found: tuple[Any, Any], *, n: int) -> list[Difference]:
     """Of each cell of an axis, in its order; of an axis that nobody measured one without a number.
 
     An only cell is measured as `counting` measures it: also over regions, where those leave more open.
     """
     cut = tally.cut(axis)
     if cut is None:
-        return [Estimate(None, None, None, n, 0, None, f"{axis} is null for all {n:,} injections")]
+        return [Difference(None, None, None, n, 0, None, f"{axis} is null for all {n:,} injections")]
     of_cells = paired_differences(*found, cut.stored, len(cut.cells), attempts.galaxies, attempts.weights)
     if len(of_cells) > 1:
         return of_cells
 
-    def measured(clusters: Ints, whole_where_few: bool) -> Estimate:
+    def measured(clusters: Ints, whole_where_few: bool) -> Difference:
         if clusters is attempts.galaxies:
             return of_cells[0]
-        order = np.argsort(clusters, kind="stable")
-        columns = found[0][order], found[1][order], cut.stored[order], 1, clusters[order], attempts.weights[order]
-        return paired_differences(*columns, whole_where_few=whole_where_few)[0]
+        return paired_difference(*found, clusters, attempts.weights, whole_where_few=whole_where_few)
 
     return [over_clusters(Clusters(attempts.galaxies, attempts.regions), measured)]
 
@@ -152,7 +150,7 @@ def _no_difference() -> Record:
     return dict.fromkeys((_DIFFERENCE, f"{_DIFFERENCE}_low", f"{_DIFFERENCE}_high", f"{_DIFFERENCE}_reason"))
 
 
-def _ends(difference: Estimate) -> Record:
+def _ends(difference: Difference) -> Record:
     values = (difference.value, difference.low, difference.high, difference.reason)
     return dict(zip(_no_difference(), values, strict=True))
 

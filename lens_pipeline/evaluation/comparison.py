@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from lens_pipeline.contracts.errors import EvaluationError, first_few
 from lens_pipeline.evaluation.bootstrap import Statistic
-from lens_pipeline.evaluation.differences import Difference, clustered_mcnemar, mean_difference, rank_differences
-from lens_pipeline.evaluation.intervals import REGION
+from lens_pipeline.evaluation.differences import mean_difference, rank_differences, rate_difference
 from lens_pipeline.evaluation.likelihood_metrics import brier_scores, log_losses
-from lens_pipeline.evaluation.metrics import FRACTION, NATS, OK, UNDEFINED, BootstrapSettings, region_numbers
+from lens_pipeline.evaluation.metrics import FRACTION, NATS, OK, UNDEFINED, BootstrapSettings
 from lens_pipeline.evaluation.operating_point import name_of
+from lens_pipeline.evaluation.paired_difference import Difference
 from lens_pipeline.evaluation.ranking import RankedScores, missing_class, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, resolve
 from lens_pipeline.evaluation.scored_rows import distinct_rows, galaxy_numbers
@@ -96,7 +95,7 @@ def compare(
     records = [
         *_ranking(rows, targets, rule, settings),
         *_likelihood(rows, settings),
-        *_rates(rows, this.thresholds, other.thresholds, settings),
+        *_rates(rows, this.thresholds, other.thresholds),
     ]
     return [about | record for record in records]
 
@@ -126,9 +125,7 @@ def _likelihood(rows: pl.DataFrame, settings: BootstrapSettings) -> Iterable[Rec
         yield _record(rows, name, float(mine.mean()), float(others.mean()), found, less_is_better=True) | {"unit": unit}
 
 
-def _rates(
-    rows: pl.DataFrame, thresholds: Mapping[str, float], others: Mapping[str, float], settings: BootstrapSettings
-) -> Iterable[Record]:
+def _rates(rows: pl.DataFrame, thresholds: Mapping[str, float], others: Mapping[str, float]) -> Iterable[Record]:
     for point in (point for point in thresholds if point in others):
         for name, is_lens in ((f"recall_at_{point}", True), (f"fpr_at_{point}", False)):
             some = rows.filter(pl.col("is_lens") == is_lens)
@@ -138,15 +135,9 @@ def _rates(
                 continue
             this = (some["logit"] > thresholds[point]).to_numpy()
             other = (some["other_logit"] > others[point]).to_numpy()
-            found = mean_difference(some, this.astype(np.float64) - other, settings)
-            clusters = region_numbers(some) if found.cluster == REGION else galaxy_numbers(some)
-            assert clusters is not None
+            found = rate_difference(some, this, other)
             record = _record(rows, name, float(this.mean()), float(other.mean()), found, less_is_better=not is_lens)
-            yield record | {
-                "p_value": clustered_mcnemar(this, other, clusters),
-                "n_only_this": int((this & ~other).sum()),
-                "n_only_other": int((other & ~this).sum()),
-            }
+            yield record | {"n_only_this": int((this & ~other).sum()), "n_only_other": int((other & ~this).sum())}
 
 
 def _record(
@@ -168,7 +159,7 @@ def _record(
         "high": found.high,
         "cluster": found.cluster,
         "win_probability": 1 - found.above if less_is_better and found.above is not None else found.above,
-        "p_value": None,
+        "p_value": found.p_value,
         "n_only_this": None,
         "n_only_other": None,
         "n_positives": n_positives,

@@ -1,7 +1,10 @@
-"""Differences of two models on the same rows, from draws of galaxies or of regions, and McNemar's test of clusters."""
+"""Differences of two models on the same rows, over galaxies or over regions, and McNemar's test of clusters.
+
+Those of ranks and of losses come from draws of clusters, those of rates from Tango's interval and McNemar's test.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,27 +13,16 @@ from scipy import special, stats
 
 from lens_pipeline.evaluation.binning import GroupedCounts, groups_of
 from lens_pipeline.evaluation.bootstrap import PLURAL, Statistic, bootstrap, draws
-from lens_pipeline.evaluation.intervals import CONFIDENCE, GALAXY, MIN_CLUSTERS, REGION, Estimate, numbered, wider
+from lens_pipeline.evaluation.intervals import CONFIDENCE, GALAXY, MIN_CLUSTERS, REGION, numbered, wider
 from lens_pipeline.evaluation.metrics import BootstrapSettings, Numbers, over_clusters, region_numbers
+from lens_pipeline.evaluation.paired_difference import Difference, paired_difference
 from lens_pipeline.evaluation.ranking import RankedScores
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 # Beyond so many steps the exact distribution of a sum of signs is not worth its time, and its normal limit is as good.
 _EXACT_STEPS = 20_000
-
-
-@dataclass(frozen=True)
-class Difference(Estimate):
-    """What one model has more of than another.
-
-    Attributes
-    ----------
-    above : float or None
-        Chance that it is above 0 by the t of its interval, so that the two agree; half where no draw tells the models apart.
-    """
-
-    above: float | None = None
 
 
 def rank_differences(
@@ -78,6 +70,40 @@ def mean_difference(rows: pl.DataFrame, off: Floats, settings: BootstrapSettings
             [drawn @ sums for drawn in draws(len(sums), settings.n_replicates, seed=settings.seed, cells=2)]
         )
         return _of_draws(found, totals[:, 0] / totals[:, 1])
+
+    return over_clusters(rows, measured)
+
+
+def rate_difference(rows: pl.DataFrame, this: Bools, other: Bools) -> Difference:
+    """Share of rows that one model lets through less the other's, over galaxies, or over regions where these know less.
+
+    The interval is Tango's at the effective number of `paired_differences`. Its score is normal only where many rows are
+    discordant: 4 rows of one alone against none are 2 sigma, yet 4 coins fall alike once in 8 times. So neither interval nor
+    chance says more than McNemar's test of the same clusters: where its p-value is 0.05 or more, the interval reaches to 0, and
+    `above` stays between half of it and 1 less half of it.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        With `galaxy_id` and, where there is one, `region_id`.
+    this, other : (n,) bool array
+        Whether each model lets the row through.
+    """
+
+    def measured(clusters: Numbers, whole_where_few: bool) -> Difference:
+        found = paired_difference(this, other, clusters, whole_where_few=whole_where_few)
+        p_value = clustered_mcnemar(this, other, clusters)
+        if found.n_clusters < MIN_CLUSTERS:
+            why = f"no interval: rows come from {found.n_clusters} galaxies, fewer than {MIN_CLUSTERS} hardly show a spread"
+            return replace(found, low=None, high=None, above=None, p_value=p_value, reason=why)
+        assert found.low is not None
+        assert found.high is not None
+        assert found.above is not None
+        low, high = found.low, found.high
+        if p_value >= 1 - CONFIDENCE:
+            low, high = min(low, 0.0), max(high, 0.0)
+        above = float(np.clip(found.above, p_value / 2, 1 - p_value / 2))
+        return replace(found, low=low, high=high, above=above, p_value=p_value)
 
     return over_clusters(rows, measured)
 

@@ -1,5 +1,7 @@
 """Differences between two finders' proportions over the same rows, cell by cell, with intervals that know of galaxies."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from scipy import special
@@ -8,6 +10,33 @@ from lens_pipeline.evaluation.clustered_cells import Bools, Floats, Ints, Number
 from lens_pipeline.evaluation.intervals import CONFIDENCE, FEW_CLUSTERS, Estimate
 
 _HALVINGS = 60
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """What one model or finder has more of than another.
+
+    Attributes
+    ----------
+    above : float or None
+        Chance that it is above 0 by the law of its interval, so that the two agree; half where nothing tells the two apart.
+    p_value : float or None
+        Of a test that both do equally well, where there is one.
+    """
+
+    above: float | None = None
+    p_value: float | None = None
+
+
+def paired_difference(
+    this: Bools, other: Bools, clusters: Ints, weights: Floats | None = None, *, whole_where_few: bool = True
+) -> Difference:
+    """Difference of all rows, which stand in any order: `paired_differences` of a single cell, by default of equal weights."""
+    order = np.argsort(clusters, kind="stable")
+    ones = np.ones(order.size) if weights is None else weights[order]
+    cell = np.zeros(order.size, np.uint16)
+    columns = this[order], other[order], cell, 1, clusters[order], ones
+    return paired_differences(*columns, whole_where_few=whole_where_few)[0]
 
 
 def paired_differences(
@@ -19,14 +48,14 @@ def paired_differences(
     weights: Floats,
     *,
     whole_where_few: bool = True,
-) -> list[Estimate]:
+) -> list[Difference]:
     """Weighted share of rows that `this` finds, less the share that `other` finds, of each cell.
 
     With d = 1 where this alone finds a row, -1 where the other alone does, delta = sum w d / sum w. Its variance v comes from
     the sums of w (d - delta) over galaxies, as that of `intervals.clustered_proportion` does, and its effective number is that
     of independent pairs which would know as much: (share that one alone finds - delta^2) / v, at most Kish's, and that of whole
     galaxies where fewer than 5 hold a row that one alone finds; times (t_{n-1} / t_{m-1})^2 for m galaxies. The interval is
-    Tango's at that number.
+    Tango's at that number, and the chance of being above 0 is by the score that his interval asks 0 with.
 
     Parameters
     ----------
@@ -41,7 +70,7 @@ def paired_differences(
 
     Returns
     -------
-    list of Estimate
+    list of Difference
         One a cell, between -1 and 1.
 
     Raises
@@ -76,18 +105,21 @@ def paired_differences(
         n_eff = np.where(variance > 0, np.minimum(ceiling, ((ahead + behind) / total - delta**2) / variance), ceiling)
         tail = (1 + CONFIDENCE) / 2
         effective = n_eff * (special.stdtrit(n - 1, tail) / special.stdtrit(m - 1, tail)) ** 2
-        low, high = tango(ahead / total * effective, behind / total * effective, effective)
+        b, c = ahead / total * effective, behind / total * effective
+        low, high = tango(b, c, effective)
+        above = special.ndtr(np.where(b + c > 0, (b - c) / np.sqrt(b + c), 0.0))
     found = []
     for i in range(n_cells):
         if total[i] <= 0:
             why = "there are no rows" if n[i] == 0 else "all weights are 0"
-            found.append(Estimate(None, None, None, int(n[i]), int(m[i]), None, why))
+            found.append(Difference(None, None, None, int(n[i]), int(m[i]), None, why))
         elif m[i] < 2:
             why = "all rows come from one galaxy, so their spread is unknown"
-            found.append(Estimate(float(delta[i]), None, None, int(n[i]), int(m[i]), None, why))
+            found.append(Difference(float(delta[i]), None, None, int(n[i]), int(m[i]), None, why))
         else:
             ends = float(low[i]), float(high[i])
-            found.append(Estimate(float(delta[i]), *ends, int(n[i]), int(m[i]), float(n_eff[i])))
+            rests_on = int(n[i]), int(m[i])
+            found.append(Difference(float(delta[i]), *ends, *rests_on, float(n_eff[i]), above=float(above[i])))
     return found
 
 

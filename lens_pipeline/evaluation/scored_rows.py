@@ -17,8 +17,9 @@ from lens_pipeline.storage.publication import Publication
 TRAIN = "train"
 TEST = "test"
 CALIBRATE = "val_calibrate"
-# Fewer rows may lie between 0 and 1 by chance.
+# Fewer rows may lie between 0 and 1, or on one side of 0, by chance.
 _FEW_ROWS, _NEAR_END = 50, 0.1
+_HALF_IN_PERCENT = 50
 # One float32 in 8,192 is a number of float16 too; so many different logits that all are were rounded to it.
 _ROUNDED = 100
 _STORED = "label_in_the_store"
@@ -61,7 +62,7 @@ def rows_of_split(scores: Publication, split: str) -> pl.DataFrame:
     ContractError
         If the table breaks its contract, e.g. a logit that is not finite.
     EvaluationError
-        If logits were stored in less than float32 or rounded to it, or are probabilities.
+        If logits were stored in less than float32, or those of any split were rounded to less, or are probabilities or per cent.
     """
     table = scores.read_table()
     SCORES.validate(table, where=f"scores {scores.version}")
@@ -72,35 +73,46 @@ def rows_of_split(scores: Publication, split: str) -> pl.DataFrame:
             f"scores {scores.version} stores logits in {width} bits, which ties what the model told apart. Score again "
             f"in float32: {again}"
         )
-    if _were_rounded(table["logit"]):
-        raise EvaluationError(
-            f"all {table.num_rows:,} logits of scores {scores.version} are numbers of float16: they were rounded to 16 bits "
-            f"before they were stored, which ties what the model told apart. Score again in float32: {again}"
-        )
-    if _look_like_probabilities(table["logit"]):
-        raise EvaluationError(
-            f"all {table.num_rows:,} logits of scores {scores.version} lie between 0 and 1, and reach near both: they are "
-            f"probabilities, which tie at the ends where logits don't. Store the raw logit and score again: {again}"
-        )
+    # A split alone too: sound rows beside it would hide what was done to its own.
+    parts = {"": table["logit"]} | {
+        f"split {name} of ": table["logit"].filter(pc.equal(table["split"], name))
+        for name in pc.unique(table["split"]).to_pylist()
+    }
+    for part, logits in parts.items():
+        if spoiled := _how_spoiled(logits):
+            raise EvaluationError(f"all {len(logits):,} logits of {part}scores {scores.version} {spoiled}: {again}")
     of_classes = [name for name in table.column_names if name.startswith("logit_")]
     table = table.filter(pc.equal(table["split"], split)).select(["task_id", "logical", "label", "logit", *of_classes])
     return pl.DataFrame(table).with_columns(pl.col("logit").cast(pl.Float64), is_lens=pl.col("label") > 0)
 
 
-def _were_rounded(logits: pa.ChunkedArray) -> bool:
-    """Whether numbers that are many and different all fit float16 exactly."""
+def _how_spoiled(logits: pa.ChunkedArray) -> str | None:
+    """Say what was done to logits and what next, None where they may be raw.
+
+    Probabilities fill the interval from 0 to 1, per cents reach beyond 50 and never below 0; raw logits of many rows do neither.
+    """
     numbers = logits.to_numpy()
     with np.errstate(over="ignore"):
         fits = bool((numbers == numbers.astype(np.float16)).all())
-    return fits and np.unique(numbers).size >= _ROUNDED
-
-
-def _look_like_probabilities(logits: pa.ChunkedArray) -> bool:
-    """Whether numbers fill the interval from 0 to 1 and never leave it, as raw logits of many rows don't."""
-    if len(logits) < _FEW_ROWS:
-        return False
-    low, high = (pc.min_max(logits)[end].as_py() for end in ("min", "max"))
-    return bool(0 <= low < _NEAR_END and 1 - _NEAR_END < high <= 1)
+    if fits and np.unique(numbers).size >= _ROUNDED:
+        return (
+            "are numbers of float16: they were rounded to 16 bits before they were stored, which ties what the model told "
+            "apart. Score again in float32"
+        )
+    if numbers.size < _FEW_ROWS:
+        return None
+    low, high = numbers.min(), numbers.max()
+    if 0 <= low < _NEAR_END and 1 - _NEAR_END < high <= 1:
+        return (
+            "lie between 0 and 1, and reach near both: they are probabilities, which tie at the ends where logits don't. "
+            "Store the raw logit and score again"
+        )
+    if low >= 0 and _HALF_IN_PERCENT < high <= 100:
+        return (
+            "lie between 0 and 100, and reach beyond 50: they are per cent, which tie at the ends where logits don't. "
+            "Store the raw logit and score again"
+        )
+    return None
 
 
 def join_store(

@@ -73,12 +73,16 @@ def test_what_both_models_find_hard_is_no_noise_of_their_difference() -> None:
 def test_a_model_equal_to_the_other_has_no_difference_and_wins_half_the_draws() -> None:
     of = rows()
     this = model("a", of, 0.5, 1)
-    for record in by_metric(this, model("b", of, 0.5, 1)).values():
+    for metric, record in by_metric(this, model("b", of, 0.5, 1)).items():
         assert (record["delta"], record["win_probability"]) == (0.0, 0.5)
         assert record["p_value"] in (None, 1.0)
         # No galaxy tells them apart: that is no proof that none of a thousand would.
-        assert (record["low"], record["high"]) == (None, None)
-        assert "every draw of these 300 galaxies gives the same difference" in str(record["reason"])
+        if "_at_fpr_" in metric and not metric.startswith("tpr"):
+            assert -record["low"] == pytest.approx(record["high"])  # type: ignore[operator]
+            assert record["high"] > 3 / 300  # type: ignore[operator]
+        else:
+            assert (record["low"], record["high"]) == (None, None)
+            assert "every draw of these 300 galaxies gives the same difference" in str(record["reason"])
 
 
 def test_the_interval_of_a_difference_covers_as_often_as_it_says() -> None:
@@ -127,13 +131,63 @@ def wins_by_seed(pair: tuple[Contestant, Contestant], metric: str) -> list[float
 
 def test_the_chance_of_winning_by_one_injection_hardly_depends_on_the_seed() -> None:
     found = wins_by_seed(found_alone(rows(), [7], []), "recall_at_fpr_1e-01")
-    # That one galaxy is drawn not at all in 37 % of draws: half of these and the other 63 % give 0.82.
-    assert found == pytest.approx([0.83] * 8, abs=0.03)
+    # One injection falls to one of the two in any case.
+    assert found == [0.5] * 8
 
 
 def test_as_many_injections_that_each_model_alone_finds_are_an_even_chance() -> None:
     found = wins_by_seed(found_alone(rows(), [3, 90], [50, 200]), "recall_at_fpr_1e-01")
     assert found == pytest.approx([0.5] * 8, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("this", "other"), [(1, 0), (4, 0), (5, 0), (6, 0), (5, 1), (7, 1), (8, 1), (2, 9), (3, 13), (0, 5), (0, 6)]
+)
+def test_interval_chance_and_p_value_of_a_rate_agree_however_few_rows_are_discordant(this: int, other: int) -> None:
+    pair = found_alone(rows(), list(range(this)), list(range(100, 100 + other)))
+    (found,) = (
+        one for one in compare(*pair, [], RULE, BootstrapSettings(200, 0)) if one["metric"].startswith("recall")
+    )
+    assert (found["n_only_this"], found["n_only_other"]) == (this, other)
+    p = stats.binomtest(this, this + other).pvalue
+    assert found["p_value"] == pytest.approx(p)
+    assert (found["low"] > 0 or found["high"] < 0) == (p < 0.05)
+    assert found["low"] < found["delta"] < found["high"]
+    assert (found["win_probability"] > 0.5) == (this > other and p < 1)
+    assert abs(found["win_probability"] - 0.5) == pytest.approx(0.5 - p / 2)
+
+
+def test_discordant_rows_of_one_galaxy_are_one_piece_of_luck() -> None:
+    of = rows()
+    pair = found_alone(of, [0, 1, 2, 3, 4, 5], [])
+    lumped = [
+        Contestant(
+            one.name,
+            one.version,
+            one.rows.with_columns(galaxy_id=pl.col("galaxy_id").replace({f"g{n}": "g0" for n in range(6)})),
+            one.thresholds,
+        )
+        for one in pair
+    ]
+    found = by_metric(*lumped)["recall_at_fpr_1e-01"]
+    assert (found["n_only_this"], found["p_value"], found["win_probability"]) == (6, 1.0, 0.5)
+    assert found["low"] < 0 < found["delta"]  # type: ignore[operator]
+
+
+def test_four_new_false_positives_of_500_controls_do_not_make_a_model_worse() -> None:
+    of = rows(500)
+    is_lens = of["is_lens"].to_numpy()
+    rng = np.random.default_rng(0)
+    borderline = 1.98 + 0.01 * rng.random(of.height) * (np.arange(of.height) < 8)
+    logit = np.where(is_lens, 4.0, np.where(np.arange(of.height) < 8, borderline, 0.0)) + rng.normal(0, 1e-3, of.height)
+    models = [
+        Contestant(name, name, of.drop("truth").with_columns(logit=pl.lit(logit + more)), {"fpr_1e-01": 2.0})
+        for name, more in (("a", 0.04 * (np.arange(of.height) < 8)), ("b", rng.normal(0, 1e-3, of.height)))
+    ]
+    found = by_metric(*models)["fpr_at_fpr_1e-01"]
+    assert (found["n_only_this"], found["n_only_other"], found["n_negatives"]) == (4, 0, 500)
+    assert found["low"] <= 0 < found["delta"]  # type: ignore[operator]
+    assert found["win_probability"] == pytest.approx(0.125 / 2)
 
 
 def test_equally_good_models_are_rarely_sure_to_win_or_to_lose() -> None:

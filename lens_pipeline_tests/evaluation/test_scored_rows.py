@@ -1,4 +1,7 @@
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -9,6 +12,8 @@ from lens_pipeline.evaluation.operating_point import fit_operating_point
 from lens_pipeline.evaluation.scored_rows import join_store, open_rows
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.evaluation.conftest import Evaluated
+
+Logits = npt.NDArray[np.floating]
 
 
 def _scores_with(survey: Evaluated, name: str, values: pa.Array) -> Publication:
@@ -44,6 +49,43 @@ def test_probabilities_where_logits_belong_are_refused_and_small_logits_are_not(
         open_rows(_scores_with(survey, "logit", probabilities), "val_select")
     small = pa.array((0.2 + 0.1 * np.tanh(logits)).astype(np.float32))
     assert open_rows(_scores_with(survey, "logit", small), "val_select").height
+
+
+def _as_percents(logits: Logits) -> Logits:
+    return 100 / (1 + np.exp(-logits))
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "says"),
+    [
+        (lambda logits: logits.astype(np.float16), "are numbers of float16"),
+        (lambda logits: 1 / (1 + np.exp(-logits)), "they are probabilities"),
+        (_as_percents, "they are per cent"),
+    ],
+)
+def test_one_split_that_was_rounded_or_squashed_is_told_among_sound_ones_and_named(
+    survey: Evaluated, spoiled: Callable[[Logits], Logits], says: str
+) -> None:
+    table = survey.chain.scores.read_table()
+    logits, there = table["logit"].to_numpy(), np.array(table["split"].to_pylist()) == "test"
+    changed = np.where(there, spoiled(logits), logits).astype(np.float32)
+    with pytest.raises(EvaluationError, match=rf"all {there.sum():,} logits of split test of scores \w+ .*{says}"):
+        open_rows(_scores_with(survey, "logit", pa.array(changed)), "val_select")
+
+
+def test_percents_where_logits_belong_are_refused(survey: Evaluated) -> None:
+    percents = _as_percents(survey.chain.scores.read_table()["logit"].to_numpy()).astype(np.float32)
+    with pytest.raises(EvaluationError, match=r"all 3,040 logits of scores \w+ .*they are per cent"):
+        open_rows(_scores_with(survey, "logit", pa.array(percents)), "val_select")
+
+
+@pytest.mark.parametrize("scale_and_shift", [(0.2, 0.0), (0.05, 0.5), (1.0, -30.0), (1.0, 30.0), (20.0, 200.0)])
+def test_raw_logits_of_models_that_learned_little_or_lean_to_one_side_pass(
+    survey: Evaluated, scale_and_shift: tuple[float, float]
+) -> None:
+    scale, shift = scale_and_shift
+    logits = np.tanh(survey.chain.scores.read_table()["logit"].to_numpy() / 3) * scale + shift
+    assert open_rows(_scores_with(survey, "logit", pa.array(logits.astype(np.float32))), "val_select").height
 
 
 def test_a_logit_that_is_not_a_number_is_refused_and_named(survey: Evaluated) -> None:
