@@ -11,7 +11,7 @@ from lens_pipeline.evaluation.axes import AXES
 from lens_pipeline.evaluation.clustered_cells import clustered_proportions
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Threshold
-from lens_pipeline.evaluation.selection_function import COMPLETENESS, SMOOTH, TOTAL
+from lens_pipeline.evaluation.selection_function import COMPLETENESS, MIN_N_EFF, SMOOTH, TOTAL
 from lens_pipeline.evaluation.smooth_fit import Floats, Ints, fit_smooth
 
 _FOLDS = 5
@@ -68,14 +68,14 @@ def fit_selection(attempts: Attempts, thresholds: Sequence[Threshold], config: C
         surface: Record = {
             "operating_point": threshold.name, "axes": axes, "units": [AXES[axis].unit for axis in axes],
             "kind": SMOOTH, COMPLETENESS: fit.to_json(),
-            "support": _support(values, config.fit_support_bins),
+            "support": _support(values, config.fit_support_bins), MIN_N_EFF: config.min_n_eff,
         }  # fmt: skip
         if shares is not None:
             surface[TOTAL] = fit_smooth(values, recovered * shares, weights, galaxies, config.fit_knots).to_json()
         unseen = _cross_validated(values, recovered, weights, galaxies, config.fit_knots)
         surface["calibration"] = calibration(unseen, recovered, weights)
         surfaces.append(surface)
-        fitted = fit.predict(values)[0]
+        fitted = fit.value(values)
         for axis in axes:
             residuals += _residuals(axis, attempts, chosen, threshold, recovered, fitted, unseen, config)
     return Fits(surfaces, residuals, notes)
@@ -113,7 +113,7 @@ def _cross_validated(values: Floats, recovered: Floats, weights: Floats, galaxie
     for fold in range(_FOLDS):
         mine = number % _FOLDS == fold
         fit = fit_smooth(values[~mine], recovered[~mine], weights[~mine], galaxies[~mine], n_knots)
-        unseen[mine] = fit.predict(values[mine])[0]
+        unseen[mine] = fit.value(values[mine])
     return unseen
 
 
