@@ -41,7 +41,8 @@ class Fits:
 def fit_selection(attempts: Attempts, thresholds: Sequence[Threshold], config: CompletenessConfig) -> Fits:
     """Fit each threshold on the axes of the settings that were measured, on at most so many rows of whole galaxies.
 
-    Where the parent sample's losses are known, completeness times them is fitted too.
+    Where the parent sample's losses are known, completeness times them is fitted too: with the share that is kept, and with
+    each end of its interval.
     """
     axes = [axis for axis in config.fit_axes if attempts.stored[axis].null_count() < attempts.stored.height]
     notes = [f"{axis} is null for all injections and is left out" for axis in config.fit_axes if axis not in axes]
@@ -58,20 +59,21 @@ def fit_selection(attempts: Attempts, thresholds: Sequence[Threshold], config: C
     values, weights, galaxies = values[chosen], attempts.weights[chosen], attempts.galaxies[chosen]
     if (n := np.unique(galaxies).size) < _LEAST_GALAXIES:
         return Fits([], [], [*notes, f"nothing is fitted: {n:,} galaxies, fewer than {_LEAST_GALAXIES}"])
-    shares = None
+    shares: Sequence[Floats] = ()
     if attempts.shares.reason is None and not attempts.shares.unknown:
-        shares = attempts.shares.shares[0][chosen]
+        shares = [of_rows[chosen] for of_rows in attempts.shares.shares]
     surfaces, residuals = [], []
     for threshold in thresholds:
         recovered = (attempts.logits[chosen] > threshold.logit).astype(np.float64)
         fit = fit_smooth(values, recovered, weights, galaxies, config.fit_knots)
         surface: Record = {
             "operating_point": threshold.name, "axes": axes, "units": [AXES[axis].unit for axis in axes],
-            "kind": SMOOTH, COMPLETENESS: fit.to_json(),
+            "kind": SMOOTH, COMPLETENESS: [fit.to_json()],
             "support": _support(values, config.fit_support_bins), MIN_N_EFF: config.min_n_eff,
         }  # fmt: skip
-        if shares is not None:
-            surface[TOTAL] = fit_smooth(values, recovered * shares, weights, galaxies, config.fit_knots).to_json()
+        if shares:
+            totals = [fit_smooth(values, recovered * share, weights, galaxies, config.fit_knots) for share in shares]
+            surface[TOTAL] = [total.to_json() for total in totals]
         unseen = _cross_validated(values, recovered, weights, galaxies, config.fit_knots)
         surface["calibration"] = calibration(unseen, recovered, weights)
         surfaces.append(surface)

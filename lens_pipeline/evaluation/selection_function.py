@@ -231,17 +231,21 @@ class _Cells:
 
 @dataclass(frozen=True)
 class _Smooth:
-    """The smooth fit, with the boxes that injections were attempted in."""
+    """The smooth fit, with the boxes that injections were attempted in.
+
+    Of a kind, the first of its `fits` is what it says; its interval holds those of all, which are of the ends of what is known.
+    """
 
     axes: tuple[str, ...]
-    fits: dict[str, SmoothFit]
+    fits: dict[str, list[SmoothFit]]
     edges: tuple[Floats, ...]
     held: Floats
     min_n_eff: float
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> "_Smooth":
-        fits = {kind: SmoothFit.from_json(told[kind]) for kind in (COMPLETENESS, TOTAL) if kind in told}
+        kinds = [kind for kind in (COMPLETENESS, TOTAL) if kind in told]
+        fits = {kind: [SmoothFit.from_json(fit) for fit in told[kind]] for kind in kinds}
         edges = tuple(np.array(edge, np.float64) for edge in told["support"]["edges"])
         return cls(tuple(told["axes"]), fits, edges, np.array(told["support"]["held"], np.float64), told[MIN_N_EFF])
 
@@ -252,7 +256,9 @@ class _Smooth:
         box = np.ravel_multi_index([place for place, _ in placed], tuple(edge.size - 1 for edge in self.edges))
         inside = np.logical_and.reduce([within for _, within in placed])
         values = np.stack([x.astype(np.float64) for x in points], axis=1)
-        value, low, high, n_eff = self.fits[kind].predict(values)
+        predicted = [fit.predict(values) for fit in self.fits[kind]]
+        value, _, _, n_eff = predicted[0]
+        low, high = np.min([ends[1] for ends in predicted], axis=0), np.max([ends[2] for ends in predicted], axis=0)
         return Selected(value, low, high, inside & np.isin(box, self.held), n_eff, n_eff < self.min_n_eff)
 
     def reach(self) -> str:
