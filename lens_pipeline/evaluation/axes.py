@@ -30,7 +30,7 @@ class Axis:
     unit : str
         Of its values and edges, as astropy spells it; empty where there is none.
     value : polars.Expr
-        Its value, null where it isn't known.
+        Its value, null or not finite where it isn't known.
     needs : tuple of str
         Columns that `value` is computed from.
     sides : tuple of str or None
@@ -112,9 +112,20 @@ COLUMNS = tuple(sorted({column for axis in AXES.values() for column in axis.need
 
 
 def with_axes(rows: pl.DataFrame, names: Iterable[str] = tuple(AXES)) -> pl.DataFrame:
-    """Compute axes, null where a column that one needs is missing; columns of the same name are replaced."""
+    """Compute axes; columns of the same name are replaced.
+
+    A value is null where a column that it needs is missing, and where it or what it is computed from isn't a finite number: a
+    depth of 0 has no magnitude.
+    """
     missing = [pl.lit(None, pl.Float64).alias(name) for name in COLUMNS if name not in rows.columns]
-    return rows.with_columns(*missing).with_columns(*(AXES[name].value.alias(name) for name in names))
+    measured = [_finite(pl.col(name)) for name in COLUMNS if name in rows.columns and rows.schema[name].is_float()]
+    axes = [AXES[name] for name in names]
+    values = [(_finite(axis.value) if axis.continuous else axis.value).alias(axis.name) for axis in axes]
+    return rows.with_columns(*missing, *measured).with_columns(*values)
+
+
+def _finite(value: pl.Expr) -> pl.Expr:
+    return pl.when(value.is_finite()).then(value)
 
 
 def is_known(name: str, columns: Iterable[str]) -> bool:

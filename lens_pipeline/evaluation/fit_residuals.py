@@ -11,7 +11,7 @@ from lens_pipeline.evaluation.axes import AXES
 from lens_pipeline.evaluation.clustered_cells import clustered_proportions
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Threshold
-from lens_pipeline.evaluation.selection_function import COMPLETENESS, SMOOTH, TOTAL
+from lens_pipeline.evaluation.selection_function import COMPLETENESS, MIN_N_EFF, SMOOTH, TOTAL
 from lens_pipeline.evaluation.smooth_fit import Floats, Ints, fit_smooth
 
 _FOLDS = 5
@@ -41,7 +41,8 @@ class Fits:
 def fit_selection(attempts: Attempts, thresholds: Sequence[Threshold], config: CompletenessConfig) -> Fits:
     """Fit each threshold on the axes of the settings that were measured, on at most so many rows of whole galaxies.
 
-    Where the parent sample's losses are known, completeness times them is fitted too.
+    Where the parent sample's losses are known, completeness times them is fitted too: with the share that is kept, and with
+    each end of its interval.
     """
     axes = [axis for axis in config.fit_axes if attempts.stored[axis].null_count() < attempts.stored.height]
     notes = [f"{axis} is null for all injections and is left out" for axis in config.fit_axes if axis not in axes]
@@ -58,24 +59,25 @@ def fit_selection(attempts: Attempts, thresholds: Sequence[Threshold], config: C
     values, weights, galaxies = values[chosen], attempts.weights[chosen], attempts.galaxies[chosen]
     if (n := np.unique(galaxies).size) < _LEAST_GALAXIES:
         return Fits([], [], [*notes, f"nothing is fitted: {n:,} galaxies, fewer than {_LEAST_GALAXIES}"])
-    shares = None
+    shares: Sequence[Floats] = ()
     if attempts.shares.reason is None and not attempts.shares.unknown:
-        shares = attempts.shares.shares[0][chosen]
+        shares = [of_rows[chosen] for of_rows in attempts.shares.shares]
     surfaces, residuals = [], []
     for threshold in thresholds:
         recovered = (attempts.logits[chosen] > threshold.logit).astype(np.float64)
         fit = fit_smooth(values, recovered, weights, galaxies, config.fit_knots)
         surface: Record = {
             "operating_point": threshold.name, "axes": axes, "units": [AXES[axis].unit for axis in axes],
-            "kind": SMOOTH, COMPLETENESS: fit.to_json(),
-            "support": _support(values, config.fit_support_bins),
+            "kind": SMOOTH, COMPLETENESS: [fit.to_json()],
+            "support": _support(values, config.fit_support_bins), MIN_N_EFF: config.min_n_eff,
         }  # fmt: skip
-        if shares is not None:
-            surface[TOTAL] = fit_smooth(values, recovered * shares, weights, galaxies, config.fit_knots).to_json()
+        if shares:
+            totals = [fit_smooth(values, recovered * share, weights, galaxies, config.fit_knots) for share in shares]
+            surface[TOTAL] = [total.to_json() for total in totals]
         unseen = _cross_validated(values, recovered, weights, galaxies, config.fit_knots)
         surface["calibration"] = calibration(unseen, recovered, weights)
         surfaces.append(surface)
-        fitted = fit.predict(values)[0]
+        fitted = fit.value(values)
         for axis in axes:
             residuals += _residuals(axis, attempts, chosen, threshold, recovered, fitted, unseen, config)
     return Fits(surfaces, residuals, notes)
@@ -113,7 +115,7 @@ def _cross_validated(values: Floats, recovered: Floats, weights: Floats, galaxie
     for fold in range(_FOLDS):
         mine = number % _FOLDS == fold
         fit = fit_smooth(values[~mine], recovered[~mine], weights[~mine], galaxies[~mine], n_knots)
-        unseen[mine] = fit.predict(values[mine])[0]
+        unseen[mine] = fit.value(values[mine])
     return unseen
 
 

@@ -22,9 +22,10 @@ from lens_pipeline.evaluation.counting import SMALL
 from lens_pipeline.evaluation.smooth_fit import SmoothFit
 from lens_pipeline.storage.publication import Publication
 
-FILE, FORMAT = "selection_function.json", 3
+FILE, FORMAT = "selection_function.json", 4
 CELLS, SMOOTH = "cells", "smooth"
 ATTEMPTED, N_EFF, IS_SMALL = "attempted", "n_eff", "is_small"
+MIN_N_EFF = "min_n_eff"
 COMPLETENESS, TOTAL = "completeness", "total"
 Floats = npt.NDArray[np.float64]
 _NO_TOTAL = (
@@ -46,9 +47,9 @@ class Selected:
         Whether injections were attempted in its cell, or its box of the fit, and it lies between the least and the most attempted
         value of each axis.
     n_eff : array of float
-        Effective number of injections in its cell; NaN of the smooth fit, which has no cells.
+        Effective number of injections in its cell, or of those that speak of the point in the smooth fit.
     is_small : array of bool
-        Whether `n_eff` is below the setting completeness.min_n_eff, or the cell is small for another reason that its table gives.
+        Whether `n_eff` is below the setting completeness.min_n_eff, or a cell is small for another reason that its table gives.
     """
 
     value: Floats
@@ -230,18 +231,23 @@ class _Cells:
 
 @dataclass(frozen=True)
 class _Smooth:
-    """The smooth fit, with the boxes that injections were attempted in."""
+    """The smooth fit, with the boxes that injections were attempted in.
+
+    Of a kind, the first of its `fits` is what it says; its interval holds those of all, which are of the ends of what is known.
+    """
 
     axes: tuple[str, ...]
-    fits: dict[str, SmoothFit]
+    fits: dict[str, list[SmoothFit]]
     edges: tuple[Floats, ...]
     held: Floats
+    min_n_eff: float
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> "_Smooth":
-        fits = {kind: SmoothFit.from_json(told[kind]) for kind in (COMPLETENESS, TOTAL) if kind in told}
+        kinds = [kind for kind in (COMPLETENESS, TOTAL) if kind in told]
+        fits = {kind: [SmoothFit.from_json(fit) for fit in told[kind]] for kind in kinds}
         edges = tuple(np.array(edge, np.float64) for edge in told["support"]["edges"])
-        return cls(tuple(told["axes"]), fits, edges, np.array(told["support"]["held"], np.float64))
+        return cls(tuple(told["axes"]), fits, edges, np.array(told["support"]["held"], np.float64), told[MIN_N_EFF])
 
     def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
         if kind not in self.fits:
@@ -250,8 +256,10 @@ class _Smooth:
         box = np.ravel_multi_index([place for place, _ in placed], tuple(edge.size - 1 for edge in self.edges))
         inside = np.logical_and.reduce([within for _, within in placed])
         values = np.stack([x.astype(np.float64) for x in points], axis=1)
-        cellless = np.full(box.size, np.nan), np.zeros(box.size, bool)
-        return Selected(*self.fits[kind].predict(values), inside & np.isin(box, self.held), *cellless)
+        predicted = [fit.predict(values) for fit in self.fits[kind]]
+        value, _, _, n_eff = predicted[0]
+        low, high = np.min([ends[1] for ends in predicted], axis=0), np.max([ends[2] for ends in predicted], axis=0)
+        return Selected(value, low, high, inside & np.isin(box, self.held), n_eff, n_eff < self.min_n_eff)
 
     def reach(self) -> str:
         return "; ".join(

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 from scipy.interpolate import BSpline
+from scipy.sparse import csr_array
 
-from lens_pipeline.evaluation.intervals import CONFIDENCE
+from lens_pipeline.evaluation.intervals import CONFIDENCE, FEW_CLUSTERS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -35,6 +36,9 @@ class SmoothFit:
         Intercept, then splines axis by axis, then pairs.
     covariance : (c, c) array
         Sandwich estimate over galaxies (Liang & Zeger 1986, Biometrika 73, 13).
+    row_leverage, galaxy_leverage : (c, c) arrays
+        A, so that 1 / x^T A x is how many rows, or whole galaxies, speak of a point with the splines x: Kish's number of the
+        weights that a linear fit on the same splines would give them there.
     n_galaxies : int
     """
 
@@ -43,18 +47,39 @@ class SmoothFit:
     spread: Floats
     coefficients: Floats
     covariance: Floats
+    row_leverage: Floats
+    galaxy_leverage: Floats
     n_galaxies: int
 
-    def predict(self, values: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return completeness at points, shape (n, axis), with the ends of its 95 % interval, each (n,).
+    def value(self, values: Floats) -> Floats:
+        """Return completeness at points, shape (n, axis), as (n,)."""
+        return special.expit(_design(values, self.knots, self.middle, self.spread) @ self.coefficients)
+
+    def predict(self, values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return completeness p at points, shape (n, axis), the ends of its 95 % interval, and its effective n, each (n,).
+
+        The effective n is p (1 - p) over the sandwich's variance of p, but never more than the rows that speak of the point:
+        where nearly all outcomes are alike the sandwich has nothing to learn a spread from. Where fewer than 5 of the
+        galaxies that speak of it would hold the rarer outcome, whole galaxies are counted, as in cells. The interval is that of
+        Clopper & Pearson at the effective n, shrunk for a variance known from few galaxies (Korn & Graubard 1998, Survey
+        Methodology 24, 193).
 
         Beyond the knots the nearest end is taken; whether that is asked for is the caller's business.
         """
         design = _design(values, self.knots, self.middle, self.spread)
         eta = design @ self.coefficients
-        error = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", design, self.covariance, design), 0))
-        half = float(special.stdtrit(max(self.n_galaxies - 1, 1), (1 + CONFIDENCE) / 2)) * error
-        return special.expit(eta), special.expit(eta - half), special.expit(eta + half)
+        found, missed = special.expit(eta), special.expit(-eta)
+        with np.errstate(divide="ignore", over="ignore"):
+            rows, galaxies = 1 / _quadratic(design, self.row_leverage), 1 / _quadratic(design, self.galaxy_leverage)
+            of_sandwich = 1 / (found * missed * _quadratic(design, self.covariance))
+        few = np.minimum(found, missed) * galaxies < FEW_CLUSTERS
+        n_eff = np.minimum(np.where(few, np.minimum(rows, galaxies), rows), of_sandwich)
+        tail = (1 - CONFIDENCE) / 2
+        paid = n_eff * float(special.ndtri(tail) / special.stdtrit(max(self.n_galaxies - 1, 1), tail)) ** 2
+        # A shape of 0 has no quantile; the least number has one, which is 0.
+        hits, misses = (np.maximum(share * paid, np.finfo(np.float64).tiny) for share in (found, missed))
+        low, high = special.betaincinv(hits, misses + 1, tail), special.betaincinv(hits + 1, misses, 1 - tail)
+        return found, low.astype(np.float64), high.astype(np.float64), n_eff
 
     def to_json(self) -> dict[str, Any]:
         """Write everything that `predict` needs."""
@@ -64,15 +89,16 @@ class SmoothFit:
             "spread": self.spread.tolist(),
             "coefficients": self.coefficients.tolist(),
             "covariance": self.covariance.tolist(),
+            "row_leverage": self.row_leverage.tolist(),
+            "galaxy_leverage": self.galaxy_leverage.tolist(),
             "n_galaxies": self.n_galaxies,
         }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "SmoothFit":
         """Read what `to_json` wrote."""
-        arrays = {
-            name: np.array(content[name], np.float64) for name in ("middle", "spread", "coefficients", "covariance")
-        }
+        names = ("middle", "spread", "coefficients", "covariance", "row_leverage", "galaxy_leverage")
+        arrays = {name: np.array(content[name], np.float64) for name in names}
         return cls(
             knots=tuple(np.array(knots, np.float64) for knots in content["knots"]),
             n_galaxies=content["n_galaxies"],
@@ -114,16 +140,27 @@ def fit_smooth(values: Floats, recovered: Floats, weights: Floats, galaxies: Int
         model.fit(design[both, 1:], outcome, sample_weight=weight[both] * share)
         coefficients = np.concatenate([model.intercept_, model.coef_[0]])
     found = special.expit(design @ coefficients)
-    prior = np.full(coefficients.size, 1 / _PRIOR_VARIANCE)
-    prior[0] = 0.0
-    curvature = (design * (weight * found * (1 - found))[:, None]).T @ design + np.diag(prior)
+    prior = np.diag(np.full(coefficients.size, 1 / _PRIOR_VARIANCE))
+    prior[0, 0] = 0.0
     _, place = np.unique(galaxies, return_inverse=True)
     n_galaxies = int(place.max()) + 1
-    scores = np.zeros((n_galaxies, coefficients.size))
-    np.add.at(scores, place, design * (weight * (recovered - found))[:, None])
-    inverse = np.linalg.pinv(curvature, hermitian=True)
+    of_galaxy = csr_array((np.ones(place.size), (place, np.arange(place.size))), shape=(n_galaxies, place.size))
+    scores = of_galaxy @ (design * (weight * (recovered - found))[:, None])
     spread_of_scores = scores.T @ scores * (n_galaxies / max(n_galaxies - 1, 1))
-    return SmoothFit(knots, middle, spread, coefficients, inverse @ spread_of_scores @ inverse, n_galaxies)
+    weighed = design * weight[:, None]
+    inverse = np.linalg.pinv((design * (weight * found * (1 - found))[:, None]).T @ design + prior, hermitian=True)
+    flat = np.linalg.pinv(weighed.T @ design + prior, hermitian=True)
+    # With the prior in the middle too, no row speaks of what no row spans.
+    row_leverage, galaxy_leverage = (flat @ (each.T @ each + prior) @ flat for each in (weighed, of_galaxy @ weighed))
+    return SmoothFit(
+        knots, middle, spread, coefficients, inverse @ spread_of_scores @ inverse, row_leverage, galaxy_leverage, n_galaxies
+    )  # fmt: skip
+
+
+def _quadratic(design: Floats, matrix: Floats) -> Floats:
+    """x^T A x of each row x."""
+    squares: Floats = np.einsum("ij,ij->i", design @ matrix, design)
+    return np.maximum(squares, 0)
 
 
 def _knots(values: Floats, n_knots: int) -> Floats:

@@ -67,6 +67,8 @@ def test_derived_axes_are_what_their_formulas_say() -> None:
         ({"src_reff_arcsec": 0.14}, False),
         ({"arc_snr_matched": 20.0}, False),
         ({"arc_snr_matched": None}, None),
+        ({"arc_snr_matched": float("nan")}, None),
+        ({"psf_fwhm_used_r": float("inf")}, None),
         ({"arc_snr_matched": None, "magnification": 2.0}, False),
     ],
 )
@@ -75,6 +77,22 @@ def test_an_arc_is_detectable_where_each_criterion_of_collett_is_met(
 ) -> None:
     rows = pl.DataFrame([_RING | {"lens_model": "SIE"} | changed])
     assert with_axes(rows)["is_detectable"].to_list() == [detectable]
+
+
+@pytest.mark.parametrize(("depth", "seeing"), [(0.0, 0.0), (float("inf"), float("nan")), (-1.0, float("inf"))])
+def test_a_depth_or_seeing_that_gives_no_finite_value_is_unknown_and_counted_there(
+    evaluate: Evaluate, depth: float, seeing: float
+) -> None:
+    stamps = measured()
+    first, second, *_ = np.flatnonzero((np.array(stamps.split) == "test") & (np.array(stamps.columns["label"]) == 1))
+    stamps.columns["psfdepth_r"][first], stamps.columns["psf_fwhm_used_r"][second] = depth, seeing
+    result, _ = evaluate(stamps).completeness()
+    rows = pl.DataFrame(result.table).filter(pl.col("operating_point") == "fpr_1e-01")
+    for axis in ("depth_mag_r", "theta_e_over_fwhm"):
+        cells = rows.filter(pl.col("axis") == axis)
+        assert dict(cells.select("cell", "n").iter_rows())["unknown"] == 1
+        assert cells["n"].sum() == 400
+        assert np.isfinite(cells.filter(pl.col("cell") != "unknown").select("low", "high").to_numpy()).all()
 
 
 def test_every_grid_holds_every_injection_once(grids: pl.DataFrame) -> None:

@@ -9,13 +9,16 @@ import pyarrow as pa
 import pytest
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, PARENT_COMPLETENESS
+from lens_pipeline.evaluation.config import CompletenessConfig
+from lens_pipeline.evaluation.selection_function import SelectionFunction
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps, draw
+from lens_pipeline_tests.evaluation.test_axes import measured
 
 Evaluate = Callable[[Stamps], Evaluated]
 
 
-def kept(share: dict[float, float], n: int = 100) -> pa.Table:
+def kept(share: dict[float, float], n: int = 100, half: float = 0.1) -> pa.Table:
     """What a parent sample says: the share kept by arc magnitude, beside another that must not be read."""
     rows = [
         {
@@ -26,7 +29,7 @@ def kept(share: dict[float, float], n: int = 100) -> pa.Table:
             "n_kept": 1,
             "share_kept": value * factor,
         }
-        | {"low": max(0.0, value * factor - 0.1), "high": min(1.0, value * factor + 0.1)}
+        | {"low": max(0.0, value * factor - half), "high": min(1.0, value * factor + half)}
         for colour, blended, factor in (("flat", 1.0, 0.5), ("star_forming", 0.5, 0.9), ("star_forming", 1.0, 1.0))
         for mag, value in share.items()
     ]
@@ -75,6 +78,20 @@ def test_beyond_the_magnitudes_that_were_tried_the_nearest_share_is_taken(evalua
     assert row["parent_share"] == 1.0
     assert row["total"] == row["completeness"]
     assert row["total_high"] == row["completeness_high"]
+
+
+def test_the_smooth_total_is_as_unsure_as_the_parent_sample_of_what_its_cuts_keep(evaluate: Evaluate) -> None:
+    stamps = measured()
+    stamps.kept = kept({15.0: 0.5, 30.0: 0.5}, half=0.4)
+    config = CompletenessConfig(fit_axes=["theta_e_arcsec", "src_mag_r"])
+    function = SelectionFunction.load(evaluate(stamps).completeness(config)[1], smooth=True)
+    there = {"theta_e_arcsec": [0.8, 1.4, 2.0], "src_mag_r": 23.5}
+    found, total = (function.evaluate(of_all_lenses=of_all, **there) for of_all in (False, True))
+    assert total.value == pytest.approx(0.5 * found.value, abs=0.05)
+    # The share is 0.5 (0.1 to 0.9), and the fit's own interval comes on top.
+    assert (total.low < 0.1 * found.value).all()
+    assert (total.high > 0.9 * found.value).all()
+    assert (total.n_eff > 0).all()
 
 
 def test_without_cuts_or_magnitudes_there_is_no_total_but_a_reason(evaluate: Evaluate, survey: Evaluated) -> None:

@@ -54,7 +54,7 @@ def test_every_cell_of_the_grid_is_found_again(published: Publication, grid: pl.
     assert np.array_equal(found.n_eff, grid["n_eff"].cast(pl.Float64).fill_null(np.nan).to_numpy(), equal_nan=True)
 
 
-def test_cells_of_few_injections_are_marked_as_in_the_table_and_a_smooth_fit_has_none(published: Publication) -> None:
+def test_cells_of_few_injections_are_marked_as_in_the_table(published: Publication) -> None:
     cells = pl.DataFrame(published.read_table()).filter(
         (pl.col("axis") == "theta_e_arcsec") & (pl.col("operating_point") == "fpr_1e-02") & pl.col("in_support")
     )
@@ -63,12 +63,17 @@ def test_cells_of_few_injections_are_marked_as_in_the_table_and_a_smooth_fit_has
     assert set(found.is_small.tolist()) == {True, False}
     assert found.is_small.tolist() == (cells["status"] == "small").to_list()
     assert found.n_eff.tolist() == cells["n_eff"].to_list()
+
+
+def test_a_smooth_fit_is_small_where_fewer_injections_than_the_setting_asks_for_speak_of_a_point(
+    survey: Evaluated,
+) -> None:
+    _, published = survey.completeness(CompletenessConfig(fit_axes=["theta_e_arcsec"], min_n_eff=150))
     fit = SelectionFunction.load(published, smooth=True)
-    inside = {axis: np.full((2, 1), {"theta_e_arcsec": 1.2}.get(axis, 1.25)) for axis in fit.axes}
-    smooth = fit.evaluate(extrapolate=True, **inside)
-    assert np.isnan(smooth.n_eff).all()
-    assert not smooth.is_small.any()
-    assert smooth.n_eff.shape == smooth.value.shape == (2, 1)
+    found = fit.evaluate(theta_e_arcsec=np.linspace(0.45, 2.35, 30)[:, None])
+    assert found.n_eff.shape == found.is_small.shape == found.value.shape == (30, 1)
+    assert 0 < found.n_eff.min() < 150 < found.n_eff.max() < 800
+    assert (found.is_small == (found.n_eff < 150)).all()
 
 
 def test_the_last_edge_belongs_to_the_last_cell(published: Publication) -> None:
@@ -146,7 +151,7 @@ def test_the_file_alone_is_enough_and_another_file_is_refused(published: Publica
         == SelectionFunction.load(published.folder).evaluate(theta_e_arcsec=1.1, psf_fwhm_used_r=1.25).value
     )
     alone.write_text(json.dumps({"format": 1}))
-    with pytest.raises(EvaluationError, match="has the format 1, and 3 is what can be read"):
+    with pytest.raises(EvaluationError, match="has the format 1, and 4 is what can be read"):
         SelectionFunction.load(alone)
     alone.write_text("no")
     with pytest.raises(EvaluationError, match="is no selection function"):

@@ -12,6 +12,7 @@ from lens_pipeline.contracts.catalogue import COMPLETENESS_FIT
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.fit_residuals import calibration
+from lens_pipeline.evaluation.intervals import wilson
 from lens_pipeline.evaluation.selection_function import SelectionFunction
 from lens_pipeline.evaluation.smooth_fit import SmoothFit, fit_smooth
 from lens_pipeline_tests.evaluation.conftest import Evaluated
@@ -37,7 +38,7 @@ def drawn(n: int, per_galaxy: int, taste: float, seed: int = 0) -> tuple[np.ndar
 def test_a_known_law_is_found_within_its_interval() -> None:
     fit = fit_smooth(*drawn(20_000, 1, 0.0), n_knots=5)
     points = np.random.default_rng(1).uniform([0.2, -0.9], [2.8, 0.9], (400, 2))
-    value, low, high = fit.predict(points)
+    value, low, high, _ = fit.predict(points)
     truth = law(points)
     assert np.abs(value - truth).max() < 0.06
     assert np.mean((low <= truth) & (truth <= high)) > 0.85
@@ -52,7 +53,7 @@ def test_rows_of_one_galaxy_are_not_taken_for_independent() -> None:
     recovered = (rng.random(4_000) < special.expit(rng.normal(0, 1.5, 100)[galaxies])).astype(np.float64)
     clustered = fit_smooth(values, recovered, weights, galaxies, n_knots=4)
     naive = fit_smooth(values, recovered, weights, np.arange(galaxies.size), n_knots=4)
-    wide, narrow = (np.ptp(np.stack(fit.predict(values[:200])[1:]), axis=0) for fit in (clustered, naive))
+    wide, narrow = (np.ptp(np.stack(fit.predict(values[:200])[1:3]), axis=0) for fit in (clustered, naive))
     assert np.median(wide / narrow) > 1.5
 
 
@@ -72,6 +73,74 @@ def test_where_every_injection_or_none_was_found_the_fit_is_flat(all_found: bool
     value = fit_smooth(values, np.full(300, float(all_found)), weights, galaxies, n_knots=3).predict(values)[0]
     assert np.ptp(value) == pytest.approx(0.0)
     assert (value > 0.99).all() if all_found else (value < 0.01).all()
+
+
+def few(values: np.ndarray) -> np.ndarray:
+    return np.full(len(values), 0.004)
+
+
+def drop(values: np.ndarray) -> np.ndarray:
+    return special.expit(6 - 15 * values[:, 0] + values[:, 1])
+
+
+def steep_drop(values: np.ndarray) -> np.ndarray:
+    return special.expit(10 - 30 * values[:, 0] + values[:, 1])
+
+
+@pytest.mark.parametrize("truth_of", [few, drop, steep_drop])
+def test_intervals_hold_the_truth_where_nearly_no_injection_is_found(truth_of: Callable) -> None:
+    points = np.random.default_rng(99).uniform(0.05, 0.95, (200, 2))
+    truth, holds = truth_of(points), []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        values = rng.uniform(size=(2_000, 2))
+        recovered = (rng.random(2_000) < truth_of(values)).astype(np.float64)
+        _, low, high, *_ = fit_smooth(values, recovered, np.ones(2_000), np.arange(2_000), n_knots=4).predict(points)
+        holds.append((low <= truth) & (truth <= high))
+    covered = np.mean(holds, axis=0)
+    assert covered[truth < 0.01].mean() > 0.95
+    assert covered[truth < 0.01].min() > 0.8
+    assert covered.mean() > 0.95
+
+
+@pytest.mark.parametrize("n_found", [0, 1])
+def test_few_recovered_say_no_more_at_a_point_than_all_injections_together(n_found: int) -> None:
+    values, _, weights, galaxies = drawn(500, 1, 0.0)
+    recovered = (galaxies < n_found).astype(np.float64)
+    for outcome in (recovered, 1 - recovered):
+        value, low, high, *_ = fit_smooth(values, outcome, weights, galaxies, n_knots=3).predict(values)
+        assert (low <= value).all()
+        assert (value <= high).all()
+        assert (high - low).min() > wilson(0, 500)[1]
+
+
+def test_where_no_galaxy_holds_a_recovered_injection_whole_galaxies_are_counted() -> None:
+    values, _, weights, galaxies = drawn(2_000, 40, 0.0)
+    values[:, 1] = np.random.default_rng(2).uniform(-1, 1, 50)[galaxies]
+    *_, high, n_eff = fit_smooth(values, np.zeros(2_000), weights, galaxies, n_knots=3).predict(values)
+    assert n_eff.max() < 50
+    assert high.min() > wilson(0, 50)[1]
+
+
+def test_effective_numbers_are_those_of_the_splines_and_halve_with_the_rows() -> None:
+    values, _, weights, galaxies = drawn(4_000, 1, 0.0)
+    none = np.zeros(4_000)
+    fit = fit_smooth(values, none, weights, galaxies, n_knots=3)
+    # Leverages add up to the number of coefficients.
+    assert (1 / fit.predict(values)[3]).sum() == pytest.approx(fit.coefficients.size, rel=0.01)
+    half = fit_smooth(values[::2], none[::2], weights[::2], galaxies[::2], n_knots=3)
+    assert np.median(fit.predict(values)[3] / half.predict(values)[3]) == pytest.approx(2, rel=0.05)
+    heavy = fit_smooth(values, none, np.where(galaxies % 2, 3.0, 1.0), galaxies, n_knots=3)
+    assert np.median(heavy.predict(values)[3] / fit.predict(values)[3]) == pytest.approx(4**2 / (2 * 10), rel=0.05)
+
+
+def test_what_no_row_spans_is_not_known() -> None:
+    values, _, weights, galaxies = drawn(1_000, 1, 0.0)
+    values[:, 1] = values[:, 0]
+    fit = fit_smooth(values, np.zeros(1_000), weights, galaxies, n_knots=3)
+    _, low, high, n_eff = fit.predict(np.array([[2.9, 0.1], [1.5, 1.5]]))
+    assert n_eff[0] < 1 < 20 < n_eff[1]
+    assert high[0] - low[0] > 0.9
 
 
 def test_what_is_written_down_predicts_the_same() -> None:
