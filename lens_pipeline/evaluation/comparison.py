@@ -18,9 +18,10 @@ from lens_pipeline.evaluation.bootstrap import Statistic
 from lens_pipeline.evaluation.differences import Difference, clustered_mcnemar, mean_difference, rank_differences
 from lens_pipeline.evaluation.intervals import REGION
 from lens_pipeline.evaluation.likelihood_metrics import brier_scores, log_losses
-from lens_pipeline.evaluation.metrics import FRACTION, NATS, OK, UNDEFINED, BootstrapSettings, region_numbers
+from lens_pipeline.evaluation.metrics import FRACTION, NATS, OK, UNDEFINED, BootstrapSettings
 from lens_pipeline.evaluation.operating_point import name_of
 from lens_pipeline.evaluation.ranking import RankedScores, missing_class, roc_curve
+from lens_pipeline.evaluation.regions import region_numbers
 from lens_pipeline.evaluation.resolution import ResolutionRule, resolve
 from lens_pipeline.evaluation.scored_rows import distinct_rows, galaxy_numbers
 from lens_pipeline.evaluation.tallies import auroc, average_precision, tpr_at_fpr
