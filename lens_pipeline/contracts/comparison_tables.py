@@ -56,6 +56,6 @@ MODEL_COMPARISON = TableContract(
         Column("n_galaxies", _INT, "galaxies it rests on", minimum=0),
         Column("unit", _TEXT, "unit of value"),
         Column("status", _TEXT, "ok or undefined"),
-        Column("reason", _TEXT, "why something is null", "", True),
+        Column("reason", _TEXT, "why something is null, or what the interval leaves out", "", True),
     ),
 )

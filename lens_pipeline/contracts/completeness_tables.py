@@ -30,7 +30,7 @@ _COUNTED = (
     Column("completeness_low", _FLOAT, "lower end of the 95 % interval", "", True, True, 0, 1),
     Column("completeness_high", _FLOAT, "upper end of the 95 % interval", "", True, True, 0, 1),
     Column("status", _TEXT, "ok, small (few effective injections) or undefined"),
-    Column("reason", _TEXT, "why it is small or undefined", "", True),
+    Column("reason", _TEXT, "why it is small or undefined, or what its interval leaves out", "", True),
     Column(
         "parent_share", _FLOAT, "share of such lenses that meet the parent sample's cuts at all", "", True, True, 0, 1
     ),
@@ -125,7 +125,7 @@ BASELINE = TableContract(
         ),
         Column("network_minus_low", _FLOAT, "lower end of its 95 % interval, of pairs", "", True, True, -1, 1),
         Column("network_minus_high", _FLOAT, "upper end of its 95 % interval", "", True, True, -1, 1),
-        Column("network_minus_reason", _TEXT, "why it or its interval is null", "", True),
+        Column("network_minus_reason", _TEXT, "why it or its interval is null, or what that leaves out", "", True),
     ),
 )
 

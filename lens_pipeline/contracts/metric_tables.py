@@ -32,7 +32,7 @@ METRICS = TableContract(
         Column("unit", _TEXT, "unit of value"),
         Column("interval", _TEXT, "how the interval was made, in words; null where there is none", "", True),
         Column("status", _TEXT, "ok, unresolved, undefined, or bound: the interval alone is known"),
-        Column("reason", _TEXT, "why there is no value or no interval", "", True),
+        Column("reason", _TEXT, "why there is no value or no interval, or what the interval leaves out", "", True),
     ),
 )
 
@@ -51,7 +51,7 @@ ROC = TableContract(
         Column("n_negatives", _INT, "distinct negatives it rests on", minimum=0),
         Column("cluster", _TEXT, "galaxy, or region where the interval over regions is wider", "", True),
         Column("interval", _TEXT, "how the interval was made, in words; null where there is none", "", True),
-        Column("reason", _TEXT, "why there is no interval", "", True),
+        Column("reason", _TEXT, "why there is no interval, or what it leaves out", "", True),
     ),
 )
 
@@ -76,6 +76,6 @@ CONFUSION = TableContract(
         Column("low", _FLOAT, "lower end of its 95 % interval", "", True, True, 0, 1),
         Column("high", _FLOAT, "upper end of its 95 % interval", "", True, True, 0, 1),
         Column("interval", _TEXT, "how the interval was made, in words", "", True),
-        Column("reason", _TEXT, "why something is null", "", True),
+        Column("reason", _TEXT, "why something is null, or what the interval leaves out", "", True),
     ),
 )

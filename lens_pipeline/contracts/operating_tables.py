@@ -46,7 +46,7 @@ OPERATING_POINT = TableContract(
         Column(
             "status", _TEXT, "resolved, unresolved, or bound: the threshold serves, its rate has only an upper bound"
         ),
-        Column("reason", _TEXT, "why it is unresolved or only a bound", "", True),
+        Column("reason", _TEXT, "why it is unresolved or only a bound, or what its interval leaves out", "", True),
     ),
 )
 

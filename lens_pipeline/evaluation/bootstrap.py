@@ -10,15 +10,15 @@ from scipy import special
 from lens_pipeline.evaluation.binning import Columns, GroupedCounts
 from lens_pipeline.evaluation.intervals import (
     CONFIDENCE,
+    FEWEST,
     GALAXY,
-    MIN_CLUSTERS,
     REGION,
     Estimate,
     clopper_pearson,
     rate_from_spread,
-    wider,
 )
 from lens_pipeline.evaluation.ranking import RankedScores, missing_class
+from lens_pipeline.evaluation.regions import over_both
 from lens_pipeline.evaluation.tallies import Floats, Tallies
 
 _CHUNK_CELLS = 1_000_000
@@ -91,7 +91,8 @@ def rank_estimates(
     Areas: the bootstrap's standard error, carried to the logit scale, with a t quantile; percentiles of the draws cover too
     seldom near 1 (simulated for an AUROC of 0.983 from 25 galaxies: 78 %, this interval 97 %). Rates: Wilson's interval, or
     where events are rare Clopper & Pearson's, of the number of independent rows that would spread as much. With fewer than 20
-    clusters in a class the interval is None (the bootstrap is known to be too narrow there). Where no draw differs from the
+    galaxies in a class the interval is None (the bootstrap is known to be too narrow there); with fewer than 5 regions it is that
+    over galaxies, and the reason says so. Where no draw differs from the
     value, as when every positive outranks every negative, the spread says nothing; what as many disjoint pairs, all won,
     leave open is then the interval (Clopper & Pearson 1934).
 
@@ -107,10 +108,10 @@ def rank_estimates(
     values = {name: float(statistic.of(ranked.tallies)[0]) for name, statistic in statistics.items()}
     columns = Columns.of(ranked)
     found = _over_clusters(ranked, GALAXY, values, statistics, columns, n_replicates, seed)
-    if regions is None or regions.fewest_clusters < MIN_CLUSTERS:
+    if regions is None:
         return found
     others = _over_clusters(regions, REGION, values, statistics, columns, n_replicates, seed)
-    return {name: wider(estimate, others[name]) for name, estimate in found.items()}
+    return {name: over_both(estimate, others[name], regions.fewest_clusters) for name, estimate in found.items()}
 
 
 def _over_clusters(
@@ -125,9 +126,8 @@ def _over_clusters(
     n = ranked.n_positives + ranked.n_negatives
     fewest = ranked.fewest_clusters
     nothing = Estimate(None, None, None, n, ranked.n_clusters, None, cluster=cluster)
-    if fewest < MIN_CLUSTERS:
-        many = PLURAL[cluster]
-        why = f"no interval: a class has {fewest} {many}, a bootstrap over fewer than {MIN_CLUSTERS} is too narrow"
+    if fewest < FEWEST[cluster]:
+        why = too_few(fewest, cluster)
         return {name: replace(nothing, value=value, reason=why) for name, value in values.items()}
     counts = GroupedCounts.of(ranked, seed=seed, columns=columns)
     replicates = bootstrap(counts, statistics, n_replicates=n_replicates, seed=seed)
@@ -135,6 +135,13 @@ def _over_clusters(
         name: _interval(replace(nothing, value=value), replicates[name], fewest, statistics[name])
         for name, value in values.items()
     }
+
+
+def too_few(n: int, cluster: str) -> str:
+    """Say why there is no interval."""
+    return (
+        f"no interval: a class has {n} {PLURAL[cluster]}, a bootstrap over fewer than {FEWEST[cluster]} is too narrow"
+    )
 
 
 def _interval(estimate: Estimate, replicates: Floats, fewest: int, statistic: Statistic) -> Estimate:

@@ -13,8 +13,9 @@ from lens_pipeline.evaluation.cells import Cut, Side, cut_axis, cut_grid, in_sup
 from lens_pipeline.evaluation.clustered_cells import Bools, CellEstimate, Floats, Ints, clustered_proportions
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.intervals import Estimate, clustered_proportion
-from lens_pipeline.evaluation.metrics import Clusters, over_clusters, region_numbers
+from lens_pipeline.evaluation.metrics import Clusters, over_clusters
 from lens_pipeline.evaluation.parent_share import ParentShare, RowShares
+from lens_pipeline.evaluation.regions import region_numbers
 from lens_pipeline.evaluation.scored_rows import TEST, galaxy_numbers
 from lens_pipeline.storage.publication import Publication
 
@@ -77,7 +78,7 @@ class Attempts:
     shares : RowShares
         What the parent sample's cuts keep of lenses like them.
     regions : (n,) int64 array or None
-        Numbered; None where there are fewer than 20, or nobody knows.
+        Of `region_numbers`.
     """
 
     stored: pl.DataFrame
@@ -231,8 +232,9 @@ class Tally:
         if n_eff is None:
             return SMALL, reason
         if n_eff < self._config.min_n_eff:
-            return SMALL, f"{n_eff:.3g} effective injections, fewer than {self._config.min_n_eff:g}"
-        return OK, None
+            few = f"{n_eff:.3g} effective injections, fewer than {self._config.min_n_eff:g}"
+            return SMALL, f"{few}; {reason}" if reason else few
+        return OK, reason
 
 
 def _side(side: Side) -> Record:

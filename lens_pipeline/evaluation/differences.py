@@ -12,11 +12,12 @@ import polars as pl
 from scipy import special, stats
 
 from lens_pipeline.evaluation.binning import GroupedCounts, groups_of
-from lens_pipeline.evaluation.bootstrap import PLURAL, Statistic, bootstrap, draws
-from lens_pipeline.evaluation.intervals import CONFIDENCE, GALAXY, MIN_CLUSTERS, REGION, numbered, wider
-from lens_pipeline.evaluation.metrics import BootstrapSettings, Numbers, over_clusters, region_numbers
+from lens_pipeline.evaluation.bootstrap import PLURAL, Statistic, bootstrap, draws, too_few
+from lens_pipeline.evaluation.intervals import CONFIDENCE, FEWEST, GALAXY, MIN_CLUSTERS, REGION, numbered
+from lens_pipeline.evaluation.metrics import BootstrapSettings, over_clusters
 from lens_pipeline.evaluation.paired_difference import Difference, paired_difference
 from lens_pipeline.evaluation.ranking import RankedScores
+from lens_pipeline.evaluation.regions import Numbers, of_galaxies, over_both, region_numbers, unplaced
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -41,11 +42,11 @@ def rank_differences(
     numbers = region_numbers(rows)
     if numbers is None:
         return found
+    if why := unplaced(numbers):
+        return {name: of_galaxies(one, why) for name, one in found.items()}
     regrouped = [one.regrouped(rows["is_lens"], numbers) for one in ranked]
-    if regrouped[0].fewest_clusters < MIN_CLUSTERS:
-        return found
     others = _over(REGION, regrouped, statistics, settings)
-    return {name: wider(one, others[name]) for name, one in found.items()}
+    return {name: over_both(one, others[name], regrouped[0].fewest_clusters) for name, one in found.items()}
 
 
 def mean_difference(rows: pl.DataFrame, off: Floats, settings: BootstrapSettings) -> Difference:
@@ -59,11 +60,12 @@ def mean_difference(rows: pl.DataFrame, off: Floats, settings: BootstrapSettings
         Of each row, in which both models' draws agree.
     """
 
-    def measured(clusters: Numbers, _: bool) -> Difference:
+    def measured(clusters: Numbers, are_galaxies: bool) -> Difference:
+        cluster = GALAXY if are_galaxies else REGION
         place, n_clusters = numbered(clusters)
         found = Difference(float(off.mean()), None, None, off.size, n_clusters, None)
-        if n_clusters < MIN_CLUSTERS:
-            return replace(found, reason=_too_few(n_clusters, GALAXY))
+        if n_clusters < FEWEST[cluster]:
+            return replace(found, reason=too_few(n_clusters, cluster))
         group = groups_of(n_clusters, seed=settings.seed)[place]
         sums = np.stack([np.bincount(group, off), np.bincount(group)], axis=1)
         totals = np.concatenate(
@@ -90,11 +92,15 @@ def rate_difference(rows: pl.DataFrame, this: Bools, other: Bools) -> Difference
         Whether each model lets the row through.
     """
 
-    def measured(clusters: Numbers, whole_where_few: bool) -> Difference:
-        found = paired_difference(this, other, clusters, whole_where_few=whole_where_few)
+    def measured(clusters: Numbers, are_galaxies: bool) -> Difference:
+        cluster = GALAXY if are_galaxies else REGION
+        found = paired_difference(this, other, clusters, whole_where_few=are_galaxies)
         p_value = clustered_mcnemar(this, other, clusters)
-        if found.n_clusters < MIN_CLUSTERS:
-            why = f"no interval: rows come from {found.n_clusters} galaxies, fewer than {MIN_CLUSTERS} hardly show a spread"
+        if found.n_clusters < FEWEST[cluster]:
+            why = (
+                f"no interval: rows come from {found.n_clusters} {PLURAL[cluster]}, fewer than {FEWEST[cluster]} hardly show a "
+                "spread"
+            )
             return replace(found, low=None, high=None, above=None, p_value=p_value, reason=why)
         assert found.low is not None
         assert found.high is not None
@@ -125,8 +131,8 @@ def _over(
         )
         for name, statistic in statistics.items()
     }
-    if fewest < MIN_CLUSTERS:
-        return {name: replace(one, reason=_too_few(fewest, cluster)) for name, one in found.items()}
+    if fewest < FEWEST[cluster]:
+        return {name: replace(one, reason=too_few(fewest, cluster)) for name, one in found.items()}
     # The same seed draws the same clusters for both.
     mine, others = (
         bootstrap(
@@ -152,13 +158,12 @@ def _of_draws(found: Difference, differences: Floats) -> Difference:
         )
         return replace(found, above=float(0.5 + 0.5 * np.sign(differences.mean())), reason=same)
     freedom = found.n_clusters - 1
+    if found.n_clusters < MIN_CLUSTERS:
+        # A bootstrap's variance is too small by this factor, which matters where clusters are few.
+        spread *= float(np.sqrt(found.n_clusters / freedom))
     half = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * spread
     above = float(special.stdtr(freedom, found.value / spread))
     return replace(found, above=above, low=found.value - half, high=found.value + half)
-
-
-def _too_few(n: int, cluster: str) -> str:
-    return f"no interval: a class has {n} {PLURAL[cluster]}, a bootstrap over fewer than {MIN_CLUSTERS} is too narrow"
 
 
 def clustered_mcnemar(this: npt.ArrayLike, other: npt.ArrayLike, clusters: npt.ArrayLike) -> float:

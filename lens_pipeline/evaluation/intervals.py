@@ -13,7 +13,11 @@ from scipy import special
 CONFIDENCE = 0.95
 FEW_CLUSTERS = 5
 MIN_CLUSTERS = 20
+# With t on m - 1 degrees of freedom intervals over regions that differ hold the truth in 93 % of draws from so many on.
+MIN_REGIONS = 5
 GALAXY, REGION = "galaxy", "region"
+# Clusters of each kind that a bootstrap needs.
+FEWEST = {GALAXY: MIN_CLUSTERS, REGION: MIN_REGIONS}
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Estimate:
     n_eff : float or None
         Number of independent, equally weighted rows that would know as much.
     reason : str or None
+        Why there is no value or no interval, or what the interval leaves out.
     cluster : str
         What is taken as independent: galaxies, or regions of the sky.
     interval : str or None

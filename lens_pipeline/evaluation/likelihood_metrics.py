@@ -9,7 +9,16 @@ from scipy import special
 
 from lens_pipeline.evaluation.binning import groups_of
 from lens_pipeline.evaluation.bootstrap import draws
-from lens_pipeline.evaluation.intervals import CONFIDENCE, MIN_CLUSTERS, Estimate, clustered_mean, numbered
+from lens_pipeline.evaluation.intervals import (
+    CONFIDENCE,
+    FEWEST,
+    GALAXY,
+    MIN_CLUSTERS,
+    REGION,
+    Estimate,
+    clustered_mean,
+    numbered,
+)
 from lens_pipeline.evaluation.metrics import (
     FRACTION,
     NATS,
@@ -113,7 +122,12 @@ def calibration_metric(rows: pl.DataFrame, split: str, settings: BootstrapSettin
     else:
         probability = special.expit(rows["logit"].to_numpy())
         is_lens = rows["is_lens"].to_numpy()
-        estimate = over_clusters(rows, lambda clusters, _: calibration_error(probability, is_lens, clusters, settings))
+        estimate = over_clusters(
+            rows,
+            lambda clusters, are_galaxies: calibration_error(
+                probability, is_lens, clusters, settings, kind=GALAXY if are_galaxies else REGION
+            ),
+        )
     return metric_of(name, split, rows, estimate)
 
 
@@ -123,6 +137,8 @@ def calibration_error(
     clusters: npt.ArrayLike,
     settings: BootstrapSettings,
     n_bins: int = N_BINS,
+    *,
+    kind: str = GALAXY,
 ) -> Estimate:
     """Measure the expected calibration error over bins of equal numbers of rows, debiased; a fraction, 0 at best.
 
@@ -131,7 +147,7 @@ def calibration_error(
     clusters and its size from the other, averaged over all halvings: with s_b the standard error of d_b over clusters that is
     |d_b| (2 Phi(|d_b| / s_b) - 1) - 2 s_b phi(d_b / s_b), which is 0 on average where the truth is 0, less than it by some of s_b
     where the truth is like s_b, and |d_b| beyond. Without an interval where bins hold fewer than 20 rows, or there are fewer than
-    20 clusters; undefined without rows.
+    20 galaxies, or 5 regions if `kind` says that clusters are those; undefined without rows.
     """
     n = int(probability.size)
     n_clusters = numbered(clusters)[1]
@@ -141,8 +157,8 @@ def calibration_error(
     noise = sums.noise
     rows, stated, lenses = (of.sum(axis=0)[None] for of in (sums.rows, sums.probability, sums.lenses))
     found = Estimate(float(_debiased(rows, stated, lenses, noise)[0]), None, None, n, n_clusters, None)
-    if n_clusters < MIN_CLUSTERS:
-        words = f"no interval: {n_clusters} clusters, a bootstrap over fewer than {MIN_CLUSTERS} is too narrow"
+    if n_clusters < FEWEST[kind]:
+        words = f"no interval: {n_clusters} clusters, a bootstrap over fewer than {FEWEST[kind]} is too narrow"
         return replace(found, reason=words)
     if n < _MIN_ROWS_A_BIN * n_bins:
         words = f"no interval: {n:,} rows in {n_bins} bins are fewer than {_MIN_ROWS_A_BIN} a bin, too few to know their noise"
@@ -154,6 +170,9 @@ def calibration_error(
         ]
     )
     half = float(special.stdtrit(n_clusters - 1, (1 + CONFIDENCE) / 2)) * float(replicates.std(ddof=1))
+    if n_clusters < MIN_CLUSTERS:
+        # A bootstrap's variance is too small by this factor, which matters where clusters are few.
+        half *= float(np.sqrt(n_clusters / (n_clusters - 1)))
     assert found.value is not None
     high = found.value + half + _missing(rows[0], stated[0], lenses[0], noise)
     low = max(0.0, found.value - half)

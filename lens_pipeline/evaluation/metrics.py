@@ -20,8 +20,8 @@ from lens_pipeline.evaluation.intervals import (
     Estimate,
     Measured,
     clustered_proportion,
-    wider,
 )
+from lens_pipeline.evaluation.regions import Numbers, of_galaxies, over_both, region_numbers, spread_unknown
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 
 OK, UNRESOLVED, UNDEFINED, BOUND = "ok", "unresolved", "undefined", "bound"
@@ -29,8 +29,6 @@ ALL_ROWS, POPULATION = "all", "population"
 NULL_TEST = "null_test_auroc"
 NULL_TEST_MAX_ARC_SNR_MATCHED = 0.5
 FRACTION, NATS = "fraction", "nats"
-
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -139,16 +137,9 @@ def class_counts(rows: pl.DataFrame) -> tuple[int, int]:
     return n_positives, rows.height - n_positives
 
 
-def region_numbers(rows: pl.DataFrame) -> Numbers | None:
-    """Return the number of each row's region, shape (n,); None where rows come from fewer than 20 regions, or nobody knows."""
-    if "region_id" not in rows.columns or rows["region_id"].null_count() or rows["region_id"].n_unique() < MIN_CLUSTERS:
-        return None
-    return rows["region_id"].rank("dense").cast(pl.Int64).to_numpy()
-
-
 @dataclass(frozen=True)
 class Clusters:
-    """Galaxy of each row, and its region where there are 20 or more of them, each shape (n,)."""
+    """Galaxy of each row, and its region (`region_numbers`), each shape (n,); None where rows have no `region_id`."""
 
     galaxies: Numbers
     regions: Numbers | None
@@ -159,14 +150,14 @@ class Clusters:
         return cls(galaxy_numbers(rows), region_numbers(rows))
 
     def where(self, there: npt.NDArray[np.bool_]) -> "Clusters":
-        """Return those of some rows, which may come from fewer than 20 regions."""
-        regions = None if self.regions is None else self.regions[there]
-        enough = regions is not None and np.count_nonzero(np.bincount(regions)) >= MIN_CLUSTERS
-        return Clusters(self.galaxies[there], regions if enough else None)
+        """Return those of some rows."""
+        return Clusters(self.galaxies[there], None if self.regions is None else self.regions[there])
 
 
 def over_clusters(rows: pl.DataFrame | Clusters, measure: Callable[[Numbers, bool], Measured]) -> Measured:
-    """Measure with galaxies as clusters, and with regions, if there are 20 or more; the estimate that knows less counts.
+    """Measure with galaxies as clusters, and with regions if they are known; the estimate that knows less counts.
+
+    From fewer than 5 regions, or where a row's region isn't known, the estimate is that over galaxies, and its reason says so.
 
     Parameters
     ----------
@@ -180,9 +171,13 @@ def over_clusters(rows: pl.DataFrame | Clusters, measure: Callable[[Numbers, boo
     found = measure(clusters.galaxies, True)
     if clusters.regions is None:
         return found
+    if why := spread_unknown(clusters.regions):
+        return of_galaxies(found, why)
     other = replace(measure(clusters.regions, False), cluster=REGION)
+    n_regions = int(np.count_nonzero(np.bincount(clusters.regions)))
     knows_more = found.n_eff is not None and other.n_eff is not None and other.n_eff >= found.n_eff
-    return found if knows_more else wider(found, other)
+    # An effective number that is known from few regions is itself uncertain, which the width alone tells.
+    return found if knows_more and n_regions >= MIN_CLUSTERS else over_both(found, other, n_regions)
 
 
 def proportion_over(

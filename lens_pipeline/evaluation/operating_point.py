@@ -178,6 +178,8 @@ def _highest_control(controls: pl.DataFrame) -> dict[str, object]:
     high = achieved["fpr_high"]
     bound = f"at most {high:.3g} (95 % interval)" if isinstance(high, float) else "not bounded, all are of one galaxy"
     reason = f"0 of {controls.height:,} distinct controls lie above the highest of them, so the rate is {bound}"
+    if isinstance(high, float) and achieved["reason"]:
+        reason += f"; {achieved['reason']}"
     return {"operating_point": HIGHEST_CONTROL} | achieved | {"status": BOUND, "reason": reason}
 
 
@@ -190,6 +192,7 @@ def _achieved(controls: pl.DataFrame, threshold: float) -> dict[str, object]:
         "fpr": rate.value,
         "fpr_low": rate.low,
         "fpr_high": rate.high,
+        "reason": rate.reason,
     }
 
 

@@ -21,10 +21,10 @@ from lens_pipeline.evaluation.metrics import (
     Metric,
     metric_of,
     over_clusters,
-    region_numbers,
 )
 from lens_pipeline.evaluation.operating_point import name_of
 from lens_pipeline.evaluation.ranking import RankedScores, missing_class, roc_curve
+from lens_pipeline.evaluation.regions import of_galaxies, region_numbers, unplaced
 from lens_pipeline.evaluation.resolution import ResolutionRule, resolve
 from lens_pipeline.evaluation.score_health import score_health
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
@@ -166,10 +166,12 @@ def ranked_rows(rows: pl.DataFrame) -> RankedScores:
 def shared_estimates(
     rows: pl.DataFrame, ranked: RankedScores, statistics: Mapping[str, Statistic], settings: BootstrapSettings
 ) -> dict[str, Estimate]:
-    """Estimate statistics of the same ranks together, over galaxies and, where rows come from 20 or more, over regions."""
+    """Estimate statistics of the same ranks together, over galaxies and, where those of all rows are known, over regions."""
     numbers = region_numbers(rows)
-    regions = None if numbers is None else ranked.regrouped(rows["is_lens"], numbers)
-    return rank_estimates(ranked, statistics, n_replicates=settings.n_replicates, seed=settings.seed, regions=regions)
+    why = None if numbers is None else unplaced(numbers)
+    regions = None if numbers is None or why else ranked.regrouped(rows["is_lens"], numbers)
+    found = rank_estimates(ranked, statistics, n_replicates=settings.n_replicates, seed=settings.seed, regions=regions)
+    return {name: of_galaxies(one, why) for name, one in found.items()} if why else found
 
 
 def _further(asked: Asked) -> dict[str, Statistic]:

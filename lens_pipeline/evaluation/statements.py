@@ -7,6 +7,7 @@ import polars as pl
 from lens_pipeline.evaluation.looks import LOOKS
 from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST
 from lens_pipeline.evaluation.operating_point import BOUND, UNRESOLVED
+from lens_pipeline.evaluation.regions import LEFT_OUT
 from lens_pipeline.evaluation.scored_rows import CALIBRATE, TEST
 from lens_pipeline.evaluation.wording import clusters, count, metric_words, number, rate_words, threshold_words
 
@@ -136,6 +137,14 @@ def _test_limits(metrics: pl.DataFrame) -> list[str]:
     area = _row(metrics, "auroc")
     if area["value"] is not None and area["low"] is None:
         lines.append(f"Ranking metrics on {TEST}: {area['reason']}.")
+    intervals = metrics.filter((pl.col("split") == TEST) & pl.col("low").is_not_null())
+    without = intervals.filter(pl.col("reason").fill_null("").str.starts_with(LEFT_OUT))
+    if without.height:
+        why = "; ".join(without["reason"].str.strip_prefix(f"{LEFT_OUT}: ").unique(maintain_order=True))
+        lines.append(
+            f"{without.height:,} of {intervals.height:,} intervals on {TEST} take galaxies alone as independent and leave out "
+            f"how much regions differ, which isn't known: {why}."
+        )
     return lines
 
 
@@ -174,4 +183,5 @@ def _k_of_n(rate: dict[str, Any]) -> str:
 
 
 def _because(row: dict[str, Any]) -> str:
-    return f" ({row['reason']})" if row["reason"] else ""
+    """Say why, but of regions: `limits` says that once for all."""
+    return f" ({row['reason']})" if row["reason"] and not row["reason"].startswith(LEFT_OUT) else ""
