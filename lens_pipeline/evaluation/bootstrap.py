@@ -38,11 +38,14 @@ class Statistic:
         A share of rows of one class, such as a TPR; else an area.
     is_rare : bool
         A rate near 0, such as an FPR.
+    lower_end_at : callable, optional
+        Of a rate whose value is too high on average: what its lower end is made of instead.
     """
 
     of: Callable[[Tallies], Floats]
     is_rate: bool = False
     is_rare: bool = False
+    lower_end_at: Callable[[Tallies], Floats] | None = None
 
 
 def draws(n_groups: int, n_replicates: int, *, seed: int, cells: int) -> Iterator[npt.NDArray[np.float32]]:
@@ -92,9 +95,8 @@ def rank_estimates(
     seldom near 1 (simulated for an AUROC of 0.983 from 25 galaxies: 78 %, this interval 97 %). Rates: Wilson's interval, or
     where events are rare Clopper & Pearson's, of the number of independent rows that would spread as much. With fewer than 20
     galaxies in a class the interval is None (the bootstrap is known to be too narrow there); with fewer than 5 regions it is that
-    over galaxies, and the reason says so. Where no draw differs from the
-    value, as when every positive outranks every negative, the spread says nothing; what as many disjoint pairs, all won,
-    leave open is then the interval (Clopper & Pearson 1934).
+    over galaxies, and the reason says so. Where no draw differs from the value, as when every positive outranks every negative,
+    the spread says nothing; what as many disjoint pairs, all won, leave open is then the interval (Clopper & Pearson 1934).
 
     Parameters
     ----------
@@ -106,11 +108,12 @@ def rank_estimates(
     if absent:
         return {name: Estimate(None, None, None, n, ranked.n_clusters, None, absent) for name in statistics}
     values = {name: float(statistic.of(ranked.tallies)[0]) for name, statistic in statistics.items()}
+    lowest = {name: float(one.lower_end_at(ranked.tallies)[0]) for name, one in statistics.items() if one.lower_end_at}
     columns = Columns.of(ranked)
-    found = _over_clusters(ranked, GALAXY, values, statistics, columns, n_replicates, seed)
+    found = _over_clusters(ranked, GALAXY, values, lowest, statistics, columns, n_replicates, seed)
     if regions is None:
         return found
-    others = _over_clusters(regions, REGION, values, statistics, columns, n_replicates, seed)
+    others = _over_clusters(regions, REGION, values, lowest, statistics, columns, n_replicates, seed)
     return {name: over_both(estimate, others[name], regions.fewest_clusters) for name, estimate in found.items()}
 
 
@@ -118,6 +121,7 @@ def _over_clusters(
     ranked: RankedScores,
     cluster: str,
     values: Mapping[str, float],
+    lowest: Mapping[str, float],
     statistics: Mapping[str, Statistic],
     columns: Columns,
     n_replicates: int,
@@ -132,7 +136,7 @@ def _over_clusters(
     counts = GroupedCounts.of(ranked, seed=seed, columns=columns)
     replicates = bootstrap(counts, statistics, n_replicates=n_replicates, seed=seed)
     return {
-        name: _interval(replace(nothing, value=value), replicates[name], fewest, statistics[name])
+        name: _interval(replace(nothing, value=value), replicates[name], fewest, statistics[name], lowest.get(name))
         for name, value in values.items()
     }
 
@@ -144,7 +148,9 @@ def too_few(n: int, cluster: str) -> str:
     )
 
 
-def _interval(estimate: Estimate, replicates: Floats, fewest: int, statistic: Statistic) -> Estimate:
+def _interval(
+    estimate: Estimate, replicates: Floats, fewest: int, statistic: Statistic, lowest: float | None
+) -> Estimate:
     value = estimate.value
     assert value is not None
     if replicates.size < 2 or np.ptp(replicates) < _NO_SPREAD or not 0 < value < 1:
@@ -155,7 +161,7 @@ def _interval(estimate: Estimate, replicates: Floats, fewest: int, statistic: St
         return replace(estimate, low=low, high=high, interval=words)
     spread = float(replicates.std(ddof=1)) * np.sqrt(fewest / (fewest - 1))
     if statistic.is_rate:
-        return rate_from_spread(estimate, spread, fewest, exact=statistic.is_rare)
+        return rate_from_spread(estimate, spread, fewest, exact=statistic.is_rare, lowest=lowest)
     half = float(special.stdtrit(fewest - 1, (1 + CONFIDENCE) / 2)) * spread / (value * (1 - value))
     low, high = (float(special.expit(special.logit(value) + side * half)) for side in (-1, 1))
     words = f"bootstrap over {PLURAL[estimate.cluster]}, t on the logit scale"

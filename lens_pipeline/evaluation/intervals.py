@@ -190,7 +190,13 @@ def share_from_influence(
 
 
 def rate_from_spread(
-    estimate: Estimate, spread: float, n_clusters: int, *, exact: bool = False, confidence: float = CONFIDENCE
+    estimate: Estimate,
+    spread: float,
+    n_clusters: int,
+    *,
+    exact: bool = False,
+    lowest: float | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Estimate:
     """Interval of a share whose standard error is known, Wilson's (or Clopper & Pearson's) at n_eff = p (1 - p) / spread^2.
 
@@ -200,11 +206,17 @@ def rate_from_spread(
         Its `value` lies between 0 and 1.
     n_clusters : int
         Clusters that the standard error was found from; few of them cost width, as in `clustered_proportion`.
+    lowest : float, optional
+        Share that the lower end is made of, with the same effective number; by default the estimate's value.
     """
     assert estimate.value is not None
     n_eff = estimate.value * (1 - estimate.value) / spread**2
     effective = n_eff * _few_clusters_ratio(estimate.n, n_clusters, confidence)
-    return _rate_interval(estimate, n_eff, effective, exact, confidence)
+    found = _rate_interval(estimate, n_eff, effective, exact, confidence)
+    if lowest is None or found.low is None:
+        return found
+    low = (clopper_pearson if exact else wilson)(lowest * effective, effective, confidence)[0]
+    return replace(found, low=min(low, found.low))
 
 
 def wider(first: Measured, second: Measured) -> Measured:

@@ -34,6 +34,7 @@ from lens_pipeline.evaluation.tallies import (
     fpr_at_tpr,
     partial_auc,
     tpr_at_fpr,
+    tpr_at_one_fewer,
     tpr_before,
 )
 
@@ -85,7 +86,7 @@ def rank_metrics(
     precision = partial(average_precision, prevalence=own) if 0 < own < 1 else average_precision
     statistics = {"auroc": Statistic(auroc), "average_precision": Statistic(precision)}
     for target in targets:
-        statistics[f"tpr_at_{name_of(target)}"] = Statistic(partial(tpr_at_fpr, fpr=target), is_rate=True)
+        statistics[f"tpr_at_{name_of(target)}"] = tpr_statistic(target)
     if asked:
         statistics |= _further(asked)
     resolved = {name: statistic for name, statistic in statistics.items() if name not in unresolved}
@@ -172,6 +173,11 @@ def shared_estimates(
     regions = None if numbers is None or why else ranked.regrouped(rows["is_lens"], numbers)
     found = rank_estimates(ranked, statistics, n_replicates=settings.n_replicates, seed=settings.seed, regions=regions)
     return {name: of_galaxies(one, why) for name, one in found.items()} if why else found
+
+
+def tpr_statistic(fpr: float) -> Statistic:
+    """TPR at an FPR, with the lower end of its interval at one false positive fewer."""
+    return Statistic(partial(tpr_at_fpr, fpr=fpr), is_rate=True, lower_end_at=partial(tpr_at_one_fewer, fpr=fpr))
 
 
 def _further(asked: Asked) -> dict[str, Statistic]:

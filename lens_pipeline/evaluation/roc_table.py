@@ -1,18 +1,14 @@
 """The ROC of a split as a table: TPR at false-positive rates spaced evenly on a logarithmic axis, with the band around it."""
 
-from functools import partial
-
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import ROC
-from lens_pipeline.evaluation.bootstrap import Statistic
 from lens_pipeline.evaluation.metrics import BootstrapSettings
-from lens_pipeline.evaluation.rank_metrics import ranked_rows, shared_estimates
+from lens_pipeline.evaluation.rank_metrics import ranked_rows, shared_estimates, tpr_statistic
 from lens_pipeline.evaluation.ranking import missing_class, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule
-from lens_pipeline.evaluation.tallies import tpr_at_fpr
 
 _PLACES = 60
 
@@ -38,7 +34,7 @@ def roc_table(rows: pl.DataFrame, split: str, rule: ResolutionRule, settings: Bo
     resolved = {
         int(k) for k, known in zip(counts, galaxies >= rule.min_false_positives, strict=True) if known and k < n
     }
-    asked = {str(k): Statistic(partial(tpr_at_fpr, fpr=k / n), is_rate=True) for k in sorted(resolved)}
+    asked = {str(k): tpr_statistic(k / n) for k in sorted(resolved)}
     found = shared_estimates(rows, ranked, asked, settings) if asked else {}
     few = f"false positives from fewer than {rule.min_false_positives} galaxies: not resolved"
     records = []

@@ -107,6 +107,18 @@ def tpr_at_fpr(tallies: Tallies, fpr: float) -> Floats:
     return np.where(tallies.n_negatives > 0, _over(found, tallies.n_positives), np.nan)
 
 
+def tpr_at_one_fewer(tallies: Tallies, fpr: float) -> Floats:
+    """TPR of the threshold that lets one negative fewer through than that of `tpr_at_fpr`, for the lower end of its interval.
+
+    A threshold that lets k of n negatives through is the (k + 1)-th highest of them, whose own rate is (k + 1) / (n + 1) on
+    average, and that of the k-th highest k / (n + 1) (Wilks 1941, Ann. Math. Stat. 12, 91): few negatives flatter a TPR.
+    """
+    allowed = fpr * tallies.n_negatives * (1 + _ROUNDING)
+    through = _crossing(tallies.let_through, allowed, tallies.let_through, tallies.divisible, include_equal=True)
+    found = _crossing(tallies.let_through, through - 1, tallies.recovered, tallies.divisible, include_equal=True)
+    return np.where(tallies.n_negatives > 0, _over(found, tallies.n_positives), np.nan)
+
+
 def fpr_at_tpr(tallies: Tallies, tpr: float) -> Floats:
     """Smallest FPR of a threshold whose TPR is at least `tpr`, 0 to 1, on the rows' own ROC (Fawcett 2006, as `tpr_at_fpr`).
 

@@ -5,6 +5,7 @@ from sklearn import metrics as oracle
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.binning import GroupedCounts
 from lens_pipeline.evaluation.bootstrap import Statistic, rank_estimates
+from lens_pipeline.evaluation.rank_metrics import tpr_statistic
 from lens_pipeline.evaluation.ranking import RankedScores, roc_curve
 from lens_pipeline.evaluation.tallies import (
     auroc,
@@ -12,6 +13,7 @@ from lens_pipeline.evaluation.tallies import (
     fpr_at_tpr,
     partial_auc,
     tpr_at_fpr,
+    tpr_at_one_fewer,
 )
 
 AUROC = {"auroc": Statistic(auroc)}
@@ -44,6 +46,9 @@ def test_ranks_agree_with_scikit_learn_on_ties_and_constants() -> None:
         for target in (0.05, 0.1, 0.5):
             best = tpr[fpr <= target * (1 + 1e-12)].max()
             assert tpr_at_fpr(ranked.tallies, target)[0] == pytest.approx(best, abs=1e-12)
+            place = fpr[fpr <= target * (1 + 1e-12)].max()
+            fewer = tpr[fpr <= place - (1 - 1e-6) / (~positive).sum()]
+            assert tpr_at_one_fewer(ranked.tallies, target)[0] == pytest.approx(max([0.0, *fewer]), abs=1e-12)
             least = fpr[tpr >= target * (1 - 1e-12)].min()
             assert fpr_at_tpr(ranked.tallies, target)[0] == pytest.approx(least, abs=1e-12)
             part = oracle.roc_auc_score(positive, logits, max_fpr=target)
@@ -114,3 +119,24 @@ def test_intervals_of_the_auroc_cover_for_pairs_of_one_galaxy(galaxies: int, sep
         assert found.high is not None
         covered += found.low <= truth <= found.high
     assert covered / draws >= 0.92
+
+
+def test_a_tpr_that_rests_on_few_false_positives_of_a_heavy_tail_is_seldom_too_high_for_its_interval() -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(6)
+    n_lenses, n_controls, above, shift, draws = 600, 60, 5, 2.5, 2000
+    n, fpr = n_lenses + n_controls, above / n_controls
+    truth = stats.logistic.sf(stats.logistic.isf(fpr), shift)
+    covered = too_high = 0
+    for _ in range(draws):
+        scores = np.r_[rng.logistic(shift, size=n_lenses), rng.logistic(size=n_controls)]
+        ranked = RankedScores.of(scores, np.arange(n) < n_lenses, np.arange(n))
+        found = rank_estimates(ranked, {"tpr": tpr_statistic(fpr)}, n_replicates=100, seed=0)["tpr"]
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= truth <= found.high
+        too_high += truth < found.low
+    assert covered / draws >= 0.93
+    # With the lower end at the threshold of the value itself it is 5.6 %.
+    assert too_high / draws <= 0.045
