@@ -17,7 +17,7 @@ from lens_pipeline.evaluation.comparison import Contestant, compare
 from lens_pipeline.evaluation.metrics import BootstrapSettings
 from lens_pipeline.evaluation.resolution import ResolutionRule
 from reliability.coverage import DRAWS, KINDS, Found, Kind, coverage_case
-from reliability.interval_coverage import true_ranks
+from reliability.interval_coverage import true_decisions, true_ranks
 from reliability.subject import Case, Subject
 
 SHIFTS = np.linspace(1.0, 2.5, 16)
@@ -74,7 +74,7 @@ def _rows(
 @cache
 def true_values(shift: float, threshold: float) -> dict[str, float]:
     """Every metric of two normal laws of unit variance, `shift` apart, with as many rows each."""
-    ranks = true_ranks(shift)
+    ranks, decisions = true_ranks(shift), true_decisions(shift, threshold)
     # Two thousand quantiles of a normal law stand for it; losses are smooth.
     noise = special.ndtri((np.arange(2000) + 0.5) / 2000)
     lens, control = special.expit(noise + shift), special.expit(noise)
@@ -82,8 +82,7 @@ def true_values(shift: float, threshold: float) -> dict[str, float]:
         **{name: ranks[name] for name in ("auroc", "average_precision", "tpr_at_fpr_1e-01", "tpr_at_fpr_1e-02")},
         "log_loss": float((np.logaddexp(0, -noise - shift).mean() + np.logaddexp(0, noise).mean()) / 2),
         "brier": float((((1 - lens) ** 2).mean() + (control**2).mean()) / 2),
-        "recall_at_t": float(special.ndtr(shift - threshold)),
-        "fpr_at_t": float(special.ndtr(-threshold)),
+        **{name: decisions[name] for name in ("recall_at_t", "fpr_at_t")},
     }
 
 

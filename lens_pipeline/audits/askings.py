@@ -14,7 +14,7 @@ from lens_pipeline.audits.gate import Gate, Kind, Status
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 
-ASKED, EARLIER = "asked", "earlier_askings"
+ASKED = "asked"
 _MORE = 2
 # A path is compared exactly, and what is reported alone is no question.
 _BY_CHANCE = (Kind.gate, Kind.counterfactual)

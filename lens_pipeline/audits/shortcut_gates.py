@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lens_pipeline.audits.askings import ASKED, EARLIER, Asking, settings_asked, with_standing
+from lens_pipeline.audits.askings import ASKED, Asking, settings_asked, with_standing
 from lens_pipeline.audits.config import ShortcutGatesConfig
 from lens_pipeline.audits.data_gates import data_gates
 from lens_pipeline.audits.gate import Gate, gate_table
 from lens_pipeline.audits.model_gates import Audited, ask_model
 from lens_pipeline.contracts.catalogue import SHORTCUT_GATES
+from lens_pipeline.evaluation.promotion import EARLIER
 from lens_pipeline.storage.staging import Staging
 
 EVIDENCE = "evidence.png"

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from lens_pipeline.evaluation.promotion import why_gates_forbid
+from lens_pipeline.evaluation.promotion import EARLIER, why_gates_forbid
 from lens_pipeline.evaluation.wording import count, number, threshold_words
 from lens_pipeline.storage.publication import Publication
 
@@ -21,7 +21,7 @@ MADE_FROM = {
     GATES: ("scores",),
     COMPARISON: ("scores", "operating_point"),
 }
-_EVIDENCE, _EARLIER = "evidence.png", "earlier_askings"
+_EVIDENCE = "evidence.png"
 _OK, _RED = "ok", "red"
 _BASELINE, _COUNTERFACTUAL = "baseline", "counterfactual"
 _ASK = "it was not asked of these scores (dagster asset materialize --select {})"
@@ -69,7 +69,7 @@ class Beside:
         return cls(
             recovery=tables.get(RECOVERY),
             gates=tables.get(GATES),
-            n_earlier=0 if gates is None else len(gates.attributes.get(_EARLIER, [])),
+            n_earlier=0 if gates is None else len(gates.attributes.get(EARLIER, [])),
             evidence=gates.path(_EVIDENCE).read_bytes() if gates is not None and drawn else None,
             comparison=tables.get(COMPARISON),
             not_compared=cls.not_compared if compared is None else compared.attributes.get("not_compared"),

@@ -6,6 +6,8 @@ import polars as pl
 
 from lens_pipeline.contracts.errors import first_few
 
+# Attribute of shortcut_gates: versions that asked the same model before, with other settings.
+EARLIER = "earlier_askings"
 _ANSWERED = ("ok", "red")
 # Each kind of question in SHORTCUT_GATES that a champion must have answered, and what is unknown where it wasn't.
 _KINDS = {

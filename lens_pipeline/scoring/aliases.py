@@ -12,7 +12,7 @@ import polars as pl
 
 from lens_pipeline.contracts.checks import green
 from lens_pipeline.contracts.errors import StorageError
-from lens_pipeline.evaluation.promotion import unanswered_gates, why_gates_forbid
+from lens_pipeline.evaluation.promotion import EARLIER, unanswered_gates, why_gates_forbid
 from lens_pipeline.storage.home import DEFAULT_MODEL, Home
 from lens_pipeline.storage.publication import Publication
 
@@ -147,7 +147,7 @@ def choose_champion(
     with home.stage(dataset, CHOICE, model=model, inputs=inputs) as staging:
         if problem is not None:
             staging.attributes.update(despite=despite, problem=problem)
-        staging.attributes["earlier_askings"] = [] if gates is None else gates.attributes.get("earlier_askings", [])
+        staging.attributes[EARLIER] = [] if gates is None else gates.attributes.get(EARLIER, [])
         staging.attributes["unanswered_gates"] = [] if gates is None else unanswered_gates(answers_of(gates))
         staging.write_json("champion.json", staging.inputs)
         choice = staging.commit()
