@@ -145,6 +145,20 @@ def test_the_model_is_asked_for_shortcuts_and_every_path_gives_its_logits(chain:
     assert gates.path("evidence.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_model_that_is_asked_again_with_other_settings_has_the_first_asking_on_record(
+    chain: Path, copied: Callable[..., Path]
+) -> None:
+    home = copied()
+    ops = {"shortcut_gates": {"config": {"n_counterfactuals": 32}}}
+    done = materialize(home, "shortcut_gates", {"resources": SMALL["resources"], "ops": ops})
+    assert done.returncode == 0, done.stderr
+    first, again = (Home(at / "published").open("small", "shortcut_gates") for at in (chain, home))
+    asked = first.attributes["asked"]
+    assert (first.attributes["earlier_askings"], asked["n_counterfactuals"] > 32) == ([], True)
+    assert again.attributes["asked"] == asked | {"n_counterfactuals": 32}
+    assert again.attributes["earlier_askings"] == [first.version]
+
+
 def test_every_version_passed_its_checks_and_names_what_it_was_made_from(chain: Path) -> None:
     published = Home(chain / "published")
     for asset in SECTIONS:

@@ -112,6 +112,7 @@ BASELINE = TableContract(
         Column("fpr", _FLOAT, "false-positive rate there on distinct negatives of test", "", True, True, 0, 1),
         Column("fpr_low", _FLOAT, "lower end of its 95 % interval", "", True, True, 0, 1),
         Column("fpr_high", _FLOAT, "upper end of its 95 % interval", "", True, True, 0, 1),
+        Column("fpr_reason", _TEXT, "why it or its interval is null, or what that leaves out", "", True),
         *_CELLS,
         Column(
             "network_minus",

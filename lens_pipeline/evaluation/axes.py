@@ -115,13 +115,18 @@ def with_axes(rows: pl.DataFrame, names: Iterable[str] = tuple(AXES)) -> pl.Data
     """Compute axes; columns of the same name are replaced.
 
     A value is null where a column that it needs is missing, and where it or what it is computed from isn't a finite number: a
-    depth of 0 has no magnitude.
+    depth of 0 has no magnitude. So it is where seeing isn't above 0.
     """
     missing = [pl.lit(None, pl.Float64).alias(name) for name in COLUMNS if name not in rows.columns]
-    measured = [_finite(pl.col(name)) for name in COLUMNS if name in rows.columns and rows.schema[name].is_float()]
+    measured = [_measured(name) for name in COLUMNS if name in rows.columns and rows.schema[name].is_float()]
     axes = [AXES[name] for name in names]
     values = [(_finite(axis.value) if axis.continuous else axis.value).alias(axis.name) for axis in axes]
     return rows.with_columns(*missing, *measured).with_columns(*values)
+
+
+def _measured(column: str) -> pl.Expr:
+    value = pl.col(column)
+    return _finite(value) if column != PSF else pl.when(value.is_finite() & (value > 0)).then(value)
 
 
 def _finite(value: pl.Expr) -> pl.Expr:

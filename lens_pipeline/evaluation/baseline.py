@@ -143,7 +143,7 @@ def _false_positives(rows: pl.DataFrame, threshold: Threshold) -> Record:
         negatives,
         lambda clusters, whole: clustered_proportion(above, clusters, exact=True, whole_where_few=whole),
     )
-    return {"fpr": rate.value, "fpr_low": rate.low, "fpr_high": rate.high}
+    return {"fpr": rate.value, "fpr_low": rate.low, "fpr_high": rate.high, "fpr_reason": rate.reason}
 
 
 def _no_difference() -> Record:

@@ -133,7 +133,9 @@ class CompletenessConfig(Section):
     max_fit_rows: int = Field(
         100_000, ge=1000, le=10_000_000, description="most injections that the smooth fit is made on, in whole galaxies"
     )
-    min_n_eff: float = Field(100.0, gt=0, description="a cell with a smaller effective number is marked small")
+    min_n_eff: float = Field(
+        100.0, gt=0, description="a cell, or a place of the smooth fit, with a smaller effective number is marked small"
+    )
 
     @field_validator("theta_e_edges_arcsec", "psf_fwhm_edges_arcsec", "arc_snr_edges")
     @classmethod

@@ -189,10 +189,11 @@ def clustered_mcnemar(this: npt.ArrayLike, other: npt.ArrayLike, clusters: npt.A
     reach = int(np.abs(d).sum())
     if reach > _EXACT_STEPS:
         return float(stats.chi2.sf(total**2 / float((d.astype(np.float64) ** 2).sum()), 1))
-    chance = np.zeros(2 * reach + 1)
-    chance[reach] = 1.0
-    for step in np.abs(d):
-        up, down = np.roll(chance, step), np.roll(chance, -step)
-        chance = (up + down) / 2
-    sums = np.abs(np.arange(-reach, reach + 1))
+    # Sums of the |d_k| that get a plus: of each size any number of them, binomially.
+    chance = np.ones(1)
+    for size, n in zip(*np.unique(np.abs(d), return_counts=True), strict=True):
+        of_size = np.zeros(size * n + 1)
+        of_size[::size] = stats.binom.pmf(np.arange(n + 1), n, 0.5)
+        chance = np.convolve(chance, of_size)
+    sums = np.abs(2 * np.arange(reach + 1) - reach)
     return float(min(1.0, chance[sums >= total].sum()))

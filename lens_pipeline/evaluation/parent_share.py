@@ -73,9 +73,13 @@ class ParentShare:
         """
         if self.reason:
             return RowShares(self.reason, {}, ())
+        known = {
+            "src_mag_r": pl.col("src_mag_r").is_finite(),
+            "magnification": pl.col("magnification").is_finite() & (pl.col("magnification") > 0),
+        }
         mag = (pl.col("src_mag_r") - 2.5 * pl.col("magnification").log10()).alias("arc_mag_r")
-        at = rows.select(mag.fill_null(0.0))["arc_mag_r"].to_numpy()
-        unknown = {name: rows[name].is_null().to_numpy() for name in ("src_mag_r", "magnification")}
+        at = rows.select(pl.when(*known.values()).then(mag).fill_null(0.0))["arc_mag_r"].to_numpy()
+        unknown = {name: ~rows.select(where.fill_null(False)).to_series().to_numpy() for name, where in known.items()}
         shares = tuple(np.interp(at, self.arc_mag_r, ends) for ends in (self.share, self.low, self.high))
         return RowShares(None, {name: where for name, where in unknown.items() if where.any()}, shares)
 
@@ -131,7 +135,7 @@ class RowShares:
             short = next((name for name, count in lacking.items() if count[cell]), None)
             if short:
                 reason: str | None = (
-                    f"{short} is null for {lacking[short][cell]:,} of {estimate.n:,} injections, so their arcs' magnitudes "
+                    f"{short} is not known for {lacking[short][cell]:,} of {estimate.n:,} injections, so their arcs' magnitudes "
                     "aren't known"
                 )
             else:

@@ -7,7 +7,7 @@ from functools import partial
 import polars as pl
 
 from lens_pipeline.evaluation.bootstrap import Statistic, rank_estimates
-from lens_pipeline.evaluation.intervals import Estimate, clopper_pearson, clustered_proportion
+from lens_pipeline.evaluation.intervals import GALAXY, Estimate, clopper_pearson, clustered_proportion
 from lens_pipeline.evaluation.metrics import (
     ALL_ROWS,
     BOUND,
@@ -24,7 +24,7 @@ from lens_pipeline.evaluation.metrics import (
 )
 from lens_pipeline.evaluation.operating_point import name_of
 from lens_pipeline.evaluation.ranking import RankedScores, missing_class, roc_curve
-from lens_pipeline.evaluation.regions import of_galaxies, region_numbers, unplaced
+from lens_pipeline.evaluation.regions import LEFT_OUT, of_galaxies, region_numbers, unplaced
 from lens_pipeline.evaluation.resolution import ResolutionRule, resolve
 from lens_pipeline.evaluation.score_health import score_health
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
@@ -230,8 +230,10 @@ def _bound(rows: pl.DataFrame, estimate: Estimate) -> Estimate:
     n_galaxies = controls["galaxy_id"].n_unique()
     high = clopper_pearson(0, n_galaxies)[1]
     words = f"0 of {controls.height:,} distinct controls lie as high, so the rate is at most {high:.3g} (95 % interval)"
+    if region_numbers(rows) is not None:
+        words = f"{words}; {LEFT_OUT}: no false positive tells it"
     return replace(
-        estimate, value=None, low=0.0, high=high, n_eff=float(n_galaxies), reason=words,
+        estimate, value=None, low=0.0, high=high, n_eff=float(n_galaxies), reason=words, cluster=GALAXY,
         interval="Clopper-Pearson of galaxies",
     )  # fmt: skip
 

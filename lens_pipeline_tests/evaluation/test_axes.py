@@ -57,6 +57,18 @@ def test_derived_axes_are_what_their_formulas_say() -> None:
     assert (row["source_id"], row["is_held_out"]) == (False, False)
 
 
+@pytest.mark.parametrize("seeing", [0.0, -1.0, float("nan"), None])
+def test_seeing_that_is_not_above_zero_is_not_known(seeing: float | None) -> None:
+    schema = {"psf_fwhm_used_r": pl.Float64}
+    rows = pl.DataFrame([_RING | {"psf_fwhm_used_r": seeing}], schema_overrides=schema)
+    row = with_axes(rows).row(0, named=True)
+    assert {name: row[name] for name in ("psf_fwhm_used_r", "theta_e_over_fwhm", "is_detectable")} == {
+        "psf_fwhm_used_r": None,
+        "theta_e_over_fwhm": None,
+        "is_detectable": None,
+    }
+
+
 @pytest.mark.parametrize(
     ("changed", "detectable"),
     [

@@ -184,3 +184,15 @@ def test_the_page_shows_both_finders_and_their_difference(
     other = survey.report()[0].page.decode()
     assert "Beside a classical finder: not measured, the matched filter looked at no row" in other
     assert "<h3>Beside a classical finder</h3>" not in other
+
+
+def test_false_positives_over_few_regions_say_that_their_interval_leaves_regions_out(tmp_path: Path) -> None:
+    stamps = _stamps()
+    stamps.columns["region_id"] = [
+        f"{split}-{int(region.rsplit('-r', 1)[1]) % 3}"
+        for split, region in zip(stamps.split, stamps.columns["region_id"], strict=True)
+    ]
+    rows = _table(_compared(stamps, tmp_path)[1])
+    assert set(rows["fpr_reason"]) == {
+        "the interval leaves out how much regions differ, which isn't known: 3 regions, fewer than 5"
+    }

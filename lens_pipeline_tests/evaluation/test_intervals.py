@@ -90,6 +90,14 @@ def test_one_galaxy_and_no_rows_give_no_interval_and_say_why() -> None:
     assert clustered_mean([1.0, 2.0], [0, 0]).low is None
 
 
+def test_a_mean_of_few_rows_has_no_interval_because_losses_are_skewed() -> None:
+    losses = np.random.default_rng(0).exponential(size=150)
+    few, enough = clustered_mean(losses[:149], np.arange(149)), clustered_mean(losses, np.arange(150))
+    assert (few.value, few.low, few.high) == (pytest.approx(losses[:149].mean()), None, None)
+    assert "a mean of 149 rows, fewer than 150" in str(few.reason)
+    assert (enough.reason, enough.low is not None) == (None, True)
+
+
 def test_the_interval_of_a_mean_widens_with_galaxies_that_agree_with_themselves() -> None:
     rng = np.random.default_rng(3)
     galaxy = rng.normal(size=40)

@@ -104,5 +104,21 @@ def test_without_cuts_or_magnitudes_there_is_no_total_but_a_reason(evaluate: Eva
     (row, *_) = evaluate(stamps).completeness()[0].table.to_pylist()
     assert row["total"] is None
     assert (
-        row["total_reason"] == "magnification is null for 200 of 200 injections, so their arcs' magnitudes aren't known"
+        row["total_reason"]
+        == "magnification is not known for 200 of 200 injections, so their arcs' magnitudes aren't known"
     )
+
+
+@pytest.mark.parametrize(("column", "value"), [("src_mag_r", float("nan")), ("magnification", 0.0)])
+def test_an_arc_whose_magnitude_cannot_be_computed_leaves_its_cell_without_a_total(
+    evaluate: Evaluate, column: str, value: float
+) -> None:
+    stamps = surveyed()
+    lens = next(
+        n for n, (split, label) in enumerate(zip(stamps.split, stamps.columns["label"], strict=True))
+        if split == "test" and label == 1
+    )  # fmt: skip
+    stamps.columns[column][lens] = value  # type: ignore[index]
+    (row, *_) = evaluate(stamps).completeness()[0].table.to_pylist()
+    assert (row["parent_share"], row["total"], row["total_low"]) == (None, None, None)
+    assert row["total_reason"].startswith(f"{column} is not known for 1 of 200 injections")

@@ -10,7 +10,7 @@ from scipy import special
 from lens_pipeline.evaluation.decision_metrics import threshold_metrics
 from lens_pipeline.evaluation.likelihood_metrics import calibration_metric, likelihood_metrics
 from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric
-from lens_pipeline.evaluation.rank_metrics import rank_metrics
+from lens_pipeline.evaluation.rank_metrics import Asked, rank_metrics
 from lens_pipeline.evaluation.resolution import ResolutionRule
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps, draw
@@ -102,6 +102,18 @@ def test_an_outcome_of_few_regions_says_nothing_of_their_spread_and_the_interval
     recall = measured(of)["recall_at_t"]
     assert recall.cluster == "galaxy"
     assert recall.reason == f"{UNKNOWN}fewer than 5 clusters hold the rarer outcome"
+
+
+def test_a_false_positive_rate_that_is_only_bounded_says_that_regions_are_not_in_the_bound() -> None:
+    of = rows(8).with_columns(logit=pl.when("is_lens").then(pl.col("logit") + 99).otherwise("logit"))
+    asked = Asked(tprs=[0.5], max_fprs=[], prevalence=None)
+    (bound,) = (
+        metric
+        for metric in rank_metrics(of, "test", [], RULE, SETTINGS, asked=asked)
+        if metric.metric == "fpr_at_tpr_0.5"
+    )
+    assert (bound.status, bound.cluster, bound.n_clusters) == ("bound", "galaxy", 480)
+    assert str(bound.reason).endswith(f"{UNKNOWN}no false positive tells it")
 
 
 def test_fewer_than_20_galaxies_have_no_bootstrap_however_many_regions_they_are_of() -> None:
