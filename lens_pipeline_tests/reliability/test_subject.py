@@ -75,6 +75,16 @@ def test_the_page_shows_what_was_reached_and_every_failure() -> None:
     assert "- thirds 3: a third" in page
 
 
+def test_many_figures_of_sizes_have_a_table_of_their_own_in_order_of_size() -> None:
+    shares = {f"recall {m}, n {n}": 90.0 + m for m in range(5) for n in ("50", "500", "50,000")}
+    shares.pop("recall 4, n 500")
+    take(Subject("shares", "Intervals hold.", "sets", 1, lambda _: Case(largest=shares), n_cases=1))
+    page = reliability.page.write_page().read_text()
+    assert "| 14 figures from 90 to 94, [below](#shares) |" in page
+    assert "|  | n 50 | n 500 | n 50,000 |\n" in page
+    assert "| recall 4 | 94 | - | 94 |\n" in page
+
+
 def test_work_that_is_told_to_stop_is_recorded_with_its_seconds(tmp_path: Path) -> None:
     told = """
 import os, pathlib, signal, sys, time
