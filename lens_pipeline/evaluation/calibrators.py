@@ -1,7 +1,7 @@
 """From a logit to a probability: the log likelihood ratio of lens to control that a score stands for, and p_lens at a prevalence.
 
-Every calibrator is fitted with both classes weighing the same, whatever their numbers, so what it gives is free of the mix of
-classes that it was fitted on; a prevalence comes in afterwards (Saerens, Latinne & Decaestecker 2002, Neural Computation 14, 21).
+Every calibrator is fitted with both classes weighing the same, whatever their numbers, so what it gives stands for no mix of
+classes; a prevalence comes in afterwards (Saerens, Latinne & Decaestecker 2002, Neural Computation 14, 21).
 Injections weigh as the population has them, for it is the population's lenses that a probability is about.
 """
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from lens_pipeline.contracts.errors import EvaluationError
-from lens_pipeline.evaluation.intervals import MIN_CLUSTERS
+from lens_pipeline.evaluation.intervals import MIN_CLUSTERS, kish
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -140,11 +140,14 @@ def fit_calibrator(
     - temperature: s / T - prior_logit (Guo et al. 2017, ICML). It has no offset of its own, so it takes the model's log-odds to
       be at the balance of its training rows; where the loss weighs classes they aren't, and beta is the choice.
     - beta: a log p - b log(1 - p) + c with p = expit(s), a and b at least 0 (Kull, Silva Filho & Flach 2017, AISTATS).
-    - isotonic: the best non-decreasing step function (Zadrozny & Elkan 2002, KDD), never beyond what the rule of succession
-      allows for so many rows of a class.
+    - isotonic: the best non-decreasing step function (Zadrozny & Elkan 2002, KDD) of the rows and one more at each end, a
+      control at the highest score and a lens at the lowest (rule of succession): the share p of the lenses above the highest
+      control is worth a ratio of at most p (n_controls + 1).
 
-    Targets of temperature and beta are (n + 1) / (n + 2) for lenses and 1 / (n + 2) for controls, n being the rows of the class
-    (Platt 1999): so classes that don't overlap have a finite fit too.
+    Slopes of temperature and beta have a log-F(1, 1) prior, of one row, on the scale of a score's standard deviation
+    (Greenland & Mansournia 2015, Stat. Med. 34, 3133). It takes most of the bias from fits to few rows of a class, however many
+    the other has, as targets that are smoothed (Platt 1999) don't. Where classes don't overlap the curve is flattened until the
+    lowest lens has a ratio of at most n_controls + 1 and the highest control one of at least 1 / (n_lenses + 1).
 
     Parameters
     ----------
@@ -204,17 +207,27 @@ def _fit_linear(
     features: Floats, lens: Bools, weight: Floats, bounds: list[tuple[float | None, float | None]], offset: float
 ) -> Floats:
     """Coefficients that minimise the log loss of features @ coefficients + offset, which is convex; 0 where nothing tells."""
-    n_lenses = int(lens.sum())
-    target = np.where(lens, (n_lenses + 1) / (n_lenses + 2), 1 / (lens.size - n_lenses + 2))
+    share = weight / lens.size
+    spread = np.sqrt(np.maximum(0, share @ features**2 - (share @ features) ** 2))
+    one_row = 1 / kish(weight)
 
     def loss(coefficients: Floats) -> tuple[float, Floats]:
-        z = features @ coefficients + offset
-        value = float(share @ (np.logaddexp(0, z) - target * z))
-        return value, features.T @ (share * (special.expit(z) - target))
+        z, u = features @ coefficients + offset, spread * coefficients
+        value = share @ (np.logaddexp(0, z) - lens * z) + one_row * np.sum(np.logaddexp(0, u) - u / 2)
+        slope = features.T @ (share * (special.expit(z) - lens)) + one_row * spread * (special.expit(u) - 0.5)
+        return float(value), slope
 
-    share, start = weight / lens.size, np.zeros(features.shape[1])
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13})
-    return np.asarray(found.x, dtype=np.float64)
+    start = np.zeros(features.shape[1])
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13}).x
+    return np.asarray(found * _flattening(features @ found, lens, offset), dtype=np.float64)
+
+
+def _flattening(z: Floats, lens: Bools, offset: float) -> float:
+    """Factor, at most 1, that keeps the lowest lens and the highest control within what the rows of the other class allow."""
+    n_lenses = int(lens.sum())
+    lowest, highest = float(z[lens].min()), float(z[~lens].max())
+    most, least = np.log(lens.size - n_lenses + 1) - offset, -np.log(n_lenses + 1) - offset
+    return float(min(1.0, most / lowest if lowest > most > 0 else 1.0, least / highest if highest < least < 0 else 1.0))
 
 
 def _beta(scores: Floats) -> Floats:
@@ -223,11 +236,11 @@ def _beta(scores: Floats) -> Floats:
 
 
 def _fit_isotonic(scores: Floats, lens: Bools, weight: Floats) -> dict[str, list[float]]:
-    distinct, place = np.unique(scores, return_inverse=True)
+    n_lenses = int(lens.sum())
+    more = lens.size / 2 / np.array([lens.size - n_lenses + 1, n_lenses + 1])
+    distinct, place = np.unique(np.concatenate([scores, [scores.max(), scores.min()]]), return_inverse=True)
+    weight, lens = np.concatenate([weight, more]), np.concatenate([lens, [False, True]])
     of_block = np.bincount(place, weights=weight)
     found = optimize.isotonic_regression(np.bincount(place, weights=weight * lens) / of_block, weights=of_block)
-    first, last = found.blocks[:-1], found.blocks[1:] - 1
-    n_lenses = int(lens.sum())
-    p = np.clip(found.x, 1 / (n_lenses + 2), 1 - 1 / (lens.size - n_lenses + 2))
-    knots = np.unique(np.concatenate([first, last]))
-    return {"logit": distinct[knots].tolist(), "log_likelihood_ratio": special.logit(p[knots]).tolist()}
+    knots = np.unique(np.concatenate([found.blocks[:-1], found.blocks[1:] - 1]))
+    return {"logit": distinct[knots].tolist(), "log_likelihood_ratio": special.logit(found.x[knots]).tolist()}

@@ -40,11 +40,14 @@ def test_isotonic_and_temperature_are_those_of_scikit_learn() -> None:
     ratio, lens, weight = _gaussian(3000, 3000)
     scores = 3 * ratio
     mine = fit_calibrator(Method.isotonic, scores, lens, weight, EVEN)
-    theirs = IsotonicRegression(y_min=1 / 3002, y_max=1 - 1 / 3002, out_of_bounds="clip").fit(scores, lens)
+    ends, one_row = [scores.max(), scores.min()], [3000 / 3001] * 2
+    theirs = IsotonicRegression(out_of_bounds="clip").fit(
+        np.r_[scores, ends], np.r_[lens, False, True], np.r_[weight, one_row]
+    )
     assert special.expit(mine.log_likelihood_ratio(scores)) == pytest.approx(theirs.predict(scores), abs=1e-9)
     slope = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(scores[:, None], lens).coef_[0, 0]
     fitted = fit_calibrator(Method.temperature, scores, lens, weight, EVEN)
-    assert 1 / fitted.parameters["temperature"][0] == pytest.approx(slope, rel=5e-3)  # Targets are smoothed.
+    assert 1 / fitted.parameters["temperature"][0] == pytest.approx(slope, rel=5e-3)  # Slopes have a prior.
 
 
 def test_p_lens_is_bayes_rule_at_the_prevalence_asked_for() -> None:
@@ -107,6 +110,49 @@ def test_classes_that_do_not_overlap_claim_no_more_than_their_number_allows(meth
     scores = np.array([-5.0] * 10 + [5.0] * 10)
     found = fit_calibrator(method, scores, scores > 0, np.ones(20), EVEN)
     assert found.log_likelihood_ratio([5.0])[0] == pytest.approx(np.log(11), abs=0.1)
+
+
+@pytest.mark.parametrize("method", FITTED)
+@pytest.mark.parametrize("counts", [(30, 20_000), (20_000, 30), (500, 500)])
+def test_no_ratio_of_rows_far_apart_is_beyond_the_number_of_the_other_class(
+    method: Method, counts: tuple[int, int]
+) -> None:
+    n_lenses, n_controls = counts
+    lens = np.arange(sum(counts)) < n_lenses
+    scores = np.where(lens, 20.0, -20.0) + np.random.default_rng(0).uniform(-1, 1, lens.size)
+    found = fit_calibrator(method, scores, lens, np.ones(lens.size), EVEN)
+    ratio = found.log_likelihood_ratio([scores[~lens].max(), scores[lens].min()])
+    assert -np.log(n_lenses + 1) - 1e-6 <= ratio[0] < 0 < ratio[1] <= np.log(n_controls + 1) + 1e-6
+
+
+@pytest.mark.parametrize("method", [Method.temperature, Method.beta])
+@pytest.mark.parametrize("counts", [(30, 2000), (2000, 30), (300, 300)])
+def test_a_fit_to_few_rows_of_a_class_is_as_often_too_high_as_too_low(method: Method, counts: tuple[int, int]) -> None:
+    lens = np.arange(sum(counts)) < counts[0]
+    at, missed = np.array([-4.0, -2.0, 2.0, 4.0]), []
+    for seed in range(40):
+        ratio = np.where(lens, 2.0, -2.0) + np.random.default_rng(seed).normal(0, 2, lens.size)
+        fitted = fit_calibrator(method, 1.5 * ratio, lens, np.ones(lens.size), EVEN)
+        missed.append(fitted.log_likelihood_ratio(1.5 * at) - at)
+    too_high = np.mean(np.array(missed) > 0, axis=0)
+    assert np.all((too_high > 0.2) & (too_high < 0.8)), too_high
+    assert np.abs(np.median(missed, axis=0)).max() < 0.5
+
+
+@pytest.mark.parametrize("counts", [(1000, 1000), (100, 5000), (5000, 100)])
+def test_the_ends_of_isotonic_claim_what_rows_at_such_scores_are_worth(counts: tuple[int, int]) -> None:
+    lens = np.arange(sum(counts)) < counts[0]
+    claimed, worth = [], []
+    for seed in range(60):
+        scores = np.random.default_rng(seed).normal(0, 1, lens.size) + 2 * lens
+        fitted = fit_calibrator(Method.isotonic, scores, lens, np.ones(lens.size), EVEN)
+        knots, ratio = (np.array(fitted.parameters[name]) for name in ("logit", "log_likelihood_ratio"))
+        top, bottom = knots[ratio == ratio[-1]][0], knots[ratio == ratio[0]][-1]
+        claimed.append([ratio[-1], -ratio[0]])
+        above = np.array([special.ndtr(2 - top), special.ndtr(bottom)])
+        worth.append(np.log(above / [special.ndtr(-top), special.ndtr(bottom - 2)]))
+    assert np.all(np.mean(claimed, axis=0) < np.mean(worth, axis=0) + 0.3)
+    assert np.all(np.mean(claimed, axis=0) > np.mean(worth, axis=0) - 0.7)
 
 
 @pytest.mark.parametrize("method", FITTED)
