@@ -1,11 +1,13 @@
 """Reliability diagrams: stated probabilities against the share of lenses found, both classes weighing the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 from lens_pipeline.evaluation.calibrators import Bools, Floats, even_weights
-from lens_pipeline.evaluation.intervals import clustered_proportion
+from lens_pipeline.evaluation.intervals import Estimate, clustered_proportion
 
 # In smaller bins of cross-validation single rows move the very fits that put them there, and intervals are too narrow.
 _MIN_ROWS_A_BIN = 20
@@ -32,15 +34,18 @@ def reliability_rows(
     Returns
     -------
     list of dict
-        The share of lenses is weighted to even odds. Its interval is Clopper & Pearson's at the effective number of rows
-        (`intervals.clustered_proportion`): Wilson's is too narrow in the highest bin, where nearly all are lenses.
+        The share of lenses is weighted to even odds, a / (a + b) with a and b the shares of all lenses and of all controls that
+        lie in the bin (`_share_of_lenses`).
     """
     p, weight = special.expit(ratio), even_weights(is_lens, weights)
     place = _bins(p, weight, max(1, min(n_bins, p.size // _MIN_ROWS_A_BIN)))
     rows = []
     for number in range(int(place.max(initial=-1)) + 1):
         mine = place == number
-        found = clustered_proportion(is_lens[mine], galaxies[mine], weight[mine], exact=True)
+        lenses, controls = (
+            clustered_proportion(mine[of], galaxies[of], weights[of], exact=True) for of in (is_lens, ~is_lens)
+        )
+        found = _share_of_lenses(lenses, controls, galaxies[mine])
         rows.append(
             {
                 "method": method,
@@ -59,6 +64,36 @@ def reliability_rows(
             }
         )
     return rows
+
+
+def _share_of_lenses(lenses: Estimate, controls: Estimate, galaxies: npt.NDArray[np.int64]) -> Estimate:
+    """Share of lenses in a bin at even odds, from the shares of all lenses and of all controls that lie in it.
+
+    Each class has a Clopper & Pearson interval of its own (`intervals.clustered_proportion`), for the one row of a rare class
+    weighs many of the other. MOVER puts them together on the log of their ratio (Donner & Zou 2012, Stat. Methods Med. Res. 21,
+    347). A bin without one of the classes takes both parts at their worse ends. The effective number is that of the two
+    variances, and at most that of the rows.
+    """
+    n, n_galaxies = galaxies.size, np.unique(galaxies).size
+    a, b = float(lenses.value or 0.0), float(controls.value or 0.0)
+    found = Estimate(a / (a + b), None, None, n, n_galaxies, None)
+    if None in (lenses.low, controls.low):
+        few = "lenses" if lenses.low is None else "controls"
+        return replace(found, reason=f"no interval: of {few} {(lenses if few == 'lenses' else controls).reason}")
+    ends = np.array([[one.value, one.low, one.high] for one in (lenses, controls)], dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        (of_a, low_a, high_a), (of_b, low_b, high_b) = np.log(ends)
+        if a > 0 and b > 0:
+            middle = of_a - of_b
+            low = middle - np.hypot(of_a - low_a, high_b - of_b)
+            high = middle + np.hypot(high_a - of_a, of_b - low_b)
+        else:
+            low, high = low_a - high_b, high_a - low_b
+    assert lenses.n_eff
+    assert controls.n_eff
+    spread = (b * (1 - a) / lenses.n_eff + a * (1 - b) / controls.n_eff) / (a + b) ** 2
+    n_eff = min(float(n), 1 / spread) if spread > 0 else float(n)
+    return replace(found, low=float(special.expit(low)), high=float(special.expit(high)), n_eff=n_eff)
 
 
 def _bins(p: Floats, weight: Floats, n_bins: int) -> npt.NDArray[np.int64]:
