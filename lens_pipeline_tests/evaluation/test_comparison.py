@@ -118,7 +118,7 @@ def test_a_difference_of_two_nearly_perfect_models_on_thirty_lenses_covers_and_i
             continue
         covered += found["low"] <= truth <= found["high"]
         assert (abs(found["win_probability"] - 0.5) > 0.475) == (found["low"] > 0 or found["high"] < 0)
-    # By t of the draws' spread alone it is 77 %.
+    # By t of the draws' spread alone it is 88 %.
     assert covered / draws >= 0.93
 
 
