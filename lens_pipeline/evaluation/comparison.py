@@ -19,10 +19,11 @@ from lens_pipeline.evaluation.likelihood_metrics import brier_scores, log_losses
 from lens_pipeline.evaluation.metrics import FRACTION, NATS, OK, UNDEFINED, BootstrapSettings
 from lens_pipeline.evaluation.operating_point import name_of
 from lens_pipeline.evaluation.paired_difference import Difference
+from lens_pipeline.evaluation.rank_statistics import AUROC, precision_statistic
 from lens_pipeline.evaluation.ranking import RankedScores, missing_class, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, resolve
 from lens_pipeline.evaluation.scored_rows import distinct_rows, galaxy_numbers
-from lens_pipeline.evaluation.tallies import auroc, average_precision, tpr_at_fpr
+from lens_pipeline.evaluation.tallies import tpr_at_fpr
 
 Record = dict[str, Any]
 
@@ -104,7 +105,7 @@ def _ranking(
     rows: pl.DataFrame, targets: Iterable[float], rule: ResolutionRule, settings: BootstrapSettings
 ) -> Iterable[Record]:
     ranked = [RankedScores.of(rows[name], rows["is_lens"], galaxy_numbers(rows)) for name in ("logit", "other_logit")]
-    statistics = {"auroc": Statistic(auroc), "average_precision": Statistic(average_precision)}
+    statistics = {"auroc": AUROC, "average_precision": precision_statistic(None)}
     if absent := missing_class(ranked[0].n_positives, ranked[0].n_negatives):
         return [
             _record(rows, name, None, None, Difference(None, None, None, 0, 0, None, absent)) for name in statistics

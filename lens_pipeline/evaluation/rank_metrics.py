@@ -1,13 +1,13 @@
 """Metrics of a split's own ROC and of precision and recall: areas, TPR at given FPRs, FPR at given TPRs; and the null test."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import polars as pl
 
 from lens_pipeline.evaluation.bootstrap import Statistic, rank_estimates
-from lens_pipeline.evaluation.intervals import GALAXY, Estimate, clopper_pearson, clustered_proportion
+from lens_pipeline.evaluation.fpr_bound import fpr_bound
+from lens_pipeline.evaluation.intervals import Estimate, clustered_proportion
 from lens_pipeline.evaluation.metrics import (
     ALL_ROWS,
     BOUND,
@@ -23,20 +23,19 @@ from lens_pipeline.evaluation.metrics import (
     over_clusters,
 )
 from lens_pipeline.evaluation.operating_point import name_of
+from lens_pipeline.evaluation.rank_statistics import (
+    AUROC,
+    area_statistic,
+    fpr_statistic,
+    precision_statistic,
+    tpr_statistic,
+)
 from lens_pipeline.evaluation.ranking import RankedScores, missing_class, roc_curve
-from lens_pipeline.evaluation.regions import LEFT_OUT, of_galaxies, region_numbers, unplaced
+from lens_pipeline.evaluation.regions import of_galaxies, region_numbers, unplaced
 from lens_pipeline.evaluation.resolution import ResolutionRule, resolve
 from lens_pipeline.evaluation.score_health import score_health
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
-from lens_pipeline.evaluation.tallies import (
-    auroc,
-    average_precision,
-    fpr_at_tpr,
-    partial_auc,
-    tpr_at_fpr,
-    tpr_at_one_fewer,
-    tpr_before,
-)
+from lens_pipeline.evaluation.tallies import tpr_before
 
 AT_PREVALENCE = "average_precision_at_survey_prevalence"
 # Precision at a prevalence weighs each false positive above: of 5 to 50 of them its interval held the truth in 85 % of draws.
@@ -83,8 +82,7 @@ def rank_metrics(
     unresolved = _unresolved(ranked, list(targets), rule, asked)
     # Replicates hold other numbers of each class; precision is asked for at the balance that there is.
     own = ranked.n_positives / max(1, rows.height)
-    precision = partial(average_precision, prevalence=own) if 0 < own < 1 else average_precision
-    statistics = {"auroc": Statistic(auroc), "average_precision": Statistic(precision)}
+    statistics = {"auroc": AUROC, "average_precision": precision_statistic(own if 0 < own < 1 else None)}
     for target in targets:
         statistics[f"tpr_at_{name_of(target)}"] = tpr_statistic(target)
     if asked:
@@ -98,7 +96,7 @@ def rank_metrics(
             nothing = Estimate(None, None, None, rows.height, 0, None, reason)
             metrics.append(metric_of(name, split, basis, nothing, status=status, stratum=stratum))
         elif name.startswith("fpr_at_tpr_") and found[name].value == 0:
-            bound = _bound(rows, found[name])
+            bound = fpr_bound(rows, float(name.removeprefix("fpr_at_tpr_")), found[name])
             metrics.append(metric_of(name, split, basis, bound, status=BOUND, stratum=stratum))
         else:
             metrics.append(metric_of(name, split, basis, found[name], stratum=stratum))
@@ -112,7 +110,7 @@ def weighted_auroc(rows: pl.DataFrame, split: str, settings: BootstrapSettings) 
     """
     weight = rows.select(pl.when("is_lens").then("weight").otherwise(1.0)).to_series()
     ranked = RankedScores.of(rows["logit"], rows["is_lens"], galaxy_numbers(rows), weight)
-    estimate = shared_estimates(rows, ranked, {"auroc": Statistic(auroc)}, settings)["auroc"]
+    estimate = shared_estimates(rows, ranked, {"auroc": AUROC}, settings)["auroc"]
     return metric_of("auroc_weighted", split, rows, estimate, stratum=POPULATION)
 
 
@@ -129,7 +127,7 @@ def null_test(rows: pl.DataFrame, split: str, settings: BootstrapSettings) -> Me
         reason = f"no injection has arc_snr_matched < {NULL_TEST_MAX_ARC_SNR_MATCHED}"
         estimate = Estimate(None, None, None, chosen.height, 0, None, reason)
     else:
-        estimate = shared_estimates(chosen, ranked_rows(chosen), {NULL_TEST: Statistic(auroc)}, settings)[NULL_TEST]
+        estimate = shared_estimates(chosen, ranked_rows(chosen), {NULL_TEST: AUROC}, settings)[NULL_TEST]
     return metric_of(NULL_TEST, split, chosen, estimate)
 
 
@@ -175,22 +173,11 @@ def shared_estimates(
     return {name: of_galaxies(one, why) for name, one in found.items()} if why else found
 
 
-def tpr_statistic(fpr: float) -> Statistic:
-    """TPR at an FPR, with the lower end of its interval at one false positive fewer."""
-    return Statistic(partial(tpr_at_fpr, fpr=fpr), is_rate=True, lower_end_at=partial(tpr_at_one_fewer, fpr=fpr))
-
-
 def _further(asked: Asked) -> dict[str, Statistic]:
-    areas = {
-        f"partial_auc_to_{name_of(most)}": Statistic(partial(partial_auc, max_fpr=most)) for most in asked.max_fprs
-    }
-    rates = {
-        f"fpr_at_tpr_{tpr:g}": Statistic(partial(fpr_at_tpr, tpr=tpr), is_rate=True, is_rare=True) for tpr in asked.tprs
-    }
     return {
-        AT_PREVALENCE: Statistic(partial(average_precision, prevalence=asked.prevalence)),
-        **areas,
-        **rates,
+        AT_PREVALENCE: precision_statistic(asked.prevalence),
+        **{f"partial_auc_to_{name_of(most)}": area_statistic(most) for most in asked.max_fprs},
+        **{f"fpr_at_tpr_{tpr:g}": fpr_statistic(tpr) for tpr in asked.tprs},
     }
 
 
@@ -222,20 +209,6 @@ def _unresolved(
             )
             reasons[name] = (UNRESOLVED, words)
     return reasons
-
-
-def _bound(rows: pl.DataFrame, estimate: Estimate) -> Estimate:
-    """No negative lies as high: the value is none, its upper end what so many galaxies leave open (Clopper & Pearson 1934)."""
-    controls = rows.filter(~pl.col("is_lens"))
-    n_galaxies = controls["galaxy_id"].n_unique()
-    high = clopper_pearson(0, n_galaxies)[1]
-    words = f"0 of {controls.height:,} distinct controls lie as high, so the rate is at most {high:.3g} (95 % interval)"
-    if region_numbers(rows) is not None:
-        words = f"{words}; {LEFT_OUT}: no false positive tells it"
-    return replace(
-        estimate, value=None, low=0.0, high=high, n_eff=float(n_galaxies), reason=words, cluster=GALAXY,
-        interval="Clopper-Pearson of galaxies",
-    )  # fmt: skip
 
 
 def _challenge_metrics(basis: Basis, split: str, ranked: RankedScores, stratum: str) -> list[Metric]:

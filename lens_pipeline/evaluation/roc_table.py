@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import ROC
 from lens_pipeline.evaluation.metrics import BootstrapSettings
-from lens_pipeline.evaluation.rank_metrics import ranked_rows, shared_estimates, tpr_statistic
+from lens_pipeline.evaluation.rank_metrics import ranked_rows, shared_estimates
+from lens_pipeline.evaluation.rank_statistics import tpr_statistic
 from lens_pipeline.evaluation.ranking import missing_class, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule
 

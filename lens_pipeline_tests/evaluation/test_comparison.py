@@ -96,6 +96,32 @@ def test_the_interval_of_a_difference_covers_as_often_as_it_says() -> None:
     assert 0.88 <= covered / 120 <= 1.0
 
 
+def test_a_difference_of_two_nearly_perfect_models_on_thirty_lenses_covers_and_its_chance_agrees() -> None:
+    n_lenses, n, covered, draws = 30, 330, 0, 100
+    is_lens = np.arange(n) < n_lenses
+    key = [str(k) for k in range(n)]
+    truth = stats.norm.cdf(4.5 / np.sqrt(2)) - stats.norm.cdf(3.5 / np.sqrt(2))
+    for case in range(draws):
+        rng = np.random.default_rng(case)
+        noise = rng.normal(size=n)
+        of = pl.DataFrame({"task_id": key, "pixel_hash": key, "galaxy_id": key, "is_lens": is_lens, "label": is_lens})
+        this, other = (
+            Contestant(name, name, of.with_columns(logit=pl.lit(logit), label=pl.col("label").cast(pl.Int8)), {})
+            for name, logit in (
+                ("a", noise + 4.5 * is_lens),
+                ("b", 0.7 * noise + np.sqrt(0.51) * rng.normal(size=n) + 3.5 * is_lens),
+            )
+        )
+        found = compare(this, other, [], RULE, BootstrapSettings(100, 0))[0]
+        if found["low"] is None:
+            covered += 1
+            continue
+        covered += found["low"] <= truth <= found["high"]
+        assert (abs(found["win_probability"] - 0.5) > 0.475) == (found["low"] > 0 or found["high"] < 0)
+    # By t of the draws' spread alone it is 88 %.
+    assert covered / draws >= 0.93
+
+
 def test_the_chance_of_winning_agrees_with_the_difference_beside_it_where_draws_lie_to_one_side() -> None:
     for n_galaxies, case in ((100, 3), (60, 19)):
         of = rows(n_galaxies, seed=case)

@@ -8,6 +8,8 @@ from sklearn import metrics as oracle
 
 from lens_pipeline.evaluation.binning import Columns, GroupedCounts
 from lens_pipeline.evaluation.bootstrap import Statistic, bootstrap
+from lens_pipeline.evaluation.fpr_bound import fpr_bound
+from lens_pipeline.evaluation.intervals import Estimate
 from lens_pipeline.evaluation.likelihood_metrics import calibration_error
 from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric, completed, metric_table
 from lens_pipeline.evaluation.negatives import PAIRED, UNPAIRED, pairing_strata
@@ -55,6 +57,29 @@ def test_where_no_control_lies_as_high_the_rate_has_a_bound_and_no_value() -> No
     assert (metric.value, metric.low, metric.status) == (None, 0.0, "bound")
     assert metric.high == pytest.approx(1 - 0.025 ** (1 / 200))
     assert "0 of 200 distinct controls lie as high" in str(metric.reason)
+
+
+def test_a_bound_without_a_false_positive_knows_that_few_lenses_set_the_threshold() -> None:
+    truth = float(special.ndtr(special.ndtri(0.7) - 4))
+    n_lenses, n = 30, 20_030
+    lens = np.arange(n) < n_lenses
+    bounds = []
+    for draw in range(1500):
+        logit = np.random.default_rng(draw).normal(size=n) + 4.0 * lens
+        if logit[~lens].max() < np.sort(logit[lens])[n_lenses - 21]:
+            rows = pl.DataFrame({"logit": logit, "is_lens": lens, "galaxy_id": np.arange(n)})
+            bounds.append(fpr_bound(rows, 0.7, Estimate(0.0, None, None, n, n, None)).high)
+    assert len(bounds) >= 40
+    # Without a word of the lenses each of them would be 1.84e-4, and the truth is 2.55e-4.
+    assert np.mean([high is not None and high >= truth for high in bounds]) >= 0.93
+
+
+def test_too_few_lenses_to_set_a_threshold_leave_its_rate_open() -> None:
+    lens = np.arange(320) < 20
+    rows = pl.DataFrame({"logit": np.where(lens, 5.0, 0.0), "is_lens": lens, "galaxy_id": np.arange(320)})
+    bound = fpr_bound(rows, 0.85, Estimate(0.0, None, None, 320, 320, None))
+    assert (bound.low, bound.high) == (0.0, 1.0)
+    assert "no lens is surely as low" in str(bound.reason)
 
 
 def test_precision_at_the_surveys_prevalence_weighs_controls_as_scikit_learn_would() -> None:
