@@ -17,6 +17,7 @@ from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 
 _ROWS, _SECONDS = 10_600_000, 15.0
 _INJECTIONS_PER_GALAXY = 4
+_REGIONS = 1_000
 _THRESHOLDS = [Threshold(name, logit) for name, logit in (("a", -1.0), ("b", 0.5), ("c", 2.0), ("d", 3.5))]
 
 
@@ -60,6 +61,7 @@ def scored_rows(n: int) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "galaxy_id": pl.Series(galaxy).cast(pl.String).str.zfill(12),
+            "region_id": pl.Series(galaxy % _REGIONS).cast(pl.String),
             "is_lens": np.arange(n) % 2 == 1,
             "logit": np.log1p(snr) + rng.normal(-2, 1.5, n),
             "weight": rng.lognormal(0, 0.5, n),

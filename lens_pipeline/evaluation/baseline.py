@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import BASELINE
 from lens_pipeline.evaluation.axes import ALL, axes_of
-from lens_pipeline.evaluation.clustered_cells import Ints
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Record, Tally, Threshold
 from lens_pipeline.evaluation.intervals import clustered_proportion
-from lens_pipeline.evaluation.metrics import Clusters, over_clusters
-from lens_pipeline.evaluation.paired_difference import Difference, paired_difference, paired_differences
-from lens_pipeline.evaluation.scored_rows import MATCHED_FILTER, by_matched_filter, distinct_rows, galaxy_numbers
+from lens_pipeline.evaluation.metrics import over_clusters
+from lens_pipeline.evaluation.paired_difference import Difference, paired_differences
+from lens_pipeline.evaluation.regions import count_without, in_cell
+from lens_pipeline.evaluation.scored_rows import MATCHED_FILTER, by_matched_filter, distinct_rows
 from lens_pipeline.evaluation.wording import number, threshold_words
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -93,9 +92,7 @@ def _compared(
     pairs: Sequence[_Pair],
 ) -> list[Record]:
     lenses = filtered.filter(pl.col("is_lens"))
-    # As `Attempts.of` orders them.
-    order = np.argsort(galaxy_numbers(lenses), kind="stable")
-    by_filter = replace(attempts, logits=lenses["logit"].to_numpy()[order])
+    by_filter = replace(attempts, logits=lenses["logit"].to_numpy()[attempts.order])
     tally = Tally(by_filter, [pair.filter for pair in pairs], config)
     counted = [(NETWORK, network), (FILTER, tally.along_axes())]
     records = []
@@ -117,23 +114,17 @@ def _compared(
 
 
 def _differences(tally: Tally, axis: str, attempts: Attempts, found: tuple[Any, Any], *, n: int) -> list[Difference]:
-    """Of each cell of an axis, in its order; of an axis that nobody measured one without a number.
-
-    An only cell is measured as `counting` measures it: also over regions, where those leave more open.
-    """
+    """Of each cell of an axis, in its order, as completeness is; of an axis that nobody measured one without a number."""
     cut = tally.cut(axis)
     if cut is None:
         return [Difference(None, None, None, n, 0, None, f"{axis} is null for all {n:,} injections")]
-    of_cells = paired_differences(*found, cut.stored, len(cut.cells), attempts.galaxies, attempts.weights)
-    if len(of_cells) > 1:
-        return of_cells
-
-    def measured(clusters: Ints, whole_where_few: bool) -> Difference:
-        if clusters is attempts.galaxies:
-            return of_cells[0]
-        return paired_difference(*found, clusters, attempts.weights, whole_where_few=whole_where_few)
-
-    return [over_clusters(Clusters(attempts.galaxies, attempts.regions), measured)]
+    cells, n_cells, regions = cut.stored, len(cut.cells), attempts.regions
+    of_galaxies = paired_differences(*found, cells, n_cells, attempts.galaxies, attempts.weights)
+    if regions is None:
+        return of_galaxies
+    others = paired_differences(*found, cells, n_cells, regions, attempts.weights, whole_where_few=False)
+    without = count_without(regions, cells, n_cells).tolist()
+    return [in_cell(*one) for one in zip(of_galaxies, others, without, strict=True)]
 
 
 def _false_positives(rows: pl.DataFrame, threshold: Threshold) -> Record:

@@ -1,7 +1,7 @@
 """Counting what is recovered and what was never stored, cell by cell: what every table of completeness is made of."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,10 @@ import polars as pl
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.axes import ALL, AXES, COLUMNS, axes_of, is_known, with_axes
+from lens_pipeline.evaluation.cell_sums import Bools, Floats, Ints
 from lens_pipeline.evaluation.cells import Cut, Side, cut_axis, cut_grid, in_support
-from lens_pipeline.evaluation.clustered_cells import Bools, CellEstimate, Floats, Ints, clustered_proportions
+from lens_pipeline.evaluation.clustered_cells import clustered_proportions
 from lens_pipeline.evaluation.config import CompletenessConfig
-from lens_pipeline.evaluation.intervals import Estimate, clustered_proportion
-from lens_pipeline.evaluation.metrics import Clusters, over_clusters
 from lens_pipeline.evaluation.parent_share import ParentShare, RowShares
 from lens_pipeline.evaluation.regions import region_numbers
 from lens_pipeline.evaluation.scored_rows import TEST, galaxy_numbers
@@ -65,7 +64,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Attempts:
-    """Attempted injections, those that were scored in the order of their galaxies, with every axis.
+    """Attempted injections, those that were scored in the order of their regions and galaxies, with every axis.
 
     Attributes
     ----------
@@ -73,17 +72,20 @@ class Attempts:
         Axes of the scored ones, and of those never stored.
     known_of_lost : frozenset of str
         Axes that `lost` knows.
+    order : (n,) int64 array
+        Place of each scored one among the rows that were given.
     galaxies, weights, logits : (n,) arrays
-        Of the scored ones; galaxies are numbered and never fall.
+        Of the scored ones; galaxies are numbered and never fall. One that stands in several regions counts in each.
     shares : RowShares
         What the parent sample's cuts keep of lenses like them.
     regions : (n,) int64 array or None
-        Of `region_numbers`.
+        Of `region_numbers`; they never fall either.
     """
 
     stored: pl.DataFrame
     lost: pl.DataFrame
     known_of_lost: frozenset[str]
+    order: Ints
     galaxies: Ints
     weights: Floats
     logits: Floats
@@ -101,18 +103,22 @@ class Attempts:
         lost : polars.DataFrame
             Those never stored, of `never_stored`.
         """
-        galaxies = galaxy_numbers(lenses)
-        order = np.argsort(galaxies, kind="stable")
+        galaxies, regions = galaxy_numbers(lenses), region_numbers(lenses)
+        known = np.zeros_like(galaxies) if regions is None else regions
+        order = np.lexsort((galaxies, known))
         rows = lenses[order] if (np.diff(order) < 0).any() else lenses
+        known, galaxies = known[order], galaxies[order]
+        changes = (known[1:] != known[:-1]) | (galaxies[1:] != galaxies[:-1])
         return cls(
             stored=with_axes(rows).select(list(AXES)),
             lost=with_axes(lost).select(list(AXES)),
             known_of_lost=frozenset(name for name in (ALL, *AXES) if is_known(name, lost.columns)),
-            galaxies=galaxies[order],
+            order=order,
+            galaxies=np.concatenate([[0], np.cumsum(changes)]),
             weights=rows["weight"].to_numpy(),
             logits=rows["logit"].to_numpy(),
             shares=parent.of_rows(rows),
-            regions=region_numbers(rows),
+            regions=None if regions is None else known,
         )
 
     def cut(self, axis: str, config: CompletenessConfig) -> Cut | None:
@@ -176,9 +182,9 @@ class Tally:
 
     def _counted(self, cut: Cut, named: Any) -> list[list[Record]]:
         attempts, n = self._attempts, len(cut.cells)
-        found = clustered_proportions(self._recovered, cut.stored, n, attempts.galaxies, attempts.weights)
-        if n == 1:
-            found = [[self._whole(one[0], y)] for one, y in zip(found, self._recovered, strict=True)]
+        found = clustered_proportions(
+            self._recovered, cut.stored, n, attempts.galaxies, attempts.weights, regions=attempts.regions
+        )
         lost = None if cut.lost is None else np.bincount(cut.lost, minlength=n)
         tables = []
         for recovered, estimates in zip(self._recovered, found, strict=True):
@@ -197,6 +203,7 @@ class Tally:
                         "n_galaxies": estimate.n_clusters,
                         "n_recovered": n_recovered,
                         "n_eff": estimate.n_eff,
+                        "cluster": estimate.cluster,
                         "completeness": estimate.value,
                         "completeness_low": estimate.low,
                         "completeness_high": estimate.high,
@@ -210,21 +217,6 @@ class Tally:
             [{"operating_point": threshold.name} | record for record in records]
             for threshold, records in zip(self._thresholds, tables, strict=True)
         ]
-
-    def _whole(self, of_galaxies: CellEstimate, recovered: Bools) -> CellEstimate:
-        """Estimate the share of all injections as recall is: also over regions, where those leave more open."""
-        attempts = self._attempts
-        if attempts.regions is None:
-            return of_galaxies
-
-        def measured(clusters: Ints, whole_where_few: bool) -> Estimate:
-            if clusters is attempts.galaxies:
-                return of_galaxies.proportion
-            return clustered_proportion(recovered, clusters, attempts.weights, whole_where_few=whole_where_few)
-
-        proportion = over_clusters(Clusters(attempts.galaxies, attempts.regions), measured)
-        n_galaxies = of_galaxies.proportion.n_clusters
-        return of_galaxies._replace(proportion=replace(proportion, n_clusters=n_galaxies))
 
     def _status(self, n_eff: float | None, value: float | None, reason: str | None) -> tuple[str, str | None]:
         if value is None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lens_pipeline.evaluation.clustered_cells import CellEstimate, Numbers, clustered_proportions
+from lens_pipeline.evaluation.cell_sums import Numbers
+from lens_pipeline.evaluation.clustered_cells import CellEstimate, clustered_proportions
 from lens_pipeline.evaluation.counting import Threshold
 from lens_pipeline.evaluation.metrics import proportion_over
 from lens_pipeline.evaluation.scored_rows import distinct_rows, galaxy_numbers

@@ -12,6 +12,7 @@ from scipy import special
 
 CONFIDENCE = 0.95
 FEW_CLUSTERS = 5
+FEW_HOLD_THE_RARER = f"no interval: fewer than {FEW_CLUSTERS} clusters hold the rarer outcome"
 # Losses are skewed: simulated 95 % intervals of a mean log loss hold it in 91 % of draws of 50 rows, 92 % of 100, 93 % of 150.
 MIN_MEAN_ROWS = 150
 MIN_CLUSTERS = 20
@@ -161,7 +162,7 @@ def clustered_proportion(
         return replace(nothing, reason="all rows come from one galaxy, so their spread is unknown")
     few = _few_hold_the_rarer(y, w, place, p)
     if few and not whole_where_few:
-        return replace(nothing, reason=f"no interval: fewer than {FEW_CLUSTERS} clusters hold the rarer outcome")
+        return replace(nothing, reason=FEW_HOLD_THE_RARER)
     n_eff = _effective_n(y, w, place, m, p, few)
     return _rate_interval(nothing, n_eff, n_eff * _few_clusters_ratio(n, m, confidence), exact, confidence)
 

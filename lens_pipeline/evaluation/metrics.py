@@ -5,7 +5,7 @@ Negatives are counted distinct: `scored_rows.distinct_rows` comes first. What is
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,12 @@ import pyarrow as pa
 from lens_pipeline.contracts.catalogue import METRICS
 from lens_pipeline.evaluation.intervals import (
     GALAXY,
-    MIN_CLUSTERS,
     REGION,
     Estimate,
     Measured,
     clustered_proportion,
 )
-from lens_pipeline.evaluation.regions import Numbers, of_galaxies, over_both, region_numbers, spread_unknown
+from lens_pipeline.evaluation.regions import Numbers, knows_less, of_galaxies, region_numbers, spread_unknown
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 
 OK, UNRESOLVED, UNDEFINED, BOUND = "ok", "unresolved", "undefined", "bound"
@@ -173,11 +172,7 @@ def over_clusters(rows: pl.DataFrame | Clusters, measure: Callable[[Numbers, boo
         return found
     if why := spread_unknown(clusters.regions):
         return of_galaxies(found, why)
-    other = replace(measure(clusters.regions, False), cluster=REGION)
-    n_regions = int(np.count_nonzero(np.bincount(clusters.regions)))
-    knows_more = found.n_eff is not None and other.n_eff is not None and other.n_eff >= found.n_eff
-    # An effective number that is known from few regions is itself uncertain, which the width alone tells.
-    return found if knows_more and n_regions >= MIN_CLUSTERS else over_both(found, other, n_regions)
+    return knows_less(found, measure(clusters.regions, False), int(np.count_nonzero(np.bincount(clusters.regions))))
 
 
 def proportion_over(

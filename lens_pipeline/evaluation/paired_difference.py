@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from lens_pipeline.evaluation.clustered_cells import Bools, Floats, Ints, Numbers
+from lens_pipeline.evaluation.cell_sums import Bools, Floats, Ints, Numbers
 from lens_pipeline.evaluation.intervals import CONFIDENCE, FEW_CLUSTERS, Estimate
 
 _HALVINGS = 60

@@ -98,6 +98,21 @@ def test_ten_galaxies_with_500_injections_are_not_500_independent_ones(ten_galax
     assert set(cells["status"]) == {"small"}
 
 
+def test_cells_of_regions_that_differ_have_intervals_of_regions_as_all_has(evaluate: Evaluate) -> None:
+    stamps = draw({"train": 10, "val_select": 10, "val_calibrate": 200, "test": 200}, injections_per_galaxy=2)
+    region = np.array(stamps.columns["region_id"])
+    stamps.logit += (2 * np.random.default_rng(3).normal(size=800))[np.unique(region, return_inverse=True)[1]]
+    table = _table(evaluate(stamps)).filter(pl.col("status") != "undefined")
+    ends = ["operating_point", "n", "n_eff", "cluster", "completeness_low", "completeness_high", "status", "reason"]
+    whole, twins = (
+        table.filter(where, pl.col("n") == 400).select(ends)
+        for where in (pl.col("axis") == "all", pl.col("axis") != "all")
+    )
+    assert set(twins["cluster"]) == {"region"}
+    assert twins.join(whole, on=ends, how="anti", nulls_equal=True).is_empty()
+    assert table.filter((pl.col("axis") == "psf_fwhm_used_r") & (pl.col("cluster") == "region")).height
+
+
 def test_an_empty_cell_is_undefined_and_not_zero(survey: Evaluated) -> None:
     table = _table(survey, CompletenessConfig(theta_e_edges_arcsec=[0.3, 2.5, 5.0, 9.0]))
     empty = table.filter(pl.col("cell") == "5 to 9").row(0, named=True)
