@@ -131,3 +131,9 @@ def test_a_number_of_an_epoch_that_is_not_finite_is_said(tmp_path: Path, capsys:
     assert "epoch 3: val_loss is not finite" in told
     assert "epoch 4: train_loss is not finite" in told
     assert told.count("is not finite") == 2
+
+
+def test_the_rows_of_the_split_that_a_table_names_go_before_those_that_were_typed(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,val_loss,n_val\n0,0.5,900\n1,0.4,\n")
+    assert [record.n_split for record in read_records(path, n_split=700)] == [900, 700]
