@@ -51,6 +51,8 @@ class EpochRecord:
         TPR by FPR, and FPR by TPR, as they were printed.
     n_evaluated, n_split : int or None
         Rows that were evaluated, and rows of the split.
+    chance_ties : float
+        Share of rows without a score of their own only because single precision holds few numbers for so many.
     top_negatives, top_positives : int or None
         Rows that tie at the highest score.
     negatives_above_lenses : int or None
@@ -76,6 +78,7 @@ class EpochRecord:
     n_split: int | None = None
     distinct_share: float | None = None
     extreme_share: float | None = None
+    chance_ties: float = 0.0
     top_negatives: int | None = None
     top_positives: int | None = None
     negatives_above_lenses: int | None = None
