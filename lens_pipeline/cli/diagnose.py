@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def read_records(file: Path, *, n_split: int | None = None) -> list[EpochRecord]
     Raises
     ------
     EvaluationError
-        If the file can't be read as any of these; or, of scores, if there is no row, a label is no class number (-1 is none), a
+        If the file can't be read as any of these; of a table of epochs, if two columns tell of the same, an epoch stands there
+        twice or an AUROC is no share; or, of scores, if there is no row, a label is no class number (-1 is none), a
         logit or epoch is no number, or an epoch has no row but those of `train` and `test`.
     """
     try:
@@ -55,7 +57,8 @@ def read_records(file: Path, *, n_split: int | None = None) -> list[EpochRecord]
     if isinstance(table, pl.DataFrame) and {"label", "logit"} <= set(table.columns):
         return records_of_scores(_scores(table, file), n_split=n_split)
     rows = table.to_dicts() if isinstance(table, pl.DataFrame) else table
-    return records_of_table([{**({} if n_split is None else {"n_split": n_split}), **row} for row in rows])
+    records = records_of_table(rows)
+    return [replace(record, n_split=n_split) if record.n_split is None else record for record in records]
 
 
 def _scores(table: pl.DataFrame, file: Path) -> pl.DataFrame:

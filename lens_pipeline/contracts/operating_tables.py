@@ -58,16 +58,19 @@ MATCHED_FILTER_POINT = replace(
 )
 
 
-def _fraction(name: str, meaning: str) -> tuple[Column, Column, Column]:
-    ends = (f"{name}_low", "lower end of its 95 % interval"), (f"{name}_high", "upper end")
+_TO_THE_SURVEYS = ", which reaches to as many lenses among controls as in the survey, but for simulated galaxies"
+
+
+def _fraction(name: str, meaning: str, reach: str = "") -> tuple[Column, Column, Column]:
+    ends = (f"{name}_low", f"lower end of its 95 % interval{reach}"), (f"{name}_high", "upper end")
     return (
         Column(name, _FLOAT, meaning, "", True, True, 0, 1),
         *(Column(end, _FLOAT, words, "", True, True, 0, 1) for end, words in ends),
     )  # type: ignore[return-value]
 
 
-def _per_deg2(name: str, meaning: str) -> tuple[Column, Column, Column]:
-    ends = (f"{name}_low", "lower end of its 95 % interval"), (f"{name}_high", "upper end")
+def _per_deg2(name: str, meaning: str, reach: str = "") -> tuple[Column, Column, Column]:
+    ends = (f"{name}_low", f"lower end of its 95 % interval{reach}"), (f"{name}_high", "upper end")
     return (
         Column(name, _FLOAT, meaning, "deg^-2", True, True, 0),
         *(Column(end, _FLOAT, words, "deg^-2", True, True, 0) for end, words in ends),
@@ -103,9 +106,13 @@ SURVEY_YIELD = TableContract(
         Column("operating_point", _TEXT, "name, as in operating_point; those that have a threshold"),
         *_fraction("recall", "share of injections above the threshold, weighted as the population has them"),
         *_fraction("fpr", "share of distinct controls above it"),
-        *_fraction("purity", "share of lenses among candidates; null where only an end of its interval is known"),
+        *_fraction(
+            "purity",
+            "share of lenses among candidates if no control is a lens; null where only an end of its interval is known",
+            _TO_THE_SURVEYS,
+        ),
         *_per_deg2("galaxies_per_deg2", "galaxies of the parent sample per square degree"),
-        *_per_deg2("candidates_per_deg2", "of these above the threshold"),
+        *_per_deg2("candidates_per_deg2", "of these above the threshold if no control is a lens", _TO_THE_SURVEYS),
         Column(
             "lens_floor_high",
             _FLOAT,
@@ -128,7 +135,7 @@ SURVEY_YIELD = TableContract(
             0,
             1,
         ),
-        Column("reason", _TEXT, "why something is null", "", True),
+        Column("reason", _TEXT, "why something is null, and what lenses among controls leave open", "", True),
     ),
 )
 

@@ -15,6 +15,8 @@ def resolve_contamination(
     """Find the lowest threshold at which no more than a share of candidates are no lenses, if the controls resolve it.
 
     That share is (1 - pi) F / (pi C + (1 - pi) F), with the false-positive rate F and the population's recall C at the threshold.
+    Controls are taken to hold no lens, the stricter view: lenses among them count as false positives, so that the threshold is
+    rather too high for the budget than too low.
 
     Parameters
     ----------

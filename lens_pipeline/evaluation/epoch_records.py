@@ -1,7 +1,8 @@
 """What is known of each epoch of a training, from a table of any names: read once, so that the diagnosis asks plain questions."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from lens_pipeline.contracts.errors import EvaluationError, first_few
 
-_NUMBER = r"(?P<at>\d*\.?\d+(?:e[-+]?\d+)?)%?"
+_NUMBER = r"(?P<at>\d*\.?\d+(?:e[-+]?\d+)?)(?P<percent>_?%)?"
 _TPR = re.compile(rf"tpr_?(?:at)?_?(?:fpr)?_?{_NUMBER}$")
 _FPR = re.compile(rf"fpr_?(?:at)?_?(?:tpr)?_?{_NUMBER}$")
 _NAMES = {
@@ -25,7 +26,11 @@ _NAMES = {
     "distinct_share": ("distinct_logit_share", "distinct_share"),
     "extreme_share": ("extreme_logit_share", "extreme_share"),
 }
-_OF_NAME = {name: ours for ours, names in _NAMES.items() for name in names}
+# What a column holds: a field of `EpochRecord`, or tpr or fpr and the rate that it is taken at.
+Meaning = str | tuple[str, float]
+_OF_NAME: dict[str, Meaning] = {name: ours for ours, names in _NAMES.items() for name in names}
+# An AUROC of a few per cent isn't met, so that one of 1.2 is no per cent but wrong.
+_LEAST_AUROC_PERCENT = 10
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class EpochRecord:
         TPR by FPR, and FPR by TPR, as they were printed.
     n_evaluated, n_split : int or None
         Rows that were evaluated, and rows of the split.
+    chance_ties : float
+        Share of rows without a score of their own only because single precision holds few numbers for so many.
     top_negatives, top_positives : int or None
         Rows that tie at the highest score.
     negatives_above_lenses : int or None
@@ -57,7 +64,7 @@ class EpochRecord:
     test_rows : int
         Rows left out because they are of the split test.
     not_finite : tuple of str
-        Columns, as `records_of_table` names them, whose number is NaN or infinite; nothing else is known from them.
+        Columns whose number is NaN or infinite; nothing else is known from them.
     """
 
     epoch: int
@@ -71,6 +78,7 @@ class EpochRecord:
     n_split: int | None = None
     distinct_share: float | None = None
     extreme_share: float | None = None
+    chance_ties: float = 0.0
     top_negatives: int | None = None
     top_positives: int | None = None
     negatives_above_lenses: int | None = None
@@ -119,45 +127,89 @@ def records_of_table(rows: Iterable[Mapping[str, Any]]) -> list[EpochRecord]:
     Raises
     ------
     EvaluationError
-        If there is no row, or no column that a diagnosis could use.
+        If there is no row, or no column that a diagnosis could use; if two columns tell of the same, or an epoch stands there
+        twice; or if an AUROC is no share.
     """
-    table = [{_plain(str(name)): value for name, value in row.items()} for row in rows]
-    names = list(dict.fromkeys(name for row in table for name in row))
-    known = [name for name in names if _is_known(name)]
-    if not table or set(known) <= {"epoch"}:
+    table = list(rows)
+    meant = {str(name): _meaning(str(name)) for row in table for name in row}
+    if not table or not set(meant.values()) - {"epoch", None}:
         raise EvaluationError(
-            f"{len(table):,} rows with the columns {first_few(names) if names else 'none'}: nothing of them tells of a training. "
-            "Wanted are an epoch and losses, val_auroc, TPR@1e-4, FPR@TPR50, n_neg or n_eval; docs/evaluation.md lists the names."
+            f"{len(table):,} rows with the columns {first_few([*meant]) if meant else 'none'}: nothing of them tells of a "
+            "training. Wanted are an epoch and losses, val_auroc, TPR@1e-4, FPR@TPR50, n_neg or n_eval; docs/evaluation.md lists "
+            "the names."
         )
-    in_percent = {name for name in known if any((_reading(row.get(name)) or Reading(0)).value > 1 for row in table)}
-    records = [_record(place, row, in_percent) for place, row in enumerate(table)]
+    known = {name: meaning for name, meaning in meant.items() if meaning}
+    told = [{str(name): value for name, value in row.items() if str(name) in known} for row in table]
+    _refuse_doubles(told, known)
+    readings = [{name: found for name, value in row.items() if (found := _reading(value))} for row in told]
+    scale = {name: _scale(of, [read[name].value for read in readings if name in read]) for name, of in known.items()}
+    records = []
+    for place, (row, read) in enumerate(zip(told, readings, strict=True)):
+        not_finite = tuple(name for name, value in row.items() if _is_not_finite(value))
+        scaled = {
+            known[name]: Reading(found.value * scale[name], found.rounding * scale[name])
+            for name, found in read.items()
+        }
+        records.append(_record(place, scaled, not_finite))
+    _refuse_wrong(records)
     return sorted(records, key=lambda record: record.epoch)
 
 
-def _record(place: int, row: Mapping[str, Any], in_percent: set[str]) -> EpochRecord:
+def _record(place: int, row: Mapping[Meaning, Reading], not_finite: tuple[str, ...]) -> EpochRecord:
     plain: dict[str, Any] = {"epoch": place}
-    tpr_at: dict[float, Reading] = {}
-    fpr_at: dict[float, Reading] = {}
-    not_finite = tuple(name for name, value in row.items() if _is_known(name) and _is_not_finite(value))
-    for name, value in row.items():
-        reading = _reading(value)
-        if reading is None:
-            continue
-        if name in _OF_NAME:
-            ours = _OF_NAME[name]
-            plain[ours] = round(reading.value) if ours.startswith("n_") or ours == "epoch" else reading.value
-            continue
-        for at, pattern in ((tpr_at, _TPR), (fpr_at, _FPR)):
-            found = pattern.fullmatch(name)
-            if found:
-                rate = float(found["at"])
-                scale = 0.01 if name in in_percent else 1.0
-                at[rate / 100 if rate >= 1 else rate] = Reading(reading.value * scale, reading.rounding * scale)
-    return EpochRecord(**plain, tpr_at=tpr_at, fpr_at=fpr_at, not_finite=not_finite)
+    rates: dict[str, dict[float, Reading]] = {"tpr": {}, "fpr": {}}
+    for meaning, reading in row.items():
+        if isinstance(meaning, tuple):
+            rates[meaning[0]][meaning[1]] = reading
+        else:
+            whole = meaning.startswith("n_") or meaning == "epoch"
+            plain[meaning] = round(reading.value) if whole else reading.value
+    return EpochRecord(**plain, tpr_at=rates["tpr"], fpr_at=rates["fpr"], not_finite=not_finite)
 
 
-def _is_known(name: str) -> bool:
-    return bool(name in _OF_NAME or _TPR.fullmatch(name) or _FPR.fullmatch(name))
+def _meaning(name: str) -> Meaning | None:
+    """Tell what a column holds: a field of `EpochRecord`, or a rate and where it is taken; None if nothing of use."""
+    plain = _plain(name)
+    for rate, pattern in (("tpr", _TPR), ("fpr", _FPR)):
+        if found := pattern.fullmatch(plain):
+            at = float(found["at"])
+            return rate, at / 100 if found["percent"] or at >= 1 else at
+    return _OF_NAME.get(plain)
+
+
+def _scale(meaning: Meaning, values: Sequence[float]) -> float:
+    """Return what makes fractions of a column's numbers: 0.01 where they are per cent, else 1."""
+    if meaning == "auroc":
+        return 0.01 if min(values, default=0) >= _LEAST_AUROC_PERCENT else 1.0
+    return 0.01 if isinstance(meaning, tuple) and max(values, default=0) > 1 else 1.0
+
+
+def _refuse_doubles(rows: Sequence[Mapping[str, Any]], meant: Mapping[str, Meaning]) -> None:
+    for row in rows:
+        columns: dict[Meaning, list[str]] = {}
+        for name, value in row.items():
+            if _reading(value):
+                columns.setdefault(meant[name], []).append(name)
+        if doubles := [" and ".join(names) for names in columns.values() if len(names) > 1]:
+            raise EvaluationError(
+                f"columns that tell of the same: {first_few(doubles)}. Which one is meant isn't known. Leave one of them in the "
+                "table; of AUROC, TPR and FPR that of unseen rows."
+            )
+
+
+def _refuse_wrong(records: Sequence[EpochRecord]) -> None:
+    counted = Counter(record.epoch for record in records)
+    if repeated := sorted(epoch for epoch, n in counted.items() if n > 1):
+        raise EvaluationError(
+            f"{len(repeated):,} of {len(counted):,} epochs stand in more than one row: {first_few(repeated)}. Which row counts "
+            "isn't known. Leave one row of each epoch in the table, as of one training that was gone on with the later one."
+        )
+    if wrong := [record for record in records if record.auroc is not None and not 0 <= record.auroc <= 1]:
+        shown = first_few([f"{record.auroc:g} at epoch {record.epoch}" for record in wrong])
+        raise EvaluationError(
+            f"{len(wrong):,} of {len(records):,} epochs have an AUROC that is no share: {shown}. It lies between 0 and 1, or "
+            f"{_LEAST_AUROC_PERCENT} and 100 where the whole column is in per cent. Mend the column, or leave it out."
+        )
 
 
 def _is_not_finite(value: Any) -> bool:

@@ -6,15 +6,19 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.contracts.errors import EvaluationError, first_few
 from lens_pipeline.evaluation.epoch_records import EpochRecord, Reading
 from lens_pipeline.evaluation.likelihood_metrics import log_losses
 from lens_pipeline.evaluation.score_health import ranking_of, score_health
-from lens_pipeline.splits.assignment import TEST, TRAIN
+from lens_pipeline.splits.assignment import SPLITS, TEST, TRAIN
 
 _FPRS, _TPRS = np.array([1e-1, 1e-2, 1e-3, 1e-4, 1e-5]), np.array([0.5, 0.7, 0.85])
+# Of other pipelines too.
+_KNOWN_SPLITS = (*SPLITS, "val", "validation")
 # A stamp is seldom listed more often. Single-precision scores of two classes meet by chance, but few do.
 _MOST_REPEATS, _ONE_CLASS = 10, 0.9
+# Distinct scores of a stretch over which scores are taken to be as dense everywhere, and most of such stretches.
+_STRETCH, _STRETCHES = 100, 1000
 
 
 def records_of_scores(table: pl.DataFrame, *, n_split: int | None = None) -> list[EpochRecord]:
@@ -31,10 +35,12 @@ def records_of_scores(table: pl.DataFrame, *, n_split: int | None = None) -> lis
     Raises
     ------
     EvaluationError
-        If there is no row, or an epoch has none but those of `train` and `test`; or if a score is not finite.
+        If there is no row, or an epoch has none but those of `train` and `test`; or if a score is not finite, or a split has
+        another name than ours, val or validation.
     """
     if table.is_empty():
         raise EvaluationError("the table of scores has no row: nothing can be measured. Give scores of evaluated rows.")
+    _refuse_unknown_splits(table)
     if "epoch" not in table.columns:
         table = table.with_columns(epoch=pl.lit(0))
     return [_measured(int(epoch), rows, n_split) for (epoch,), rows in sorted(table.group_by("epoch"))]
@@ -70,6 +76,7 @@ def _measured(epoch: int, rows: pl.DataFrame, n_split: int | None) -> EpochRecor
         n_split=n_split,
         distinct_share=health.distinct_share,
         extreme_share=health.extreme_share,
+        chance_ties=0.0 if health.are_probabilities else _chance_ties(logit),
         top_negatives=health.top_negatives,
         top_positives=health.top_positives,
         negatives_above_lenses=int((logit[~is_lens] > logit[is_lens].max()).sum()) if both else None,
@@ -79,6 +86,19 @@ def _measured(epoch: int, rows: pl.DataFrame, n_split: int | None) -> EpochRecor
         tpr_at={fpr: Reading(float(v)) for fpr, v in zip(_FPRS.tolist(), ranking["tpr"], strict=True)} if both else {},
         fpr_at={tpr: Reading(float(v)) for tpr, v in zip(_TPRS.tolist(), ranking["fpr"], strict=True)} if both else {},
     )
+
+
+def _refuse_unknown_splits(table: pl.DataFrame) -> None:
+    if "split" not in table.columns:
+        return
+    unknown = table.filter(~pl.col("split").is_in(_KNOWN_SPLITS))
+    if not unknown.is_empty():
+        names = unknown["split"].unique(maintain_order=True).to_list()
+        raise EvaluationError(
+            f"{unknown.height:,} of {table.height:,} rows are of a split that isn't known: {first_few(names)}. Known are "
+            f"{', '.join(_KNOWN_SPLITS)}; whether others were trained on, or are of test, can't be told. Rename them, or leave "
+            "these rows out."
+        )
 
 
 def _by_use(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -103,6 +123,27 @@ def _may_be_repeats(logit: npt.NDArray[np.float64], is_lens: npt.NDArray[np.bool
     _, sizes = np.unique(logit, return_counts=True)
     of_a_class = np.unique(logit[is_lens]).size + np.unique(logit[~is_lens]).size
     return bool(sizes.max() <= _MOST_REPEATS and sizes.size >= _ONE_CLASS * of_a_class)
+
+
+def _chance_ties(logit: npt.NDArray[np.float64]) -> float:
+    """Share of rows that tie by chance alone, as sound scores do where there are about as many rows as single-precision numbers.
+
+    Of n rows dealt at random to m numbers m (1 - exp(-n / m)) numbers are taken. Where d are taken, more rows than
+    n = -m log(1 - d / m) tie for another reason. 0 where scores have more digits than single precision.
+    """
+    with np.errstate(over="ignore"):
+        single = logit.astype(np.float32)
+    if not np.array_equal(logit, single):
+        return 0.0
+    # The bits of floats of one sign are ordered as they are, so that a difference counts the numbers in between.
+    bits = single.view(np.int32).astype(np.int64)
+    taken, rows = np.unique(np.where(bits < 0, -(bits & 0x7FFFFFFF), bits), return_counts=True)
+    n_stretches = int(np.clip(taken.size // _STRETCH, 1, _STRETCHES))
+    edges = np.linspace(0, taken.size, n_stretches + 1).astype(np.int64)
+    there = np.diff(np.append(taken, taken[-1] + 1)[edges])
+    distinct, listed = np.diff(edges), np.add.reduceat(rows, edges[:-1])
+    expected = -there * np.log1p(-np.minimum(distinct / there, 1 - 0.5 / there))
+    return float(np.clip(np.minimum(expected, listed) - distinct, 0, None).sum() / logit.size)
 
 
 def _losses(scores: Any, is_lens: Any, are_probabilities: bool) -> Any:

@@ -48,7 +48,7 @@ class Cliff:
         # One block of more negatives than are allowed leaves at least so many rows without a score of their own.
         if tied == 0 or (tied is not None and allowed is not None and tied < allowed):
             return False
-        return True if record.distinct_share is not None and record.distinct_share < _FEW_DISTINCT else None
+        return True if _few_are_distinct(record) else None
 
     @property
     def words(self) -> str:
@@ -107,6 +107,11 @@ def saturation(records: Sequence[EpochRecord]) -> Finding:
     )
 
 
+def _few_are_distinct(record: EpochRecord) -> bool:
+    """Whether more scores tie than so many rows would by chance."""
+    return record.distinct_share is not None and record.distinct_share + record.chance_ties < _FEW_DISTINCT
+
+
 def _allowed(fpr: float, n_negatives: int) -> int:
     return int(fpr * n_negatives * (1 + 1e-9))
 
@@ -133,7 +138,7 @@ def _tie_lines(record: EpochRecord) -> list[str]:
     if record.may_be_repeats:
         return []
     lines = []
-    if record.distinct_share is not None and record.distinct_share < _FEW_DISTINCT:
+    if _few_are_distinct(record):
         lines.append(f"epoch {record.epoch}: {record.distinct_share:.1%} of the scores are distinct")
     if record.top_negatives is not None and record.top_negatives > 1 and record.n_negatives:
         resolved = [
@@ -151,7 +156,7 @@ def _tie_lines(record: EpochRecord) -> list[str]:
 
 
 def _repeat_lines(record: EpochRecord) -> list[str]:
-    if not record.may_be_repeats or record.distinct_share is None or record.distinct_share >= _FEW_DISTINCT:
+    if not record.may_be_repeats or not _few_are_distinct(record):
         return []
     return [
         f"epoch {record.epoch}: {record.distinct_share:.1%} of the scores are distinct, and scores stand a few times each in one "

@@ -85,7 +85,8 @@ def undiscovered_lenses(survey_yield: pl.DataFrame, primary: str) -> str:
     return (
         f"{line} At the threshold {threshold_words(primary)} such lenses may make up {row['lens_floor_high']:.2g} of the rate of "
         f"{CALIBRATE}: galaxies that are no lenses are mistaken at a rate between {row['true_fpr_low']:.2g} and "
-        f"{row['fpr_high']:.2g} (95 % interval, from as many lenses among controls as may be to none)."
+        f"{row['fpr_high']:.2g} (95 % interval, from as many lenses among controls as may be to none). Purity and candidates are "
+        "told as if controls held none; their intervals reach to as many as in the survey."
     )
 
 

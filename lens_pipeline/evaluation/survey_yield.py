@@ -11,6 +11,10 @@ from lens_pipeline.evaluation.metrics import proportion_over
 from lens_pipeline.evaluation.prevalence import Prevalence, candidates, purity, true_fpr_low
 
 _NO_AREA = Estimate(None, None, None, 0, 0, None, "the area that the parent sample covers isn't known")
+LEFT_OPEN = (
+    "values, and thresholds for a contamination, take controls to hold no lens; intervals of purity and candidates reach to as "
+    "many lenses among controls as in the survey"
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,12 @@ def survey_yield(rows: pl.DataFrame, points: pa.Table, prevalence: Prevalence, s
         above = pl.col("logit") > point["threshold"]
         recall = proportion_over(lenses, lenses.select(above).to_series().to_numpy(), lenses["weight"].to_numpy())
         fpr = proportion_over(controls, controls.select(above).to_series().to_numpy(), exact=True)
-        pure, found = purity(prevalence, recall, fpr), candidates(prevalence, recall, fpr, survey.per_deg2)
+        may = not survey.simulated
+        pure = purity(prevalence, recall, fpr, controls_may_be_lenses=may)
+        found = candidates(prevalence, recall, fpr, survey.per_deg2, controls_may_be_lenses=may)
         reasons = dict.fromkeys(one.reason for one in (recall, fpr, pure, found) if one.reason)
+        if may and pure.low is not None:
+            reasons[LEFT_OPEN] = None
         records.append(
             {
                 "operating_point": point["operating_point"],

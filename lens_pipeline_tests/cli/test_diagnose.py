@@ -105,6 +105,7 @@ def test_scores_whose_label_or_logit_is_none_are_refused_and_counted(
         ("label,logit,split,epoch\n0,1,train,7\n1,2,train,7\n", "epoch 7: all 2 rows are of the split train"),
         ("label,logit,split\n0,1,test\n1,2,test\n", "epoch 0: all 2 rows are of the split test"),
         ("label,logit,split\n0,1,\n1,2,test\n", "have no split but nothing"),
+        ("label,logit,split\n0,1,Test\n1,2,val\n", "1 of 2 rows are of a split that isn't known: Test"),
         ("label,logit,epoch\n0,1,last\n1,2,1\n", "have no epoch, which is a whole number, but last"),
     ],
 )
@@ -131,3 +132,9 @@ def test_a_number_of_an_epoch_that_is_not_finite_is_said(tmp_path: Path, capsys:
     assert "epoch 3: val_loss is not finite" in told
     assert "epoch 4: train_loss is not finite" in told
     assert told.count("is not finite") == 2
+
+
+def test_the_rows_of_the_split_that_a_table_names_go_before_those_that_were_typed(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,val_loss,n_val\n0,0.5,900\n1,0.4,\n")
+    assert [record.n_split for record in read_records(path, n_split=700)] == [900, 700]

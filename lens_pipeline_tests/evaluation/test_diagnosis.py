@@ -146,6 +146,57 @@ def test_rates_are_read_as_fractions_per_cent_and_percent_signs_alike() -> None:
         assert records[0].tpr_at[1e-4].value == pytest.approx(0.798)
 
 
+@pytest.mark.parametrize(
+    ("name", "fpr"),
+    [("TPR@0.1%", 1e-3), ("TPR@FPR0.01%", 1e-4), ("val_tpr@fpr=1 %", 1e-2), ("TPR@1e-3", 1e-3), ("TPR@FPR10", 0.1)],
+)
+def test_a_percent_sign_in_the_name_of_a_rate_counts(name: str, fpr: float) -> None:
+    (record,) = records_of_table([{"epoch": 0, name: "79.8%"}])
+    assert {at: reading.value for at, reading in record.tpr_at.items()} == pytest.approx({fpr: 0.798})
+
+
+@pytest.mark.parametrize("values", [[0.973, 0.968], [97.3, 96.8], ["97.3%", "96.8 %"], ["97.3", "96.8"]])
+def test_an_auroc_is_read_as_fraction_per_cent_and_percent_sign_alike(values: list[float] | list[str]) -> None:
+    records = records_of_table([{"epoch": i, "val_auroc": value} for i, value in enumerate(values)])
+    assert [record.auroc for record in records] == pytest.approx([0.973, 0.968])
+    assert causes_found(diagnose(records)) == set()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([1.2, 0.9], "1 of 2 epochs have an AUROC that is no share: 1.2 at epoch 0"),
+        ([97.3, 0.96], "1 of 2 epochs have an AUROC that is no share: 97.3 at epoch 0"),
+        ([973, 968], "2 of 2 epochs have an AUROC that is no share: 9.73 at epoch 0, 9.68 at epoch 1"),
+        ([-0.5, 0.9], "1 of 2 epochs have an AUROC that is no share: -0.5 at epoch 0"),
+    ],
+)
+def test_an_auroc_that_is_neither_a_fraction_nor_per_cent_is_refused(values: list[float], says: str) -> None:
+    with pytest.raises(EvaluationError, match=says):
+        records_of_table([{"epoch": i, "val_auroc": value} for i, value in enumerate(values)])
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"auc": 0.99, "val_auroc": 0.9}, "columns that tell of the same: auc and val_auroc"),
+        ({"loss": 0.1, "train_loss": 0.2}, "columns that tell of the same: loss and train_loss"),
+        ({"TPR@0.1%": 0.5, "tpr_at_fpr_1e-03": 0.4}, "TPR@0.1% and tpr_at_fpr_1e-03"),
+    ],
+)
+def test_two_columns_that_tell_of_the_same_are_refused_by_name(row: dict[str, float], says: str) -> None:
+    with pytest.raises(EvaluationError, match=says):
+        records_of_table([{"epoch": 0, **row}])
+    first = next(iter(row))
+    assert records_of_table([{"epoch": 0, **row, first: ""}])
+
+
+def test_an_epoch_that_stands_there_twice_is_refused() -> None:
+    rows = [{"epoch": epoch, "val_loss": 0.5} for epoch in (0, 1, 1, 2)]
+    with pytest.raises(EvaluationError, match="1 of 3 epochs stand in more than one row: 1"):
+        records_of_table(rows)
+
+
 def test_health_counts_what_ties_at_the_top_and_what_a_sigmoid_made_certain() -> None:
     health = score_health([1.0, 1.0, 1.0, 0.5, 0.25, 0.0], [True, True, False, True, False, False])
     assert (health.top_positives, health.top_negatives, health.top_negative_share) == (2, 1, 1 / 3)

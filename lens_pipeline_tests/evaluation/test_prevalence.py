@@ -56,6 +56,47 @@ def test_intervals_cover_as_often_as_they_say() -> None:
     assert all(n >= 935 for n in covered.values()), covered
 
 
+@pytest.mark.parametrize("hidden", [0.0, 6e-4, 1.2e-3])
+def test_intervals_cover_whatever_share_of_controls_are_lenses_that_nobody_has_found(hidden: float) -> None:
+    """1,000 surveys of 5,000 injections and 40,000 controls, at a prevalence that is known, 9 false positives expected."""
+    rng = np.random.default_rng(1)
+    pi, recall, rate = 1.2e-3, 0.7, 2.25e-4
+    stated = Prevalence(pi, pi, pi, "told")
+    lenses, others = pi * recall, (1 - pi) * rate
+    truth = {"purity": lenses / (lenses + others), "candidates": 400 * (lenses + others)}
+    covered = dict.fromkeys(truth, 0)
+    for _ in range(1000):
+        parts = (
+            _recall(rng.binomial(5000, recall), 5000),
+            _fpr(rng.binomial(40_000, hidden * recall + (1 - hidden) * rate), 40_000),
+        )
+        found = {
+            "purity": purity(stated, *parts, controls_may_be_lenses=True),
+            "candidates": candidates(stated, *parts, DENSITY, controls_may_be_lenses=True),
+        }
+        for name, one in found.items():
+            covered[name] += one.low <= truth[name] <= one.high  # type: ignore[operator]
+    assert all(n >= 930 for n in covered.values()), covered
+
+
+def test_controls_that_may_be_lenses_move_no_value_and_open_the_side_on_which_they_are() -> None:
+    parts = (KNOWN, _recall(800, 1000), _fpr(40, 10_000))
+    none, some = purity(*parts), purity(*parts, controls_may_be_lenses=True)
+    assert (some.value, some.low) == (none.value, none.low)
+    assert some.high > none.high  # type: ignore[operator]
+    none, some = candidates(*parts, DENSITY), candidates(*parts, DENSITY, controls_may_be_lenses=True)
+    assert (some.value, some.high) == (none.value, none.high)
+    assert some.low < none.low  # type: ignore[operator]
+
+
+def test_purity_reaches_to_all_and_not_beyond_where_lenses_alone_would_show_the_rate() -> None:
+    assert purity(VAGUE, _recall(800, 1000), _fpr(8, 10_000), controls_may_be_lenses=True).high == 1
+    assert purity(VAGUE, _recall(0, 1000), _fpr(8, 10_000), controls_may_be_lenses=True).low == 0
+    nothing = purity(VAGUE, _recall(800, 1000), _fpr(0, 10_000), controls_may_be_lenses=True)
+    assert (nothing.value, nothing.high) == (None, 1)
+    assert candidates(VAGUE, _recall(800, 1000), _fpr(0, 10_000), DENSITY, controls_may_be_lenses=True).low == 0
+
+
 def test_without_false_positives_purity_has_a_lower_bound_only() -> None:
     recall, fpr = _recall(500, 1000), _fpr(0, 600)
     found = purity(VAGUE, recall, fpr)

@@ -65,7 +65,8 @@ def test_what_a_region_s_controls_have_in_common_widens_rates_and_purity(evaluat
         stamps.columns["region_id"] = [
             f"{split}-{n * n_regions // 60}" for split, n in zip(stamps.split, region, strict=True)
         ]
-        fitted = _fit(evaluate(stamps).chain, max_contaminations=[0.5], **COMMON)
+        # Made up: what lenses among real controls leave open would hide the regions' part.
+        fitted = _fit(evaluate(stamps).chain, Survey(simulated=True), max_contaminations=[0.5], **COMMON)
         rows.append((_named(fitted.table)["fpr_1e-01"], _named(fitted.survey_yield)["fpr_1e-01"]))
     (point, yields), (blind_point, blind_yields) = rows
     assert point["fpr"] == blind_point["fpr"]
@@ -122,7 +123,20 @@ def test_candidates_per_square_degree_are_counted_where_the_area_is_known(survey
     expected = 100 * (1.2e-3 * there["recall"] + (1 - 1.2e-3) * there["fpr"])
     assert there["candidates_per_deg2"] == pytest.approx(expected)
     assert there["candidates_per_deg2_low"] < expected < there["candidates_per_deg2_high"]
-    assert there["reason"] is None
+
+
+def test_what_lenses_among_controls_leave_open_is_in_the_intervals_and_the_reason_says_so(survey: Evaluated) -> None:
+    fitted = [_fit(survey.chain, Survey(DENSITY, simulated=made_up), **COMMON) for made_up in (False, True)]
+    assert [row["threshold"] for row in fitted[0].table.to_pylist()] == [
+        row["threshold"] for row in fitted[1].table.to_pylist()
+    ]
+    real, made_up = (_named(one.survey_yield)["fpr_1e-01"] for one in fitted)
+    for name in ("purity", "candidates_per_deg2"):
+        assert real[name] == made_up[name]
+    assert (real["purity_low"], made_up["purity_high"] < real["purity_high"]) == (made_up["purity_low"], True)
+    assert real["candidates_per_deg2_low"] < 100 * real["fpr"] < made_up["candidates_per_deg2_low"]
+    assert "take controls to hold no lens" in real["reason"]
+    assert made_up["reason"] is None
 
 
 def test_lenses_among_controls_set_a_floor_unless_galaxies_are_made_up(survey: Evaluated) -> None:
@@ -138,6 +152,7 @@ def test_the_report_says_what_unknown_lenses_may_do_to_the_rate(survey: Evaluate
     page = survey.report()[0].page.decode()
     assert f"such lenses may make up {row['lens_floor_high']:.2g} of the rate" in page
     assert f"between {row['true_fpr_low']:.2g} and {row['fpr_high']:.2g}" in page
+    assert "Purity and candidates are told as if controls held none" in page
     made_up = pl.DataFrame(_fit(survey.chain, Survey(simulated=True)).survey_yield)
     assert undiscovered_lenses(made_up, "fpr_1e-02").startswith("Galaxies are made up")
     unknown = made_up.with_columns(lens_floor_high=None, true_fpr_low=None, reason=pl.lit("all of one galaxy"))

@@ -121,3 +121,31 @@ def test_a_growth_within_counting_error_is_no_collapse() -> None:
         {"epoch": 1, "val_auroc": 0.995, "TPR@1e-2": 0.9, "FPR@TPR50": 0.01, "n_neg": 200, "n_pos": 200},
     ]
     assert causes_found(diagnose(records_of_table(rows))) == set()
+
+
+def _dense_scores() -> pl.DataFrame:
+    """Single-precision logits of distinct stamps, as many to a number as of ten million stamps whose logits spread over more."""
+    rng = np.random.default_rng(5)
+    label = np.arange(40_000) % 2
+    logit = (10 + 0.01 * (rng.normal(size=label.size) + 3 * label)).astype(np.float32).astype(np.float64)
+    return pl.DataFrame({"label": label, "logit": logit, "pixel_hash": np.arange(label.size).astype(str)})
+
+
+@pytest.mark.parametrize("identified", [True, False])
+def test_scores_that_tie_by_chance_alone_as_single_precision_makes_them_are_no_saturation(identified: bool) -> None:
+    scores = _dense_scores() if identified else _dense_scores().drop("pixel_hash")
+    (record,) = records_of_scores(scores)
+    assert record.distinct_share is not None
+    assert 0.7 < record.distinct_share < 0.85
+    assert record.distinct_share + record.chance_ties > 0.95
+    assert _verdict(diagnose([record]), SATURATION) is Verdict.not_found
+
+
+def test_ties_beyond_those_of_chance_are_saturation_still() -> None:
+    scores = _dense_scores()
+    clipped = scores.with_columns(pl.col("logit").clip(upper_bound=10.03))
+    coarse = scores.with_columns((pl.col("logit") * 2**14).round() / 2**14)
+    twice = pl.concat([scores, scores]).with_columns(pixel_hash=pl.int_range(pl.len()).cast(pl.String))
+    block = scores.with_columns(logit=pl.when(pl.int_range(pl.len()) < 8000).then(10.0).otherwise("logit"))
+    for rows in (clipped, coarse, twice, block):
+        assert _verdict(diagnose(records_of_scores(rows)), SATURATION) is Verdict.found
