@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from lens_pipeline.contracts.errors import EvaluationError, first_few
 from lens_pipeline.evaluation.intervals import CONFIDENCE, clopper_pearson
 
 LIMIT_ABOVE_CHANCE, LIMIT_AT_ROWS = 0.01, 100_000
@@ -29,6 +30,7 @@ _ENDS = (0.1, 0.25, 0.55, 1.0)
 # A mark on 6 % of the stamps stands on 500 of so many.
 _MOST_FOR_TREES = 8192
 _CLIP = 4.0
+_ORDINARY = 0.99
 _N_NAMED = 3
 
 Floats = NDArray[np.float64]
@@ -92,15 +94,41 @@ def tell_pairs(differences: Floats, names: Sequence[str], *, seed: int = 0) -> T
         Of the features.
     seed : int
         Of the order in which pairs are judged.
+
+    Raises
+    ------
+    EvaluationError
+        If a difference isn't finite: no feature may drop out unsaid.
     """
+    if not (finite := np.isfinite(differences)).all():
+        wrong = [names[int(place)] for place in np.flatnonzero(~finite.all(axis=0))]
+        raise EvaluationError(
+            f"{len(wrong):,} of {len(names):,} features differ by what isn't a finite number: {first_few(wrong)}. Nothing can be "
+            "told by these. What isn't known of one of a pair is no difference: leave it out, or say so by a feature."
+        )
     order = np.random.default_rng(seed).permutation(len(differences))
-    units = np.sqrt((differences**2).mean(axis=0)) if len(differences) else np.zeros(len(names))
+    units = _units(differences)
     varied = units > 0
     # The spread of differences doesn't know which of two is the first, and so takes nothing from the blocks to come.
-    rows = np.clip(differences[order][:, varied] / units[varied], -_CLIP, _CLIP)
+    with np.errstate(over="ignore"):  # What overflows is clipped.
+        rows = np.clip(differences[order][:, varied] / units[varied], -_CLIP, _CLIP)
     told = [_judged(rows, fit, name) for name, fit in (("linear", _linear), ("trees", _trees))]
     value, low, high, classifier = max(told)
-    return Told(value, low, high, CONFIDENCE, len(rows), classifier, _most(differences, names))
+    most = _most(rows, [name for name, kept in zip(names, varied, strict=True) if kept])
+    return Told(value, low, high, CONFIDENCE, len(rows), classifier, most)
+
+
+def _units(differences: Floats) -> Floats:
+    """Root mean square of each feature's differences, all above the 99th percentile of those that aren't 0 taken as that.
+
+    So a few absurd values, such as the 1e30 that some writers have for null, don't make all others alike.
+    """
+    units = np.zeros(differences.shape[1])
+    for place, sizes in enumerate(np.abs(differences).T):
+        if (there := sizes[sizes > 0]).size:
+            largest = np.quantile(there, _ORDINARY, method="lower")
+            units[place] = largest * np.sqrt(((np.minimum(sizes, largest) / largest) ** 2).mean())
+    return units
 
 
 def _judged(rows: Floats, fit: Callable[[Floats], Judge], name: str) -> tuple[float, float, float, str]:
@@ -153,12 +181,12 @@ def _trees(past: Floats) -> Judge:
     return judge
 
 
-def _most(differences: Floats, names: Sequence[str]) -> tuple[str, ...]:
+def _most(rows: Floats, names: Sequence[str]) -> tuple[str, ...]:
     """Name the features whose mean is furthest from 0, in its standard errors."""
-    if len(differences) < 2:
+    if len(rows) < 2:
         return ()
-    errors = differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
-    means = differences.mean(axis=0)
+    errors = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
+    means = rows.mean(axis=0)
     # A difference that is the same in every pair has no error.
     contrasts = np.divide(means, errors, out=np.where(means == 0, 0.0, np.copysign(np.inf, means)), where=errors > 0)
     places = np.argsort(-np.abs(contrasts), kind="stable")[:_N_NAMED]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.contracts.survey_tables import MEASURED, NULL_ON_CONTROL, SAMPLE
+from lens_pipeline.contracts.survey_tables import MEASURED, NULL_ON_CONTROL, SAMPLE, STAMPS
 from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.survey.npz_facts import npz_facts
 from lens_pipeline.survey.pair_hosts import HostedPair
@@ -35,7 +35,8 @@ _NPZ = (
 )  # fmt: skip
 # What a row says of its class or arc; null on a control, by contract.
 _OF_THE_CLASS = NULL_ON_CONTROL | {"task_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"}
-_MAY_NOT_VANISH = frozenset(column.name for column in (*SAMPLE, *MEASURED)) - _OF_THE_CLASS
+_MAY_NOT_VANISH = frozenset(column.name for column in (*SAMPLE, *MEASURED, *STAMPS.further)) - _OF_THE_CLASS
+_LARGEST = np.finfo(float).max
 SCALARS = ("total_flux", "core_flux", "stamp_mad", "blob_size")
 
 Floats = NDArray[np.float64]
@@ -249,14 +250,14 @@ def _metadata(row: Row, control: Row, columns: Sequence[str]) -> Floats:
 
 
 def _known(value: Any) -> Any:
-    """Return a value, or None for what some writers have for null."""
-    return None if isinstance(value, float) and np.isnan(value) else value
+    """Return a value, or None for what some writers have for null: NaN or an infinity."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _order(ours: Any, theirs: Any) -> float:
-    """Return the difference of numbers; of anything else only which comes first."""
+    """Return the difference of numbers, at most the largest there is; of anything else only which comes first."""
     if isinstance(ours, int | float) and isinstance(theirs, int | float):
-        return float(ours) - float(theirs)
+        return float(np.clip(float(ours) - float(theirs), -_LARGEST, _LARGEST))
     return float(str(ours) > str(theirs)) - float(str(ours) < str(theirs))
 
 

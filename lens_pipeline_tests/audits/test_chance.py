@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lens_pipeline.audits.chance import chance_limit, tell_pairs
+from lens_pipeline.contracts.errors import EvaluationError
 
 
 def features(n: int, width: int, seed: int = 0) -> np.ndarray:
@@ -70,3 +71,26 @@ def test_pairs_that_are_mostly_equal_count_as_ties() -> None:
     told = tell_pairs(rows, ["mark"])
     assert told.value == pytest.approx(0.53, abs=0.01)
     assert 0.5 < told.low < told.value
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("n_absurd", [1, 8, 60])
+def test_absurd_values_of_a_few_pairs_hide_nothing_that_tells_the_others_apart(n_absurd: int, sign: int) -> None:
+    rows = features(1000, 3)
+    rows[:, 1] = 0.2 + 0.1 * np.random.default_rng(1).standard_normal(1000)
+    told = tell_pairs(rows, names(rows))
+    rows[:n_absurd, 1] = sign * np.finfo(float).max
+    absurd = tell_pairs(rows, names(rows))
+    assert told.value > 0.95
+    assert absurd.value > told.value - 1.5 * n_absurd / len(rows) - 0.01
+    if n_absurd < 0.01 * len(rows):
+        assert absurd.classifier == told.classifier
+        assert absurd.most[0].startswith("feature 1 (+")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_difference_that_is_not_finite_is_refused_by_the_name_of_its_feature(value: float) -> None:
+    rows = features(100, 3)
+    rows[7, 1] = value
+    with pytest.raises(EvaluationError, match=r"1 of 3 features .* feature 1\."):
+        tell_pairs(rows, names(rows))

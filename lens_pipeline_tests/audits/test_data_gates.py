@@ -109,6 +109,32 @@ def test_a_column_that_differs_or_is_null_on_one_class_is_red_and_named(made: Ma
         assert word in str(gates["injection_metadata"].reason)
 
 
+@pytest.mark.parametrize("on_both", [True, False], ids=["both", "one"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e200, 1.7e308])
+def test_one_absurd_value_of_a_column_hides_nothing_of_what_it_tells(made: Made, value: float, on_both: bool) -> None:
+    def marked(number: int, hosted: HostedPair) -> HostedPair:
+        pair = hosted.pair
+        row, control = {**pair.row, "psfdepth_r": 1.2 * pair.row["psfdepth_r"]}, pair.control
+        if number == 3:
+            row = {**row, "psfdepth_r": value}
+            control = {**control, "psfdepth_r": -value} if on_both else control
+        return replace(hosted, pair=replace(pair, row=row, control=control))
+
+    gates = asked([marked(number, hosted) for number, hosted in enumerate(filter(is_injection, made[2]))])
+    assert reds(gates) == {"injection_metadata"}
+    assert "psfdepth_r (+" in str(gates["injection_metadata"].reason)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, None])
+@pytest.mark.parametrize("column", ["psfdepth_r", "ebv"])
+def test_a_column_that_has_no_finite_number_on_injections_alone_is_red(made: Made, column: str, value: Any) -> None:
+    pairs = [hosted for hosted in made[2] if is_injection(hosted)]
+    rows = [replace(hosted.pair, row={**hosted.pair.row, column: value}) for hosted in pairs]
+    gates = asked([replace(hosted, pair=pair) for hosted, pair in zip(pairs, rows, strict=True)])
+    assert reds(gates) == {"injection_metadata"}
+    assert f"{column} is null (+" in str(gates["injection_metadata"].reason)
+
+
 def test_a_blob_that_numpy_wrote_is_red_by_its_headers_and_arcs_alone_are_not(made: Made) -> None:
     def numpys(hosted: HostedPair) -> HostedPair:
         return with_first(hosted, hosted.pair.pixels[0], survey_like.blob(hosted.pair.pixels[0]))
