@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from lens_pipeline.audits.doctor import DoctorConfig, Finding, Status, examine
 from lens_pipeline.cli.predict import Which
+from lens_pipeline.contracts.errors import ConfigError, first_few
 from lens_pipeline.defs.assets.doctor import declared_checks
 from lens_pipeline.defs.sections import validate_run_config
 from lens_pipeline.defs.workspace import Workspace
@@ -22,14 +23,22 @@ def run(which: Which, *, strict: bool, verbose: bool) -> int:
         Whether a finding that blocks nothing is NO-GO as well, whatever the preset says.
     verbose : bool
         Whether what is fine is listed too.
+
+    Raises
+    ------
+    ConfigError
+        If nothing was ever made of the dataset that is named instead of a preset.
     """
+    home = Home.from_environment()
     if which.preset is None and which.dataset is None:
         which = replace(which, dataset=str(Workspace.model_fields["dataset"].default))
+    elif which.dataset is not None:
+        _refuse_unknown(home, which.dataset)
     dataset, model = which.dataset_and_model()
     section = validate_run_config(which.settings())["doctor"]
     assert isinstance(section, DoctorConfig)
     found = examine(
-        Home.from_environment(),
+        home,
         dataset,
         model or DEFAULT_MODEL,
         declared_checks(),
@@ -41,6 +50,15 @@ def run(which: Which, *, strict: bool, verbose: bool) -> int:
             _show(finding, str(which.preset or "PRESET"))
     print(found.headline)
     return 0 if found.go else 1
+
+
+def _refuse_unknown(home: Home, dataset: str) -> None:
+    there = sorted({folder.relative_to(home.path).parts[0] for folder in home.folders(local=False)})
+    if dataset not in there:
+        raise ConfigError(
+            f"there is no dataset {dataset!r} in {home}; there are: {first_few(there) or 'none'}. Name one of them, or "
+            "the preset that makes it."
+        )
 
 
 def _show(finding: Finding, preset: str) -> None:

@@ -57,8 +57,16 @@ def refuse_other_rows(this: Contestant, other: Contestant) -> None:
     Raises
     ------
     EvaluationError
-        Saying how many rows are of one alone, and the first few.
+        Saying how many rows are of one alone, or share their task_id with another of the same model, and the first few.
     """
+    for one in (this, other):
+        repeats = one.rows.filter(pl.col("task_id").is_duplicated())["task_id"]
+        if not repeats.is_empty():
+            raise EvaluationError(
+                f"{repeats.len():,} of {one.rows.height:,} rows of {one.name} share their task_id with another: "
+                f"{first_few(repeats.unique(maintain_order=True).to_list())}. Which row of the other model is the same stamp "
+                "can't be told. Give each stamp one score."
+            )
     keys = [
         one.rows.select("task_id", "label", pl.col("pixel_hash").alias("pixels")).sort("task_id")
         for one in (this, other)
@@ -87,7 +95,7 @@ def compare(
     Raises
     ------
     EvaluationError
-        If they were not tested on the same rows.
+        If they were not tested on the same rows, or a task_id repeats.
     """
     refuse_other_rows(this, other)
     keyed = other.rows.select("task_id", pl.col("logit").alias("other_logit"))

@@ -139,3 +139,16 @@ def test_the_command_says_no_go_and_what_to_type_and_exits_with_1(
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1].startswith("NO-GO  ")
     assert "next: dagster asset materialize --select parent_sample -m lens_pipeline.definitions -c PRESET" in printed
+
+
+def test_a_dataset_of_which_nothing_was_ever_made_is_refused_with_those_that_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    publish("stamps", NO_SOUND)
+    assert main(["doctor", "--dataset", "sky"]) == 1
+    assert "stamps has no version that passed" in capsys.readouterr().out
+    assert main(["doctor", "--dataset", "nope"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "there is no dataset 'nope'" in said.err
+    assert "there are: sky." in said.err

@@ -326,3 +326,9 @@ def test_many_clusters_give_the_limit_of_the_same_test() -> None:
     d = this[:19_000].astype(int) - other[:19_000].astype(int)
     assert exact_sized == pytest.approx(stats.chi2.sf(d.sum() ** 2 / (d**2).sum(), 1), abs=0.01)
     assert 0 <= clustered_mcnemar(np.ones(25_000, bool), np.zeros(25_000, bool), clusters) < 1e-12
+
+
+def test_rows_that_share_their_task_id_are_refused_and_counted() -> None:
+    of = rows(30).with_columns(task_id=pl.col("task_id").replace("t7", "t3"))
+    with pytest.raises(EvaluationError, match="2 of 60 rows of a share their task_id with another: t3"):
+        by_metric(model("a", of, 0.1, 1), model("b", of, 0.1, 2))
