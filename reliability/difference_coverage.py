@@ -115,8 +115,8 @@ SUBJECT = Subject(
     name="difference_coverage",
     question="95 % intervals of the differences of two models on the same rows hold the truth in 93 to 97 % of 2,000 draws (of "
     "rates in up to 98.5 % from 50 rows), McNemar's test takes equally good ones for different in at most 5 % (6 % of 2,000 "
-    "draws), and so do intervals of their rates, from rows alone and from galaxies with an intra-galaxy correlation of 0.1; of areas "
-    "of 50 rows, of nearly perfect models and of 30 lenses among 3,000 controls they hold it in 93 % or more.",
+    "draws), and so do intervals of their rates, from rows alone and from galaxies with an intra-galaxy correlation of 0.1; "
+    "of areas of 50 rows, of nearly perfect models and of 30 lenses among 3,000 controls they hold it in 93 % or more.",
     unit="sets of rows",
     goal=len(CASES) * DRAWS,
     case=case,

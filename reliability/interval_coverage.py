@@ -171,9 +171,9 @@ CASES = [*product(KINDS, FAMILIES), *product(KINDS[:4], [_FAR]), *product(FEW_KI
 SUBJECT = Subject(
     name="interval_coverage",
     question="95 % intervals of every metric hold the truth in 93 to 97 % of 2,000 draws (exact ones in 94 % or more: 95 less "
-    "what 2,000 draws leave open), from independent rows and from galaxies with an intra-galaxy correlation of 0.1; those of areas "
-    "of 50 rows, of nearly perfect ranks and of 30 lenses among 3,000 controls in 93 % or more; what can't be said is left out "
-    "with a reason.",
+    "what 2,000 draws leave open), from independent rows and from galaxies with an intra-galaxy correlation of 0.1; those of "
+    "areas of 50 rows, of nearly perfect ranks and of 30 lenses among 3,000 controls in 93 % or more; what can't be said is "
+    "left out with a reason.",
     unit="sets of rows",
     goal=len(CASES) * DRAWS,
     case=case,
