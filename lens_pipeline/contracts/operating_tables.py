@@ -154,10 +154,10 @@ CALIBRATION = TableContract(
             "n_folds", _INT, "folds that the galaxies were dealt into; null where they are too few", "", True, True, 2
         ),
         Column("log_loss", _FLOAT, "mean of -log of the probability of the true class, at even odds", "nats", True),
-        Column("log_loss_low", _FLOAT, "lower end of the 95 % interval, galaxies as clusters", "nats", True),
+        Column("log_loss_low", _FLOAT, "lower end of the 95 % interval, over galaxies or regions", "nats", True),
         Column("log_loss_high", _FLOAT, "upper end", "nats", True),
         Column("brier", _FLOAT, "mean squared error of the probability at even odds", "", True, True, 0, 1),
-        Column("brier_low", _FLOAT, "lower end of the 95 % interval, galaxies as clusters", "", True, True, 0),
+        Column("brier_low", _FLOAT, "lower end of the 95 % interval, over galaxies or regions", "", True, True, 0),
         Column("brier_high", _FLOAT, "upper end", "", True, True, 0),
         Column(
             "gain",
@@ -168,7 +168,7 @@ CALIBRATION = TableContract(
         ),
         Column("gain_low", _FLOAT, "lower end of its 95 % interval: above 0 the calibration helps", "nats", True),
         Column("gain_high", _FLOAT, "upper end", "nats", True),
-        Column("reason", _TEXT, "why something is null", "", True),
+        Column("reason", _TEXT, "why something is null, or what the intervals leave out", "", True),
     ),
 )
 

@@ -16,13 +16,17 @@ from lens_pipeline.contracts.catalogue import CALIBRATION, CALIBRATION_RELIABILI
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.calibrators import Bools, Calibrator, Floats, Method, even_weights, fit_calibrator
 from lens_pipeline.evaluation.config import OperatingPointConfig
-from lens_pipeline.evaluation.intervals import Estimate, clustered_mean
+from lens_pipeline.evaluation.intervals import Estimate, clustered_mean, kish
+from lens_pipeline.evaluation.metrics import Clusters, over_clusters
+from lens_pipeline.evaluation.regions import region_numbers
 from lens_pipeline.evaluation.reliability_bins import reliability_rows
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
 FILE = "calibration.json"
+# At even odds a mean rests on the rarer class: of 200 rows of it simulated intervals of a log loss hold in 92 to 94 % of draws.
+_MIN_ROWS_A_CLASS = 200
 Counts = npt.NDArray[np.int64]
 
 
@@ -35,19 +39,22 @@ class Labelled:
     weights : array of float64
         What a row counts within its class: an injection's weight in the population, 1 for a control.
     galaxies : array of int64
+    regions : array of int64 or None
+        As `regions.region_numbers` gives them; None where nobody knows of regions.
     """
 
     logits: Floats
     is_lens: Bools
     weights: Floats
     galaxies: Counts
+    regions: Counts | None = None
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> "Labelled":
-        """Take `logit`, `is_lens`, `weight` and `galaxy_id` of rows; distinct controls."""
+        """Take `logit`, `is_lens`, `weight` and `galaxy_id` of rows, and `region_id` where there is one; distinct controls."""
         lens = rows["is_lens"].to_numpy()
         weights = np.where(lens, rows["weight"].to_numpy(), 1.0)
-        return cls(rows["logit"].to_numpy(), lens, weights, galaxy_numbers(rows))
+        return cls(rows["logit"].to_numpy(), lens, weights, galaxy_numbers(rows), region_numbers(rows))
 
     def fit(self, method: Method, prior_logit: float, rows: Bools | slice = slice(None)) -> Calibrator:
         """Fit a calibrator to some of the rows."""
@@ -199,12 +206,31 @@ def judged(
     even = even_weights(lens, rows.weights)
     loss, before = (even * np.logaddexp(0, np.where(lens, -one, one)) for one in (ratio, base))
     brier = even * special.expit(np.where(lens, -ratio, ratio)) ** 2
-    mean_loss = clustered_mean(loss, rows.galaxies, floor=0.0)
+    mean_loss = _mean(loss, rows, floor=0.0)
     record |= {"n_folds": int(folds.max()) + 1, "reason": mean_loss.reason}
-    record |= _with_ends("log_loss", mean_loss) | _with_ends("brier", clustered_mean(brier, rows.galaxies, floor=0.0))
+    record |= _with_ends("log_loss", mean_loss) | _with_ends("brier", _mean(brier, rows, floor=0.0))
     if method is not Method.uncalibrated:
-        record |= _with_ends("gain", _widened(clustered_mean(before - loss, rows.galaxies), int(folds.max()) + 1))
+        record |= _with_ends("gain", _widened(_mean(before - loss, rows), int(folds.max()) + 1))
     return record
+
+
+def _mean(values: Floats, rows: Labelled, floor: float | None = None) -> Estimate:
+    """Mean of what rows are worth at even odds, over galaxies or over regions where those know less.
+
+    Without an interval where a class has less than 200 effective rows, on which the mean rests whatever the other class has.
+    """
+    found = over_clusters(
+        Clusters(rows.galaxies, rows.regions), lambda clusters, _: clustered_mean(values, clusters, floor=floor)
+    )
+    n_eff, name = min(
+        (kish(rows.weights[of]), name) for of, name in ((rows.is_lens, "lenses"), (~rows.is_lens, "controls"))
+    )
+    if found.low is None or n_eff >= _MIN_ROWS_A_CLASS:
+        return found
+    words = (
+        f"no interval: {n_eff:.3g} effective {name}, of fewer than {_MIN_ROWS_A_CLASS} a mean rests on a few large ones"
+    )
+    return replace(found, low=None, high=None, reason=words)
 
 
 def _widened(found: Estimate, n_folds: int) -> Estimate:

@@ -16,6 +16,7 @@ from lens_pipeline.evaluation.calibration import (
     cross_fitted,
     frozen_calibrator,
     galaxy_folds,
+    judged,
     prior_logit_of,
 )
 from lens_pipeline.evaluation.calibrators import Method, even_weights
@@ -204,3 +205,38 @@ def test_a_diagram_of_few_rows_has_fewer_bins_of_twenty_rows_or_more() -> None:
         bins = reliability_rows("beta", rng.normal(size=n) + lens, lens, np.ones(n), np.arange(n), 10)
         assert len(bins) == n_bins
         assert min(row["n"] for row in bins) >= min(n, 18)  # type: ignore[type-var]
+
+
+def _drawn(n_lenses: int, n_controls: int, n_regions: int | None = None, region_spread: float = 0.0) -> Labelled:
+    """Exact log likelihood ratios of two normal laws, moved by what the row's region has of its own."""
+    rng, lens = np.random.default_rng(0), np.arange(n_lenses + n_controls) < n_lenses
+    regions = None if n_regions is None else 1 + rng.integers(n_regions, size=lens.size)
+    moved = 0.0 if regions is None else region_spread * rng.normal(size=n_regions)[regions - 1]
+    ratio = np.where(lens, 2.0, -2.0) + rng.normal(0, 2, lens.size) + moved
+    return Labelled(ratio, lens, np.ones(lens.size), np.arange(lens.size), regions)
+
+
+def _judged(rows: Labelled) -> dict[str, object]:
+    folds = galaxy_folds(rows.galaxies, rows.is_lens, 5)
+    ratios = [cross_fitted(method, rows, folds, 0.0) for method in (Method.beta, Method.uncalibrated)]
+    return judged(Method.beta, *ratios, rows, folds)
+
+
+@pytest.mark.parametrize(("counts", "rarer"), [((30, 5000), "lenses"), ((5000, 30), "controls")])
+def test_a_mean_that_rests_on_few_rows_of_a_class_has_no_interval_but_the_reason(
+    counts: tuple[int, int], rarer: str
+) -> None:
+    found = _judged(_drawn(*counts))
+    for name in ("log_loss", "brier", "gain"):
+        assert found[name] is not None
+        assert (found[f"{name}_low"], found[f"{name}_high"]) == (None, None)
+    assert str(found["reason"]).startswith(f"no interval: 30 effective {rarer}")
+    assert _judged(_drawn(250, 5000))["log_loss_low"] is not None
+
+
+def test_what_a_calibration_is_worth_is_as_unsure_as_regions_differ() -> None:
+    apart, alike = (_judged(_drawn(1500, 1500, n_regions=30, region_spread=spread)) for spread in (3.0, 0.0))
+    width = [one["log_loss_high"] - one["log_loss_low"] for one in (apart, alike)]  # type: ignore[operator]
+    assert width[0] > 1.5 * width[1]
+    few = _judged(_drawn(300, 300, n_regions=2))
+    assert "leaves out how much regions differ" in str(few["reason"])
