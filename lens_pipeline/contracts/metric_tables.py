@@ -27,7 +27,13 @@ METRICS = TableContract(
         Column("n_clusters", _INT, "clusters it rests on: galaxies, or regions", minimum=0),
         Column("cluster", _TEXT, "galaxy, or region where the interval over regions is wider"),
         Column(
-            "n_eff", _FLOAT, "independent rows that would know as much; null for what is no rate", "", True, True, 0
+            "n_eff",
+            _FLOAT,
+            "independent rows that would know as much; null for what is no rate, or the mean of several",
+            "",
+            True,
+            True,
+            0,
         ),
         Column("unit", _TEXT, "unit of value"),
         Column("interval", _TEXT, "how the interval was made, in words; null where there is none", "", True),

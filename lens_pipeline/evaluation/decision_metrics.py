@@ -14,7 +14,14 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import CONFUSION
-from lens_pipeline.evaluation.intervals import FEW_CLUSTERS, Estimate, clustered_proportion, share_from_influence
+from lens_pipeline.evaluation.intervals import (
+    FEW_CLUSTERS,
+    Estimate,
+    clustered_proportion,
+    mean_of,
+    numbered,
+    share_from_influence,
+)
 from lens_pipeline.evaluation.metrics import UNRESOLVED, Basis, Clusters, Metric, metric_of, over_clusters
 
 ABOVE = "above the threshold"
@@ -214,17 +221,25 @@ def _shares(actual: Flags, decided: Flags, name: str) -> dict[str, _Share]:
 def _mean_metric(
     name: str, shares: Sequence[_Share], decisions: Decisions, basis: Basis, split: str, point: str
 ) -> Metric:
-    """Mean of shares, its interval from the rows' influence on all of them together."""
+    """Mean of shares, its interval put together of theirs."""
     empty = [share.empty for share in shares if not share.weight.any()]
     if empty:
         estimate = Estimate(None, None, None, decisions.rows.height, 0, None, "; ".join(dict.fromkeys(empty)))
     else:
-        value = float(np.mean([share.value for share in shares]))
-        influence = decisions.centred(np.mean([share.influence for share in shares], axis=0))
-        estimate = over_clusters(
-            decisions.clusters, lambda clusters, _: share_from_influence(value, influence, clusters)
-        )
+        estimate = mean_of([share.estimate(decisions) for share in shares], _correlations(shares, decisions))
     return metric_of(f"{name}_at_{point}", split, basis, estimate)
+
+
+def _correlations(shares: Sequence[_Share], decisions: Decisions) -> Floats:
+    """Correlations of shares of the same galaxies; 0 where one shows no spread, or they fall together less than by chance."""
+    place, n = numbered(decisions.clusters.galaxies)
+    changes = np.stack([np.bincount(place, decisions.centred(share.influence), n) for share in shares])
+    spread = np.sqrt(np.sum(changes**2, axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.nan_to_num(changes @ changes.T / np.outer(spread, spread), posinf=0.0, neginf=0.0)
+    found = np.clip(found, 0.0, 1.0)
+    np.fill_diagonal(found, 1.0)
+    return np.asarray(found)
 
 
 def _not_told_apart(decisions: Decisions, split: str, point: str) -> list[Metric]:

@@ -3,6 +3,7 @@
 Nothing here knows what a score is. Every interval is two-sided, by default at 95 %.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -220,6 +221,34 @@ def rate_from_spread(
         return found
     low = (clopper_pearson if exact else wilson)(lowest * effective, effective, confidence)[0]
     return replace(found, low=min(low, found.low))
+
+
+def mean_of(parts: Sequence[Estimate], correlations: npt.NDArray[np.float64]) -> Estimate:
+    """Mean of shares, its interval put together of theirs (MOVER: Zou & Donner 2008, Statistics in Medicine 27, 1693).
+
+    The distances of the parts' ends from their values are added as standard errors are, so that a share of exactly 0 or 1
+    leaves as much open as its own interval does. There is no `n_eff`, as the parts rest on different rows.
+
+    Parameters
+    ----------
+    parts : sequence of Estimate
+        Each has a value.
+    correlations : array of float, shape (len(parts), len(parts))
+    """
+    values = np.array([part.value for part in parts], dtype=np.float64)
+    value = float(values.mean())
+    cluster = REGION if any(part.cluster == REGION for part in parts) else GALAXY
+    reason = next((part.reason for part in parts if part.reason), None)
+    n, n_clusters = max(part.n for part in parts), max(part.n_clusters for part in parts)
+    nothing = Estimate(value, None, None, n, n_clusters, None, reason, cluster)
+    ends = [(part.low, part.high) for part in parts if part.low is not None and part.high is not None]
+    if len(ends) < len(parts):
+        return replace(nothing, reason=next(part.reason for part in parts if part.low is None))
+    down, up = np.abs(np.array(ends).T - values) / len(parts)
+    low, high = value - np.sqrt(down @ correlations @ down), value + np.sqrt(up @ correlations @ up)
+    return replace(
+        nothing, low=max(0.0, float(low)), high=min(1.0, float(high)), interval="MOVER of the parts' intervals"
+    )
 
 
 def wider(first: Measured, second: Measured) -> Measured:

@@ -111,3 +111,35 @@ def test_the_interval_of_balanced_accuracy_covers_for_clustered_rows() -> None:
         assert found.high is not None
         covered += found.low <= chance.mean() <= found.high
     assert covered / draws >= 0.92
+
+
+def _by_chance(n: list[int], right: list[float], rng: np.random.Generator) -> Decisions:
+    """Rows of so many of each class, each in a galaxy of its own and right by chance, else taken for the next class."""
+    label = np.repeat(np.arange(len(n)), n)
+    decided = np.where(rng.random(label.size) < np.array(right)[label], label, (label + 1) % len(n))
+    galaxies = np.arange(label.size).astype(str)
+    rows = pl.DataFrame({"label": label, "is_lens": label > 0, "galaxy_id": galaxies})
+    return Decisions(rows, decided, NAMES[: len(n)])
+
+
+def test_a_mean_of_shares_is_no_surer_than_the_class_of_few_rows_that_are_all_right() -> None:
+    decisions = _by_chance([2000, 30], [0.99, 1.0], np.random.default_rng(0))
+    found = _by_name(decision_metrics(decisions, "test", "p"))
+    recall = found["recall", "class lens"]
+    assert recall.value == 1
+    for name in ("balanced_accuracy", "macro_recall"):
+        mean = found[name, "all"]
+        assert mean.value - mean.low >= (recall.value - recall.low) / 2 > 0.05  # type: ignore[operator]
+        assert mean.n_eff is None
+
+
+@pytest.mark.parametrize(
+    ("n", "right"), [([2000, 30], [0.9995, 0.977]), ([2000, 60], [0.99, 0.97]), ([1000, 60, 30], [0.99, 0.95, 0.93])]
+)
+def test_means_of_shares_of_classes_of_unlike_numbers_hold_the_truth(n: list[int], right: list[float]) -> None:
+    rng, draws, covered = np.random.default_rng(len(n) + n[1]), 120, 0
+    for _ in range(draws):
+        found = _by_name(decision_metrics(_by_chance(n, right, rng), "test", "p"))["macro_recall", "all"]
+        covered += found.low <= np.mean(right) <= found.high  # type: ignore[operator]
+    # Of 120 intervals that hold in 95 of 100, 107 or fewer do by chance in 1 of 100 such runs.
+    assert covered >= 108
