@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.contracts.survey_tables import MAGNITUDES
 from lens_pipeline.stamps.decode import decode_pixels
 from lens_pipeline.stamps.fragments import BLOB, Fragment, Fragments, open_fragment
 from lens_pipeline.storage.parquet import iterate_parquet
@@ -312,6 +313,12 @@ def galaxy_of(row: Row) -> str:
     if "pair_id" in row or ra is None or dec is None or np.isnan(ra + dec):
         return str(row["task_id"])
     return f"J{ra:010.6f}{dec:+010.6f}"
+
+
+def source_mag(row: Row, band: str) -> float | None:
+    """Return the magnitude of a row's source; None where it is null, NaN or beyond what the contract allows."""
+    mag = row.get(f"src_mag_{band}")
+    return mag if mag is not None and MAGNITUDES[0] <= mag <= MAGNITUDES[1] else None
 
 
 def parents_of(parent: Publication, names: Sequence[str | None], columns: Sequence[str]) -> dict[str, Row]:
