@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from lens_pipeline.audits.chance import LARGEST_DECIDING_LIMIT, LEAST_PAIRS, Told, chance_limit, tell_pairs
 from lens_pipeline.audits.gate import Gate, Kind, Status
-from lens_pipeline.audits.pair_features import SCALARS, PairFeatures, columns_of, names_of, pair_features
+from lens_pipeline.audits.pair_features import DECLARED, SCALARS, PairFeatures, columns_of, names_of, pair_features
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.contracts.errors import first_few
 from lens_pipeline.evaluation.intervals import CONFIDENCE
 from lens_pipeline.stamps.work import available_cpus
 from lens_pipeline.storage.publication import Publication
+from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.pair_hosts import HostedPair, with_hosts
 from lens_pipeline.survey.stamp_pairs import MOST_ROWS, PairReader
 from lens_pipeline.survey.stamp_pairs import Kind as PairKind
@@ -29,6 +31,7 @@ _ROWS_A_PAIR = 8
 _CHUNK = 128
 _KINDS = {True: PairKind.injections, False: PairKind.probes}
 _Z = 1.96
+_MOST_NAMED = 12
 
 Floats = NDArray[np.float64]
 
@@ -79,19 +82,37 @@ class Compared:
     ----------
     n : int
         Pairs.
-    columns : tuple of str
-        Those that are compared.
+    columns, undeclared : tuple of str
+        Columns that are compared, and of a user's own those that no contract declares.
     differences : dict
         A row a pair, by group of features; pairs that lack the group are missing.
     scalars : list
         `SCALARS` of the first and of its control, a pair each.
+    left_out : str or None
+        Of which files nothing could be asked, and why.
     """
 
     of_flux: bool
     n: int = 0
     columns: tuple[str, ...] = ()
+    undeclared: tuple[str, ...] = ()
     differences: dict[str, list[Floats]] = field(default_factory=dict)
     scalars: list[Floats] = field(default_factory=list)
+    left_out: str | None = None
+
+    def take_columns(self, pairs: Sequence[HostedPair], *, is_own: bool) -> None:
+        """Compare the columns that these pairs have as well; pairs before, which lack them, differ in none."""
+        names = {name for hosted in pairs for name in columns_of(hosted.pair.row, hosted.pair.control)}
+        asked = {name for name in names if is_own or name in DECLARED}
+        self.columns = self._with(self.columns, asked, "metadata")
+        self.undeclared = self._with(self.undeclared, names - asked, "undeclared")
+
+    def _with(self, known: tuple[str, ...], wanted: set[str], group: str) -> tuple[str, ...]:
+        new = sorted(wanted.difference(known))
+        if new and group in self.differences:
+            more = np.zeros(2 * len(new))
+            self.differences[group] = [np.concatenate([row, more]) for row in self.differences[group]]
+        return (*known, *new)
 
     def add(self, found: PairFeatures) -> None:
         """Take down a pair."""
@@ -115,22 +136,36 @@ def data_gates(stamps: Publication, parent: Publication, *, n_stamps: int = 2000
     """
     contract = DatasetContract.model_validate(stamps.attributes["dataset_contract"])
     most = max(1, n_stamps // 2)
-    reader = PairReader(stamps, most, most_rows=max(MOST_ROWS, _ROWS_A_PAIR * most))
-    compared = compare(with_hosts(reader, parent))
+    reader = PairReader(stamps, most, most_rows=max(MOST_ROWS, _ROWS_A_PAIR * most), undeclared=True)
+    is_own = Source(stamps.attributes["source"]) is not Source.external_stamps
+    compared = compare(with_hosts(reader, parent), is_own=is_own)
+    of_injections = compared[True]
+    if reader.n_asked < reader.n_files:
+        of_injections.left_out = (
+            f"{reader.n_asked:,} of {reader.n_files:,} files were asked; in what was looked at of the others no injection stands "
+            "with a control of its galaxy. Put the two into one file, near each other, or raise n_stamps"
+        )
     gates = [answer(question, compared[question.of_flux], contract, seed=seed) for question in QUESTIONS]
-    return gates + [_baseline(name, words, compared[True]) for name, words in _BASELINES.items()]
+    gates += [_baseline(name, words, of_injections) for name, words in _BASELINES.items()]
+    return [*gates, *([_of_undeclared(of_injections, contract, seed)] if of_injections.undeclared else [])]
 
 
-def compare(pairs: Iterator[HostedPair]) -> dict[bool, Compared]:
-    """Measure pairs, on all cores; a chunk of them is in memory."""
+def compare(pairs: Iterator[HostedPair], *, is_own: bool = True) -> dict[bool, Compared]:
+    """Measure pairs, on all cores; a chunk of them is in memory.
+
+    Parameters
+    ----------
+    is_own : bool
+        Whether the stamps were made here: a user's own may have columns of the arc under names that we don't know.
+    """
     compared = {of_flux: Compared(of_flux) for of_flux in (True, False)}
     with ThreadPoolExecutor(available_cpus()) as pool:
         while chunk := list(islice(pairs, _CHUNK)):
             for of_flux, seen in compared.items():
                 of_kind = [hosted for hosted in chunk if hosted.pair.kind is _KINDS[of_flux]]
-                if of_kind and not seen.n:
-                    seen.columns = columns_of(of_kind[0].pair.row, of_kind[0].pair.control)
-                for found in pool.map(partial(pair_features, columns=seen.columns), of_kind):
+                seen.take_columns(of_kind, is_own=is_own)
+                features = partial(pair_features, columns=seen.columns, undeclared=seen.undeclared)
+                for found in pool.map(features, of_kind):
                     seen.add(found)
     return compared
 
@@ -138,8 +173,8 @@ def compare(pairs: Iterator[HostedPair]) -> dict[bool, Compared]:
 def answer(question: Question, seen: Compared, contract: DatasetContract, *, seed: int = 0) -> Gate:
     """Answer one question.
 
-    Red where the AUROC within pairs exceeds `chance_limit`, however few pairs there are; ok where it doesn't, and the limit is
-    small enough to mean something; else undecided.
+    Red where the AUROC within pairs exceeds `chance_limit`, however few pairs there are; ok where it doesn't, the limit is
+    small enough to mean something, and no file was left out; else undecided.
     """
     rows = seen.differences.get(question.group, [])
     limit = chance_limit(len(rows), len(rows))
@@ -150,17 +185,16 @@ def answer(question: Question, seen: Compared, contract: DatasetContract, *, see
     if not rows:
         return gate(status=Status.not_measured, reason=_nothing(question, seen))
     if len(rows) < LEAST_PAIRS:
-        few = f"{len(rows):,} pairs, {LEAST_PAIRS} are the least to ask"
-        return gate(status=Status.undecided, limit=limit, reason=few)
+        return gate(status=Status.undecided, limit=limit, reason=_too_few(len(rows)))
     names = names_of(question.group, contract, seen.columns, of_flux=seen.of_flux)
     told = tell_pairs(np.array(rows), names, seed=seed)
-    status, reason = _judged(told, limit, hidden=seen.n - len(rows))
+    status, reason = _judged(told, limit, hidden=seen.n - len(rows), left_out=seen.left_out)
     return gate(
         status=status, value=told.value, low=told.low, high=told.high, level=told.level, limit=limit, reason=reason
     )
 
 
-def _judged(told: Told, limit: float, *, hidden: int) -> tuple[Status, str | None]:
+def _judged(told: Told, limit: float, *, hidden: int, left_out: str | None) -> tuple[Status, str | None]:
     if told.value > limit:
         most = f", most by {', '.join(told.most)}" if told.most else ""
         return Status.red, f"{told.classifier} classifier: {told.value:.3f} exceeds {limit:.3f}{most}"
@@ -170,6 +204,8 @@ def _judged(told: Told, limit: float, *, hidden: int) -> tuple[Status, str | Non
             f"{told.n:,} pairs{without}: the limit {limit:.3f} would let pass what a model can learn, "
             f"{LARGEST_DECIDING_LIMIT:g} is the largest"
         )
+    if left_out:
+        return Status.undecided, left_out
     if told.low > 0.5:
         return Status.ok, (
             f"the interval excludes chance, though {told.value:.3f} is within the limit {limit:.3f}; "
@@ -194,10 +230,41 @@ def _baseline(name: str, words: str, seen: Compared) -> Gate:
         n_positives=seen.n, n_negatives=seen.n, n_galaxies=seen.n,
     )  # fmt: skip
     if seen.n < LEAST_PAIRS:
-        return gate(status=Status.not_measured, reason=f"{seen.n:,} pairs, {LEAST_PAIRS} are the least to ask")
+        return gate(status=Status.not_measured, reason=_too_few(seen.n))
     both = np.array(seen.scalars)[:, :, SCALARS.index(name)]
     value, low, high = paired_area(both[:, 0], both[:, 1])
     return gate(status=Status.ok, value=value, low=low, high=high, level=CONFIDENCE)
+
+
+def _of_undeclared(seen: Compared, contract: DatasetContract, seed: int) -> Gate:
+    """Report what columns tell that no contract declares: whether they are the arc's, which legitimately differ, nobody says."""
+    gate = partial(
+        Gate, name="baseline_undeclared_columns", kind=Kind.baseline, unit="AUROC",
+        of="injections from the controls of their galaxies, by columns that no contract declares",
+        n_positives=seen.n, n_negatives=seen.n, n_galaxies=seen.n,
+    )  # fmt: skip
+    if seen.n < LEAST_PAIRS:
+        return gate(status=Status.not_measured, reason=_too_few(seen.n))
+    rows = np.array(seen.differences["undeclared"])
+    told = tell_pairs(rows, names_of("undeclared", contract, seen.undeclared, of_flux=True), seed=seed)
+    differ = (rows != 0).any(axis=0).reshape(-1, 2).any(axis=1)
+    unlike = [name for name, differs in zip(seen.undeclared, differ, strict=True) if differs]
+    reason = (
+        f"{len(unlike):,} of {len(differ):,} columns differ within pairs: {first_few(unlike, _MOST_NAMED)}. What of it isn't of "
+        "the arc is a shortcut"
+    )
+    return gate(
+        status=Status.ok,
+        value=told.value,
+        low=told.low,
+        high=told.high,
+        level=told.level,
+        reason=reason if unlike else None,
+    )
+
+
+def _too_few(n: int) -> str:
+    return f"{n:,} pairs, {LEAST_PAIRS} are the least to ask"
 
 
 def paired_area(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> tuple[float, float, float]:

@@ -25,6 +25,7 @@ _LEAST_OUTSIDE, _LEAST_BORDER = 0.1, 0.25
 # that stays within 0.035 sigma.
 _SHARED_SIGMA, _EQUAL_SIGMA = 0.1, 0.05
 _CORE_ARCSEC = 1.0
+_OF_A_COLUMN = ("", " is null")
 _FAINT, _BRIGHT, _CORE_PIXELS = 2.0, 100.0, 2.5
 _BYTE_BINS = 16
 _STEPS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))
@@ -36,6 +37,7 @@ _NPZ = (
 # What a row says of its class or arc; null on a control, by contract.
 _OF_THE_CLASS = NULL_ON_CONTROL | {"task_id", "lens_model", "role", "is_control", "theta_e_arcsec", "weight"}
 _MAY_NOT_VANISH = frozenset(column.name for column in (*SAMPLE, *MEASURED, *STAMPS.further)) - _OF_THE_CLASS
+DECLARED = frozenset(column.name for column in (*STAMPS.columns, *STAMPS.further))
 _LARGEST = np.finfo(float).max
 SCALARS = ("total_flux", "core_flux", "stamp_mad", "blob_size")
 
@@ -51,8 +53,8 @@ class PairFeatures:
     Attributes
     ----------
     differences : dict
-        First minus control, by group: pixels, noise, border, dtype, container, bytes, metadata; a group that this pair doesn't
-        have, as its arc hides it, is missing. Names are those of `names_of`.
+        First minus control, by group: pixels, noise, border, dtype, container, bytes, metadata, undeclared; a group that this
+        pair doesn't have, as its arc hides it, is missing. Names are those of `names_of`.
     scalars : (2, 4) array
         `SCALARS` of the first and of its control.
     """
@@ -63,9 +65,12 @@ class PairFeatures:
 
 
 def columns_of(row: Row, control: Row) -> tuple[str, ...]:
-    """Columns of both that aren't about the class or the arc, and hold one value each."""
+    """Columns of both that aren't about the class or the arc, and hold one value, of one of the two at least."""
     kept = (row.keys() & control.keys()) - _OF_THE_CLASS
-    return tuple(sorted(name for name in kept if not isinstance(row[name] or control[name], dict | list)))
+    values = {name: control[name] if row[name] is None else row[name] for name in kept}
+    return tuple(
+        sorted(name for name, value in values.items() if value is not None and not isinstance(value, dict | list))
+    )
 
 
 def names_of(group: str, contract: DatasetContract, columns: Sequence[str], *, of_flux: bool) -> tuple[str, ...]:
@@ -85,12 +90,14 @@ def names_of(group: str, contract: DatasetContract, columns: Sequence[str], *, o
             *(f"log size of {member}" for member in contract.members),
             *(f"share of bytes {16 * i} to {16 * i + 15}" for i in range(_BYTE_BINS)),
         ),
-        "metadata": tuple(f"{name}{what}" for name, what in product(columns, ("", " is null"))),
+        **dict.fromkeys(
+            ("metadata", "undeclared"), tuple(f"{name}{what}" for name, what in product(columns, _OF_A_COLUMN))
+        ),
     }
     return names[group]
 
 
-def pair_features(hosted: HostedPair, columns: Sequence[str]) -> PairFeatures:
+def pair_features(hosted: HostedPair, columns: Sequence[str], undeclared: Sequence[str] = ()) -> PairFeatures:
     """Measure a pair, in the pixels in which the two must be alike.
 
     Where the two share a real cutout's pixels, differences below 0.05 sigma are taken as none: that much
@@ -100,11 +107,13 @@ def pair_features(hosted: HostedPair, columns: Sequence[str]) -> PairFeatures:
     ----------
     columns : sequence of str
         Columns to compare, as `columns_of` names them; one that a row lacks is taken as null.
+    undeclared : sequence of str
+        The same, of columns that are compared apart, since nobody says whether they are the arc's.
     """
     pair = hosted.pair
     sigma = hosted.sigma()
     mask = hosted.dark_pixels(sigma)
-    differences = other_differences(hosted, columns)
+    differences = other_differences(hosted, columns) | {"undeclared": _metadata(pair.row, pair.control, undeclared)}
     if mask is not None and mask.mean() >= _LEAST_OUTSIDE:
         pixels = _without_traces(pair.pixels, mask, sigma)[None]
         of_pixels = pixel_differences(pixels, mask, of_flux=pair.kind is not Kind.probes)

@@ -126,9 +126,14 @@ def real_lenses_are_found_like_injections(recovery: pa.Table) -> Check:
 
 def _comparison(row: dict[str, Any]) -> str:
     return (
-        f"{row['operating_point']}: {row['n_recovered']:,} of {row['n']:,} real lenses, {_words(row, 'recall')}, and "
+        f"{row['operating_point']}: {row['n_recovered']:,} of {_counted(row)}, {_words(row, 'recall')}, and "
         f"{_words(row, 'injected')} of the injections{f' ({reason})' if (reason := row['reason']) else ''}"
     )
+
+
+def _counted(row: dict[str, Any]) -> str:
+    lenses = f"{row['n_lenses']:,} real lenses"
+    return lenses if row["n"] == row["n_lenses"] else f"{row['n']:,} stamps of {lenses}"
 
 
 def _words(row: dict[str, Any], name: str) -> str:

@@ -6,11 +6,14 @@ from lens_pipeline.contracts.tables import Column, TableContract
 
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
+# A source's: what some writers have for null (-99, -999, 99) lies beyond.
+MAGNITUDES = (-10, 60)
+
 # The injection's own parameters: null on a control.
 ARC = (
-    Column("src_mag_r", _FLOAT, "unlensed AB magnitude of the source in r", "mag", True, False),
-    Column("src_mag_g", _FLOAT, "unlensed AB magnitude of the source in g", "mag", True, False),
-    Column("src_mag_z", _FLOAT, "unlensed AB magnitude of the source in z", "mag", True, False),
+    Column("src_mag_r", _FLOAT, "unlensed AB magnitude of the source in r", "mag", True, False, *MAGNITUDES),
+    Column("src_mag_g", _FLOAT, "unlensed AB magnitude of the source in g", "mag", True, False, *MAGNITUDES),
+    Column("src_mag_z", _FLOAT, "unlensed AB magnitude of the source in z", "mag", True, False, *MAGNITUDES),
     Column(
         "src_dmag",
         _FLOAT,

@@ -11,7 +11,7 @@ from lens_pipeline.contracts.dataset import NANOMAGGY_ZERO_POINT_AB
 from lens_pipeline.survey.clustered import Clustered
 from lens_pipeline.survey.realism_config import ARC_QUANTITIES, RealismConfig
 from lens_pipeline.survey.realism_measures import ALL, Sample, line
-from lens_pipeline.survey.stamp_pairs import Row, galaxy_of
+from lens_pipeline.survey.stamp_pairs import Row, galaxy_of, source_mag
 
 PERCENTILES = (16, 50, 84)
 _UNITS = {"g_r": "mag", "r_z": "mag", "src_mag_r": "mag", "arc_mag_r": "mag"}
@@ -41,14 +41,17 @@ def arc_lines(sample: Sample, config: RealismConfig) -> list[Row]:
 
 
 def arc_quantity(row: Row, quantity: str) -> float | None:
-    """Return a quantity of an injection: its column, a colour of its source, or the magnitude of the whole arc."""
+    """Return a quantity of an injection: its column, a colour of its source, or its whole arc's magnitude; finite or None."""
+    if quantity == "src_mag_r":
+        return source_mag(row, "r")
     if quantity in ("g_r", "r_z"):
-        blue, red = (row.get(f"src_mag_{band}") for band in quantity.split("_"))
+        blue, red = (source_mag(row, band) for band in quantity.split("_"))
         return None if blue is None or red is None else blue - red
     if quantity == "arc_mag_r":
         flux = row.get("total_injected_flux_r")
-        return None if not flux or flux <= 0 else float(NANOMAGGY_ZERO_POINT_AB - 2.5 * np.log10(flux))
-    return row.get(quantity)
+        return None if flux is None or not 0 < flux < np.inf else float(NANOMAGGY_ZERO_POINT_AB - 2.5 * np.log10(flux))
+    value = row.get(quantity)
+    return value if value is not None and np.isfinite(value) else None
 
 
 def _rows(sample: Sample, quantity: str, *, weighted: bool) -> Clustered | None:

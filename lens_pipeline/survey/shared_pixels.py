@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lens_pipeline.survey.conditions import sky_per_pixel, transmission
 from lens_pipeline.survey.optics import smoothing_loss
 from lens_pipeline.survey.stamp_features import share_of_round_numbers
-from lens_pipeline.survey.stamp_pairs import Row
+from lens_pipeline.survey.stamp_pairs import Row, source_mag
 
 # A pixel is off by more than this many sigmas, in more than this share of the pixels; or their mean is in a band; or half of them
 # are; or one is by the last. What is left of an arc below 0.003 sigma, with its Poisson noise, stays within half of each.
@@ -104,9 +104,11 @@ def injected_light(row: Row, host: Row, band: str) -> float | None:
     None where the row doesn't say enough to know.
     """
     in_r = row.get("total_injected_flux_r")
+    if in_r is None or not np.isfinite(in_r):
+        return None
     if band == "r" or not in_r:
-        return in_r
-    mag, mag_r, ebv = row.get(f"src_mag_{band}"), row.get("src_mag_r"), host.get("ebv")
+        return float(in_r)
+    mag, mag_r, ebv = source_mag(row, band), source_mag(row, "r"), host.get("ebv")
     if mag is None or mag_r is None:
         return None
     return float(in_r * 10 ** (-0.4 * (mag - mag_r)) * transmission(band, ebv) / transmission("r", ebv))

@@ -5,17 +5,17 @@ Belongs here: which rows are compared, at a cost that doesn't grow with the surv
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.contracts.survey_tables import MAGNITUDES
 from lens_pipeline.stamps.decode import decode_pixels
 from lens_pipeline.stamps.fragments import BLOB, Fragment, Fragments, open_fragment
 from lens_pipeline.storage.parquet import iterate_parquet
@@ -23,6 +23,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.sources import LocalFile
 from lens_pipeline.survey.randomness import stream
 from lens_pipeline.survey.roles import FAKES, HARD_NEGATIVES
+from lens_pipeline.survey.stamp_files import files_to_look_at, with_all_columns
 
 MOST_ROWS = 8192
 _BATCH = 64
@@ -79,8 +80,9 @@ class _Plan(NamedTuple):
 class PairReader:
     """Reads one pair of each kind from each galaxy, or every pair there is; at most so many.
 
-    Fragments come in an order that their names give, so that the first file of a survey isn't the only one looked at; of a user's
-    own files only the first is read. Which of a galaxy's stamps stands for it a hash of their keys says, not their order.
+    Fragments come in an order that their names give, so that the first file of a survey isn't the only one looked at. One writer
+    made them all; a user's own may have had many, so galaxies and rows are dealt out over these, and files of which nothing
+    could be asked are counted. Which of a galaxy's stamps stands for it a hash of their keys says, not their order.
 
     Attributes
     ----------
@@ -90,21 +92,29 @@ class PairReader:
         Whether all pairs of a galaxy are read, up to four times `most`.
     most_rows : int
         Rows to look at for them.
+    undeclared : bool
+        Whether rows of a user's own have the columns that no contract declares, as rows of ours always do.
     n_rows : int
         Rows looked at so far.
     unusable : Counter
         Pairs so far of each kind that were left out: a blob that can't be decoded, or is null.
     seen : Counter
         Rows looked at so far of each kind.
+    n_files, n_asked : int
+        A user's own files, and those of which pairs of an injection were read, or of which all rows were looked at and none is an
+        injection; once all pairs are read. 0 of ours.
     """
 
     stamps: Publication
     most: int
     every: bool = False
     most_rows: int = MOST_ROWS
+    undeclared: bool = False
     n_rows: int = 0
     unusable: Counter[Kind] = field(default_factory=Counter)
     seen: Counter[Kind] = field(default_factory=Counter)
+    n_files: int = 0
+    n_asked: int = 0
     contract: DatasetContract = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,29 +123,39 @@ class PairReader:
     def pairs(self) -> Iterator[StampPair]:
         """Read the pairs: a control and the row that names it, or is of its galaxy, in one fragment."""
         probes = self._probes()
-        galaxies, others = Counter[Kind](), Counter[Kind]()
-        for fragment in self._chosen():
+        left = {
+            (kind, stands): self.most * (1 if stands else _STAMPS_A_GALAXY - 1)
+            for kind in Kind
+            for stands in (True, False)
+        }
+        for fragment, until, among in self._turns():
+            room = {key: _share(n, among) for key, n in left.items()}
+            before, seen, n_injections = self.n_rows, self.seen[Kind.injections], 0
             plans = []
-            for plan in self._plans(fragment, probes):
-                counted, most = (galaxies, 1) if plan.stands_for_galaxy else (others, _STAMPS_A_GALAXY - 1)
-                if counted[plan.kind] < most * self.most:
-                    counted[plan.kind] += 1
+            for plan in self._plans(fragment, probes, until):
+                key = plan.kind, plan.stands_for_galaxy
+                if room[key]:
+                    room[key], left[key] = room[key] - 1, left[key] - 1
                     plans.append(plan)
-            yield from self._read(fragment, plans, probes)
-            if galaxies[Kind.injections] >= self.most or self.n_rows >= self.most_rows:
+            looked_at = self.n_rows - before
+            for pair in self._read(fragment, plans, probes, looked_at):
+                n_injections += pair.kind is Kind.injections
+                yield pair
+            nothing_to_ask = looked_at == fragment.n_rows and self.seen[Kind.injections] == seen
+            self.n_asked += not fragment.is_own and (n_injections > 0 or nothing_to_ask)
+            if not left[Kind.injections, True]:
                 return
 
     def rows(self) -> Iterator[tuple[Row, bytes]]:
-        """Read usable rows with their blobs, whatever they are; at most about `most_rows`."""
-        for fragment in self._chosen():
-            for row in self._rows(fragment, counted=True):
-                yield row
-                if self.n_rows >= self.most_rows:
-                    return
+        """Read usable rows with their blobs, whatever they are; at most `most_rows`."""
+        for fragment, until, _ in self._turns():
+            yield from self._rows(fragment, until - self.n_rows, counted=True)
 
     def has(self, role: str) -> bool:
         """Whether any of the rows that can be looked at has a role."""
-        return any(row.get("role") == role for fragment in self._chosen() for row in self._told(fragment))
+        return any(
+            row.get("role") == role for fragment, until, _ in self._turns() for row in self._told(fragment, until)
+        )
 
     def is_control(self, row: Row) -> bool:
         """Whether a row is a galaxy as it is: no arc, and no fake of one."""
@@ -152,11 +172,11 @@ class PairReader:
         role = row.get("role")
         return Kind.fakes if role in FAKES else Kind.hard_negatives if role in HARD_NEGATIVES else None
 
-    def _plans(self, fragment: Fragment, probes: dict[str, tuple[Row, bytes]]) -> list[_Plan]:
+    def _plans(self, fragment: Fragment, probes: dict[str, tuple[Row, bytes]], until: int) -> list[_Plan]:
         """Say which pairs a fragment has, from what its rows are; its galaxies in the order of their first rows."""
         controls: dict[str, str] = {}
         stamps: dict[tuple[str, Kind], list[Row]] = {}
-        for row in self._told(fragment):
+        for row in self._told(fragment, until):
             galaxy, kind = galaxy_of(row), self.kind_of(row)
             if kind is not None:
                 stamps.setdefault((galaxy, kind), []).append(row)
@@ -174,25 +194,25 @@ class PairReader:
                 plans += [_Plan(kind, row is first, row["task_id"], controls[galaxy]) for row in wanted]
         return plans
 
-    def _told(self, fragment: Fragment) -> Iterator[Row]:
-        """Read what usable rows are, without their pixels, as far as rows are looked at."""
-        for batch in _with_all_columns(fragment).batches(_TOLD_BY, rows=self.most_rows):
-            rows = batch.slice(0, self.most_rows - self.n_rows).to_pylist()
+    def _told(self, fragment: Fragment, until: int) -> Iterator[Row]:
+        """Read what usable rows are, without their pixels, until so many rows were looked at in all."""
+        for batch in self._whole(fragment).batches(_TOLD_BY, rows=max(1, until - self.n_rows)):
+            rows = batch.slice(0, until - self.n_rows).to_pylist()
             self.n_rows += len(rows)
             yield from (row for row in rows if row.get("cutout_ok") == 1)
-            if self.n_rows >= self.most_rows:
+            if self.n_rows >= until:
                 return
 
     def _read(
-        self, fragment: Fragment, plans: Iterable[_Plan], probes: dict[str, tuple[Row, bytes]]
+        self, fragment: Fragment, plans: Iterable[_Plan], probes: dict[str, tuple[Row, bytes]], most: int
     ) -> Iterator[StampPair]:
-        """Read the pairs of a fragment; of its blobs those are held that a pair still waits for."""
+        """Read the pairs of the first so many rows; of their blobs those are held that a pair still waits for."""
         waiting: dict[str, list[_Plan]] = {}
         for plan in plans:
             for key in {plan.first, plan.control}:
                 waiting.setdefault(key, []).append(plan)
         held: dict[str, tuple[Row, bytes]] = {}
-        for row, blob in self._rows(fragment):
+        for row, blob in self._rows(fragment, most):
             key = row["task_id"]
             if key in waiting:
                 held[key] = row, blob
@@ -216,11 +236,16 @@ class PairReader:
             return
         yield StampPair(plan.kind, plan.stands_for_galaxy, first[0], control[0], pixels, blobs)
 
-    def _chosen(self) -> list[Fragment]:
-        fragments = Fragments.open(self.stamps).fragments
-        if not fragments or not fragments[0].is_own:
-            return list(fragments[:1])
-        return sorted(fragments, key=lambda fragment: float(stream(0, "looked at", fragment.name).random()))
+    def _turns(self) -> Iterator[tuple[Fragment, int, int]]:
+        """Each fragment to look at, with the rows looked at in all when it is done, and among how many what is left is dealt."""
+        there = Fragments.open(self.stamps)
+        chosen = files_to_look_at(there, self.most_rows)
+        self.n_files = sum(not fragment.is_own for fragment in there.fragments)
+        for place, fragment in enumerate(chosen):
+            if self.n_rows >= self.most_rows:
+                return
+            among = 1 if fragment.is_own else len(chosen) - place
+            yield fragment, self.n_rows + _share(self.most_rows - self.n_rows, among), among
 
     def _probes(self) -> dict[str, tuple[Row, bytes]]:
         """Probes without flux of the galaxies that will be looked at, by the control that each names."""
@@ -233,28 +258,42 @@ class PairReader:
             named = fragment.batches(("pair_id",), rows=self.most_rows)
             if any(wanted.intersection(batch["pair_id"].to_pylist()) for batch in named):
                 probes |= {
-                    row["pair_id"]: (row, blob) for row, blob in self._rows(fragment) if row["pair_id"] in wanted
+                    row["pair_id"]: (row, blob)
+                    for row, blob in self._rows(fragment, fragment.n_rows)
+                    if row["pair_id"] in wanted
                 }
         return probes
 
     def _first_keys(self) -> set[str]:
         """Keys of the rows that will be looked at."""
         keys: set[str] = set()
-        for fragment in self._chosen():
+        for fragment in files_to_look_at(Fragments.open(self.stamps), self.most_rows):
             for batch in fragment.batches(("task_id",), rows=self.most_rows):
                 keys.update(batch["task_id"].to_pylist())
             if len(keys) >= self.most_rows:
                 break
         return keys
 
-    def _rows(self, fragment: Fragment, *, counted: bool = False) -> Iterator[tuple[Row, bytes]]:
-        whole = _with_all_columns(fragment)
+    def _rows(self, fragment: Fragment, most: int, *, counted: bool = False) -> Iterator[tuple[Row, bytes]]:
+        whole = self._whole(fragment)
         for batch in whole.batches(list(whole.columns), rows=_BATCH):
+            batch = batch.slice(0, most)
             plain = [name for name in batch.schema.names if name != BLOB]
+            most -= batch.num_rows
             self.n_rows += batch.num_rows if counted else 0
             for row, blob in zip(batch.select(plain).to_pylist(), batch[BLOB], strict=True):
                 if row.get("cutout_ok") == 1 and blob.is_valid:
                     yield row, blob.as_py()
+            if not most:
+                return
+
+    def _whole(self, fragment: Fragment) -> Fragment:
+        return with_all_columns(fragment, undeclared=self.undeclared)
+
+
+def _share(whole: int, among: int) -> int:
+    """Return the share of the next of so many, rounded up."""
+    return -(-whole // among)
 
 
 def _place(task_id: str) -> float:
@@ -276,6 +315,12 @@ def galaxy_of(row: Row) -> str:
     return f"J{ra:010.6f}{dec:+010.6f}"
 
 
+def source_mag(row: Row, band: str) -> float | None:
+    """Return the magnitude of a row's source; None where it is null, NaN or beyond what the contract allows."""
+    mag = row.get(f"src_mag_{band}")
+    return mag if mag is not None and MAGNITUDES[0] <= mag <= MAGNITUDES[1] else None
+
+
 def parents_of(parent: Publication, names: Sequence[str | None], columns: Sequence[str]) -> dict[str, Row]:
     """Return what the parent sample knows of some galaxies, by name; a column that it lacks is left out."""
     file = f"{parent.asset}.parquet"
@@ -286,12 +331,3 @@ def parents_of(parent: Publication, names: Sequence[str | None], columns: Sequen
         for batch in iterate_parquet(parent.path(file), ["galaxy_id", *(name for name in columns if name in there)])
         for row in batch.filter(pc.is_in(pc.cast(batch["galaxy_id"], pa.string()), value_set=wanted)).to_pylist()
     }
-
-
-def _with_all_columns(fragment: Fragment) -> Fragment:
-    """Let a fragment of ours be read with the columns that no contract declares as well."""
-    if not fragment.is_own:
-        return fragment
-    with fragment.source.lend(fragment.sha256) as path:
-        names = pq.read_schema(path).names
-    return replace(fragment, columns={name: name for name in names} | fragment.columns)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from lens_pipeline.audits.gate import Gate, Kind, Status, gate_table
 from lens_pipeline.audits.pair_features import names_of
 from lens_pipeline.contracts.catalogue import SHORTCUT_GATES
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.stamps.decode import decode_pixels
+from lens_pipeline.stamps.encode import encode_stamp
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.config import ParentSampleConfig, Source
@@ -214,6 +217,79 @@ def test_stamps_of_a_users_own_are_asked_by_the_columns_that_they_have(tmp_path:
     gates = asked_of("neither", [{**row, "ra": None} for row in rows])
     assert {gate.status for gate in gates.values()} == {Status.not_measured}
     assert "no injection stands in one file with a control" in str(gates["injection_metadata"].reason)
+
+
+def asked_of_files(folder: Path, *files: list[dict[str, Any]]) -> dict[str, Gate]:
+    """Ask a user's own files, each of its own rows."""
+    for number, rows in enumerate(files):
+        survey_like.write(folder / str(number), rows, n_files=1)
+        (folder / str(number) / "part-000.parquet").rename(folder / f"{number}.parquet")
+        (folder / str(number)).rmdir()
+    survey = Survey(Home(folder / "home"))
+    parent = survey.parents(ParentSampleConfig(source=Source.external_stamps, folder=str(folder)))
+    return {gate.name: gate for gate in data_gates(survey.stamps(parent, survey.manifest(parent)), parent)}
+
+
+def with_arc(rows: list[dict[str, Any]], **changed: Any) -> list[dict[str, Any]]:
+    """Change columns of the injections."""
+    return [row if row["lens_model"] == "CONTROL" else {**row, **changed} for row in rows]
+
+
+def written_here(row: dict[str, Any]) -> dict[str, Any]:
+    pixels = np.zeros((1, *CONTRACT.stamp_shape), np.float32)
+    assert decode_pixels([row["stamp_npz"]], CONTRACT, pixels) == [None]
+    return {"stamp_npz": encode_stamp(pixels[0], CONTRACT)}
+
+
+@cache
+def _rows() -> list[dict[str, Any]]:
+    return survey_like.rows(120, 30)
+
+
+def of_galaxies(start: int, stop: int) -> list[dict[str, Any]]:
+    return _rows()[2 * start : 2 * stop]
+
+
+def test_what_tells_the_classes_apart_in_one_of_a_users_files_is_found_whichever_it_is(tmp_path: Path) -> None:
+    clean, marked = of_galaxies(0, 40), of_galaxies(40, 120)
+    other_writer = [row if row["lens_model"] == "CONTROL" else row | written_here(row) for row in marked]
+    for name, files in (("last", (clean, other_writer)), ("first", (other_writer, clean))):
+        gates = asked_of_files(tmp_path / name, *files)
+        assert gates["injection_container"].n_galaxies == 120
+        assert reds(gates) == {"injection_container"}
+
+
+def test_a_column_that_only_some_of_a_users_files_have_is_compared(tmp_path: Path) -> None:
+    with_depth = [{**row, "psfdepth_r": 100.0} for row in of_galaxies(40, 120)]
+    gates = asked_of_files(tmp_path / "set", of_galaxies(0, 40), with_arc(with_depth, psfdepth_r=120.0))
+    assert reds(gates) == {"injection_metadata"}
+    assert "psfdepth_r (+" in str(gates["injection_metadata"].reason)
+
+
+def test_columns_that_no_contract_declares_are_told_by_name_and_are_no_gate(tmp_path: Path) -> None:
+    rows = [{**row, "airmass": 0.0, "exposures": 5, "tags": [1]} for row in of_galaxies(0, 60)]
+    gates = asked_of_files(tmp_path / "set", with_arc(rows, airmass=1.0, tags=[2]))
+    gate = gates["baseline_undeclared_columns"]
+    SHORTCUT_GATES.validate(gate_table(gates.values()), where="here")
+    assert (gate.kind, gate.status, gate.value, gate.n_galaxies) == (Kind.baseline, Status.ok, 1.0, 60)
+    assert "1 of 2 columns differ within pairs: airmass." in str(gate.reason)
+    assert gates["injection_metadata"].value == 0.5
+    assert "baseline_undeclared_columns" not in asked_of_files(tmp_path / "none", of_galaxies(0, 20))
+
+
+def test_a_users_file_of_which_nothing_could_be_asked_leaves_gates_undecided(tmp_path: Path) -> None:
+    rows = of_galaxies(0, 90)
+    pairs, others = rows[:100], rows[100:]
+    injections, controls = (
+        [row for row in others if (row["lens_model"] == "CONTROL") == alone] for alone in (False, True)
+    )
+    gate = asked_of_files(tmp_path / "set", pairs, injections, controls)["injection_container"]
+    assert gate.status is Status.undecided
+    whole = Compared(of_flux=True, n=600, differences={"container": [np.zeros(9)] * 600})
+    question = next(question for question in QUESTIONS if question.name == "injection_container")
+    assert answer(question, whole, CONTRACT).status is Status.ok
+    left = answer(question, replace(whole, left_out="2 of 3 files were asked"), CONTRACT)
+    assert (left.status, left.value, left.reason) == (Status.undecided, 0.5, "2 of 3 files were asked")
 
 
 def test_the_area_of_pairs_is_that_of_all_rows_and_its_interval_knows_that_pairs_are_alike() -> None:

@@ -122,6 +122,9 @@ def test_a_model_that_finds_injections_and_not_real_lenses_is_red_and_one_that_f
     assert not finding.passed
     assert not finding.blocking
     assert "2 of 68 real lenses" in finding.first[0]
+    fewer = table((0.03, 0.008, 0.1)).to_pylist()[0] | {"n_lenses": 60}
+    of_stamps = real_lenses_are_found_like_injections(pa.Table.from_pylist([fewer], schema=REAL_LENS_RECOVERY.schema))
+    assert "2 of 68 stamps of 60 real lenses" in of_stamps.first[0]
     assert real_lenses_are_found_like_injections(table((0.85, 0.75, 0.92))).passed
 
 

@@ -16,7 +16,7 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.config import ParentSampleConfig
 from lens_pipeline.survey.psf_match import moffat_residuals
 from lens_pipeline.survey.realism import RealismResult, build_realism, realism_is_complete
-from lens_pipeline.survey.realism_arcs import arc_lines
+from lens_pipeline.survey.realism_arcs import arc_lines, arc_quantity
 from lens_pipeline.survey.realism_config import RealismConfig
 from lens_pipeline.survey.realism_measures import Sample
 from lens_pipeline_tests import survey_like
@@ -224,3 +224,13 @@ def test_curves_are_means_over_galaxies_with_their_intervals(
     shares = np.array(histogram.filter(pa.compute.equal(histogram["band"], "r"))["value"].to_pylist())
     assert 0.98 < shares.sum() <= 1.0
     assert set(table["n"].to_pylist()) == {40}
+
+
+@pytest.mark.parametrize("unknown", [float("nan"), float("inf"), -99.0, 99.0])
+@pytest.mark.parametrize("quantity", ["g_r", "src_mag_r", "arc_mag_r"])
+def test_what_is_no_magnitude_is_no_arc_quantity(quantity: str, unknown: float) -> None:
+    row = {"src_mag_g": 22.0, "src_mag_r": 21.0, "total_injected_flux_r": 1.0}
+    assert arc_quantity(row, quantity) == {"g_r": 1.0, "src_mag_r": 21.0, "arc_mag_r": 22.5}[quantity]
+    column = "total_injected_flux_r" if quantity == "arc_mag_r" else "src_mag_r"
+    wrong = -99.0 if column != "src_mag_r" and unknown == 99.0 else unknown
+    assert arc_quantity(row | {column: wrong}, quantity) is None

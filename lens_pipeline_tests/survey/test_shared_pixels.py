@@ -39,3 +39,12 @@ def test_light_that_bad_pixels_hide_in_one_band_is_no_fingerprint() -> None:
     bad[0, 4, 4] = True
     assert light_off(pair(g=0.0), ROW, HOST, BANDS, 0.262, bad) == []
     assert light_off(pair(g=0.0), ROW, HOST, BANDS, 0.262, np.zeros_like(bad)) != []
+
+
+@pytest.mark.parametrize("unknown", [None, float("nan"), float("inf"), -99.0, -999.0, 99.0])
+def test_a_magnitude_that_is_no_magnitude_says_nothing_of_the_light_in_its_band(unknown: float | None) -> None:
+    row = ROW | {"src_mag_g": unknown}
+    assert light_off(pair(g=0.0), row, HOST, BANDS, 0.262, None) == []
+    (said,) = light_off(pair(g=0.0, z=0.0), row, HOST, BANDS, 0.262, None)
+    assert "nanomaggy in z" in said
+    assert light_off(pair(r=0.0), ROW | {"total_injected_flux_r": float("nan")}, HOST, BANDS, 0.262, None) == []

@@ -9,8 +9,10 @@ from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.parquet import parquet_writer, read_parquet
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
+from lens_pipeline.survey.config import ParentSampleConfig, Source
 from lens_pipeline.survey.fingerprints import no_fingerprints
 from lens_pipeline.survey.stamp_pairs import Kind, PairReader
+from lens_pipeline_tests import survey_like
 
 from .conftest import Survey
 
@@ -56,6 +58,49 @@ def test_every_stamp_of_a_galaxy_is_read_where_all_are_asked_and_one_stands_for_
     assert standing == keys(PairReader(small["stamps"], 512))
     few = list(PairReader(small["stamps"], 2, every=True).pairs())
     assert sum(pair.stands_for_galaxy for pair in few) == 2
+
+
+def test_rows_and_galaxies_are_dealt_out_over_a_users_files_and_those_left_out_are_counted(
+    survey: Survey, tmp_path: Path
+) -> None:
+    folder = survey_like.write(tmp_path / "set", survey_like.rows(60, 12), n_files=10)
+    parent = survey.parents(ParentSampleConfig(source=Source.external_stamps, folder=str(folder)))
+    stamps = survey.stamps(parent, survey.manifest(parent))
+
+    def read(most: int, most_rows: int) -> tuple[PairReader, set[int]]:
+        """Return a reader and the files, of 6 galaxies each, whose pairs it read; always the same."""
+        reader = PairReader(stamps, most, most_rows=most_rows)
+        found = keys(reader)
+        assert keys(PairReader(stamps, most, most_rows=most_rows)) == found
+        assert len(found) <= most
+        assert reader.n_rows <= most_rows
+        return reader, {int(row.split("-")[1]) // 6 for row, _ in found}
+
+    reader, files = read(512, 8192)
+    assert (len(files), reader.n_files, reader.n_asked, reader.n_rows) == (10, 10, 10, 120)
+    for most, most_rows in ((10, 8192), (512, 160)):
+        reader, files = read(most, most_rows)
+        assert (len(files), reader.n_asked) == (10, 10)
+    reader, files = read(512, 48)
+    assert (len(files), reader.n_files, reader.n_asked) == (3, 10, 3)
+    reader, files = read(4, 8192)
+    assert (len(files), reader.n_asked) == (4, 4)
+
+
+def test_of_a_users_files_one_of_controls_alone_leaves_nothing_to_ask_and_one_of_injections_alone_does(
+    survey: Survey, tmp_path: Path
+) -> None:
+    rows = survey_like.rows(30, 6)
+    by_class = [[row for row in rows[20:] if (row["lens_model"] == "CONTROL") == alone] for alone in (True, False)]
+    for number, part in enumerate((rows[:20], *by_class)):
+        survey_like.write(tmp_path / f"{number}", part, n_files=1)
+    (tmp_path / "set").mkdir()
+    for number in range(3):
+        (tmp_path / f"{number}" / "part-000.parquet").rename(tmp_path / "set" / f"{number}.parquet")
+    parent = survey.parents(ParentSampleConfig(source=Source.external_stamps, folder=str(tmp_path / "set")))
+    reader = PairReader(survey.stamps(parent, survey.manifest(parent)), 512)
+    assert len(keys(reader)) == 10
+    assert (reader.n_files, reader.n_asked) == (3, 2)
 
 
 def test_a_stamp_that_cannot_be_read_is_counted_and_told(tmp_path: Path, small: dict[str, Publication]) -> None:
