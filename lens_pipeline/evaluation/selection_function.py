@@ -22,10 +22,10 @@ from lens_pipeline.evaluation.counting import SMALL
 from lens_pipeline.evaluation.smooth_fit import SmoothFit
 from lens_pipeline.storage.publication import Publication
 
-FILE, FORMAT = "selection_function.json", 4
+FILE, FORMAT = "selection_function.json", 5
 CELLS, SMOOTH = "cells", "smooth"
 ATTEMPTED, N_EFF, IS_SMALL = "attempted", "n_eff", "is_small"
-MIN_N_EFF = "min_n_eff"
+MIN_N_EFF, FALLS_SHORT = "min_n_eff", "falls_short"
 COMPLETENESS, TOTAL = "completeness", "total"
 Floats = npt.NDArray[np.float64]
 _NO_TOTAL = (
@@ -49,7 +49,8 @@ class Selected:
     n_eff : array of float
         Effective number of injections in its cell, or of those that speak of the point in the smooth fit.
     is_small : array of bool
-        Whether `n_eff` is below the setting completeness.min_n_eff, or a cell is small for another reason that its table gives.
+        Whether `n_eff` is below the setting completeness.min_n_eff; a cell is small for another reason that its table gives; or
+        the smooth fit differs from what was counted by more than chance, and that is more than half of the variance there.
     """
 
     value: Floats
@@ -241,13 +242,15 @@ class _Smooth:
     edges: tuple[Floats, ...]
     held: Floats
     min_n_eff: float
+    falls_short: bool
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> "_Smooth":
         kinds = [kind for kind in (COMPLETENESS, TOTAL) if kind in told]
         fits = {kind: [SmoothFit.from_json(fit) for fit in told[kind]] for kind in kinds}
         edges = tuple(np.array(edge, np.float64) for edge in told["support"]["edges"])
-        return cls(tuple(told["axes"]), fits, edges, np.array(told["support"]["held"], np.float64), told[MIN_N_EFF])
+        held = np.array(told["support"]["held"], np.float64)
+        return cls(tuple(told["axes"]), fits, edges, held, told[MIN_N_EFF], told[FALLS_SHORT])
 
     def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
         if kind not in self.fits:
@@ -259,7 +262,9 @@ class _Smooth:
         predicted = [fit.predict(values) for fit in self.fits[kind]]
         value, _, _, n_eff = predicted[0]
         low, high = np.min([ends[1] for ends in predicted], axis=0), np.max([ends[2] for ends in predicted], axis=0)
-        return Selected(value, low, high, inside & np.isin(box, self.held), n_eff, n_eff < self.min_n_eff)
+        misfit = self.fits[kind][0].misfit * value * (1 - value)
+        is_small = (n_eff < self.min_n_eff) | (self.falls_short & (misfit * n_eff > 0.5))
+        return Selected(value, low, high, inside & np.isin(box, self.held), n_eff, is_small)
 
     def reach(self) -> str:
         return "; ".join(

@@ -151,7 +151,7 @@ def test_the_file_alone_is_enough_and_another_file_is_refused(published: Publica
         == SelectionFunction.load(published.folder).evaluate(theta_e_arcsec=1.1, psf_fwhm_used_r=1.25).value
     )
     alone.write_text(json.dumps({"format": 1}))
-    with pytest.raises(EvaluationError, match="has the format 1, and 4 is what can be read"):
+    with pytest.raises(EvaluationError, match="has the format 1, and 5 is what can be read"):
         SelectionFunction.load(alone)
     alone.write_text("no")
     with pytest.raises(EvaluationError, match="is no selection function"):
