@@ -10,7 +10,8 @@ _COUNTED = (
     Column(
         "in_support",
         _BOOL,
-        "whether injections were attempted in the cell and its middle lies within their range; null where a value is unknown",
+        "whether injections were attempted in the cell, and its middle lies within their range or it holds all of that; null "
+        "where a value is unknown",
         "",
         True,
     ),
