@@ -10,7 +10,8 @@ _COUNTED = (
     Column(
         "in_support",
         _BOOL,
-        "whether injections were attempted in the cell and its middle lies within their range; null where a value is unknown",
+        "whether injections were attempted in the cell, and its middle lies within their range or it holds all of that; null "
+        "where a value is unknown",
         "",
         True,
     ),
@@ -177,22 +178,31 @@ CONTAMINANTS = TableContract(
 
 COMPLETENESS_FIT = TableContract(
     name="completeness/fit",
-    meaning="The smooth fit beside what was counted, along each of its axes: what it leaves over.",
+    meaning="The smooth fit beside what was counted, along each of its axes and against each pair of them: what it leaves over.",
     key=("operating_point", "axis", "cell"),
     columns=(
         Column("operating_point", _TEXT, "name of the frozen threshold"),
-        Column("axis", _TEXT, "axis of the fit"),
-        Column("cell", _TEXT, "bin"),
-        Column("low", _FLOAT, "lower edge", "", True),
-        Column("high", _FLOAT, "upper edge", "", True),
+        Column("axis", _TEXT, "axis of the fit, or two of them, e.g. theta_e_arcsec x psf_fwhm_used_r"),
+        Column("cell", _TEXT, "bin, or one along each"),
+        Column("low", _FLOAT, "lower edge along the first", "", True),
+        Column("high", _FLOAT, "upper edge along the first", "", True),
         Column("unit", _TEXT, "of low and high"),
+        Column("low_2", _FLOAT, "lower edge along the second; null of one axis", "", True),
+        Column("high_2", _FLOAT, "upper edge along the second; null of one axis", "", True),
+        Column("unit_2", _TEXT, "of both; null of one axis", "", True),
         Column("n", _INT, "injections that were fitted", minimum=0),
         Column("n_eff", _FLOAT, "effective n: weights (Kish) and clusters by galaxy", "", True, True, 0),
         Column("observed", _FLOAT, "their completeness", "", False, True, 0, 1),
         Column("fitted", _FLOAT, "weighted mean of the fit over them", "", False, True, 0, 1),
         Column("cross_validated", _FLOAT, "the same by fits that have not seen their galaxy", "", False, True, 0, 1),
         Column("residual", _FLOAT, "observed - cross_validated"),
-        Column("residual_sigma", _FLOAT, "over its standard error at n_eff; null where that can't be had", "", True),
+        Column(
+            "residual_sigma",
+            _FLOAT,
+            "over its standard error: root of (mean of p (1 - p), cross-validated, over n_eff); null where that can't be had",
+            "",
+            True,
+        ),
     ),
 )
 

@@ -29,7 +29,7 @@ class Side:
     low, high : float or None
         Edges [low, high) of a bin, the last of which holds its upper edge too; None where the cell is no bin.
     in_range : bool
-        Whether its middle lies where injections were attempted; of a cell that is no bin always.
+        Whether its middle lies where injections were attempted, or it holds all of them; of a cell that is no bin always.
     """
 
     axis: str
@@ -119,7 +119,7 @@ def cut_grid(cuts: Sequence[Cut]) -> Cut:
 
 
 def in_support(cell: tuple[Side, ...], n_attempted: int) -> bool | None:
-    """Whether injections were attempted in a cell and its middle lies within their range; None where a value is unknown."""
+    """Whether injections were attempted in a cell and each side of it is in their range; None where a value is unknown."""
     if any(side.name == UNKNOWN for side in cell):
         return None
     return n_attempted > 0 and all(side.in_range for side in cell)
@@ -145,7 +145,7 @@ def _bins(axis: str, values: pl.Series, config: CompletenessConfig) -> tuple[lis
     least, most = float(inside.min()), float(inside.max())
     edges = _given_edges(axis, config) or _quantile_edges(inside, least, most, config.n_bins)
     sides = [
-        Side(axis, f"{low:g} to {high:g}", low, high, least <= (low + high) / 2 <= most)
+        Side(axis, f"{low:g} to {high:g}", low, high, _is_in_range(low, high, least, most))
         for low, high in pairwise(edges)
     ]
     n = len(sides)
@@ -162,6 +162,11 @@ def _bins(axis: str, values: pl.Series, config: CompletenessConfig) -> tuple[lis
         sides.append(Side(axis, UNKNOWN))
         number[~known] = n + beyond
     return sides, number.astype(np.uint16)
+
+
+def _is_in_range(low: float, high: float, least: float, most: float) -> bool:
+    # What all injections share has a range without a width, which a middle can only miss.
+    return least <= (low + high) / 2 <= most or low <= least <= most <= high
 
 
 def _given_edges(axis: str, config: CompletenessConfig) -> list[float]:

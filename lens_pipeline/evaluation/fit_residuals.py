@@ -1,18 +1,21 @@
 """The smooth fits of a version of completeness, and what they leave over: fitted against observed, cell by cell."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy import special
+from scipy.sparse import csr_array
 
 from lens_pipeline.evaluation.axes import AXES
+from lens_pipeline.evaluation.cells import Cut, Side, cut_grid
 from lens_pipeline.evaluation.clustered_cells import clustered_proportions
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Threshold
-from lens_pipeline.evaluation.selection_function import COMPLETENESS, MIN_N_EFF, SMOOTH, TOTAL
-from lens_pipeline.evaluation.smooth_fit import Floats, Ints, fit_smooth
+from lens_pipeline.evaluation.goodness_of_fit import CellResiduals, calibration, falls_short, goodness_of_fit
+from lens_pipeline.evaluation.selection_function import COMPLETENESS, FALLS_SHORT, MIN_N_EFF, SMOOTH, TOTAL
+from lens_pipeline.evaluation.smooth_fit import Floats, Ints, SmoothFit, can_cross, fit_smooth
 
 _FOLDS = 5
 _LEAST_GALAXIES = 50
@@ -62,44 +65,102 @@ def fit_selection(attempts: Attempts, thresholds: Sequence[Threshold], config: C
     shares: Sequence[Floats] = ()
     if attempts.shares.reason is None and not attempts.shares.unknown:
         shares = [of_rows[chosen] for of_rows in attempts.shares.shares]
+    cuts = _cuts(attempts, axes, chosen, config)
     surfaces, residuals = [], []
     for threshold in thresholds:
         recovered = (attempts.logits[chosen] > threshold.logit).astype(np.float64)
-        fit = fit_smooth(values, recovered, weights, galaxies, config.fit_knots)
+        crossed = can_cross(recovered, weights, galaxies, len(axes), config.fit_knots)
+        rows = _Rows(values, weights, galaxies, config.fit_knots, crossed)
+        fit = rows.fit(recovered)
+        unseen = rows.cross_validated(recovered)
+        found = [rows.beside(cut, recovered, fit, unseen) for cut in cuts]
+        residuals += [{"operating_point": threshold.name} | row for of_cells, _ in found for row in of_cells]
+        # An axis alone is where a fit of one axis shows what it can't follow; of more axes it hides what they do together.
+        goodness = [good for cut, (_, good) in zip(cuts, found, strict=True) if len(cut.axes) == min(len(axes), 2)]
+        misfit = max(good["misfit"] or 0.0 for good in goodness)
         surface: Record = {
             "operating_point": threshold.name, "axes": axes, "units": [AXES[axis].unit for axis in axes],
-            "kind": SMOOTH, COMPLETENESS: [fit.to_json()],
+            "kind": SMOOTH, COMPLETENESS: [replace(fit, misfit=misfit).to_json()], FALLS_SHORT: falls_short(goodness),
             "support": _support(values, config.fit_support_bins), MIN_N_EFF: config.min_n_eff,
+            "calibration": calibration(unseen, recovered, weights) | {"goodness_of_fit": goodness},
         }  # fmt: skip
         if shares:
-            totals = [fit_smooth(values, recovered * share, weights, galaxies, config.fit_knots) for share in shares]
-            surface[TOTAL] = [total.to_json() for total in totals]
-        unseen = _cross_validated(values, recovered, weights, galaxies, config.fit_knots)
-        surface["calibration"] = calibration(unseen, recovered, weights)
+            totals = [rows.fit(recovered * share) for share in shares]
+            surface[TOTAL] = [replace(total, misfit=misfit).to_json() for total in totals]
         surfaces.append(surface)
-        fitted = fit.value(values)
-        for axis in axes:
-            residuals += _residuals(axis, attempts, chosen, threshold, recovered, fitted, unseen, config)
     return Fits(surfaces, residuals, notes)
 
 
-def calibration(predicted: Floats, recovered: Floats, weights: Floats) -> dict[str, float]:
-    """Regress outcomes on predicted log-odds (Cox 1958, Biometrika 45, 562): intercept 0 and slope 1 where they are honest.
+@dataclass(frozen=True)
+class _Rows:
+    """Injections that are fitted, in the order of their galaxies, and how."""
 
-    Returns
-    -------
-    dict
-        intercept, slope, and brier, the weighted mean of (predicted - recovered)^2.
-    """
-    eta = special.logit(np.clip(predicted, 1e-9, 1 - 1e-9))
-    design = np.stack([np.ones_like(eta), eta], axis=1)
-    line = np.array([0.0, 1.0])
-    for _ in range(25):
-        found = special.expit(design @ line)
-        curvature = (design * (weights * found * (1 - found))[:, None]).T @ design
-        line = line + np.linalg.pinv(curvature) @ (design.T @ (weights * (recovered - found)))
-    brier = float(np.average((predicted - recovered) ** 2, weights=weights))
-    return {"intercept": float(line[0]), "slope": float(line[1]), "brier": brier}
+    values: Floats
+    weights: Floats
+    galaxies: Ints
+    n_knots: int
+    crossed: bool
+
+    def fit(self, recovered: Floats) -> SmoothFit:
+        return fit_smooth(
+            self.values, recovered, self.weights, self.galaxies, self.n_knots, crossed=self.crossed
+        )  # fmt: skip
+
+    def cross_validated(self, recovered: Floats) -> Floats:
+        """Return what is said of each row by a fit that has not seen its galaxy."""
+        _, number = np.unique(self.galaxies, return_inverse=True)
+        unseen = np.empty(recovered.size)
+        for fold in range(_FOLDS):
+            mine = number % _FOLDS == fold
+            others = replace(
+                self, values=self.values[~mine], weights=self.weights[~mine], galaxies=self.galaxies[~mine]
+            )
+            unseen[mine] = others.fit(recovered[~mine]).value(self.values[mine])
+        return unseen
+
+    def beside(self, cut: Cut, recovered: Floats, fit: SmoothFit, unseen: Floats) -> tuple[list[Record], Record]:
+        """Return rows of COMPLETENESS_FIT of some cells, without their threshold, and how well the fit follows them together."""
+        n = len(cut.cells)
+        found = clustered_proportions([recovered > 0], cut.stored, n, self.galaxies, self.weights)[0]
+        of_cell = csr_array((self.weights, (cut.stored, np.arange(recovered.size))), shape=(n, recovered.size))
+        fitted = fit.value(self.values)
+        total = np.maximum(of_cell.sum(axis=1), np.finfo(np.float64).tiny)
+        expected, blind, spread = (of_cell @ each / total for each in (fitted, unseen, unseen * (1 - unseen)))
+        turned = (of_cell @ (fit.design(self.values) * (fitted * (1 - fitted))[:, None])) / total[:, None]
+        n_eff = np.array([observed.n_eff or 0.0 for _, observed in found])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            variance = spread / n_eff
+            leverage = np.einsum("ij,jk,ik->i", turned, fit.covariance, turned) / variance
+        residual = np.array([np.nan if observed.value is None else observed.value for _, observed in found]) - blind
+        sigma = np.where((variance > 0) & (variance < np.inf), residual / variance**0.5, np.nan)
+        records = [
+            _named(sides)
+            | {
+                "n": observed.n, "n_eff": observed.n_eff, "observed": observed.value, "fitted": float(expected[i]),
+                "cross_validated": float(blind[i]), "residual": float(residual[i]),
+                "residual_sigma": None if np.isnan(sigma[i]) else float(sigma[i]),
+            }
+            for i, (sides, (_, observed)) in enumerate(zip(cut.cells, found, strict=True))
+            if observed.value is not None
+        ]  # fmt: skip
+        cells = CellResiduals(residual, blind, spread, n_eff, np.clip(leverage, 0, 1))
+        return records, goodness_of_fit(" x ".join(cut.axes), cells)
+
+
+def _cuts(attempts: Attempts, axes: Sequence[str], chosen: Ints, config: CompletenessConfig) -> list[Cut]:
+    """Each axis cut into cells, then each pair of axes; of the rows that are fitted."""
+    whole = [cut for axis in axes if (cut := attempts.cut(axis, config)) is not None]
+    alone = [replace(cut, stored=cut.stored[chosen], lost=None) for cut in whole]
+    return [*alone, *(cut_grid(pair) for pair in combinations(alone, 2))]
+
+
+def _named(sides: Sequence[Side]) -> Record:
+    first, second = sides[0], sides[1] if len(sides) > 1 else None
+    return {
+        "axis": " x ".join(side.axis for side in sides), "cell": " x ".join(side.name for side in sides),
+        "low": first.low, "high": first.high, "unit": AXES[first.axis].unit,
+        "low_2": second and second.low, "high_2": second and second.high, "unit_2": second and AXES[second.axis].unit,
+    }  # fmt: skip
 
 
 def _some_galaxies(galaxies: Ints, most: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -109,56 +170,8 @@ def _some_galaxies(galaxies: Ints, most: int) -> np.ndarray[Any, np.dtype[np.boo
     return keep
 
 
-def _cross_validated(values: Floats, recovered: Floats, weights: Floats, galaxies: Ints, n_knots: int) -> Floats:
-    _, number = np.unique(galaxies, return_inverse=True)
-    unseen = np.empty(recovered.size)
-    for fold in range(_FOLDS):
-        mine = number % _FOLDS == fold
-        fit = fit_smooth(values[~mine], recovered[~mine], weights[~mine], galaxies[~mine], n_knots)
-        unseen[mine] = fit.value(values[mine])
-    return unseen
-
-
 def _support(values: Floats, n_bins: int) -> Record:
     """Which boxes of a coarse grid hold an injection."""
     edges = [np.linspace(column.min(), column.max(), n_bins + 1) for column in values.T]
     held, _ = np.histogramdd(values, bins=edges)
     return {"edges": [edge.tolist() for edge in edges], "held": np.flatnonzero(held).tolist()}
-
-
-def _residuals(
-    axis: str, attempts: Attempts, chosen: Ints, threshold: Threshold, recovered: Floats, fitted: Floats,
-    unseen: Floats, config: CompletenessConfig,
-) -> list[Record]:  # fmt: skip
-    cut = attempts.cut(axis, config)
-    if cut is None:
-        return []
-    cells, n = cut.stored[chosen], len(cut.cells)
-    weights = attempts.weights[chosen]
-    found = clustered_proportions([recovered > 0], cells, n, attempts.galaxies[chosen], weights)[0]
-    total = np.bincount(cells, weights, n)
-    means = [np.bincount(cells, weights * values, n) for values in (fitted, unseen)]
-    records = []
-    for i, ((side,), (_, observed)) in enumerate(zip(cut.cells, found, strict=True)):
-        if observed.value is None:
-            continue
-        expected, blind = (float(mean[i] / total[i]) for mean in means)
-        sigma = np.sqrt(blind * (1 - blind) / observed.n_eff) if observed.n_eff else 0.0
-        records.append(
-            {
-                "operating_point": threshold.name,
-                "axis": axis,
-                "cell": side.name,
-                "low": side.low,
-                "high": side.high,
-                "unit": AXES[axis].unit,
-                "n": observed.n,
-                "n_eff": observed.n_eff,
-                "observed": observed.value,
-                "fitted": expected,
-                "cross_validated": blind,
-                "residual": observed.value - blind,
-                "residual_sigma": (observed.value - blind) / float(sigma) if sigma > 0 else None,
-            }
-        )
-    return records

@@ -16,16 +16,17 @@ import polars as pl
 
 from lens_pipeline.contracts.completeness_tables import MOST_AXES
 from lens_pipeline.contracts.errors import EvaluationError, first_few
+from lens_pipeline.evaluation.asked_values import asked_values
 from lens_pipeline.evaluation.axes import ALL, AXES
 from lens_pipeline.evaluation.cells import OUTSIDE, UNKNOWN
 from lens_pipeline.evaluation.counting import SMALL
 from lens_pipeline.evaluation.smooth_fit import SmoothFit
 from lens_pipeline.storage.publication import Publication
 
-FILE, FORMAT = "selection_function.json", 4
+FILE, FORMAT = "selection_function.json", 5
 CELLS, SMOOTH = "cells", "smooth"
 ATTEMPTED, N_EFF, IS_SMALL = "attempted", "n_eff", "is_small"
-MIN_N_EFF = "min_n_eff"
+MIN_N_EFF, FALLS_SHORT = "min_n_eff", "falls_short"
 COMPLETENESS, TOTAL = "completeness", "total"
 Floats = npt.NDArray[np.float64]
 _NO_TOTAL = (
@@ -49,7 +50,9 @@ class Selected:
     n_eff : array of float
         Effective number of injections in its cell, or of those that speak of the point in the smooth fit.
     is_small : array of bool
-        Whether `n_eff` is below the setting completeness.min_n_eff, or a cell is small for another reason that its table gives.
+        Whether `n_eff` is below the setting completeness.min_n_eff or not known; a cell is small for another reason that its
+        table gives; or the smooth fit differs from what was counted by more than chance, and that is more than half of the
+        variance there.
     """
 
     value: Floats
@@ -104,7 +107,7 @@ class SelectionFunction:
         cls,
         source: Publication | str | Path,
         *,
-        axes: Sequence[str] = ("theta_e_arcsec", "psf_fwhm_used_r"),
+        axes: str | Sequence[str] = ("theta_e_arcsec", "psf_fwhm_used_r"),
         operating_point: str | None = None,
         smooth: bool = False,
     ) -> "SelectionFunction":
@@ -114,7 +117,7 @@ class SelectionFunction:
         ----------
         source : Publication or path
             A published version of completeness, its folder, or its ``selection_function.json``.
-        axes : sequence of str
+        axes : str or sequence of str
             One axis, or those of one of the grids of the settings, in that order; a smooth fit has its own.
         operating_point : str, optional
             By default the resolved threshold of the smallest false-positive rate, else the highest control.
@@ -127,6 +130,7 @@ class SelectionFunction:
             If there is no such file, axes or operating point; what there is is listed.
         """
         content = _read(source)
+        axes = (axes,) if isinstance(axes, str) else tuple(axes)
         points = list(dict.fromkeys(surface["operating_point"] for surface in content["surfaces"]))
         point = operating_point or content["primary"]
         if point not in points:
@@ -134,7 +138,7 @@ class SelectionFunction:
         mine = [surface for surface in content["surfaces"] if surface["operating_point"] == point]
         fits = [surface for surface in mine if surface["kind"] == SMOOTH]
         cells = [surface for surface in mine if surface["kind"] == CELLS]
-        chosen = fits if smooth else [surface for surface in cells if tuple(surface["axes"]) == tuple(axes)]
+        chosen = fits if smooth else [surface for surface in cells if tuple(surface["axes"]) == axes]
         if not chosen and smooth:
             raise EvaluationError(f"there is no smooth fit: {'; '.join(content['fit_notes']) or 'none was asked for'}.")
         if not chosen:
@@ -159,19 +163,22 @@ class SelectionFunction:
         of_all_lenses : bool
             Completeness times the parent sample's: among all lenses whose galaxy alone meets the cuts.
         **points : array_like
-            Values in the unit of each axis; names on an axis such as ``lens_model``.
+            Values in the unit of each axis, or with a unit of their own (an astropy Quantity or Column), from which they are
+            converted; names on an axis such as ``lens_model``.
 
         Raises
         ------
         EvaluationError
             If a point lies where no injection was attempted and `extrapolate` is false, an axis is missing or unknown, a
-            value isn't finite, or `of_all_lenses` is asked of lenses whose parent sample's losses aren't known.
+            value isn't finite, is masked or has a unit that can't be converted, or `of_all_lenses` is asked of lenses whose
+            parent sample's losses aren't known.
         """
         if set(points) != set(self.axes):
             raise EvaluationError(
                 f"it is asked at {', '.join(self.axes)}, and {', '.join(points) or 'nothing'} was given."
             )
-        given = np.broadcast_arrays(*(np.asarray(points[axis]) for axis in self.axes))
+        plain = [asked_values(axis, unit, points[axis]) for axis, unit in zip(self.axes, self.units, strict=True)]
+        given = np.broadcast_arrays(*plain)
         shape, flat = given[0].shape, [np.ravel(values) for values in given]
         found = self.surface.look_up(flat, TOTAL if of_all_lenses else COMPLETENESS)
         if not extrapolate and not found.in_support.all():
@@ -218,15 +225,10 @@ class _Cells:
         supported = inside & (self.values[ATTEMPTED].ravel()[cell] > 0)
         value, low, high = (self.values[f"{kind}{end}"].ravel()[cell] for end in ("", "_low", "_high"))
         n_eff, is_small = (self.values[name].ravel()[cell] for name in (N_EFF, IS_SMALL))
-        return Selected(value, low, high, supported, n_eff, is_small == 1)
+        return Selected(value, low, high, supported, n_eff, (is_small == 1) | ~np.isfinite(n_eff))
 
     def reach(self) -> str:
-        return "; ".join(
-            f"{axis} {', '.join(side)}"
-            if ends is None
-            else f"{axis} {max(ends[0], side[0]):g} to {min(ends[1], side[-1]):g}"
-            for axis, side, ends in zip(self.axes, self.sides, self.ranges, strict=True)
-        )
+        return "; ".join(map(_reach, self.axes, self.sides, self.ranges))
 
 
 @dataclass(frozen=True)
@@ -241,13 +243,15 @@ class _Smooth:
     edges: tuple[Floats, ...]
     held: Floats
     min_n_eff: float
+    falls_short: bool
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> "_Smooth":
         kinds = [kind for kind in (COMPLETENESS, TOTAL) if kind in told]
         fits = {kind: [SmoothFit.from_json(fit) for fit in told[kind]] for kind in kinds}
         edges = tuple(np.array(edge, np.float64) for edge in told["support"]["edges"])
-        return cls(tuple(told["axes"]), fits, edges, np.array(told["support"]["held"], np.float64), told[MIN_N_EFF])
+        held = np.array(told["support"]["held"], np.float64)
+        return cls(tuple(told["axes"]), fits, edges, held, told[MIN_N_EFF], told[FALLS_SHORT])
 
     def look_up(self, points: Sequence[npt.NDArray[Any]], kind: str) -> Selected:
         if kind not in self.fits:
@@ -259,7 +263,9 @@ class _Smooth:
         predicted = [fit.predict(values) for fit in self.fits[kind]]
         value, _, _, n_eff = predicted[0]
         low, high = np.min([ends[1] for ends in predicted], axis=0), np.max([ends[2] for ends in predicted], axis=0)
-        return Selected(value, low, high, inside & np.isin(box, self.held), n_eff, n_eff < self.min_n_eff)
+        misfit = self.fits[kind][0].misfit * value * (1 - value)
+        is_small = (n_eff < self.min_n_eff) | (self.falls_short & (misfit * n_eff > 0.5))
+        return Selected(value, low, high, inside & np.isin(box, self.held), n_eff, is_small)
 
     def reach(self) -> str:
         return "; ".join(
@@ -323,6 +329,15 @@ def _surface(
         "operating_point": point, "axes": axes, "units": units, "kind": CELLS, "sides": sides,
         "ranges": [ranges.get(axis) for axis in axes], "values": values,
     }  # fmt: skip
+
+
+def _reach(axis: str, side: Sequence[Any], ends: tuple[float, float] | None) -> str:
+    if ends is None:
+        return f"{axis} {', '.join(side)}"
+    low, high = max(ends[0], side[0]), min(ends[1], side[-1])
+    if low > high:
+        return f"{axis} nowhere (cells {side[0]:g} to {side[-1]:g}, injections {ends[0]:g} to {ends[1]:g})"
+    return f"{axis} {low:g} to {high:g}"
 
 
 def _is_binned(side: Sequence[Any]) -> bool:

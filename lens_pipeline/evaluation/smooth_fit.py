@@ -5,6 +5,7 @@ Belongs here: the model, its fit, and how it is written down. What it leaves ove
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,23 @@ from scipy import special
 from scipy.interpolate import BSpline
 from scipy.sparse import csr_array
 
-from lens_pipeline.evaluation.intervals import CONFIDENCE, FEW_CLUSTERS
+from lens_pipeline.evaluation.intervals import CONFIDENCE, FEW_CLUSTERS, kish
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 _DEGREE = 3
 # Variance of the prior of a coefficient, on the logit scale: wide, and enough to hold what no row speaks of.
 _PRIOR_VARIANCE = 100.0
+# Of each coefficient, so that splines of a pair of axes are multiplied: injections, as many as make a place not small by default,
+# and galaxies that hold the rarer outcome (Peduzzi et al. 1996, J. Clin. Epidemiol. 49, 1373).
+_ROWS_EACH, _RARER_EACH = 100, 10
 
 
 @dataclass(frozen=True)
 class SmoothFit:
-    """Completeness = expit(a + sum over axes of a cubic spline + sum over pairs of axes of b x x').
+    """Completeness = expit(a + sum over axes of a cubic spline + sum over pairs of axes of what they do together).
+
+    That is b x x', or, where it is crossed, a coefficient for each product of a spline of one and a spline of the other.
 
     Attributes
     ----------
@@ -40,6 +46,9 @@ class SmoothFit:
         A, so that 1 / x^T A x is how many rows, or whole galaxies, speak of a point with the splines x: Kish's number of the
         weights that a linear fit on the same splines would give them there.
     n_galaxies : int
+    crossed : bool
+    misfit : float
+        Variance, on the logit scale, of what the truth differs from the fit by; 0 until it is measured (`goodness_of_fit`).
     """
 
     knots: tuple[Floats, ...]
@@ -50,10 +59,16 @@ class SmoothFit:
     row_leverage: Floats
     galaxy_leverage: Floats
     n_galaxies: int
+    crossed: bool = False
+    misfit: float = 0.0
 
     def value(self, values: Floats) -> Floats:
         """Return completeness at points, shape (n, axis), as (n,)."""
-        return special.expit(_design(values, self.knots, self.middle, self.spread) @ self.coefficients)
+        return special.expit(self.design(values) @ self.coefficients)
+
+    def design(self, values: Floats) -> Floats:
+        """Return what the coefficients are multiplied by at points, shape (n, axis), as (n, c)."""
+        return _design(values, self.knots, self.middle, self.spread, crossed=self.crossed)
 
     def predict(self, values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Return completeness p at points, shape (n, axis), the ends of its 95 % interval, and its effective n, each (n,).
@@ -62,11 +77,11 @@ class SmoothFit:
         where nearly all outcomes are alike the sandwich has nothing to learn a spread from. Where fewer than 5 of the
         galaxies that speak of it would hold the rarer outcome, whole galaxies are counted, as in cells. The interval is that of
         Clopper & Pearson at the effective n, shrunk for a variance known from few galaxies (Korn & Graubard 1998, Survey
-        Methodology 24, 193).
+        Methodology 24, 193). The misfit's variance is added to that of the effective n.
 
         Beyond the knots the nearest end is taken; whether that is asked for is the caller's business.
         """
-        design = _design(values, self.knots, self.middle, self.spread)
+        design = self.design(values)
         eta = design @ self.coefficients
         found, missed = special.expit(eta), special.expit(-eta)
         with np.errstate(divide="ignore", over="ignore"):
@@ -74,6 +89,7 @@ class SmoothFit:
             of_sandwich = 1 / (found * missed * _quadratic(design, self.covariance))
         few = np.minimum(found, missed) * galaxies < FEW_CLUSTERS
         n_eff = np.minimum(np.where(few, np.minimum(rows, galaxies), rows), of_sandwich)
+        n_eff = n_eff / (1 + found * missed * self.misfit * n_eff)
         tail = (1 - CONFIDENCE) / 2
         paid = n_eff * float(special.ndtri(tail) / special.stdtrit(max(self.n_galaxies - 1, 1), tail)) ** 2
         # A shape of 0 has no quantile; the least number has one, which is 0.
@@ -92,6 +108,8 @@ class SmoothFit:
             "row_leverage": self.row_leverage.tolist(),
             "galaxy_leverage": self.galaxy_leverage.tolist(),
             "n_galaxies": self.n_galaxies,
+            "crossed": self.crossed,
+            "misfit": self.misfit,
         }
 
     @classmethod
@@ -102,11 +120,32 @@ class SmoothFit:
         return cls(
             knots=tuple(np.array(knots, np.float64) for knots in content["knots"]),
             n_galaxies=content["n_galaxies"],
+            crossed=content["crossed"],
+            misfit=content["misfit"],
             **arrays,
         )
 
 
-def fit_smooth(values: Floats, recovered: Floats, weights: Floats, galaxies: Ints, n_knots: int) -> SmoothFit:
+def can_cross(recovered: Floats, weights: Floats, galaxies: Ints, n_axes: int, n_knots: int) -> bool:
+    """Whether rows are enough to multiply the splines of each pair of axes.
+
+    That is 100 injections (Kish's number), and 10 galaxies that hold the rarer outcome, for each coefficient.
+
+    Parameters
+    ----------
+    recovered : (n,) array
+        Share of each row that counts as recovered, 0 to 1.
+    weights, galaxies : (n,) arrays
+    """
+    each = n_knots + _DEGREE - 2
+    n_coefficients = 1 + n_axes * each + n_axes * (n_axes - 1) // 2 * each**2
+    rarer = min(np.unique(galaxies[outcome]).size for outcome in (recovered > 0, recovered < 1))
+    return kish(weights) >= _ROWS_EACH * n_coefficients and rarer >= _RARER_EACH * n_coefficients
+
+
+def fit_smooth(
+    values: Floats, recovered: Floats, weights: Floats, galaxies: Ints, n_knots: int, *, crossed: bool = False
+) -> SmoothFit:
     """Fit by maximum likelihood, weighted, under a wide normal prior on every coefficient but the intercept.
 
     Parameters
@@ -119,13 +158,15 @@ def fit_smooth(values: Floats, recovered: Floats, weights: Floats, galaxies: Int
         Number of each row's galaxy.
     n_knots : int
         Of each axis, both ends among them.
+    crossed : bool
+        Whether the splines of each pair of axes are multiplied; rows must be enough (`can_cross`).
     """
     # Loaded where it is needed: the definitions are loaded by every command.
     from sklearn.linear_model import LogisticRegression
 
     knots = tuple(_knots(column, n_knots) for column in values.T)
     middle, spread = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-9)
-    design = _design(values, knots, middle, spread)
+    design = _design(values, knots, middle, spread, crossed=crossed)
     weight = weights / weights.mean()
     # A row that counts in part is two rows, one recovered and one not, which share its weight.
     both = np.concatenate([np.flatnonzero(recovered > 0), np.flatnonzero(recovered < 1)])
@@ -152,9 +193,10 @@ def fit_smooth(values: Floats, recovered: Floats, weights: Floats, galaxies: Int
     flat = np.linalg.pinv(weighed.T @ design + prior, hermitian=True)
     # With the prior in the middle too, no row speaks of what no row spans.
     row_leverage, galaxy_leverage = (flat @ (each.T @ each + prior) @ flat for each in (weighed, of_galaxy @ weighed))
+    covariance = inverse @ spread_of_scores @ inverse
     return SmoothFit(
-        knots, middle, spread, coefficients, inverse @ spread_of_scores @ inverse, row_leverage, galaxy_leverage, n_galaxies
-    )  # fmt: skip
+        knots, middle, spread, coefficients, covariance, row_leverage, galaxy_leverage, n_galaxies, crossed
+    )
 
 
 def _quadratic(design: Floats, matrix: Floats) -> Floats:
@@ -168,16 +210,19 @@ def _knots(values: Floats, n_knots: int) -> Floats:
     return knots if knots.size > 1 else np.array([knots[0], knots[0] + 1.0])
 
 
-def _design(values: Floats, knots: Sequence[Floats], middle: Floats, spread: Floats) -> Floats:
-    parts = [np.ones((len(values), 1))]
-    for column, places in zip(values.T, knots, strict=True):
-        within = np.clip(column, places[0], places[-1])
-        ends = np.concatenate([np.repeat(places[0], _DEGREE), places, np.repeat(places[-1], _DEGREE)])
-        n = ends.size - _DEGREE - 1
-        # The splines of an axis sum to 1; one of them is the intercept's.
-        parts.append(np.asarray(BSpline(ends, np.eye(n), _DEGREE)(within))[:, 1:])
+def _design(values: Floats, knots: Sequence[Floats], middle: Floats, spread: Floats, *, crossed: bool) -> Floats:
     inside = np.stack([np.clip(c, p[0], p[-1]) for c, p in zip(values.T, knots, strict=True)], axis=1)
-    standard = (inside - middle) / spread
-    first, second = np.triu_indices(values.shape[1], 1)
-    parts.append(standard[:, first] * standard[:, second])
-    return np.concatenate(parts, axis=1)
+    splines = [_splines(column, places) for column, places in zip(inside.T, knots, strict=True)]
+    standard = ((inside - middle) / spread).T
+    pairs = [
+        (first[:, :, None] * second[:, None, :]).reshape(len(values), -1)
+        for first, second in combinations(splines if crossed else [x[:, None] for x in standard], 2)
+    ]
+    return np.concatenate([np.ones((len(values), 1)), *splines, *pairs], axis=1)
+
+
+def _splines(inside: Floats, places: Floats) -> Floats:
+    ends = np.concatenate([np.repeat(places[0], _DEGREE), places, np.repeat(places[-1], _DEGREE)])
+    n = ends.size - _DEGREE - 1
+    # The splines of an axis sum to 1; one of them is the intercept's.
+    return np.asarray(BSpline(ends, np.eye(n), _DEGREE)(inside))[:, 1:]

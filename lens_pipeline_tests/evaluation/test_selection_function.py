@@ -3,19 +3,26 @@
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from astropy import units
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Column, MaskedColumn, Table
+from astropy.utils.masked import Masked
 
 from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.cells import cut_axis, in_support
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.selection_function import FILE, SelectionFunction
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.evaluation.conftest import Evaluated
+from lens_pipeline_tests.evaluation.synthetic import Stamps
+from lens_pipeline_tests.evaluation.test_axes import measured
 
 GRID = ("theta_e_arcsec", "psf_fwhm_used_r")
 
@@ -132,6 +139,69 @@ def test_points_that_make_no_sense_are_refused(published: Publication, points: d
         SelectionFunction.load(published).evaluate(**points)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        [0.01, 0.02] * units.arcmin,
+        [0.01 * units.arcmin, 1.2 * units.arcsec],
+        Column([0.01, 0.02], unit="arcmin"),
+        MaskedColumn([0.6, 1.2], mask=[False, False]),
+        Masked([0.01, 0.02] * units.arcmin),
+    ],
+)
+def test_values_with_a_unit_are_converted_to_that_of_the_axis(published: Publication, given: Any) -> None:
+    function = SelectionFunction.load(published, axes="theta_e_arcsec")
+    plain = function.evaluate(theta_e_arcsec=[0.6, 1.2])
+    assert plain.value[0] != plain.value[1]
+    assert function.evaluate(theta_e_arcsec=given).value.tolist() == plain.value.tolist()
+
+
+@pytest.mark.parametrize("unit", ["mag", "mag(AB)"])
+def test_magnitudes_may_say_that_they_are_ab(evaluate: Callable[[Stamps], Evaluated], unit: str) -> None:
+    function = SelectionFunction.load(evaluate(measured()).completeness()[1], axes=["src_mag_r"])
+    found = function.evaluate(src_mag_r=Column([23.1, 24.2], unit=unit))
+    assert found.value.tolist() == function.evaluate(src_mag_r=[23.1, 24.2]).value.tolist()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.ma.array([0.6, 1.2], mask=[False, True]), "1 of 2 values of theta_e_arcsec are masked"),
+        (MaskedColumn([0.6, 1.2], mask=[True, True], unit="arcmin"), "2 of 2 values of theta_e_arcsec are masked"),
+        (Masked([0.6, 1.2] * units.arcsec, mask=[False, True]), "1 of 2 values of theta_e_arcsec are masked"),
+        (1.2 * units.kpc, "theta_e_arcsec is asked in arcsec, and was given in kpc, which can't be converted"),
+    ],
+)
+def test_masked_values_and_other_units_are_refused(published: Publication, given: Any, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        SelectionFunction.load(published, axes=["theta_e_arcsec"]).evaluate(theta_e_arcsec=given)
+
+
+def test_a_cell_that_nothing_was_injected_into_is_small(survey: Evaluated) -> None:
+    _, published = survey.completeness(CompletenessConfig(theta_e_edges_arcsec=[0.1, 2.0, 2.8, 3.1], fit_axes=[]))
+    function = SelectionFunction.load(published, axes=["theta_e_arcsec"])
+    found = function.evaluate(extrapolate=True, theta_e_arcsec=[1.0, 2.9])
+    assert np.isnan(found.value).tolist() == np.isnan(found.n_eff).tolist() == [False, True]
+    assert found.is_small.tolist() == [False, True]
+
+
+def test_cells_that_lie_where_nothing_was_injected_are_said_to_reach_nowhere(survey: Evaluated) -> None:
+    _, published = survey.completeness(CompletenessConfig(theta_e_edges_arcsec=[5, 6], fit_axes=[]))
+    with pytest.raises(
+        EvaluationError, match=r"theta_e_arcsec nowhere \(cells 5 to 6, injections 0\.[34]\d* to 2\.4\d*\)"
+    ):
+        SelectionFunction.load(published, axes=["theta_e_arcsec"]).evaluate(theta_e_arcsec=5.5)
+
+
+@pytest.mark.parametrize("shared", [0.3, 0.1, 0.7, 1.1, 23.4])
+def test_what_all_injections_share_is_in_the_support_that_they_make(shared: float) -> None:
+    stored = pl.DataFrame({"src_reff_arcsec": [shared] * 50})
+    cut = cut_axis("src_reff_arcsec", stored, None, CompletenessConfig())
+    assert cut is not None
+    held = np.bincount(cut.stored, minlength=len(cut.cells))
+    assert [in_support(cell, int(n)) for cell, n in zip(cut.cells, held, strict=True) if n] == [True]
+
+
 def test_axes_and_thresholds_that_were_not_counted_are_refused_with_a_list(published: Publication) -> None:
     with pytest.raises(
         EvaluationError, match=r"wasn't told against arc_snr x psf.*theta_e_arcsec x psf.*completeness.grids"
@@ -151,7 +221,7 @@ def test_the_file_alone_is_enough_and_another_file_is_refused(published: Publica
         == SelectionFunction.load(published.folder).evaluate(theta_e_arcsec=1.1, psf_fwhm_used_r=1.25).value
     )
     alone.write_text(json.dumps({"format": 1}))
-    with pytest.raises(EvaluationError, match="has the format 1, and 4 is what can be read"):
+    with pytest.raises(EvaluationError, match="has the format 1, and 5 is what can be read"):
         SelectionFunction.load(alone)
     alone.write_text("no")
     with pytest.raises(EvaluationError, match="is no selection function"):
