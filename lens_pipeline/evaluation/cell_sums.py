@@ -49,12 +49,13 @@ class Sums:
 class Spread:
     """What is summed over the clusters of each cell, which are galaxies or regions.
 
-    Of each cell, shape (cell,): clusters, and squares of their weights. Of each outcome, shape (outcome, cell): clusters that
-    hold some recovered and that hold some not recovered, and squared residuals.
+    Of each cell, shape (cell,): clusters, squares of their weights, and the largest. Of each outcome, shape (outcome, cell):
+    clusters that hold some recovered and that hold some not recovered, and squared residuals, each over the others' weight.
     """
 
     n: Ints
     squares: Floats
+    heaviest: Floats
     hits: Ints
     misses: Ints
     residuals: Floats
@@ -64,7 +65,7 @@ class Spread:
         """Start with none."""
         each = (n_outcomes, n_cells)
         return cls(
-            n=np.zeros(n_cells, np.int64), squares=np.zeros(n_cells), hits=np.zeros(each, np.int64),
+            n=np.zeros(n_cells, np.int64), squares=np.zeros(n_cells), heaviest=np.zeros(n_cells), hits=np.zeros(each, np.int64),
             misses=np.zeros(each, np.int64), residuals=np.zeros(each),
         )  # fmt: skip
 
@@ -96,12 +97,17 @@ class Clusters:
         total = np.add.reduceat(self.total, first)
         return Clusters(self.filled, starts, counts, total, np.add.reduceat(self.found, first, axis=1))
 
-    def add_to(self, spread: Spread, value: Floats) -> None:
-        """Add them, with their squared residuals from their cells' proportions, shape (outcome, cell)."""
+    def add_to(self, spread: Spread, value: Floats, weight: Floats) -> None:
+        """Add them, with residuals from their cells' proportions, shape (outcome, cell), over the weight of the others."""
+        others = np.repeat(weight[self.filled], self.counts) - self.total
+        most = np.maximum.reduceat(self.total, self.starts)
+        spread.heaviest[self.filled] = np.maximum(spread.heaviest[self.filled], most)
         spread.n[self.filled] += self.counts
         spread.squares[self.filled] += np.add.reduceat(self.total * self.total, self.starts)
         for i, one in enumerate(self.found):
             residual = one - np.repeat(value[i, self.filled], self.counts) * self.total
+            with np.errstate(invalid="ignore", divide="ignore"):
+                residual /= others
             spread.residuals[i, self.filled] += np.add.reduceat(residual * residual, self.starts)
             spread.hits[i, self.filled] += np.add.reduceat(one > 0, self.starts, dtype=np.int64)
             spread.misses[i, self.filled] += np.add.reduceat(self.total > one, self.starts, dtype=np.int64)

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 from lens_pipeline.evaluation.cell_sums import Bools, Floats, Ints, Numbers, Spread, Sums, gathered, parts
 from lens_pipeline.evaluation.intervals import (
-    CONFIDENCE,
     FEW_CLUSTERS,
     FEW_HOLD_THE_RARER,
     Estimate,
     clopper_pearson,
+    few_clusters_ratio,
+    outweighed,
     wilson,
 )
 from lens_pipeline.evaluation.regions import count_without, in_cell
@@ -81,7 +81,7 @@ def clustered_proportions(
         value = np.clip(sums.recovered / sums.weight, 0, 1)
     for block in blocks:
         for of_level, spread in zip(block, clusters, strict=True):
-            of_level.add_to(spread, value)
+            of_level.add_to(spread, value, sums.weight)
     found = [
         [_estimate(sums, clusters[0], i, cell, float(value[i, cell]), exact) for cell in range(n_cells)]
         for i in range(len(recovered))
@@ -115,11 +115,13 @@ def _estimate(
         few = (clusters.misses if p > 0.5 else clusters.hits)[outcome, cell] < FEW_CLUSTERS
         if few and not whole_where_few:
             return Estimate(p, None, None, n, m, None, FEW_HOLD_THE_RARER)
-        ceiling = weight**2 / float((clusters if few else sums).squares[cell])
-        variance = m / (m - 1) * float(clusters.residuals[outcome, cell]) / weight**2
+        effective_clusters = weight**2 / float(clusters.squares[cell])
+        if why := outweighed(effective_clusters, m, float(clusters.heaviest[cell]) / weight):
+            return Estimate(p, None, None, n, m, None, why)
+        ceiling = effective_clusters if few else weight**2 / float(sums.squares[cell])
+        variance = (m - 1) / m * float(clusters.residuals[outcome, cell])
         n_eff = min(ceiling, p * (1 - p) / variance) if variance > 0 else ceiling
-        tail = (1 + CONFIDENCE) / 2
-        n_for_interval = n_eff * float(special.stdtrit(n - 1, tail) / special.stdtrit(m - 1, tail)) ** 2
+        n_for_interval = n_eff * few_clusters_ratio(n, effective_clusters)
     interval = clopper_pearson if exact else wilson
     low, high = interval(p * n_for_interval, n_for_interval)
     return Estimate(p, min(low, p), max(high, p), n, m, n_eff)

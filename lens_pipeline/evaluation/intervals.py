@@ -5,7 +5,7 @@ Nothing here knows what a score is. Every interval is two-sided, by default at 9
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from scipy import special
 
 CONFIDENCE = 0.95
 FEW_CLUSTERS = 5
+_ROUNDING = 1e-9
 FEW_HOLD_THE_RARER = f"no interval: fewer than {FEW_CLUSTERS} clusters hold the rarer outcome"
 # Losses are skewed: simulated 95 % intervals of a mean log loss hold it in 91 % of draws of 50 rows, 92 % of 100, 93 % of 150.
 MIN_MEAN_ROWS = 150
@@ -130,11 +131,12 @@ def clustered_proportion(
 ) -> Estimate:
     """Weighted proportion of rows that cluster, with an interval on their effective number.
 
-    With p = sum w y / sum w, the residuals r_i = sum over cluster i of w (y - p), and m clusters, the variance is
-    v = m / (m - 1) sum r_i^2 / (sum w)^2, and the effective number is p (1 - p) / v, i.e. n over the design effect
-    (Rao & Scott 1992, Biometrics 48, 577), never more than Kish's. Where fewer than 5 clusters hold the rarer outcome v
-    says little, and whole clusters are counted instead. The interval is taken at the effective number times
-    (t_{n-1} / t_{m-1})^2, which pays for a variance known from few clusters (Korn & Graubard 1998). Rows that
+    With p = sum w y / sum w, the residuals r_i = sum over cluster i of w (y - p), the weight W_i of each of m clusters and
+    W of all, the variance is the jackknife's, v = (m - 1) / m sum (r_i / (W - W_i))^2 (Wolter 2007, ch. 4), and the effective
+    number is p (1 - p) / v, i.e. n over the design effect (Rao & Scott 1992, Biometrics 48, 577), never more than Kish's.
+    Where fewer than 5 clusters hold the rarer outcome v says little, and whole clusters are counted instead. The interval is
+    taken at the effective number times (t_{n-1} / t_{k-1})^2, which pays for a variance known from few clusters (Korn &
+    Graubard 1998); k is Kish's number of clusters, m where all weigh alike. Below 2 there is no interval. Rows that
     are all equally weighted and alone in their clusters give the plain interval of n rows.
 
     Parameters
@@ -164,8 +166,12 @@ def clustered_proportion(
     few = _few_hold_the_rarer(y, w, place, p)
     if few and not whole_where_few:
         return replace(nothing, reason=FEW_HOLD_THE_RARER)
-    n_eff = _effective_n(y, w, place, m, p, few)
-    return _rate_interval(nothing, n_eff, n_eff * _few_clusters_ratio(n, m, confidence), exact, confidence)
+    of_clusters = np.bincount(place, weights=w, minlength=m).astype(np.float64, copy=False)
+    if why := outweighed(kish(of_clusters), m, float(of_clusters.max() / of_clusters.sum())):
+        return replace(nothing, reason=why)
+    n_eff = _effective_n(y, w, place, of_clusters, p, few)
+    ratio = few_clusters_ratio(n, kish(of_clusters), confidence)
+    return _rate_interval(nothing, n_eff, n_eff * ratio, exact, confidence)
 
 
 def share_from_influence(
@@ -215,7 +221,7 @@ def rate_from_spread(
     """
     assert estimate.value is not None
     n_eff = estimate.value * (1 - estimate.value) / spread**2
-    effective = n_eff * _few_clusters_ratio(estimate.n, n_clusters, confidence)
+    effective = n_eff * few_clusters_ratio(estimate.n, n_clusters, confidence)
     found = _rate_interval(estimate, n_eff, effective, exact, confidence)
     if lowest is None or found.low is None:
         return found
@@ -260,9 +266,10 @@ def wider(first: Measured, second: Measured) -> Measured:
 def clustered_mean(
     values: npt.ArrayLike, clusters: npt.ArrayLike, *, floor: float | None = None, confidence: float = CONFIDENCE
 ) -> Estimate:
-    """Mean of rows that cluster, with a t interval on m - 1 degrees of freedom (Cochran 1977, Sampling Techniques, 9A).
+    """Mean of rows that cluster, with a t interval on k - 1 degrees of freedom (Cochran 1977, Sampling Techniques, 9A).
 
-    Fewer than 150 rows have no interval: of skewed values it would be too narrow.
+    The variance is the jackknife's over clusters, and k Kish's number of them, as in `clustered_proportion`; below 2
+    there is no interval. Fewer than 150 rows have none either: of skewed values it would be too narrow.
 
     Parameters
     ----------
@@ -289,11 +296,13 @@ def clustered_mean(
             None,
             f"no interval: a mean of {n} rows, fewer than {MIN_MEAN_ROWS}, rests on a few large ones",
         )
-    residuals = np.bincount(place, weights=x - mean, minlength=m)
-    spread = float(np.sqrt(m / (m - 1) * np.sum(residuals**2)) / n)
+    of_clusters = np.bincount(place, minlength=m).astype(np.float64)
+    if why := outweighed(kish(of_clusters), m, float(of_clusters.max() / of_clusters.sum())):
+        return Estimate(mean, None, None, n, m, None, why)
+    spread = float(np.sqrt(_jackknifed(np.bincount(place, weights=x - mean, minlength=m), of_clusters)))
     variance = float(x.var(ddof=1))
     n_eff = min(float(n), variance / spread**2) if spread > 0 else float(m)
-    half = float(special.stdtrit(m - 1, (1 + confidence) / 2)) * spread
+    half = float(special.stdtrit(kish(of_clusters) - 1, (1 + confidence) / 2)) * spread
     low = mean - half if floor is None else max(floor, mean - half)
     return Estimate(mean, low, mean + half, n, m, n_eff, interval="t, clustered" if m < n else "t")
 
@@ -326,7 +335,20 @@ def _rate_interval(
     return replace(estimate, low=min(low, p), high=max(high, p), n_eff=n_eff, interval=words)
 
 
-def _few_clusters_ratio(n: int, m: int, confidence: float) -> float:
+def _jackknifed(residuals: npt.NDArray[Any], weights: npt.NDArray[np.float64]) -> float:
+    """Variance of a weighted mean from the residual and weight of each cluster; a large one draws the mean to itself."""
+    m = residuals.size
+    return (m - 1) / m * float(np.sum((residuals / (weights.sum() - weights)) ** 2))
+
+
+def outweighed(effective: float, m: int, heaviest: float) -> str | None:
+    """Say so where the heaviest of m clusters, by its share of the weight, leaves fewer than 2 effective ones; else None."""
+    if effective > 2 - _ROUNDING:
+        return None
+    return f"no interval: one of {m:,} clusters has {heaviest:.0%} of the weight, so their spread is unknown"
+
+
+def few_clusters_ratio(n: int, m: float, confidence: float = CONFIDENCE) -> float:
     """Share of the effective number that is left where the variance is known from m clusters only (Korn & Graubard 1998)."""
     tail = (1 + confidence) / 2
     return float(special.stdtrit(n - 1, tail) / special.stdtrit(m - 1, tail)) ** 2
@@ -343,13 +365,12 @@ def _effective_n(
     y: npt.NDArray[np.float64],
     w: npt.NDArray[np.float64],
     place: npt.NDArray[np.int64],
-    m: int,
+    of_clusters: npt.NDArray[np.float64],
     p: float,
     few: bool,
 ) -> float:
-    ceiling = kish(np.bincount(place, weights=w, minlength=m)) if few else kish(w)
-    residuals = np.bincount(place, weights=w * (y - p), minlength=m)
-    variance = m / (m - 1) * float(np.sum(residuals**2)) / float(w.sum()) ** 2
+    ceiling = kish(of_clusters) if few else kish(w)
+    variance = _jackknifed(np.bincount(place, weights=w * (y - p), minlength=of_clusters.size), of_clusters)
     return min(ceiling, p * (1 - p) / variance) if variance > 0 else ceiling
 
 

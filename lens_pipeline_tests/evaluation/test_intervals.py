@@ -106,3 +106,32 @@ def test_the_interval_of_a_mean_widens_with_galaxies_that_agree_with_themselves(
     assert spread.high is not None
     expected = 2 * stats.t.ppf(0.975, 39) * galaxy.std(ddof=1) / np.sqrt(40)
     assert spread.high - spread.low == pytest.approx(expected, rel=0.01)
+
+
+def _unequal(galaxies: int, rng: np.random.Generator) -> np.ndarray:
+    return np.ceil(rng.pareto(1, galaxies) + 1).clip(max=5000).astype(int)
+
+
+def test_intervals_over_galaxies_of_very_unequal_numbers_of_rows_hold_the_truth() -> None:
+    rng, draws, rows_a_galaxy = np.random.default_rng(5), 300, _unequal
+    held, given = np.zeros(2), np.zeros(2)
+    for _ in range(draws):
+        galaxy = np.repeat(np.arange(60), rows_a_galaxy(60, rng))
+        own = rng.normal(0, 0.5, 60)[galaxy] + rng.normal(0, np.sqrt(0.75), galaxy.size)
+        for i, (found, truth) in enumerate(
+            ((clustered_proportion(own > 0, galaxy), 0.5), (clustered_mean(own, galaxy), 0))
+        ):
+            if found.low is not None and found.high is not None:
+                held[i] += found.low <= truth <= found.high
+                given[i] += 1
+    assert (given > 0.7 * draws).all()
+    # Of 200 intervals that hold in 95 of 100, fewer than 91 % do by chance in 1 of 100 such runs.
+    assert (held / given >= 0.91).all()
+
+
+def test_one_galaxy_that_outweighs_all_others_leaves_no_interval_and_is_named() -> None:
+    galaxy = np.repeat(np.arange(30), [1000, *[5] * 29])
+    rng = np.random.default_rng(0)
+    for found in (clustered_proportion(rng.random(1145) < 0.5, galaxy), clustered_mean(rng.random(1145), galaxy)):
+        assert found.low is None
+        assert "one of 30 clusters has 87% of the weight" in str(found.reason)
