@@ -98,7 +98,7 @@ def test_injections_too_faint_to_see_that_are_told_from_controls_are_red() -> No
 
 
 def test_a_model_that_sees_a_fingerprint_fails_the_null_test(evaluate: Callable[[Stamps], Evaluated]) -> None:
-    stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 50, "test": 600})
+    stamps = draw({"train": 5, "val_select": 5, "val_calibrate": 50, "test": 1200})
     stamps.logit += 2 * pl.Series(stamps.columns["label"]).to_numpy()
     report, _ = evaluate(stamps).report()
     check = null_injections_score_like_controls(report.table, report.null_test_confidence)
