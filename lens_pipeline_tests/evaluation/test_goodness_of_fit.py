@@ -39,7 +39,14 @@ def fitted(law: Law, n: int, config: CompletenessConfig | None = None) -> Fits:
     recovered = np.random.default_rng(1).random(n) < law(values)
     stored = pl.DataFrame(dict(zip(AXES, values.T, strict=True)))
     attempts = Attempts(
-        stored, stored.clear(), frozenset(), np.arange(n), np.ones(n), recovered - 0.5, RowShares("unknown", {}, ())
+        stored=stored,
+        lost=stored.clear(),
+        known_of_lost=frozenset(),
+        order=np.arange(n),
+        galaxies=np.arange(n),
+        weights=np.ones(n),
+        logits=recovered - 0.5,
+        shares=RowShares("unknown", {}, ()),
     )
     return fit_selection(attempts, [Threshold("one", 0.0)], config or CompletenessConfig(fit_axes=AXES))
 
