@@ -179,8 +179,8 @@ def share_from_influence(
 ) -> Estimate:
     """Put Wilson's interval on a share that is a smooth function of several, from each row's influence on it.
 
-    The variance is m / (m - 1) times the sum over clusters of the squared sums of influences (linearisation: Wolter 2007, ch. 6),
-    the effective number value (1 - value) over it.
+    The variance is that of the sums of influences over clusters (linearisation: Wolter 2007, ch. 6), the jackknife's as in
+    `clustered_proportion`, and the effective number value (1 - value) over it.
 
     Parameters
     ----------
@@ -193,16 +193,19 @@ def share_from_influence(
     nothing = Estimate(value, None, None, n, m, None)
     if m < 2:
         return replace(nothing, reason="all rows come from one galaxy, so their spread is unknown")
-    spread = float(np.sqrt(m / (m - 1) * np.sum(np.bincount(place, weights=changes) ** 2)))
+    of_clusters = np.bincount(place, minlength=m).astype(np.float64)
+    if why := outweighed(kish(of_clusters), m, float(of_clusters.max() / n)):
+        return replace(nothing, reason=why)
+    spread = float(np.sqrt(_jackknifed(n * np.bincount(place, weights=changes), of_clusters)))
     if spread <= 0:
-        return _rate_interval(nothing, float(m), float(m), True, confidence)
-    return rate_from_spread(nothing, spread, m, confidence=confidence)
+        return _rate_interval(nothing, kish(of_clusters), kish(of_clusters), True, confidence)
+    return rate_from_spread(nothing, spread, kish(of_clusters), confidence=confidence)
 
 
 def rate_from_spread(
     estimate: Estimate,
     spread: float,
-    n_clusters: int,
+    n_clusters: float,
     *,
     exact: bool = False,
     lowest: float | None = None,
@@ -214,8 +217,8 @@ def rate_from_spread(
     ----------
     estimate : Estimate
         Its `value` lies between 0 and 1.
-    n_clusters : int
-        Clusters that the standard error was found from; few of them cost width, as in `clustered_proportion`.
+    n_clusters : float
+        Clusters that the standard error was found from, or their effective number; few cost width, as in `clustered_proportion`.
     lowest : float, optional
         Share that the lower end is made of, with the same effective number; by default the estimate's value.
     """

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import special
 
 from lens_pipeline.evaluation.cell_sums import Bools, Floats, Ints, Numbers
-from lens_pipeline.evaluation.intervals import CONFIDENCE, FEW_CLUSTERS, Estimate
+from lens_pipeline.evaluation.intervals import CONFIDENCE, FEW_CLUSTERS, Estimate, outweighed
 
 _HALVINGS = 60
 
@@ -54,8 +54,9 @@ def paired_differences(
     With d = 1 where this alone finds a row, -1 where the other alone does, delta = sum w d / sum w. Its variance v comes from
     the sums of w (d - delta) over galaxies, as that of `intervals.clustered_proportion` does, and its effective number is that
     of independent pairs which would know as much: (share that one alone finds - delta^2) / v, at most Kish's, and that of whole
-    galaxies where fewer than 5 hold a row that one alone finds; times (t_{n-1} / t_{m-1})^2 for m galaxies. The interval is
-    Tango's at that number, and the chance of being above 0 is by the score that his interval asks 0 with.
+    galaxies where fewer than 5 hold a row that one alone finds; times (t_{n-1} / t_{k-1})^2 for k galaxies, by Kish's number of
+    their weights. Below 2 of them there is no interval. It is Tango's at that number, and the chance of being above 0 is by
+    the score that his interval asks 0 with.
 
     Parameters
     ----------
@@ -98,29 +99,39 @@ def paired_differences(
         delta = (ahead - behind) / total
         of_cluster = np.bincount(cluster, w)
         residual = np.bincount(cluster, w * (d - delta[cell]))
-        variance = m / (m - 1) * np.bincount(cell_of, residual**2, n_cells) / total**2
+        of_others = total[cell_of] - of_cluster
+        variance = (m - 1) / m * np.bincount(cell_of, (residual / of_others) ** 2, n_cells)
         mixed = np.bincount(cell_of, np.bincount(cluster, d != 0) > 0, n_cells)
         whole = (mixed < FEW_CLUSTERS) & whole_where_few
-        ceiling = total**2 / np.where(whole, np.bincount(cell_of, of_cluster**2, n_cells), summed(w * w))
+        clusters_worth = total**2 / np.bincount(cell_of, of_cluster**2, n_cells)
+        ceiling = np.where(whole, clusters_worth, total**2 / summed(w * w))
         n_eff = np.where(variance > 0, np.minimum(ceiling, ((ahead + behind) / total - delta**2) / variance), ceiling)
         tail = (1 + CONFIDENCE) / 2
-        effective = n_eff * (special.stdtrit(n - 1, tail) / special.stdtrit(m - 1, tail)) ** 2
+        effective = n_eff * (special.stdtrit(n - 1, tail) / special.stdtrit(clusters_worth - 1, tail)) ** 2
         b, c = ahead / total * effective, behind / total * effective
         low, high = tango(b, c, effective)
         above = special.ndtr(np.where(b + c > 0, (b - c) / np.sqrt(b + c), 0.0))
+    heaviest = np.zeros(n_cells)
+    np.maximum.at(heaviest, cell_of, of_cluster)
     found = []
     for i in range(n_cells):
-        if total[i] <= 0:
-            why = "there are no rows" if n[i] == 0 else "all weights are 0"
-            found.append(Difference(None, None, None, int(n[i]), int(m[i]), None, why))
-        elif m[i] < 2:
-            why = "all rows come from one galaxy, so their spread is unknown"
-            found.append(Difference(float(delta[i]), None, None, int(n[i]), int(m[i]), None, why))
+        rests_on = int(n[i]), int(m[i])
+        if why := _why_unknown(*rests_on, *map(float, (total[i], clusters_worth[i], heaviest[i]))):
+            value = float(delta[i]) if total[i] > 0 else None
+            found.append(Difference(value, None, None, *rests_on, None, why))
         else:
             ends = float(low[i]), float(high[i])
-            rests_on = int(n[i]), int(m[i])
             found.append(Difference(float(delta[i]), *ends, *rests_on, float(n_eff[i]), above=float(above[i])))
     return found
+
+
+def _why_unknown(n: int, m: int, weight: float, clusters_worth: float, heaviest: float) -> str | None:
+    """Say why n rows of m clusters have no interval; None if they have one."""
+    if weight <= 0:
+        return "there are no rows" if n == 0 else "all weights are 0"
+    if m < 2:
+        return "all rows come from one galaxy, so their spread is unknown"
+    return outweighed(clusters_worth, m, heaviest / weight)
 
 
 def tango(ahead: npt.ArrayLike, behind: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -61,9 +61,10 @@ def roc_figure(
         told = f"{row['reason']}" if row["low"] is None else "95 % interval"
         found = number(row["tpr"], row["low"], row["high"])
         tell_at(axes, at, row["tpr"], f"FPR {row['fpr']:.3g}: TPR {found}, {told}")
-    for (colour, marker), point in zip(styles(points.height), points.iter_rows(named=True), strict=True):
-        if point["fpr"] is not None and point["recall"] is not None:
-            _frozen(axes, point, left * 1.4, colour, marker)
+    # One that has no place here has no completeness either: so each looks the same in both figures.
+    placed = points.drop_nulls(["fpr", "recall"])
+    for (colour, marker), point in zip(styles(placed.height), placed.iter_rows(named=True), strict=True):
+        _frozen(axes, point, left * 1.4, colour, marker)
     axes.set(xscale="log", xlim=(left, 1), ylim=(0, 1.02))
     axes.xaxis.set_major_formatter(plain_ticks)
     axes.set(xlabel="false-positive rate on test (fraction of controls)", ylabel="true-positive rate (fraction)")

@@ -1,6 +1,14 @@
 from xml.etree import ElementTree
 
+import polars as pl
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from lens_pipeline.evaluation.completeness_plots import completeness_figure
+from lens_pipeline.evaluation.drawings import points_on_test
 from lens_pipeline.evaluation.figures import figure_png, figure_svg, new_figure, tell_at
+from lens_pipeline.evaluation.plots import roc_figure
+from lens_pipeline_tests.evaluation.conftest import Evaluated
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -39,3 +47,22 @@ def test_what_only_speaks_is_not_seen_on_a_picture() -> None:
     bare = figure_png(figure)
     tell_at(axes, 0.5, 0.5, "here")
     assert figure_png(figure) == bare
+
+
+def colours(figure: Figure) -> dict[str, str]:
+    """Colour of each threshold's mark in a legend."""
+    marks = zip(*figure.axes[0].get_legend_handles_labels(), strict=True)
+    return {words: to_hex(mark[0].get_color()) for mark, words in marks if words.startswith("threshold")}  # type: ignore[index]
+
+
+def test_a_threshold_has_one_colour_in_every_figure_though_others_are_not_resolved(survey: Evaluated) -> None:
+    report, completeness = survey.report()[1], survey.completeness()[0]
+    points = pl.DataFrame(survey.fit.table)
+    unresolved = points["threshold"].is_null()
+    assert unresolved.any()
+    assert not unresolved[-1]
+    marks = points_on_test(pl.DataFrame(report.read_table()), points)
+    roc = roc_figure(pl.DataFrame(report.read_table("roc")), marks, 0.01, 5)
+    along = completeness_figure(pl.DataFrame(completeness.table), "arc_snr")
+    assert len(colours(roc)) > 1
+    assert colours(roc) == colours(along)

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lens_pipeline.evaluation.intervals import clopper_pearson, clustered_mean, clustered_proportion, kish, wilson
+from lens_pipeline.evaluation.intervals import (
+    clopper_pearson,
+    clustered_mean,
+    clustered_proportion,
+    kish,
+    share_from_influence,
+    wilson,
+)
+from lens_pipeline.evaluation.paired_difference import paired_difference
 
 
 @pytest.mark.parametrize("n", [10, 50, 400])
@@ -129,9 +137,29 @@ def test_intervals_over_galaxies_of_very_unequal_numbers_of_rows_hold_the_truth(
     assert (held / given >= 0.91).all()
 
 
+def test_shares_by_influence_and_differences_of_pairs_know_that_galaxies_are_unequal() -> None:
+    rng, draws = np.random.default_rng(6), 300
+    held, given = np.zeros(2), np.zeros(2)
+    for _ in range(draws):
+        galaxy = np.repeat(np.arange(60), _unequal(60, rng))
+        first, second = (rng.normal(0, 0.6, 60)[galaxy] + rng.normal(0, 0.8, galaxy.size) > 0 for _ in range(2))
+        share = float(first.mean())
+        by_influence = share_from_influence(share, (first - share) / first.size, galaxy)
+        for i, (found, truth) in enumerate(((by_influence, 0.5), (paired_difference(first, second, galaxy), 0))):
+            if found.low is not None and found.high is not None:
+                held[i] += found.low <= truth <= found.high
+                given[i] += 1
+    assert (given > 0.7 * draws).all()
+    assert (held / given >= 0.91).all()
+
+
 def test_one_galaxy_that_outweighs_all_others_leaves_no_interval_and_is_named() -> None:
     galaxy = np.repeat(np.arange(30), [1000, *[5] * 29])
     rng = np.random.default_rng(0)
-    for found in (clustered_proportion(rng.random(1145) < 0.5, galaxy), clustered_mean(rng.random(1145), galaxy)):
+    first, second = rng.random((2, 1145)) < 0.5
+    for found in (
+        clustered_proportion(first, galaxy), clustered_mean(rng.random(1145), galaxy),
+        share_from_influence(0.5, (first - 0.5) / 1145, galaxy), paired_difference(first, second, galaxy),
+    ):  # fmt: skip
         assert found.low is None
         assert "one of 30 clusters has 87% of the weight" in str(found.reason)
