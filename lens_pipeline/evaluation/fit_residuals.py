@@ -14,6 +14,7 @@ from lens_pipeline.evaluation.clustered_cells import clustered_proportions
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Threshold
 from lens_pipeline.evaluation.goodness_of_fit import CellResiduals, calibration, falls_short, goodness_of_fit
+from lens_pipeline.evaluation.regions import LEFT_OUT, spread_unknown
 from lens_pipeline.evaluation.selection_function import COMPLETENESS, FALLS_SHORT, MIN_N_EFF, SMOOTH, TOTAL
 from lens_pipeline.evaluation.smooth_fit import Floats, Ints, SmoothFit, can_cross, fit_smooth
 
@@ -62,6 +63,10 @@ def fit_selection(attempts: Attempts, thresholds: Sequence[Threshold], config: C
     values, weights, galaxies = values[chosen], attempts.weights[chosen], attempts.galaxies[chosen]
     if (n := np.unique(galaxies).size) < _LEAST_GALAXIES:
         return Fits([], [], [*notes, f"nothing is fitted: {n:,} galaxies, fewer than {_LEAST_GALAXIES}"])
+    regions = None if attempts.regions is None else attempts.regions[chosen]
+    if regions is not None and (why := spread_unknown(regions)):
+        notes.append(f"{LEFT_OUT}: {why}")
+        regions = None
     shares: Sequence[Floats] = ()
     if attempts.shares.reason is None and not attempts.shares.unknown:
         shares = [of_rows[chosen] for of_rows in attempts.shares.shares]
@@ -70,7 +75,7 @@ def fit_selection(attempts: Attempts, thresholds: Sequence[Threshold], config: C
     for threshold in thresholds:
         recovered = (attempts.logits[chosen] > threshold.logit).astype(np.float64)
         crossed = can_cross(recovered, weights, galaxies, len(axes), config.fit_knots)
-        rows = _Rows(values, weights, galaxies, config.fit_knots, crossed)
+        rows = _Rows(values, weights, galaxies, config.fit_knots, crossed, regions)
         fit = rows.fit(recovered)
         unseen = rows.cross_validated(recovered)
         found = [rows.beside(cut, recovered, fit, unseen) for cut in cuts]
@@ -100,11 +105,11 @@ class _Rows:
     galaxies: Ints
     n_knots: int
     crossed: bool
+    regions: Ints | None
 
     def fit(self, recovered: Floats) -> SmoothFit:
-        return fit_smooth(
-            self.values, recovered, self.weights, self.galaxies, self.n_knots, crossed=self.crossed
-        )  # fmt: skip
+        columns = self.values, recovered, self.weights, self.galaxies, self.n_knots
+        return fit_smooth(*columns, crossed=self.crossed, regions=self.regions)
 
     def cross_validated(self, recovered: Floats) -> Floats:
         """Return what is said of each row by a fit that has not seen its galaxy."""
@@ -112,9 +117,9 @@ class _Rows:
         unseen = np.empty(recovered.size)
         for fold in range(_FOLDS):
             mine = number % _FOLDS == fold
-            others = replace(
-                self, values=self.values[~mine], weights=self.weights[~mine], galaxies=self.galaxies[~mine]
-            )
+            # Of these fits the value alone is asked.
+            left = {"values": self.values[~mine], "weights": self.weights[~mine], "galaxies": self.galaxies[~mine]}
+            others = replace(self, **left, regions=None)
             unseen[mine] = others.fit(recovered[~mine]).value(self.values[mine])
         return unseen
 

@@ -1,4 +1,4 @@
-"""A smooth selection function: a logistic regression on splines of some axes, with intervals that know of galaxies as clusters.
+"""A smooth selection function: a logistic regression on splines of some axes, with intervals over galaxies and over regions.
 
 Belongs here: the model, its fit, and how it is written down. What it leaves over is in `fit_residuals`.
 """
@@ -49,6 +49,10 @@ class SmoothFit:
     crossed : bool
     misfit : float
         Variance, on the logit scale, of what the truth differs from the fit by; 0 until it is measured (`goodness_of_fit`).
+    region_covariance : (c, c) array or None
+        Jackknife over regions, of one Newton step each (Wolter 2007, ch. 4); None where regions aren't known or too few.
+    n_regions : float
+        Effective number of regions (Kish's, of their weights); 0 without them.
     """
 
     knots: tuple[Floats, ...]
@@ -61,6 +65,8 @@ class SmoothFit:
     n_galaxies: int
     crossed: bool = False
     misfit: float = 0.0
+    region_covariance: Floats | None = None
+    n_regions: float = 0.0
 
     def value(self, values: Floats) -> Floats:
         """Return completeness at points, shape (n, axis), as (n,)."""
@@ -77,7 +83,8 @@ class SmoothFit:
         where nearly all outcomes are alike the sandwich has nothing to learn a spread from. Where fewer than 5 of the
         galaxies that speak of it would hold the rarer outcome, whole galaxies are counted, as in cells. The interval is that of
         Clopper & Pearson at the effective n, shrunk for a variance known from few galaxies (Korn & Graubard 1998, Survey
-        Methodology 24, 193). The misfit's variance is added to that of the effective n.
+        Methodology 24, 193). The misfit's variance is added to that of the effective n. Where the variance over regions
+        leaves more open, it counts, and so does their number.
 
         Beyond the knots the nearest end is taken; whether that is asked for is the caller's business.
         """
@@ -86,16 +93,28 @@ class SmoothFit:
         found, missed = special.expit(eta), special.expit(-eta)
         with np.errstate(divide="ignore", over="ignore"):
             rows, galaxies = 1 / _quadratic(design, self.row_leverage), 1 / _quadratic(design, self.galaxy_leverage)
-            of_sandwich = 1 / (found * missed * _quadratic(design, self.covariance))
         few = np.minimum(found, missed) * galaxies < FEW_CLUSTERS
-        n_eff = np.minimum(np.where(few, np.minimum(rows, galaxies), rows), of_sandwich)
-        n_eff = n_eff / (1 + found * missed * self.misfit * n_eff)
+        spoken = np.where(few, np.minimum(rows, galaxies), rows)
+        n_eff, paid = self._worth(design, spoken, found * missed, self.covariance, self.n_galaxies)
+        if self.region_covariance is not None:
+            of_regions = self._worth(design, spoken, found * missed, self.region_covariance, self.n_regions)
+            wider = of_regions[1] < paid
+            n_eff, paid = (np.where(wider, *both) for both in zip(of_regions, (n_eff, paid), strict=True))
         tail = (1 - CONFIDENCE) / 2
-        paid = n_eff * float(special.ndtri(tail) / special.stdtrit(max(self.n_galaxies - 1, 1), tail)) ** 2
         # A shape of 0 has no quantile; the least number has one, which is 0.
         hits, misses = (np.maximum(share * paid, np.finfo(np.float64).tiny) for share in (found, missed))
         low, high = special.betaincinv(hits, misses + 1, tail), special.betaincinv(hits + 1, misses, 1 - tail)
         return found, low.astype(np.float64), high.astype(np.float64), n_eff
+
+    def _worth(
+        self, design: Floats, spoken: Floats, spread: Floats, covariance: Floats, n_clusters: float
+    ) -> tuple[Floats, Floats]:
+        """Effective n by a covariance over clusters, and what of it is left where those are few, each (n,)."""
+        with np.errstate(divide="ignore", over="ignore"):
+            n_eff = np.minimum(spoken, 1 / (spread * _quadratic(design, covariance)))
+        n_eff = n_eff / (1 + spread * self.misfit * n_eff)
+        tail = (1 - CONFIDENCE) / 2
+        return n_eff, n_eff * float(special.ndtri(tail) / special.stdtrit(max(n_clusters - 1, 1), tail)) ** 2
 
     def to_json(self) -> dict[str, Any]:
         """Write everything that `predict` needs."""
@@ -110,6 +129,8 @@ class SmoothFit:
             "n_galaxies": self.n_galaxies,
             "crossed": self.crossed,
             "misfit": self.misfit,
+            "region_covariance": None if self.region_covariance is None else self.region_covariance.tolist(),
+            "n_regions": self.n_regions,
         }
 
     @classmethod
@@ -122,6 +143,8 @@ class SmoothFit:
             n_galaxies=content["n_galaxies"],
             crossed=content["crossed"],
             misfit=content["misfit"],
+            region_covariance=None if (told := content["region_covariance"]) is None else np.array(told, np.float64),
+            n_regions=content["n_regions"],
             **arrays,
         )
 
@@ -144,7 +167,14 @@ def can_cross(recovered: Floats, weights: Floats, galaxies: Ints, n_axes: int, n
 
 
 def fit_smooth(
-    values: Floats, recovered: Floats, weights: Floats, galaxies: Ints, n_knots: int, *, crossed: bool = False
+    values: Floats,
+    recovered: Floats,
+    weights: Floats,
+    galaxies: Ints,
+    n_knots: int,
+    *,
+    crossed: bool = False,
+    regions: Ints | None = None,
 ) -> SmoothFit:
     """Fit by maximum likelihood, weighted, under a wide normal prior on every coefficient but the intercept.
 
@@ -160,6 +190,8 @@ def fit_smooth(
         Of each axis, both ends among them.
     crossed : bool
         Whether the splines of each pair of axes are multiplied; rows must be enough (`can_cross`).
+    regions : (n,) array, optional
+        Number of each row's region, if intervals are to know of them.
     """
     # Loaded where it is needed: the definitions are loaded by every command.
     from sklearn.linear_model import LogisticRegression
@@ -186,17 +218,40 @@ def fit_smooth(
     _, place = np.unique(galaxies, return_inverse=True)
     n_galaxies = int(place.max()) + 1
     of_galaxy = csr_array((np.ones(place.size), (place, np.arange(place.size))), shape=(n_galaxies, place.size))
-    scores = of_galaxy @ (design * (weight * (recovered - found))[:, None])
+    score_of_row = design * (weight * (recovered - found))[:, None]
+    scores = of_galaxy @ score_of_row
     spread_of_scores = scores.T @ scores * (n_galaxies / max(n_galaxies - 1, 1))
     weighed = design * weight[:, None]
-    inverse = np.linalg.pinv((design * (weight * found * (1 - found))[:, None]).T @ design + prior, hermitian=True)
+    informed = design * np.sqrt(weight * found * (1 - found))[:, None]
+    information = informed.T @ informed + prior
+    inverse = np.linalg.pinv(information, hermitian=True)
     flat = np.linalg.pinv(weighed.T @ design + prior, hermitian=True)
     # With the prior in the middle too, no row speaks of what no row spans.
     row_leverage, galaxy_leverage = (flat @ (each.T @ each + prior) @ flat for each in (weighed, of_galaxy @ weighed))
     covariance = inverse @ spread_of_scores @ inverse
+    by_region, n_regions = None, 0.0
+    if regions is not None:
+        by_region = _jackknife(score_of_row, informed, information, regions)
+        n_regions = kish(np.bincount(regions, weights=weight))
     return SmoothFit(
-        knots, middle, spread, coefficients, covariance, row_leverage, galaxy_leverage, n_galaxies, crossed
-    )
+        knots, middle, spread, coefficients, covariance, row_leverage, galaxy_leverage, n_galaxies, crossed,
+        region_covariance=by_region, n_regions=n_regions,
+    )  # fmt: skip
+
+
+def _jackknife(scores: Floats, informed: Floats, information: Floats, clusters: Ints) -> Floats:
+    """Covariance of coefficients from what leaving each cluster out changes them by, to first order, shape (c, c).
+
+    A cluster of which there are few draws the fit to itself, so that its residuals alone tell too little.
+    """
+    order = np.argsort(clusters, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(clusters[order])) + 1)
+    left_out = [
+        np.linalg.pinv(information - informed[part].T @ informed[part], hermitian=True) @ scores[part].sum(axis=0)
+        for part in parts
+    ]
+    changes: Floats = np.stack(left_out)
+    return np.asarray((len(parts) - 1) / len(parts) * changes.T @ changes)
 
 
 def _quadratic(design: Floats, matrix: Floats) -> Floats:

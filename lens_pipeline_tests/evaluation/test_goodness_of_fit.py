@@ -36,7 +36,16 @@ def drawn(n: int, seed: int = 0) -> np.ndarray:
 
 def fitted(law: Law, n: int, config: CompletenessConfig | None = None) -> Fits:
     values = drawn(n)
-    recovered = np.random.default_rng(1).random(n) < law(values)
+    return fitted_on(values, np.random.default_rng(1).random(n) < law(values), config)
+
+
+def fitted_on(
+    values: np.ndarray,
+    recovered: np.ndarray,
+    config: CompletenessConfig | None = None,
+    regions: np.ndarray | None = None,
+) -> Fits:
+    n = len(values)
     stored = pl.DataFrame(dict(zip(AXES, values.T, strict=True)))
     attempts = Attempts(
         stored=stored,
@@ -47,6 +56,7 @@ def fitted(law: Law, n: int, config: CompletenessConfig | None = None) -> Fits:
         weights=np.ones(n),
         logits=recovered - 0.5,
         shares=RowShares("unknown", {}, ()),
+        regions=regions,
     )
     return fit_selection(attempts, [Threshold("one", 0.0)], config or CompletenessConfig(fit_axes=AXES))
 
@@ -148,3 +158,36 @@ def test_predictions_that_are_far_too_sure_get_their_slope(slope: float) -> None
     assert told["reason"] is None
     assert np.array([score.sum(), (score * x).sum() / 10]) == pytest.approx([0, 0], abs=1e-3)
     assert slope < 0.1 or told["slope"] == pytest.approx(slope, rel=0.1)
+
+
+def test_intervals_of_a_fit_hold_the_truth_where_regions_differ(tmp_path: Path) -> None:
+    n_regions, each, spread = 15, 400, 0.3
+    theta_e, seeing = (x.ravel() for x in np.meshgrid(np.linspace(0.5, 2.3, 6), np.linspace(1.0, 1.9, 6)))
+    middle = 1.5 * (theta_e - 1.2) - 1.5 * (seeing - 1.4)
+    # A region's chance is drawn, so the truth is the mean over what it may be.
+    chances = spread * special.ndtri((np.arange(200) + 0.5) / 200)
+    truth = special.expit(middle[:, None] + chances).mean(axis=1)
+    region = np.repeat(np.arange(1, n_regions + 1), each)
+    held: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        values = np.stack(
+            [rng.uniform(0.3, 2.5, region.size), rng.uniform(0.9, 2.0, n_regions + 1)[region] + rng.normal(0, 0.03, region.size)],
+            axis=1,
+        )  # fmt: skip
+        eta = 1.5 * (values[:, 0] - 1.2) - 1.5 * (values[:, 1] - 1.4) + rng.normal(0, spread, n_regions + 1)[region]
+        recovered = rng.random(region.size) < special.expit(eta)
+        for known in held:
+            function = function_of(fitted_on(values, recovered, regions=region if known else None), tmp_path)
+            found = function.evaluate(theta_e_arcsec=theta_e, psf_fwhm_used_r=seeing, extrapolate=True)
+            held[known].append(float(((found.low <= truth) & (truth <= found.high)).mean()))
+    assert np.mean(held[True]) > 0.92
+    assert np.mean(held[False]) < 0.9
+
+
+def test_a_fit_on_fewer_than_five_regions_says_that_they_are_left_out() -> None:
+    values = drawn(2000)
+    recovered = np.random.default_rng(1).random(2000) < apart(values)
+    notes = fitted_on(values, recovered, regions=np.arange(2000) % 4 + 1).notes
+    assert notes == ["the interval leaves out how much regions differ, which isn't known: 4 regions, fewer than 5"]
+    assert fitted_on(values, recovered, regions=np.arange(2000) % 5 + 1).notes == []
