@@ -122,13 +122,14 @@ def records_of_table(rows: Iterable[Mapping[str, Any]]) -> list[EpochRecord]:
 
     Names are ours (`tpr_at_fpr_1e-04`, `val_loss` ...) or common ones (`TPR@1e-4`, `FPR@TPR50`, `n_neg` ...), in any case. Rates
     are fractions, numbers with a percent sign, or per cent where a column has one above 1. A number given as text tells by
-    its decimals how far it was rounded.
+    its decimals how far it was rounded. Rows of one epoch that tell of other columns each are one, as where training and
+    validation were logged apart.
 
     Raises
     ------
     EvaluationError
         If there is no row, or no column that a diagnosis could use; if two columns tell of the same, or an epoch stands there
-        twice; or if an AUROC is no share.
+        twice with the same columns; or if an AUROC is no share.
     """
     table = list(rows)
     meant = {str(name): _meaning(str(name)) for row in table for name in row}
@@ -139,7 +140,7 @@ def records_of_table(rows: Iterable[Mapping[str, Any]]) -> list[EpochRecord]:
             "the names."
         )
     known = {name: meaning for name, meaning in meant.items() if meaning}
-    told = [{str(name): value for name, value in row.items() if str(name) in known} for row in table]
+    told = _joined([{str(name): value for name, value in row.items() if str(name) in known} for row in table], known)
     _refuse_doubles(told, known)
     readings = [{name: found for name, value in row.items() if (found := _reading(value))} for row in told]
     scale = {name: _scale(of, [read[name].value for read in readings if name in read]) for name, of in known.items()}
@@ -182,6 +183,24 @@ def _scale(meaning: Meaning, values: Sequence[float]) -> float:
     if meaning == "auroc":
         return 0.01 if min(values, default=0) >= _LEAST_AUROC_PERCENT else 1.0
     return 0.01 if isinstance(meaning, tuple) and max(values, default=0) > 1 else 1.0
+
+
+def _joined(rows: Sequence[Mapping[str, Any]], meant: Mapping[str, Meaning]) -> list[dict[str, Any]]:
+    """Join rows of an epoch that no column tells of twice; what tells nothing is left out."""
+    joined: list[dict[str, Any]] = []
+    of_epoch: dict[float, dict[str, Any]] = {}
+    for row in rows:
+        said = {name: value for name, value in row.items() if _reading(value) or _is_not_finite(value)}
+        epochs = [name for name in said if meant[name] == "epoch"]
+        at = _reading(said[epochs[0]]) if epochs else None
+        earlier = of_epoch.get(at.value) if at else None
+        if earlier is not None and not (set(said) & set(earlier)) - set(epochs):
+            earlier.update(said)
+            continue
+        joined.append(said)
+        if at:
+            of_epoch[at.value] = said
+    return joined
 
 
 def _refuse_doubles(rows: Sequence[Mapping[str, Any]], meant: Mapping[str, Meaning]) -> None:

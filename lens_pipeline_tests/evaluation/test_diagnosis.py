@@ -191,6 +191,17 @@ def test_two_columns_that_tell_of_the_same_are_refused_by_name(row: dict[str, fl
     assert records_of_table([{"epoch": 0, **row, first: ""}])
 
 
+def test_training_and_validation_that_were_logged_in_rows_of_their_own_are_one_epoch() -> None:
+    rows = [
+        {"epoch": "0", "step": "9", "train_loss": "", "val_loss": "0.5"},
+        {"epoch": "0", "step": "9", "train_loss": "0.7", "val_loss": ""},
+        {"epoch": "1", "step": "19", "train_loss": "", "val_loss": "0.4"},
+    ]
+    first, second = records_of_table(rows)
+    assert (first.train_loss, first.val_loss) == (0.7, 0.5)
+    assert (second.epoch, second.train_loss, second.val_loss) == (1, None, 0.4)
+
+
 def test_an_epoch_that_stands_there_twice_is_refused() -> None:
     rows = [{"epoch": epoch, "val_loss": 0.5} for epoch in (0, 1, 1, 2)]
     with pytest.raises(EvaluationError, match="1 of 3 epochs stand in more than one row: 1"):
