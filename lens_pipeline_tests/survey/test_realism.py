@@ -196,7 +196,8 @@ def test_a_surveys_own_stamps_have_a_report(survey: Survey, tmp_path: Path) -> N
     parent = survey.parents(ParentSampleConfig(source="external_stamps", folder=str(folder)))
     result, _ = report(survey, {"parent": parent, "stamps": survey.stamps(parent, survey.manifest(parent))})
     assert realism_is_complete(result).passed
-    assert lines(result)["noise_sigma", "r"]["n"] == 6  # Of a user's files one is read.
+    # Of five files of six galaxies each, all are read.
+    assert lines(result)["noise_sigma", "r"]["n"] == 30
     assert "assumed" in lines(result)["psf_width", "g"]["reason"]
 
 
