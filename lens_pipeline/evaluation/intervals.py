@@ -287,21 +287,15 @@ def clustered_mean(
         return Estimate(None, None, None, 0, 0, None, "there are no rows")
     place, m = numbered(clusters)
     mean = float(x.mean())
+    nothing = Estimate(mean, None, None, n, m, None)
     if m < 2:
-        return Estimate(mean, None, None, n, m, None, "all rows come from one galaxy, so their spread is unknown")
+        return replace(nothing, reason="all rows come from one galaxy, so their spread is unknown")
     if n < MIN_MEAN_ROWS:
-        return Estimate(
-            mean,
-            None,
-            None,
-            n,
-            m,
-            None,
-            f"no interval: a mean of {n} rows, fewer than {MIN_MEAN_ROWS}, rests on a few large ones",
-        )
+        few = f"no interval: a mean of {n} rows, fewer than {MIN_MEAN_ROWS}, rests on a few large ones"
+        return replace(nothing, reason=few)
     of_clusters = np.bincount(place, minlength=m).astype(np.float64)
-    if why := outweighed(kish(of_clusters), m, float(of_clusters.max() / of_clusters.sum())):
-        return Estimate(mean, None, None, n, m, None, why)
+    if why := outweighed(kish(of_clusters), m, float(of_clusters.max() / n)):
+        return replace(nothing, reason=why)
     spread = float(np.sqrt(_jackknifed(np.bincount(place, weights=x - mean, minlength=m), of_clusters)))
     variance = float(x.var(ddof=1))
     n_eff = min(float(n), variance / spread**2) if spread > 0 else float(m)
