@@ -155,6 +155,17 @@ def test_shares_by_influence_and_differences_of_pairs_know_that_galaxies_are_une
     _refuse_narrow(measured)
 
 
+def test_a_mean_over_unequal_galaxies_leaves_each_out_and_counts_them_for_what_they_are_worth() -> None:
+    size = np.array([100, 60, 40, 30, 20, 10])
+    galaxy, values = np.repeat(np.arange(6), size), np.random.default_rng(1).normal(size=size.sum())
+    left_out = np.array([values[galaxy != one].mean() - values.mean() for one in range(6)])
+    worth = size.sum() ** 2 / np.sum(size**2)
+    found = clustered_mean(values, galaxy)
+    assert found.high is not None
+    half = stats.t.ppf(0.975, worth - 1) * np.sqrt(5 / 6 * np.sum(left_out**2))
+    assert found.high - values.mean() == pytest.approx(half)
+
+
 def test_one_galaxy_that_outweighs_all_others_leaves_no_interval_and_is_named() -> None:
     galaxy = np.repeat(np.arange(30), [1000, *[5] * 29])
     rng = np.random.default_rng(0)
