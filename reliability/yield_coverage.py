@@ -47,7 +47,15 @@ def _draw(rng: np.random.Generator, kind: Kind, *, fitted: bool, made_up: bool) 
     rows = _rows(rng, kind, shift, hidden)
     stated = _stated(rng)
     thresholds = _fitted(rows, stated) if fitted else {"given": float(rng.uniform(0.5, 1.5))}
-    points = pa.table({"operating_point": [*thresholds], "threshold": pa.array([*thresholds.values()], pa.float64())})
+    points = pa.table(
+        {
+            "operating_point": [*thresholds],
+            "threshold": pa.array([*thresholds.values()], pa.float64()),
+            "max_contamination": pa.array(
+                [_BUDGET if "contamination" in name else None for name in thresholds], pa.float64()
+            ),
+        }
+    )
     found = survey_yield(rows, points, stated, Survey(_density(rng), simulated=made_up))
     judged = {record["operating_point"]: record for record in found.to_pylist()}
     for name, threshold in thresholds.items():

@@ -1,8 +1,12 @@
 """The lowest threshold whose candidates are pure enough, at the prevalence of lenses in the survey."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
+from lens_pipeline.evaluation.intervals import Estimate
+from lens_pipeline.evaluation.metrics import proportion_over
 from lens_pipeline.evaluation.prevalence import Prevalence
 from lens_pipeline.evaluation.ranking import RocCurve
 from lens_pipeline.evaluation.resolution import ResolutionRule, Resolved, threshold_below
@@ -35,6 +39,27 @@ def resolve_contamination(
         place = int(good[-1])
         return Resolved(place, threshold_below(curve, place), None)
     return Resolved(None, None, _why(curve, recall, contamination, enough, budget, prevalence, rule))
+
+
+def fpr_on_fitted(controls: pl.DataFrame, threshold: float, *, for_contamination: bool) -> Estimate:
+    """False-positive rate at a threshold, of the very controls that it was fitted on.
+
+    The rate above the (k + 1)-th highest of n controls lies in Clopper and Pearson's interval of k in n as often as that says.
+    A threshold for a contamination stands where a run of few false positives ended: there the upper end is that with the
+    next control let through as well.
+
+    Parameters
+    ----------
+    controls : polars.DataFrame
+        Distinct controls, with `logit`, `galaxy_id` and, where there is one, `region_id`.
+    """
+    logit = controls["logit"]
+    above = (logit > threshold).to_numpy()
+    found = proportion_over(controls, above, exact=True)
+    if not for_contamination or found.high is None or above.all():
+        return found
+    one_more = proportion_over(controls, (logit >= logit.filter(~above).max()).to_numpy(), exact=True)
+    return found if one_more.high is None else replace(found, high=max(found.high, one_more.high))
 
 
 def _weighted_recall(curve: RocCurve, lenses: pl.DataFrame) -> Floats:

@@ -18,8 +18,7 @@ from lens_pipeline.contracts.catalogue import (
 )
 from lens_pipeline.evaluation.calibration import Calibration, prior_logit_of, publish_calibration
 from lens_pipeline.evaluation.config import OperatingPointConfig
-from lens_pipeline.evaluation.contamination import resolve_contamination
-from lens_pipeline.evaluation.metrics import proportion_over
+from lens_pipeline.evaluation.contamination import fpr_on_fitted, resolve_contamination
 from lens_pipeline.evaluation.negatives import pairing_strata
 from lens_pipeline.evaluation.prevalence import Prevalence
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, roc_curve
@@ -159,18 +158,18 @@ def _thresholds(
     records = []
     for rate in sorted(config.target_fprs, reverse=True):
         aim = {"operating_point": name_of(rate), "target_fpr": rate}
-        records.append(about | aim | _fitted(resolve(curve, rate, rule), controls))
+        records.append(about | aim | _fitted(resolve(curve, rate, rule), controls, for_contamination=False))
     for budget in sorted(config.max_contaminations, reverse=True):
         aim = {"operating_point": f"{CONTAMINATION}{_scientific(budget)}", "max_contamination": budget}
         found = resolve_contamination(curve, lenses, budget, prevalence, rule)
-        records.append(about | aim | _fitted(found, controls))
+        records.append(about | aim | _fitted(found, controls, for_contamination=True))
     return [*records, about | _highest_control(controls)]
 
 
-def _fitted(found: Resolved, controls: pl.DataFrame) -> dict[str, object]:
+def _fitted(found: Resolved, controls: pl.DataFrame, *, for_contamination: bool) -> dict[str, object]:
     if found.threshold is None:
         return {"status": UNRESOLVED, "reason": found.reason}
-    return _achieved(controls, found.threshold) | {"status": RESOLVED}
+    return _achieved(controls, found.threshold, for_contamination=for_contamination) | {"status": RESOLVED}
 
 
 def _highest_control(controls: pl.DataFrame) -> dict[str, object]:
@@ -183,12 +182,11 @@ def _highest_control(controls: pl.DataFrame) -> dict[str, object]:
     return {"operating_point": HIGHEST_CONTROL} | achieved | {"status": BOUND, "reason": reason}
 
 
-def _achieved(controls: pl.DataFrame, threshold: float) -> dict[str, object]:
-    above = (controls["logit"] > threshold).to_numpy()
-    rate = proportion_over(controls, above, exact=True)
+def _achieved(controls: pl.DataFrame, threshold: float, *, for_contamination: bool = False) -> dict[str, object]:
+    rate = fpr_on_fitted(controls, threshold, for_contamination=for_contamination)
     return {
         "threshold": threshold,
-        "n_false_positives": int(above.sum()),
+        "n_false_positives": int((controls["logit"] > threshold).sum()),
         "fpr": rate.value,
         "fpr_low": rate.low,
         "fpr_high": rate.high,
@@ -217,7 +215,8 @@ def _of_kind(
             f"own_{name}": own.get(name) for name in ("threshold", "fpr", "fpr_low", "fpr_high")
         }
         if point["threshold"] is not None:
-            at_frozen = _achieved(controls, point["threshold"])
+            kept = point["max_contamination"] is not None
+            at_frozen = _achieved(controls, point["threshold"], for_contamination=kept)
             record |= {name: at_frozen[name] for name in ("fpr", "fpr_low", "fpr_high")}
         reason = own.get("reason")
         records.append(

@@ -6,6 +6,7 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import SURVEY_YIELD
+from lens_pipeline.evaluation.contamination import fpr_on_fitted
 from lens_pipeline.evaluation.intervals import Estimate
 from lens_pipeline.evaluation.metrics import proportion_over
 from lens_pipeline.evaluation.prevalence import Prevalence, candidates, purity, true_fpr_low
@@ -50,7 +51,7 @@ def survey_yield(rows: pl.DataFrame, points: pa.Table, prevalence: Prevalence, s
             continue
         above = pl.col("logit") > point["threshold"]
         recall = proportion_over(lenses, lenses.select(above).to_series().to_numpy(), lenses["weight"].to_numpy())
-        fpr = proportion_over(controls, controls.select(above).to_series().to_numpy(), exact=True)
+        fpr = fpr_on_fitted(controls, point["threshold"], for_contamination=point["max_contamination"] is not None)
         may = not survey.simulated
         pure = purity(prevalence, recall, fpr, controls_may_be_lenses=may)
         found = candidates(prevalence, recall, fpr, survey.per_deg2, controls_may_be_lenses=may)

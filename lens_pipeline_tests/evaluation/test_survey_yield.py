@@ -4,9 +4,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from lens_pipeline.evaluation.config import OperatingPointConfig
-from lens_pipeline.evaluation.contamination import resolve_contamination
+from lens_pipeline.evaluation.contamination import fpr_on_fitted, resolve_contamination
 from lens_pipeline.evaluation.intervals import Estimate
 from lens_pipeline.evaluation.operating_point import OperatingPointResult, fit_operating_point
 from lens_pipeline.evaluation.prevalence import Prevalence
@@ -108,6 +109,24 @@ def test_bright_lenses_that_were_injected_too_often_buy_no_purity() -> None:
     lenses = {name: pl.DataFrame({"logit": logit[:1000], "weight": w}) for name, w in weights.items()}
     found = {name: resolve_contamination(curve, rows, 0.5, prior, rule) for name, rows in lenses.items()}
     assert found["population"].threshold > found["as injected"].threshold  # type: ignore[operator]
+
+
+def test_the_rate_at_a_threshold_for_a_contamination_may_be_that_with_the_next_controls_as_well() -> None:
+    logit = np.r_[np.arange(20.0, 10.0, -1), 10.0, 10.0, np.linspace(5, -5, 188)]
+    controls = pl.DataFrame({"logit": logit, "galaxy_id": [str(number) for number in range(200)]})
+    ends = {k: stats.binomtest(k, 200).proportion_ci(method="exact") for k in (10, 12)}
+    given, fitted = (fpr_on_fitted(controls, 10.5, for_contamination=kind) for kind in (False, True))
+    assert (given.value, given.low, given.high) == pytest.approx((0.05, ends[10].low, ends[10].high))
+    assert (fitted.value, fitted.low, fitted.high) == pytest.approx((0.05, ends[10].low, ends[12].high))
+
+
+def test_one_budget_has_one_rate_in_every_table(survey: Evaluated) -> None:
+    fitted = _fit(survey.chain, max_contaminations=[0.2], **COMMON)
+    point, yields = (_named(table)["contamination_2e-01"] for table in (fitted.table, fitted.survey_yield))
+    assert [point[end] for end in ("fpr", "fpr_low", "fpr_high")] == [
+        yields[end] for end in ("fpr", "fpr_low", "fpr_high")
+    ]
+    assert point["fpr_high"] > stats.binomtest(point["n_false_positives"], point["n_negatives"]).proportion_ci().high
 
 
 def test_no_control_enough_is_no_budget(ten_galaxies: Evaluated) -> None:
