@@ -141,7 +141,9 @@ def _judged(rows: Floats, fit: Callable[[Floats], Judge], name: str) -> tuple[fl
             won, lost = won + int((scores > 0).sum()), lost + int((scores < 0).sum())
     n = ends[-1] - ends[0]
     if not won + lost:
-        return 0.5, 0.5, 0.5, name
+        # Of n pairs none is told apart; in so many of all pairs one may be.
+        undecided = clopper_pearson(0, n, (1 + CONFIDENCE) / 2)[1] / 2
+        return 0.5, 0.5 - undecided, 0.5 + undecided, name
     decided = (won + lost) / n
     # Each of two classifiers has half of what an interval leaves out.
     low, high = clopper_pearson(won, won + lost, (1 + CONFIDENCE) / 2)

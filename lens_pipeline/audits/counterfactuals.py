@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from lens_pipeline.audits.areas import paired_area
 from lens_pipeline.audits.chance import LARGEST_DECIDING_LIMIT, chance_limit
 from lens_pipeline.audits.gate import Gate, Kind, Status
 from lens_pipeline.audits.variants import (
@@ -150,13 +151,6 @@ def median_gate(name: str, values: Floats, *, of: str, unit: str = "logit", kind
     )
 
 
-def mann_whitney(positives: Floats, negatives: Floats) -> float:
-    """AUROC: chance that a positive outranks a negative, ties counting half (Mann & Whitney 1947)."""
-    ranks = stats.rankdata(np.concatenate([positives, negatives]))
-    n, m = len(positives), len(negatives)
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
-
-
 def null_logits_gate(removed: Floats, controls: Floats) -> Gate:
     """Ask whether injecting nothing leaves a mark that the model sees: stamps without their arc against their controls.
 
@@ -172,12 +166,21 @@ def null_logits_gate(removed: Floats, controls: Floats) -> Gate:
         return Gate(
             **told, status=Status.not_measured, reason="no injection was made again without its arc beside a control"
         )
-    area, limit = mann_whitney(removed[both], controls[both]), chance_limit(n, n)
-    value = max(area, 1 - area)
+    if n < LEAST_GALAXIES:
+        return Gate(
+            **told,
+            n_galaxies=n,
+            status=Status.undecided,
+            reason=f"{n:,} galaxies, {LEAST_GALAXIES} are the least to ask",
+        )
+    limit = chance_limit(n, n)
+    value, low, high = max(paired_area(removed[both], controls[both]), paired_area(controls[both], removed[both]))
     status, reason = Status.ok, None
     if value > limit:
         status, reason = Status.red, "the model tells stamps that went through injection from those that didn't"
     elif limit > LARGEST_DECIDING_LIMIT:
         status, reason = Status.undecided, f"{n:,} galaxies would not show an AUROC below {limit:.2f}"
     counts: dict[str, Any] = {"n_positives": n, "n_negatives": n, "n_galaxies": n}
-    return Gate(**told, **counts, value=value, limit=limit, status=status, reason=reason)
+    return Gate(
+        **told, **counts, value=value, low=low, high=high, level=CONFIDENCE, limit=limit, status=status, reason=reason
+    )

@@ -13,6 +13,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from lens_pipeline.audits.areas import paired_area
 from lens_pipeline.audits.chance import LARGEST_DECIDING_LIMIT, LEAST_PAIRS, Told, chance_limit, tell_pairs
 from lens_pipeline.audits.gate import Gate, Kind, Status
 from lens_pipeline.audits.pair_features import DECLARED, SCALARS, PairFeatures, columns_of, names_of, pair_features
@@ -30,7 +31,6 @@ from lens_pipeline.survey.stamp_pairs import Kind as PairKind
 _ROWS_A_PAIR = 8
 _CHUNK = 128
 _KINDS = {True: PairKind.injections, False: PairKind.probes}
-_Z = 1.96
 _MOST_NAMED = 12
 
 Floats = NDArray[np.float64]
@@ -265,21 +265,3 @@ def _of_undeclared(seen: Compared, contract: DatasetContract, seed: int) -> Gate
 
 def _too_few(n: int) -> str:
     return f"{n:,} pairs, {LEAST_PAIRS} are the least to ask"
-
-
-def paired_area(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> tuple[float, float, float]:
-    """AUROC over all rows of two sets that come in pairs, and its 95 % interval.
-
-    Placements of DeLong et al. (1988, Biometrics 44, 837), added up within a pair, since its two stamps are alike: the spread of
-    these sums over pairs gives the standard error (Obuchowski 1997, Biometrics 53, 567).
-    """
-    from scipy.stats import rankdata
-
-    n = len(first)
-    both = np.concatenate([first, second])
-    ranks = rankdata(both)
-    above = (ranks[:n] - rankdata(first)) / n
-    below = 1 - (ranks[n:] - rankdata(second)) / n
-    value = float(above.mean())
-    half = _Z * float((above + below).std(ddof=1)) / np.sqrt(n)
-    return value, max(0.0, value - half), min(1.0, value + half)

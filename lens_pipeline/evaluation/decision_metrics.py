@@ -22,7 +22,7 @@ from lens_pipeline.evaluation.intervals import (
     numbered,
     share_from_influence,
 )
-from lens_pipeline.evaluation.metrics import UNRESOLVED, Basis, Clusters, Metric, metric_of, over_clusters
+from lens_pipeline.evaluation.metrics import OF_CLASS, UNRESOLVED, Basis, Clusters, Metric, metric_of, over_clusters
 
 ABOVE = "above the threshold"
 _PER_CLASS = ("precision", "recall", "specificity", "f1")
@@ -177,7 +177,7 @@ def decision_metrics(decisions: Decisions, split: str, point: str) -> list[Metri
     for name, shares in zip(decisions.class_names, of_class, strict=True):
         metrics += [
             metric_of(f"{kind}_at_{point}", split, basis, shares[kind].estimate(decisions),
-                      stratum=f"class {name}")
+                      stratum=f"{OF_CLASS}{name}")
             for kind in _PER_CLASS
         ]  # fmt: skip
     for kind in ("precision", "recall", "f1"):

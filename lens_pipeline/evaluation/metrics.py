@@ -25,6 +25,8 @@ from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 
 OK, UNRESOLVED, UNDEFINED, BOUND = "ok", "unresolved", "undefined", "bound"
 ALL_ROWS, POPULATION = "all", "population"
+# How the stratum of one class's rows begins.
+OF_CLASS = "class "
 NULL_TEST = "null_test_auroc"
 NULL_TEST_MAX_ARC_SNR_MATCHED = 0.5
 FRACTION, NATS = "fraction", "nats"

@@ -16,6 +16,7 @@ from lens_pipeline.evaluation.beside import Beside
 from lens_pipeline.evaluation.completeness_plots import why_not_drawn
 from lens_pipeline.evaluation.drawings import Drawn
 from lens_pipeline.evaluation.gallery import Gallery
+from lens_pipeline.evaluation.intervals import MIN_REGIONS
 from lens_pipeline.evaluation.looks import READS, Look
 from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST, UNRESOLVED
 from lens_pipeline.evaluation.out_of_fold import CrossFit
@@ -23,7 +24,7 @@ from lens_pipeline.evaluation.pairs import ABOVE_OWN_CONTROL
 from lens_pipeline.evaluation.provenance import made_by, sources_of
 from lens_pipeline.evaluation.rank_metrics import AT_PREVALENCE
 from lens_pipeline.evaluation.scored_rows import TEST
-from lens_pipeline.evaluation.wording import clusters, metric_words, number, threshold_words
+from lens_pipeline.evaluation.wording import clusters, metric_words, minus, number, threshold_words
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
@@ -75,6 +76,7 @@ def render(
         count=_count,
         clusters=clusters,
         words=metric_words,
+        minus=minus,
         threshold=threshold_words,
         data_uri=data_uri,
     )
@@ -90,6 +92,7 @@ def render(
             *content.beside.claims(content.primary),
             *(statements.cross_fit_claims(content.cross_fit.whole) if content.cross_fit else ()),
         ],
+        least_regions=MIN_REGIONS,
         limits=[
             *statements.limits(content.operating_points, content.metrics, content.completeness),
             statements.undiscovered_lenses(content.survey_yield, content.primary),

@@ -13,16 +13,32 @@ Numbers = npt.NDArray[np.int64]
 
 # How the reason beside an interval begins that takes galaxies alone as independent.
 LEFT_OUT = "the interval leaves out how much regions differ, which isn't known"
+_FIRST_ROWS = 1000
 
 
 def region_numbers(rows: pl.DataFrame) -> Numbers | None:
-    """Return the number of each row's region, from 1, and 0 where nobody knows it, shape (n,); None without `region_id`."""
-    if "region_id" not in rows.columns:
+    """Return the number of each row's region, from 1, and 0 where nobody knows it, shape (n,).
+
+    None without `region_id`, and where each galaxy is a region of its own, which then says nothing that galaxies don't.
+    """
+    if "region_id" not in rows.columns or _are_galaxies(rows):
         return None
     encoded = rows["region_id"].to_arrow().dictionary_encode()
     number = pl.Series(encoded.dictionary).rank("dense").cast(pl.Int64).to_numpy()
     found: Numbers = np.append(number, 0).astype(np.int64)[encoded.indices.fill_null(-1).to_numpy()]
     return found
+
+
+def _are_galaxies(rows: pl.DataFrame) -> bool:
+    """Say whether each region holds one galaxy alone, and each galaxy lies in one region."""
+    if "galaxy_id" not in rows.columns or rows.is_empty() or rows["region_id"].null_count():
+        return False
+    # Of a survey's regions the first rows show several galaxies, so that all rows need hardly ever be counted.
+    for some in (rows.head(_FIRST_ROWS), rows):
+        both = some.select("region_id", "galaxy_id")
+        if len({both["region_id"].n_unique(), both["galaxy_id"].n_unique(), both.n_unique()}) > 1:
+            return False
+    return True
 
 
 def spread_unknown(regions: Numbers) -> str | None:
@@ -61,7 +77,7 @@ def over_both(found: Measured, other: Measured, n_regions: int) -> Measured:
     if n_regions >= MIN_CLUSTERS:
         return wider(found, other)
     if other.low is None or other.high is None:
-        return of_galaxies(found, (other.reason or "").removeprefix("no interval: "))
+        return of_galaxies(found, (other.reason or "").removeprefix("no interval: ").replace("clusters", "regions"))
     return found if found.low is None else wider(found, other)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lens_pipeline.evaluation.intervals import GALAXY
-from lens_pipeline.evaluation.metrics import NULL_TEST, NULL_TEST_MAX_ARC_SNR_MATCHED
+from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST, NULL_TEST_MAX_ARC_SNR_MATCHED, OF_CLASS
 from lens_pipeline.evaluation.operating_point import CONTAMINATION, HIGHEST_CONTROL
 from lens_pipeline.evaluation.rank_metrics import AT_PREVALENCE
 
@@ -35,8 +35,9 @@ _ON_ROC = {
     "fpr_at_tpr_": "Controls mistaken for lenses where the ROC of test has TPR",
     "partial_auc_to_": "Partial area under the ROC curve, 0.5 at chance, up to FPR",
 }
+_RECALL = "recall_at_"
 _AT = {
-    "recall_at_": "Lenses found at the threshold",
+    _RECALL: "Lenses found at the threshold",
     "completeness_at_": "Completeness at the threshold",
     "fpr_bound_at_": "Most controls that are mistaken for lenses at the threshold",
     "fpr_at_": "Controls mistaken for lenses at the threshold",
@@ -60,8 +61,10 @@ def threshold_words(operating_point: str) -> str:
     return f"for FPR {rate_words(operating_point)}"
 
 
-def metric_words(metric: str) -> str:
-    """Say what a metric is."""
+def metric_words(metric: str, stratum: str = ALL_ROWS) -> str:
+    """Say what a metric is; of one class's rows, recall is that class's and finds no lenses."""
+    if stratum.startswith(OF_CLASS) and metric.startswith(_RECALL):
+        return f"Recall at the threshold {threshold_words(metric.removeprefix(_RECALL))}"
     for prefix, words in _ON_ROC.items():
         if metric.startswith(prefix):
             return f"{words} {rate_words(metric.removeprefix(prefix))}"
@@ -76,11 +79,12 @@ def number(value: float | None, low: float | None = None, high: float | None = N
     if value is None:
         return "—" if high is None else f"at most {high:.3g}"
     if low is None or high is None:
-        return _minus(f"{value:.3g}")
+        # No rounding makes a share whole that isn't.
+        return minus(next(text for n in range(3, 18) if (text := f"{value:.{n}g}") != "1" or value == 1))
     digits = _decimals(high - low)
     # An exact zero is one, and no rounded number.
     shown = ["0" if end == 0 else f"{end:.{digits}f}" for end in (value, low, high)]
-    return _minus(f"{shown[0]} ({shown[1]} to {shown[2]})")
+    return minus(f"{shown[0]} ({shown[1]} to {shown[2]})")
 
 
 def plain(value: float) -> str:
@@ -90,7 +94,7 @@ def plain(value: float) -> str:
 
 def signed(value: float) -> str:
     """Write a number to two decimals with a minus that can't be taken for a hyphen."""
-    return _minus(f"{round(value, 2) + 0.0:.2f}")
+    return minus(f"{round(value, 2) + 0.0:.2f}")
 
 
 def count(n: int, singular: str, plural: str | None = None) -> str:
@@ -103,7 +107,8 @@ def clusters(row: Mapping[str, Any]) -> str:
     return count(row["n_clusters"], row["cluster"], "galaxies" if row["cluster"] == GALAXY else None)
 
 
-def _minus(text: str) -> str:
+def minus(text: str) -> str:
+    """Write the signs of numbers as minus signs, which can't be taken for hyphens."""
     return text.replace("-", "−")
 
 

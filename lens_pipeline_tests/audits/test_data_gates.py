@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lens_pipeline.audits.data_gates import QUESTIONS, Compared, answer, compare, data_gates, paired_area
+from lens_pipeline.audits.data_gates import QUESTIONS, Compared, answer, compare, data_gates
 from lens_pipeline.audits.gate import Gate, Kind, Status, gate_table
 from lens_pipeline.audits.pair_features import names_of
 from lens_pipeline.contracts.catalogue import SHORTCUT_GATES
@@ -65,7 +65,8 @@ def test_stamps_as_they_are_made_are_at_chance_by_every_question(clean: dict[str
     assert {gate.kind for gate in gates.values()} == {Kind.gate, Kind.baseline}
     assert all(gate.status is Status.undecided for name, gate in gates.items() if gate.kind is Kind.gate), gates
     for name in ("probe_container", "probe_metadata", "injection_container", "injection_metadata"):
-        assert (gates[name].value, gates[name].low, gates[name].high) == (0.5, 0.5, 0.5)
+        # None of the 117 pairs that were judged differ: up to 3.7 % of all pairs may.
+        assert (gates[name].value, gates[name].low, gates[name].high) == pytest.approx((0.5, 0.481, 0.519), abs=1e-3)
     assert gates["probe_pixels"].n_galaxies == 130
     assert 90 < gates["injection_pixels"].n_galaxies < 130
     assert "the limit 0.6" in str(gates["probe_pixels"].reason)
@@ -290,16 +291,3 @@ def test_a_users_file_of_which_nothing_could_be_asked_leaves_gates_undecided(tmp
     assert answer(question, whole, CONTRACT).status is Status.ok
     left = answer(question, replace(whole, left_out="2 of 3 files were asked"), CONTRACT)
     assert (left.status, left.value, left.reason) == (Status.undecided, 0.5, "2 of 3 files were asked")
-
-
-def test_the_area_of_pairs_is_that_of_all_rows_and_its_interval_knows_that_pairs_are_alike() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        host = rng.standard_normal(150)
-        first, second = (host + 0.3 * rng.standard_normal(150) for _ in range(2))
-        value, low, high = paired_area(first, second)
-        assert value == pytest.approx((first[:, None] > second).mean())
-        covered += low < 0.5 < high
-        assert high - low < 0.06
-    assert covered >= 180

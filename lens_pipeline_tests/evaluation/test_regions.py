@@ -101,7 +101,18 @@ def test_an_outcome_of_few_regions_says_nothing_of_their_spread_and_the_interval
     of = rows(8).with_columns(logit=pl.when(pl.int_range(pl.len()) < 240).then("logit").otherwise(-9.0))
     recall = measured(of)["recall_at_t"]
     assert recall.cluster == "galaxy"
-    assert recall.reason == f"{UNKNOWN}fewer than 5 clusters hold the rarer outcome"
+    assert recall.reason == f"{UNKNOWN}fewer than 5 regions hold the rarer outcome"
+
+
+def test_regions_of_one_galaxy_each_leave_nothing_out_and_are_not_mentioned() -> None:
+    of = rows(3).with_columns(region_id=pl.format("around {}", "galaxy_id"))
+    found, blind = measured(of), measured(of.drop("region_id"))
+    assert found == blind
+    assert {metric.cluster for metric in found.values()} == {"galaxy"}
+    assert not any(UNKNOWN in (metric.reason or "") for metric in found.values())
+    first = pl.int_range(pl.len()) == 0
+    crossed = of.with_columns(region_id=pl.when(first).then(pl.lit(of["region_id"][-1])).otherwise("region_id"))
+    assert any(metric.cluster == "region" or UNKNOWN in (metric.reason or "") for metric in measured(crossed).values())
 
 
 def test_a_false_positive_rate_that_is_only_bounded_says_that_regions_are_not_in_the_bound() -> None:
