@@ -187,7 +187,7 @@ def _reliability(name: str, meaning: str) -> TableContract:
             Column("observed", _FLOAT, "share of lenses in the bin, at even odds", "", True, True, 0, 1),
             Column("low", _FLOAT, "lower end of its 95 % interval, galaxies as clusters", "", True, True, 0, 1),
             Column("high", _FLOAT, "upper end", "", True, True, 0, 1),
-            Column("n", _INT, "rows in the bin", minimum=0),
+            Column("n", _INT, "rows in the bin; those of weight 0 are in none", minimum=0),
             Column("n_lenses", _INT, "injections among them", minimum=0),
             Column("n_galaxies", _INT, "galaxies that they are of", minimum=0),
             Column("n_eff", _FLOAT, "effective n: weights (Kish) and clusters by galaxy", "", True, True, 0),

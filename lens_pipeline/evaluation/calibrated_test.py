@@ -10,7 +10,6 @@ from lens_pipeline.evaluation.calibration import Labelled, frozen_calibrator, pr
 from lens_pipeline.evaluation.calibrators import Calibrator
 from lens_pipeline.evaluation.likelihood_metrics import calibration_metric, likelihood_metrics
 from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric
-from lens_pipeline.evaluation.ranking import missing_class
 from lens_pipeline.evaluation.scored_rows import TEST
 from lens_pipeline.evaluation.top_controls import top_controls
 from lens_pipeline.storage.publication import Publication
@@ -103,8 +102,6 @@ def _p_lens(calibrator: Calibrator, test: pl.DataFrame, prevalence: float) -> pa
 
 def _reliability(calibrator: Calibrator, distinct: pl.DataFrame, n_bins: int) -> list[dict[str, object]]:
     rows = Labelled.of(distinct)
-    if missing_class(int(rows.is_lens.sum()), int((~rows.is_lens).sum())):
-        return []
     shown = {one.method: one for one in (calibrator.uncalibrated, calibrator)}
     return [
         row

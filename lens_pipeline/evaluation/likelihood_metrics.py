@@ -16,9 +16,9 @@ from lens_pipeline.evaluation.intervals import (
     MIN_CLUSTERS,
     REGION,
     Estimate,
-    clustered_mean,
     numbered,
 )
+from lens_pipeline.evaluation.mean_losses import mean_loss
 from lens_pipeline.evaluation.metrics import (
     FRACTION,
     NATS,
@@ -99,17 +99,20 @@ def likelihood_metrics(rows: pl.DataFrame, split: str) -> list[Metric]:
     """Log loss (nats, 0 to infinity) and Brier score (0 to 1), uncalibrated; null where a class is absent.
 
     log loss = mean of log(1 + exp(-s x)) with s = +1 for a lens and -1 for none (negative log-likelihood a row), Brier = mean
-    of (p - y)^2. Both are 0 for a perfect, certain score. Intervals: t over clusters.
+    of (p - y)^2. Both are 0 for a perfect, certain score. Intervals: `mean_loss`.
     """
     logit, is_lens = rows["logit"].to_numpy(), rows["is_lens"].to_numpy()
-    absent = missing_class(*class_counts(rows))
+    absent, once = missing_class(*class_counts(rows)), np.ones(rows.height)
     metrics = []
     for name, losses, unit in (("log_loss", log_losses, NATS), ("brier", brier_scores, FRACTION)):
         if absent:
             estimate = Estimate(None, None, None, rows.height, 0, None, absent)
         else:
             values = losses(logit, is_lens)
-            estimate = over_clusters(rows, lambda clusters, _: clustered_mean(values, clusters, floor=0.0))  # noqa: B023
+            estimate = over_clusters(
+                rows,
+                lambda clusters, _: mean_loss(values, is_lens, once, clusters, floor=0.0),  # noqa: B023
+            )
         metrics.append(metric_of(name, split, rows, estimate, unit=unit))
     return metrics
 

@@ -26,7 +26,7 @@ def reliability_rows(
         Log likelihood ratios; the probability is expit(ratio), at even odds.
     is_lens : array of bool, shape (n,)
     weights : array of float, shape (n,)
-        What a row counts within its class.
+        What a row counts within its class; one of weight 0 is in no bin.
     galaxies : array of int, shape (n,)
     n_bins : int
         Most bins.
@@ -35,12 +35,16 @@ def reliability_rows(
     -------
     list of dict
         The share of lenses is weighted to even odds, a / (a + b) with a and b the shares of all lenses and of all controls that
-        lie in the bin (`_share_of_lenses`).
+        lie in the bin (`_share_of_lenses`). None where a class has no row that weighs anything: even odds need both.
     """
+    counted = weights > 0
+    ratio, is_lens, weights, galaxies = ratio[counted], is_lens[counted], weights[counted], galaxies[counted]
+    if not 0 < np.count_nonzero(is_lens) < is_lens.size:
+        return []
     p, weight = special.expit(ratio), even_weights(is_lens, weights)
     place = _bins(p, weight, max(1, min(n_bins, p.size // _MIN_ROWS_A_BIN)))
     rows = []
-    for number in range(int(place.max(initial=-1)) + 1):
+    for number in range(int(place.max()) + 1):
         mine = place == number
         lenses, controls = (
             clustered_proportion(mine[of], galaxies[of], weights[of], exact=True) for of in (is_lens, ~is_lens)

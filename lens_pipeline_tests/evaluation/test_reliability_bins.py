@@ -55,3 +55,20 @@ def test_equal_scores_are_one_bin_of_even_odds() -> None:
     assert row["observed"] == 0.5
     assert row["low"] < 0.5 < row["high"]  # type: ignore[operator]
     assert row["n_eff"] == 330
+
+
+def test_rows_that_weigh_nothing_are_in_no_bin() -> None:
+    rng, lens = np.random.default_rng(0), np.arange(400) < 100
+    ratio = np.round(rng.normal(size=400) + lens)
+    plain = reliability_rows("beta", ratio, lens, np.ones(400), np.arange(400), 10)
+    # Between the ties of 0 and of 1, so that they would be a bin of their own.
+    extra = np.full(50, 0.5)
+    more = np.r_[ratio, extra], np.r_[lens, extra > 0], np.r_[np.ones(400), 0 * extra], np.arange(450)
+    assert reliability_rows("beta", *more, 10) == plain
+
+
+@pytest.mark.parametrize("weighs", [True, False], ids=["lenses alone", "controls alone"])
+def test_there_is_no_diagram_where_a_class_weighs_nothing(weighs: bool) -> None:
+    rng, lens = np.random.default_rng(0), np.arange(200) < 50
+    weights = (lens == weighs).astype(float)
+    assert reliability_rows("beta", rng.normal(size=200) + lens, lens, weights, np.arange(200), 10) == []
