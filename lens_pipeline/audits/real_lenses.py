@@ -87,7 +87,7 @@ def measure_recovery(
     refuse_other(completeness, "completeness", operating_point)
     refuse_other(splits, "region_splits", store)
     given = _given(config, scores, classifiers, store) if config.stamps else _no_stamps()
-    stamps = pl.concat([_set_aside(scores, splits, store), given])
+    stamps = _with_copies_told(pl.concat([_set_aside(scores, splits, store), given]))
     points = pl.DataFrame(operating_point.read_table()).filter(pl.col("threshold").is_not_null())
     injected = pl.DataFrame(completeness.read_table()).filter(pl.col("axis") == "all")
     records = [
@@ -96,7 +96,7 @@ def measure_recovery(
         for stratum, member in _strata(stamps)
     ]
     table = pa.Table.from_pylist(records, schema=REAL_LENS_RECOVERY.schema)
-    shown = stamps.to_arrow().cast(REAL_LENS_STAMPS.schema)
+    shown = stamps.select(REAL_LENS_STAMPS.schema.names).to_arrow().cast(REAL_LENS_STAMPS.schema)
     staging.write_table(None, table, REAL_LENS_RECOVERY)
     staging.write_table(STAMPS_TABLE, shown, REAL_LENS_STAMPS)
     return Recovery(table, shown)
@@ -164,6 +164,8 @@ def _set_aside(scores: Publication, splits: Publication, store: Publication) -> 
         "independent_of_networks",
         pl.col("logit").cast(pl.Float64),
         pl.when(pl.col("logit").is_null()).then(pl.lit("not among the scores")).alias("reason"),
+        pl.col("task_id").alias("key"),
+        "pixel_hash",
     )
 
 
@@ -182,12 +184,34 @@ def _given(
         pl.col("input").alias("origin"),
         pl.col("logit").cast(pl.Float64),
         pl.when(pl.col("reason").is_not_null()).then(pl.format("{}: {}", "reason", "detail")).alias("reason"),
+        "pixel_hash",
     )
     # A file that is named twice, or matched by two patterns, shows no more lenses.
-    rows = rows.unique(["key", "logit"], keep="first", maintain_order=True)
+    rows = rows.unique(["key", "pixel_hash"], keep="first", maintain_order=True)
     names = _names(config, rows)
     told = rows.join(names, on="key", how="left", validate="m:1", maintain_order="left")
+    _refuse_one_stamp_of_two_lenses(told, config)
     return told.with_columns(pl.coalesce("lens_name", "key").alias("lens_name")).select(_no_stamps().columns)
+
+
+def _refuse_one_stamp_of_two_lenses(told: pl.DataFrame, config: RealLensConfig) -> None:
+    """Refuse names by which the very same pixels show two lenses: one of them has another's stamp."""
+    named = told.drop_nulls(["pixel_hash", "lens_name"])
+    torn = named.filter(pl.col("lens_name").n_unique().over("pixel_hash") > 1)
+    if torn.height:
+        groups = torn.group_by("pixel_hash", maintain_order=True).agg(pl.format("{} ({})", "key", "lens_name"))
+        listed = [" = ".join(members) for members in groups.drop("pixel_hash").to_series()]
+        raise ContractError(
+            f"{config.names} gives {len(listed):,} stamps, pixel for pixel the same, to more than one lens: {first_few(listed)}. "
+            "One of each has another lens's stamp: put the right one there, or name both alike."
+        )
+
+
+def _with_copies_told(stamps: pl.DataFrame) -> pl.DataFrame:
+    """Say of each stamp which one before it has the very same pixels, whatever the two are called, in the store or in files."""
+    first = pl.col("key").first().over("pixel_hash")
+    is_copy = pl.col("pixel_hash").is_not_null() & ~pl.col("pixel_hash").is_first_distinct()
+    return stamps.with_columns(pl.when(is_copy).then(first).alias("same_as"))
 
 
 def _names(config: RealLensConfig, rows: pl.DataFrame) -> pl.DataFrame:
@@ -254,17 +278,23 @@ def _strata(stamps: pl.DataFrame) -> Iterator[tuple[str, pl.Expr]]:
 
 
 def _record(stratum: str, stamps: pl.DataFrame, point: dict[str, Any], injected: pl.DataFrame) -> dict[str, Any]:
-    scored = stamps.drop_nulls("logit")
+    counted = stamps.filter(pl.col("same_as").is_null())
+    scored = counted.drop_nulls("logit")
     above = (scored["logit"] > point["threshold"]).to_numpy()
     recall = clustered_proportion(above, scored["lens_name"].to_numpy())
     beside = injected.filter(pl.col("operating_point") == point["operating_point"]).to_dicts()
     cell = beside[0] if beside else {}
     reason = NOT_GIVEN if stamps.is_empty() else recall.reason
-    if unscored := stamps.height - scored.height:
-        counted = "none has a" if scored.is_empty() else f"{unscored:,} {'has' if unscored == 1 else 'have'} no"
-        why = first_few(stamps["reason"].drop_nulls().unique(maintain_order=True).to_list())
-        told = f"of {stamps.height:,} stamps {counted} score: {why}"
+    if unscored := counted.height - scored.height:
+        n = "none has a" if scored.is_empty() else f"{unscored:,} {'has' if unscored == 1 else 'have'} no"
+        why = first_few(counted["reason"].drop_nulls().unique(maintain_order=True).to_list())
+        told = f"of {counted.height:,} stamps {n} score: {why}"
         reason = f"{reason}; {told}" if reason and scored.height else told
+    if copies := stamps.height - counted.height:
+        listed = stamps.drop_nulls("same_as").select(pl.format("{} = {}", "key", "same_as")).to_series()
+        n = f"{copies:,} more {'has' if copies == 1 else 'have'}"
+        told = f"{n} the pixels of another and count no more: {first_few(listed)}"
+        reason = f"{reason}; {told}" if reason else told
     return {
         "operating_point": point["operating_point"],
         "stratum": stratum,
@@ -283,5 +313,6 @@ def _record(stratum: str, stamps: pl.DataFrame, point: dict[str, Any], injected:
 
 
 def _no_stamps() -> pl.DataFrame:
+    """Return no rows of REAL_LENS_STAMPS, with `key` and `pixel_hash` in place of what is told of copies."""
     empty: pl.DataFrame = pl.DataFrame(REAL_LENS_STAMPS.schema.empty_table())
-    return empty
+    return empty.drop("same_as").with_columns(key=pl.lit(None, pl.String), pixel_hash=pl.lit(None, pl.Binary))
