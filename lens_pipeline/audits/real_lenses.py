@@ -7,18 +7,17 @@ choose nothing.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
+from lens_pipeline.audits.lens_names import FACTS, read_names, refuse_one_stamp_of_two_lenses
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.contracts.errors import first_few
 from lens_pipeline.contracts.real_lens_tables import REAL_LENS_RECOVERY, REAL_LENS_STAMPS
 from lens_pipeline.evaluation.intervals import clustered_proportion
 from lens_pipeline.evaluation.scored_rows import refuse_other
@@ -34,8 +33,6 @@ STAMPS_TABLE = "stamps"
 _ALL, _CONFIDENT, _INDEPENDENT = "all", "confident", "independent of networks"
 _OK, _UNDEFINED = "ok", "undefined"
 _STORE = "store"
-_YES_OR_NO = ("is_confident", "independent_of_networks")
-_FACTS = ("lens_name", "methods", *_YES_OR_NO)
 
 
 class RealLensConfig(Section):
@@ -188,23 +185,11 @@ def _given(
     )
     # A file that is named twice, or matched by two patterns, shows no more lenses.
     rows = rows.unique(["key", "pixel_hash"], keep="first", maintain_order=True)
-    names = _names(config, rows)
+    unnamed = _no_stamps().select(pl.col("task_id").alias("key"), *FACTS)
+    names = read_names(config.names, rows) if config.names else unnamed
     told = rows.join(names, on="key", how="left", validate="m:1", maintain_order="left")
-    _refuse_one_stamp_of_two_lenses(told, config)
+    refuse_one_stamp_of_two_lenses(told, config.names)
     return told.with_columns(pl.coalesce("lens_name", "key").alias("lens_name")).select(_no_stamps().columns)
-
-
-def _refuse_one_stamp_of_two_lenses(told: pl.DataFrame, config: RealLensConfig) -> None:
-    """Refuse names by which the very same pixels show two lenses: one of them has another's stamp."""
-    named = told.drop_nulls(["pixel_hash", "lens_name"])
-    torn = named.filter(pl.col("lens_name").n_unique().over("pixel_hash") > 1)
-    if torn.height:
-        groups = torn.group_by("pixel_hash", maintain_order=True).agg(pl.format("{} ({})", "key", "lens_name"))
-        listed = [" = ".join(members) for members in groups.drop("pixel_hash").to_series()]
-        raise ContractError(
-            f"{config.names} gives {len(listed):,} stamps, pixel for pixel the same, to more than one lens: {first_few(listed)}. "
-            "One of each has another lens's stamp: put the right one there, or name both alike."
-        )
 
 
 def _with_copies_told(stamps: pl.DataFrame) -> pl.DataFrame:
@@ -212,58 +197,6 @@ def _with_copies_told(stamps: pl.DataFrame) -> pl.DataFrame:
     first = pl.col("key").first().over("pixel_hash")
     is_copy = pl.col("pixel_hash").is_not_null() & ~pl.col("pixel_hash").is_first_distinct()
     return stamps.with_columns(pl.when(is_copy).then(first).alias("same_as"))
-
-
-def _names(config: RealLensConfig, rows: pl.DataFrame) -> pl.DataFrame:
-    """Read what is known of the lenses, by the `key` of their stamps."""
-    if not config.names:
-        return _no_stamps().select(pl.col("task_id").alias("key"), *_FACTS)
-    path = Path(config.names).expanduser().absolute()
-    if not path.is_file():
-        raise ConfigError(f"real_lens_recovery.names: there is no file {path}. Name a CSV or parquet, or leave it out.")
-    try:
-        table = (
-            pl.DataFrame(pq.read_table(path)) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
-        )
-    except (pl.exceptions.PolarsError, pa.ArrowInvalid, UnicodeDecodeError) as error:
-        why = str(error).partition("\n")[0]
-        raise ContractError(f"real_lens_recovery.names: {path} can't be read as CSV or parquet: {why}") from error
-    if missing := [name for name in ("task_id", "lens_name") if name not in table.columns]:
-        raise ContractError(f"{path} has no column {first_few(missing)}; it has {first_few(table.columns, 12)}.")
-    table = table.with_columns(pl.lit(None).alias(name) for name in _FACTS if name not in table.columns)
-    table = table.select(
-        pl.col("task_id").cast(pl.String).alias("key"),
-        pl.col("lens_name").cast(pl.String),
-        pl.col("methods").cast(pl.String),
-        *(_yes_or_no(table[name], path) for name in _YES_OR_NO),
-    )
-    if twice := table.filter(pl.col("key").is_duplicated())["key"].unique(maintain_order=True).to_list():
-        raise ContractError(
-            f"{path} names {len(twice):,} stamps more than once: {first_few(twice)}. Each row is a stamp."
-        )
-    whole = rows.drop_nulls("row")  # A file that is refused whole shows no stamp that could be named.
-    unnamed = whole.join(table, on="key", how="anti", maintain_order="left")["key"].to_list()
-    if unnamed:
-        raise ContractError(
-            f"{path} says nothing of {len(unnamed):,} of {whole.height:,} stamps: {first_few(unnamed)}. Name them by their "
-            "task_id, or FILE:ROW where they have none, as here, or leave real_lens_recovery.names out: then each stamp counts "
-            "as a lens of its own."
-        )
-    return table
-
-
-def _yes_or_no(values: pl.Series, path: Path) -> pl.Series:
-    """Read true and false, however they are written; null where nothing is."""
-    words = values.cast(pl.String).str.to_lowercase().str.strip_chars()
-    found = words.replace_strict(
-        {"true": True, "1": True, "false": False, "0": False}, default=None, return_dtype=pl.Boolean
-    )
-    strange = values.filter(found.is_null() & words.is_not_null() & (words != "")).unique(maintain_order=True).to_list()
-    if strange:
-        raise ContractError(
-            f"{path}: {values.name} is neither true nor false but {first_few(strange)}. Leave it empty where it isn't known."
-        )
-    return found
 
 
 def _strata(stamps: pl.DataFrame) -> Iterator[tuple[str, pl.Expr]]:
