@@ -140,11 +140,8 @@ def data_gates(stamps: Publication, parent: Publication, *, n_stamps: int = 2000
     is_own = Source(stamps.attributes["source"]) is not Source.external_stamps
     compared = compare(with_hosts(reader, parent), is_own=is_own)
     of_injections = compared[True]
-    if reader.n_asked < reader.n_files:
-        of_injections.left_out = (
-            f"{reader.n_asked:,} of {reader.n_files:,} files were asked; in what was looked at of the others no injection stands "
-            "with a control of its galaxy. Put the two into one file, near each other, or raise n_stamps"
-        )
+    if left_out := reader.left_out():
+        of_injections.left_out = f"{left_out}. Put the two into one file, near each other, or raise n_stamps"
     gates = [answer(question, compared[question.of_flux], contract, seed=seed) for question in QUESTIONS]
     gates += [_baseline(name, words, of_injections) for name, words in _BASELINES.items()]
     return [*gates, *([_of_undeclared(of_injections, contract, seed)] if of_injections.undeclared else [])]

@@ -7,18 +7,17 @@ choose nothing.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
+from lens_pipeline.audits.lens_names import FACTS, read_names, refuse_one_stamp_of_two_lenses
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.config import Section
 from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few
+from lens_pipeline.contracts.errors import first_few
 from lens_pipeline.contracts.real_lens_tables import REAL_LENS_RECOVERY, REAL_LENS_STAMPS
 from lens_pipeline.evaluation.intervals import clustered_proportion
 from lens_pipeline.evaluation.scored_rows import refuse_other
@@ -34,8 +33,6 @@ STAMPS_TABLE = "stamps"
 _ALL, _CONFIDENT, _INDEPENDENT = "all", "confident", "independent of networks"
 _OK, _UNDEFINED = "ok", "undefined"
 _STORE = "store"
-_YES_OR_NO = ("is_confident", "independent_of_networks")
-_FACTS = ("lens_name", "methods", *_YES_OR_NO)
 
 
 class RealLensConfig(Section):
@@ -87,7 +84,7 @@ def measure_recovery(
     refuse_other(completeness, "completeness", operating_point)
     refuse_other(splits, "region_splits", store)
     given = _given(config, scores, classifiers, store) if config.stamps else _no_stamps()
-    stamps = pl.concat([_set_aside(scores, splits, store), given])
+    stamps = _with_copies_told(pl.concat([_set_aside(scores, splits, store), given]))
     points = pl.DataFrame(operating_point.read_table()).filter(pl.col("threshold").is_not_null())
     injected = pl.DataFrame(completeness.read_table()).filter(pl.col("axis") == "all")
     records = [
@@ -96,7 +93,7 @@ def measure_recovery(
         for stratum, member in _strata(stamps)
     ]
     table = pa.Table.from_pylist(records, schema=REAL_LENS_RECOVERY.schema)
-    shown = stamps.to_arrow().cast(REAL_LENS_STAMPS.schema)
+    shown = stamps.select(REAL_LENS_STAMPS.schema.names).to_arrow().cast(REAL_LENS_STAMPS.schema)
     staging.write_table(None, table, REAL_LENS_RECOVERY)
     staging.write_table(STAMPS_TABLE, shown, REAL_LENS_STAMPS)
     return Recovery(table, shown)
@@ -164,6 +161,8 @@ def _set_aside(scores: Publication, splits: Publication, store: Publication) -> 
         "independent_of_networks",
         pl.col("logit").cast(pl.Float64),
         pl.when(pl.col("logit").is_null()).then(pl.lit("not among the scores")).alias("reason"),
+        pl.col("task_id").alias("key"),
+        "pixel_hash",
     )
 
 
@@ -182,64 +181,22 @@ def _given(
         pl.col("input").alias("origin"),
         pl.col("logit").cast(pl.Float64),
         pl.when(pl.col("reason").is_not_null()).then(pl.format("{}: {}", "reason", "detail")).alias("reason"),
+        "pixel_hash",
     )
     # A file that is named twice, or matched by two patterns, shows no more lenses.
-    rows = rows.unique(["key", "logit"], keep="first", maintain_order=True)
-    names = _names(config, rows)
+    rows = rows.unique(["key", "pixel_hash"], keep="first", maintain_order=True)
+    unnamed = _no_stamps().select(pl.col("task_id").alias("key"), *FACTS)
+    names = read_names(config.names, rows) if config.names else unnamed
     told = rows.join(names, on="key", how="left", validate="m:1", maintain_order="left")
+    refuse_one_stamp_of_two_lenses(told, config.names)
     return told.with_columns(pl.coalesce("lens_name", "key").alias("lens_name")).select(_no_stamps().columns)
 
 
-def _names(config: RealLensConfig, rows: pl.DataFrame) -> pl.DataFrame:
-    """Read what is known of the lenses, by the `key` of their stamps."""
-    if not config.names:
-        return _no_stamps().select(pl.col("task_id").alias("key"), *_FACTS)
-    path = Path(config.names).expanduser().absolute()
-    if not path.is_file():
-        raise ConfigError(f"real_lens_recovery.names: there is no file {path}. Name a CSV or parquet, or leave it out.")
-    try:
-        table = (
-            pl.DataFrame(pq.read_table(path)) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
-        )
-    except (pl.exceptions.PolarsError, pa.ArrowInvalid, UnicodeDecodeError) as error:
-        why = str(error).partition("\n")[0]
-        raise ContractError(f"real_lens_recovery.names: {path} can't be read as CSV or parquet: {why}") from error
-    if missing := [name for name in ("task_id", "lens_name") if name not in table.columns]:
-        raise ContractError(f"{path} has no column {first_few(missing)}; it has {first_few(table.columns, 12)}.")
-    table = table.with_columns(pl.lit(None).alias(name) for name in _FACTS if name not in table.columns)
-    table = table.select(
-        pl.col("task_id").cast(pl.String).alias("key"),
-        pl.col("lens_name").cast(pl.String),
-        pl.col("methods").cast(pl.String),
-        *(_yes_or_no(table[name], path) for name in _YES_OR_NO),
-    )
-    if twice := table.filter(pl.col("key").is_duplicated())["key"].unique(maintain_order=True).to_list():
-        raise ContractError(
-            f"{path} names {len(twice):,} stamps more than once: {first_few(twice)}. Each row is a stamp."
-        )
-    whole = rows.drop_nulls("row")  # A file that is refused whole shows no stamp that could be named.
-    unnamed = whole.join(table, on="key", how="anti", maintain_order="left")["key"].to_list()
-    if unnamed:
-        raise ContractError(
-            f"{path} says nothing of {len(unnamed):,} of {whole.height:,} stamps: {first_few(unnamed)}. Name them by their "
-            "task_id, or FILE:ROW where they have none, as here, or leave real_lens_recovery.names out: then each stamp counts "
-            "as a lens of its own."
-        )
-    return table
-
-
-def _yes_or_no(values: pl.Series, path: Path) -> pl.Series:
-    """Read true and false, however they are written; null where nothing is."""
-    words = values.cast(pl.String).str.to_lowercase().str.strip_chars()
-    found = words.replace_strict(
-        {"true": True, "1": True, "false": False, "0": False}, default=None, return_dtype=pl.Boolean
-    )
-    strange = values.filter(found.is_null() & words.is_not_null() & (words != "")).unique(maintain_order=True).to_list()
-    if strange:
-        raise ContractError(
-            f"{path}: {values.name} is neither true nor false but {first_few(strange)}. Leave it empty where it isn't known."
-        )
-    return found
+def _with_copies_told(stamps: pl.DataFrame) -> pl.DataFrame:
+    """Say of each stamp which one before it has the very same pixels, whatever the two are called, in the store or in files."""
+    first = pl.col("key").first().over("pixel_hash")
+    is_copy = pl.col("pixel_hash").is_not_null() & ~pl.col("pixel_hash").is_first_distinct()
+    return stamps.with_columns(pl.when(is_copy).then(first).alias("same_as"))
 
 
 def _strata(stamps: pl.DataFrame) -> Iterator[tuple[str, pl.Expr]]:
@@ -254,17 +211,23 @@ def _strata(stamps: pl.DataFrame) -> Iterator[tuple[str, pl.Expr]]:
 
 
 def _record(stratum: str, stamps: pl.DataFrame, point: dict[str, Any], injected: pl.DataFrame) -> dict[str, Any]:
-    scored = stamps.drop_nulls("logit")
+    counted = stamps.filter(pl.col("same_as").is_null())
+    scored = counted.drop_nulls("logit")
     above = (scored["logit"] > point["threshold"]).to_numpy()
     recall = clustered_proportion(above, scored["lens_name"].to_numpy())
     beside = injected.filter(pl.col("operating_point") == point["operating_point"]).to_dicts()
     cell = beside[0] if beside else {}
     reason = NOT_GIVEN if stamps.is_empty() else recall.reason
-    if unscored := stamps.height - scored.height:
-        counted = "none has a" if scored.is_empty() else f"{unscored:,} {'has' if unscored == 1 else 'have'} no"
-        why = first_few(stamps["reason"].drop_nulls().unique(maintain_order=True).to_list())
-        told = f"of {stamps.height:,} stamps {counted} score: {why}"
+    if unscored := counted.height - scored.height:
+        n = "none has a" if scored.is_empty() else f"{unscored:,} {'has' if unscored == 1 else 'have'} no"
+        why = first_few(counted["reason"].drop_nulls().unique(maintain_order=True).to_list())
+        told = f"of {counted.height:,} stamps {n} score: {why}"
         reason = f"{reason}; {told}" if reason and scored.height else told
+    if copies := stamps.height - counted.height:
+        listed = stamps.drop_nulls("same_as").select(pl.format("{} = {}", "key", "same_as")).to_series()
+        n = f"{copies:,} more {'has' if copies == 1 else 'have'}"
+        told = f"{n} the pixels of another and count no more: {first_few(listed)}"
+        reason = f"{reason}; {told}" if reason else told
     return {
         "operating_point": point["operating_point"],
         "stratum": stratum,
@@ -283,5 +246,6 @@ def _record(stratum: str, stamps: pl.DataFrame, point: dict[str, Any], injected:
 
 
 def _no_stamps() -> pl.DataFrame:
+    """Return no rows of REAL_LENS_STAMPS, with `key` and `pixel_hash` in place of what is told of copies."""
     empty: pl.DataFrame = pl.DataFrame(REAL_LENS_STAMPS.schema.empty_table())
-    return empty
+    return empty.drop("same_as").with_columns(key=pl.lit(None, pl.String), pixel_hash=pl.lit(None, pl.Binary))

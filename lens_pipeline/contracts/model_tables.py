@@ -141,5 +141,11 @@ PREDICTIONS = TableContract(
         ),
         Column("reason", _TEXT, "name of the reason for which there is no score; null where there is one", "", True),
         Column("detail", _TEXT, "what was found", "", True),
+        Column(
+            "pixel_hash",
+            pa.binary(16),
+            "BLAKE2b-128 of the stamp's float16 pixels, as in stamp_store; null where refused",
+            nullable=True,
+        ),
     ),
 )

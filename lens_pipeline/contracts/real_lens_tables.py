@@ -45,5 +45,12 @@ REAL_LENS_STAMPS = TableContract(
         ),
         Column("logit", _FLOAT, "raw score; null where there is none", "", True),
         Column("reason", _TEXT, "why it has no score", "", True),
+        Column(
+            "same_as",
+            _TEXT,
+            "key of the stamp before it that has the very same pixels, which alone counts; null where there is none",
+            "",
+            True,
+        ),
     ),
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from lens_pipeline.contracts.survey_tables import MAGNITUDES
 from lens_pipeline.evaluation.detectability import DETECTABILITY_COLUMNS, is_detectable
 
 ALL = "all"
@@ -115,7 +116,8 @@ def with_axes(rows: pl.DataFrame, names: Iterable[str] = tuple(AXES)) -> pl.Data
     """Compute axes; columns of the same name are replaced.
 
     A value is null where a column that it needs is missing, and where it or what it is computed from isn't a finite number: a
-    depth of 0 has no magnitude. So it is where seeing isn't above 0.
+    depth of 0 has no magnitude. So it is where seeing isn't above 0, and where a source's magnitude is beyond `MAGNITUDES`, as
+    99 and -99 are, which surveys write for unknown.
     """
     missing = [pl.lit(None, pl.Float64).alias(name) for name in COLUMNS if name not in rows.columns]
     measured = [_measured(name) for name in COLUMNS if name in rows.columns and rows.schema[name].is_float()]
@@ -126,6 +128,8 @@ def with_axes(rows: pl.DataFrame, names: Iterable[str] = tuple(AXES)) -> pl.Data
 
 def _measured(column: str) -> pl.Expr:
     value = pl.col(column)
+    if column.startswith("src_mag_"):
+        return pl.when(value.is_between(*MAGNITUDES)).then(value)
     return _finite(value) if column != PSF else pl.when(value.is_finite() & (value > 0)).then(value)
 
 

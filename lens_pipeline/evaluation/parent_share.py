@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_pipeline.contracts.catalogue import PARENT_COMPLETENESS
+from lens_pipeline.contracts.survey_tables import MAGNITUDES
 from lens_pipeline.evaluation.intervals import Estimate
 from lens_pipeline.storage.publication import Publication
 
@@ -74,7 +75,7 @@ class ParentShare:
         if self.reason:
             return RowShares(self.reason, {}, ())
         known = {
-            "src_mag_r": pl.col("src_mag_r").is_finite(),
+            "src_mag_r": pl.col("src_mag_r").is_between(*MAGNITUDES),
             "magnification": pl.col("magnification").is_finite() & (pl.col("magnification") > 0),
         }
         mag = (pl.col("src_mag_r") - 2.5 * pl.col("magnification").log10()).alias("arc_mag_r")

@@ -4,6 +4,7 @@ The same judgement, statistics, preprocessing and forward pass as the pipeline's
 logit, alone or among others: on a CPU bit for bit.
 """
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from lens_pipeline.scoring.inputs import Offered, Refusal, judged, read_stamps
 from lens_pipeline.scoring.logits import turned
 from lens_pipeline.scoring.model import Classifier, Ensemble
 from lens_pipeline.scoring.probability import FrozenOdds, NoOdds, Odds, probability_columns
+from lens_pipeline.stamps.buckets import HASH_BYTES
 from lens_pipeline.storage.atomic import appearing, refuse_unless_new
 from lens_pipeline.storage.parquet import RowGroups
 from lens_pipeline.training.choices import Device
@@ -267,6 +269,14 @@ def _table(group: list[Offered], logits: Logits, heads: Sequence[str], schema: p
         **probability_columns(odds, score, refused),
         "reason": pa.array([refusal and refusal.reason for refusal in refusals], pa.string()),
         "detail": pa.array([refusal and refusal.detail for refusal in refusals], pa.string()),
+        "pixel_hash": pa.array(
+            [
+                hashlib.blake2b(half.tobytes(), digest_size=HASH_BYTES).digest() if refusal is None else None
+                for part in group
+                for half, refusal in zip(part.stamps.half, part.refusals, strict=True)
+            ],
+            pa.binary(HASH_BYTES),
+        ),
     }
     for place, name in enumerate(heads):
         columns[f"logit_{name}"] = pa.array(np.ascontiguousarray(logits[:, place]), pa.float32(), mask=refused)

@@ -73,7 +73,7 @@ def label_alignment(rows: Publication) -> Check:
             count=n_wrong,
             why="A column was shifted, joined by position or filled by hand; a model trained on it learns wrong labels.",
             next_step="look at these task_ids in the source of the rows; lens_model, theta_e_arcsec and the arc columns of one "
-            "row must come from one injection.",
+            "row must come from one injection. What isn't known is null or NaN: 99, -99 and inf are values.",
             unlabelled=n_unlabelled,
         )
     said = ", ".join(f"{n:,} {class_name}" for class_name, n in per_class.items())

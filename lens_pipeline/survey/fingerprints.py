@@ -44,7 +44,8 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
     """Red where something beside added light tells stamps from the controls of their galaxies.
 
     A survey's own stamps can't be made again here: what is found in them is shown and doesn't block. Where a kind of stamps that
-    is there is too few to say, all of it is undecided, and blocks nothing; a kind of which there is none isn't asked.
+    is there is too few to say, or of a file nothing could be asked, all of it is undecided, and blocks nothing; a kind of which
+    there is none isn't asked.
     """
     source = Source(stamps.attributes["source"])
     evidence = gather(stamps, parent)
@@ -84,11 +85,14 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
     hidden = sum(seen.n_hidden for seen in evidence)
     unread = [f"{seen.n_unusable:,} pairs of {seen.kind} can't be read" for seen in evidence if seen.n_unusable]
     unusable = sum(seen.n_unusable for seen in evidence)
+    left_out = [seen.left_out for seen in evidence if seen.left_out]
     figures |= {"pairs": pairs, "pairs_that_cannot_be_read": unusable, "arcs_that_fill_the_stamp": hidden}
     if found:
         return red(
             NAME,
-            "; ".join([f"something beside the arc tells stamps from their controls, in {pairs:,} pairs", *unread]),
+            "; ".join(
+                [f"something beside the arc tells stamps from their controls, in {pairs:,} pairs", *unread, *left_out]
+            ),
             wrong=found,
             why="Injections and controls didn't go through the same steps; a model learns the difference in place of lenses.",
             next_step="render galaxies without flux as well (injection_manifest.null_flux_share: 1) and compare the two pixel by "
@@ -96,14 +100,15 @@ def no_fingerprints(stamps: Publication, parent: Publication) -> Check:
             blocking=blocking,
             **figures,
         )
-    if short:
+    if short or left_out:
+        put = " Put the injections and controls of a galaxy into one file, near each other." if left_out else ""
         return undecided(
             NAME,
-            "; ".join([*short, *said, *unread]),
-            why="So few would not show a difference that a model could learn from.",
-            next_step=f"nothing is blocked. At least {LEAST_TO_DECIDE} galaxies would do, each with a control and a stamp of the "
-            f"kind that leaves a tenth of it dark, and {LEAST_TO_COMPARE} controls of either sort. A kind whose share is 0 in "
-            "injection_manifest isn't asked.",
+            "; ".join([*short, *left_out, *said, *unread]),
+            why="What was looked at would not show every difference that a model could learn from.",
+            next_step=f"nothing is blocked.{put} At least {LEAST_TO_DECIDE} galaxies would do, each with a control and a stamp "
+            f"of the kind that leaves a tenth of it dark, and {LEAST_TO_COMPARE} controls of either sort. A kind whose share is "
+            "0 in injection_manifest isn't asked.",
             **figures,
         )
     return green(
@@ -124,6 +129,7 @@ def gather(stamps: Publication, parent: Publication) -> list[Evidence]:
         evidence[hosted.pair.kind].take(hosted.pair, hosted.host, hosted.psf, hidden)
     for seen in evidence.values():
         seen.of, seen.n_unusable = reader.seen[seen.kind], reader.unusable[seen.kind]
+    evidence[Kind.injections].left_out = reader.left_out()
     return [seen for seen in evidence.values() if seen.kind is Kind.injections or seen.of]
 
 

@@ -51,6 +51,8 @@ class Evidence:
         Stamps of this kind among the rows that were looked at.
     n_unusable : int
         Pairs that couldn't be read.
+    left_out : str or None
+        Of which of a user's own files nothing could be asked.
     n : int
         Galaxies that pairs were read of.
     n_pairs : int
@@ -76,6 +78,7 @@ class Evidence:
     shared: bool | None
     of: int = 0
     n_unusable: int = 0
+    left_out: str | None = None
     n: int = 0
     n_pairs: int = 0
     n_facts: int = 0

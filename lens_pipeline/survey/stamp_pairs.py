@@ -146,6 +146,15 @@ class PairReader:
             if not left[Kind.injections, True]:
                 return
 
+    def left_out(self) -> str | None:
+        """Say how many of a user's own files nothing could be asked of, once all pairs are read; None where there is none."""
+        if self.n_asked == self.n_files:
+            return None
+        return (
+            f"{self.n_asked:,} of {self.n_files:,} files were asked; in what was looked at of the others no injection stands "
+            "with a control of its galaxy"
+        )
+
     def rows(self) -> Iterator[tuple[Row, bytes]]:
         """Read usable rows with their blobs, whatever they are; at most `most_rows`."""
         for fragment, until, _ in self._turns():

@@ -133,12 +133,15 @@ def scored_as(
     logits: list[float | None],
     keys: list[str | None],
     rows: list[int | None] | None = None,
+    pixels: list[bytes] | None = None,
 ) -> None:
     """Stand in for the process that scores files, which tests of `score_files` start for real."""
+    hashes = pixels or [b"%016d" % (number or 0) for number in rows or range(len(keys))]
     table = [
         {
             "input": "lenses.parquet", "row": number if rows is None else rows[number], "task_id": key, "logit": logit,
             "reason": None if logit is not None else "not_finite", "detail": None if logit is not None else "3 pixels",
+            "pixel_hash": None if logit is None else hashes[number],
         }
         for number, (logit, key) in enumerate(zip(logits, keys, strict=True))
     ]  # fmt: skip
@@ -215,3 +218,46 @@ def test_a_table_of_names_that_does_not_fit_is_refused(
         names.write_text(text)
     with pytest.raises(error, match=says):
         measure(evaluated, RealLensConfig(stamps=["lenses.parquet"], names=str(names)))
+
+
+def test_a_lens_that_is_given_twice_under_two_keys_counts_once_and_is_told(
+    evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = b"1" * 16, b"2" * 16
+    scored_as(monkeypatch, [9.0, -9.0, 9.0, 9.0], ["s0", "s1", "copy", "again"], pixels=[one, other, one, one])
+    found, made = measure(evaluated, RealLensConfig(stamps=["lenses.parquet"]))
+    row = row_of(found)
+    assert (row["n"], row["n_lenses"], row["n_recovered"], row["recall"]) == (2, 2, 1, 0.5)
+    said = "2 more have the pixels of another and count no more: copy = s0, again = s0"
+    assert said in row["reason"]
+    assert said in real_lenses_are_found_like_injections(found.table).message()
+    assert {r["task_id"]: r["same_as"] for r in made.read_table("stamps").to_pylist()} == {
+        "s0": None, "s1": None, "copy": "s0", "again": "s0",
+    }  # fmt: skip
+
+
+def test_a_stamp_of_the_users_files_that_the_store_has_set_aside_counts_once(
+    evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = set_aside(evaluated.chain)
+    alone, _ = measure(evaluated, splits=splits)
+    index = pl.DataFrame(evaluated.chain.store.read_table())
+    first = next(s for s in alone.stamps.to_pylist() if s["origin"] == "store")["task_id"]
+    (pixels,) = index.filter(pl.col("task_id") == first)["pixel_hash"]
+    scored_as(monkeypatch, [1.0], ["mine"], pixels=[pixels])
+    found, _ = measure(evaluated, RealLensConfig(stamps=["lenses.parquet"]), splits=splits)
+    assert (row_of(found)["n"], row_of(found)["n_recovered"]) == (N_SET_ASIDE, row_of(alone)["n_recovered"])
+    assert f"1 more has the pixels of another and count no more: mine = {first}" in row_of(found)["reason"]
+
+
+def test_names_that_give_the_same_pixels_to_two_lenses_are_refused(
+    evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored_as(monkeypatch, [1.0, 1.0, 2.0], ["s0", "s1", "s2"], pixels=[b"1" * 16, b"1" * 16, b"2" * 16])
+    names = tmp_path / "names.csv"
+    config = RealLensConfig(stamps=["lenses.parquet"], names=str(names))
+    names.write_text("task_id,lens_name\ns0,one\ns1,other\ns2,third\n")
+    with pytest.raises(ContractError, match=r"gives 1 stamps, .* to more than one lens: s0 \(one\) = s1 \(other\)"):
+        measure(evaluated, config)
+    names.write_text("task_id,lens_name\ns0,one\ns1,one\ns2,third\n")
+    assert row_of(measure(evaluated, config)[0])["n"] == 2

@@ -91,6 +91,24 @@ def test_an_arc_is_detectable_where_each_criterion_of_collett_is_met(
     assert with_axes(rows)["is_detectable"].to_list() == [detectable]
 
 
+@pytest.mark.parametrize("absurd", [99.0, -99.0, float("inf"), float("nan"), None])
+def test_a_placeholder_for_a_sources_magnitude_is_unknown_and_counted_and_stretches_no_cell(
+    evaluate: Evaluate, absurd: float | None
+) -> None:
+    stamps = measured()
+    lenses = np.flatnonzero((np.array(stamps.split) == "test") & (np.array(stamps.columns["label"]) == 1))
+    for place in lenses[:40]:
+        stamps.columns["src_mag_r"][place] = absurd
+    result, _ = evaluate(stamps).completeness()
+    rows = pl.DataFrame(result.table).filter(pl.col("operating_point") == "fpr_1e-01")
+    for axis in ("src_mag_r", "src_colour_g_r"):
+        cells = rows.filter(pl.col("axis") == axis)
+        assert dict(cells.select("cell", "n").iter_rows())["unknown"] == 40
+        known = cells.filter(pl.col("cell") != "unknown")
+        # Sources were drawn from 22 to 25 in r, and 22.5 to 25.5 in g.
+        assert known["high"].max() - known["low"].min() <= 6
+
+
 @pytest.mark.parametrize(("depth", "seeing"), [(0.0, 0.0), (float("inf"), float("nan")), (-1.0, float("inf"))])
 def test_a_depth_or_seeing_that_gives_no_finite_value_is_unknown_and_counted_there(
     evaluate: Evaluate, depth: float, seeing: float

@@ -109,7 +109,9 @@ def test_without_cuts_or_magnitudes_there_is_no_total_but_a_reason(evaluate: Eva
     )
 
 
-@pytest.mark.parametrize(("column", "value"), [("src_mag_r", float("nan")), ("magnification", 0.0)])
+@pytest.mark.parametrize(
+    ("column", "value"), [("src_mag_r", float("nan")), ("src_mag_r", 99.0), ("magnification", 0.0)]
+)
 def test_an_arc_whose_magnitude_cannot_be_computed_leaves_its_cell_without_a_total(
     evaluate: Evaluate, column: str, value: float
 ) -> None:

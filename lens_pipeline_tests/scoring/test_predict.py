@@ -91,6 +91,18 @@ def test_an_array_gets_the_logits_that_the_pipeline_gave_the_same_stamps_bit_for
     assert found.score.tolist() == [scored[key] for key in pixels]
 
 
+def test_pixels_that_are_listed_twice_have_one_hash_and_it_is_the_stores(
+    trained: Trained, classifier: Classifier, tmp_path: Path
+) -> None:
+    pixels = _pixels(trained, classifier.contract)
+    key, stamp = next(iter(pixels.items()))
+    np.save(tmp_path / "stamps.npy", np.stack([stamp, stamp, np.full_like(stamp, np.nan)]))
+    index = trained.opened()[1].columns(["task_id", "pixel_hash"])
+    stored = dict(zip(index["task_id"].to_pylist(), index["pixel_hash"].to_pylist(), strict=True))
+    found = _rows(classifier, [str(tmp_path / "stamps.npy")], tmp_path)
+    assert [row["pixel_hash"] for row in found] == [stored[key], stored[key], None]
+
+
 def test_a_stamp_alone_scores_the_same_bits_as_among_others_wherever_it_stands(
     classifier: Classifier, stamps: np.ndarray
 ) -> None:

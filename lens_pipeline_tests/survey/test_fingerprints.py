@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from scipy import ndimage
 
@@ -385,3 +386,27 @@ def test_a_column_that_one_side_of_a_surveys_own_stamps_lacks_is_told_and_an_arc
     check = no_fingerprints(survey.stamps(parent, survey.manifest(parent)), parent)
     assert (check.state, check.blocking) == ("a warning", False)
     assert check.first == ("injections: psfdepth_r (differs in 80 of 80 pairs)",)
+
+
+def test_a_users_file_of_which_nothing_could_be_asked_leaves_the_check_undecided_and_is_counted(
+    survey: Survey, clean: dict[str, Publication], tmp_path: Path
+) -> None:
+    made = [clean["stamps"].path(entry["file"]) for entry in clean["stamps"].attributes["fragments"]]
+    for path in made:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+
+    def asked() -> Check:
+        parent = survey.parents(ParentSampleConfig(source="external_stamps", folder=str(tmp_path)))
+        return no_fingerprints(survey.stamps(parent, survey.manifest(parent)), parent)
+
+    whole = asked()
+    assert whole.passed, whole.message()
+    assert "files were asked" not in whole.message()
+    rows = read_parquet(made[0])
+    alone = rows.filter(pc.not_equal(rows["lens_model"], "CONTROL"))
+    with parquet_writer(tmp_path / "injections.parquet", alone.schema) as writer:
+        writer.write_table(alone)
+    check = asked()
+    assert (check.state, check.blocking) == ("undecided", False)
+    assert f"{len(made)} of {len(made) + 1} files were asked" in check.what
+    assert "into one file" in check.next_step
