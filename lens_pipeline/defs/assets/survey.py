@@ -17,7 +17,7 @@ from lens_pipeline.defs.sections import (
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
-from lens_pipeline.survey import gallery
+from lens_pipeline.survey import checks, gallery
 from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.parent_sample import ParentSampleResult, build_parent_sample
 from lens_pipeline.survey.rendering import find_earlier
@@ -30,9 +30,6 @@ def parent_sample(
     context: dg.AssetExecutionContext, config: ParentSampleSection, workspace: Workspace
 ) -> Iterator[Event]:
     """Galaxies that may host an arc: position, region, magnitudes, seeing, depth."""
-    # Imported when it is used: what compiles lenses takes a second to load.
-    from lens_pipeline.survey.checks import galaxies_are_unique
-
     before = workspace.open_if_there("parent_sample")
     if before is not None and before.attributes["source"] != config.source.value:
         raise ConfigError(
@@ -47,7 +44,7 @@ def parent_sample(
         inputs=[],
         build=lambda staging: _parents(context, config, staging),
         check=lambda parent, _: [
-            galaxies_are_unique(parent),
+            checks.galaxies_are_unique(parent),
             source_only_grew(parent, before, config.accept_changes_from),
         ],
         describe=lambda parent, result: {
@@ -116,7 +113,6 @@ def injection_manifest(
 ) -> Iterator[Event]:
     """One row per stamp to make: sample key, galaxy, region, lens model and parameters, or CONTROL."""
     # Imported when it is used: what compiles lenses takes a second to load.
-    from lens_pipeline.survey.checks import label_alignment, pairs_are_sound
     from lens_pipeline.survey.manifest import build_manifest
 
     parent = workspace.open("parent_sample")
@@ -126,7 +122,7 @@ def injection_manifest(
         config,
         inputs=[parent],
         build=lambda staging: build_manifest(config, parent, staging, context.log.info),
-        check=lambda manifest, _: [label_alignment(manifest), pairs_are_sound(manifest)],
+        check=lambda manifest, _: [checks.label_alignment(manifest), checks.pairs_are_sound(manifest)],
         describe=lambda manifest, result: {
             "injections": dg.MetadataValue.int(result.n_injections),
             "controls": dg.MetadataValue.int(result.n_controls),
@@ -137,11 +133,11 @@ def injection_manifest(
 
 def _design(manifest: Publication) -> Metadata:
     """What a drawn manifest shows of its design; a survey's own rows have none."""
+    if "hosts" not in manifest.attributes:
+        return {}
     # Imported when it is used: what compiles lenses takes a second to load.
     from lens_pipeline.survey.design_report import design_png
 
-    if "hosts" not in manifest.attributes:
-        return {}
     return {
         "population": dg.MetadataValue.text(manifest.attributes["population"]),
         "design": picture(design_png(manifest), "population, drawn and weighted shares, and the resolution expected"),
@@ -151,11 +147,11 @@ def _design(manifest: Publication) -> Metadata:
 
 def _real_sources(manifest: Publication) -> Metadata:
     """What a manifest that lenses real galaxies shows of them."""
+    if "real_sources" not in manifest.attributes:
+        return {}
     # Imported when it is used: what compiles lenses takes a second to load.
     from lens_pipeline.survey.source_gallery import sources_png
 
-    if "real_sources" not in manifest.attributes:
-        return {}
     left_out = manifest.attributes["real_sources"]["left_out"]
     said = "; ".join(f"{row['galaxy_id']}: {row['reason']}, {row['detail']}" for row in left_out)
     return {
@@ -173,13 +169,12 @@ def _real_sources(manifest: Publication) -> Metadata:
 )
 def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: Workspace) -> Iterator[Event]:
     """The unified parquet: manifest columns, compressed pixels and quality columns; or the user's own, unchanged."""
-    # Imported when it is used: what compiles lenses takes a second to load.
-    from lens_pipeline.survey.checks import label_alignment, manifest_conservation
-    from lens_pipeline.survey.stamps import build_stamps
-
     parent = workspace.open("parent_sample")
     manifest = workspace.open_made_from("injection_manifest", "parent_sample", parent.version)
     before = find_earlier(workspace.home, workspace.dataset, manifest)
+    # Imported when it is used: what compiles lenses takes a second to load.
+    from lens_pipeline.survey.stamps import build_stamps
+
     yield from publish(
         context,
         workspace,
@@ -187,8 +182,8 @@ def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: 
         inputs=[parent, manifest],
         build=lambda staging: build_stamps(config, parent, manifest, staging, before, context.log.info),
         check=lambda made, _: [
-            label_alignment(made),
-            manifest_conservation(made, manifest),
+            checks.label_alignment(made),
+            checks.manifest_conservation(made, manifest),
             _no_fingerprints(made, parent),
         ],
         describe=lambda made, result: {
