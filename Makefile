@@ -61,7 +61,7 @@ run: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml ## the whole chain, from a survey
 	@$(BIN)/lens_pipeline summary $(PRESET)
 
 test: $(INSTALLED) ## every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint types layers test ## lint, types, import layers, then make test
 

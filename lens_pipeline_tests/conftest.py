@@ -1,6 +1,7 @@
 """What all tests share: every test publishes into its own home, and real data are found or the test says why not."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,21 @@ from lens_pipeline_tests.s3_servers import moto_s3, moto_server, swift_s3, swift
 __all__ = ["moto_s3", "moto_server", "swift_s3", "swift_server"]
 
 ROOT = Path(__file__).parent.parent
+# Minutes in one worker. Begun among the last, one of these would run on while the other worker has nothing left.
+_BEGUN_FIRST = (
+    "test_end_to_end.py",
+    "test_remote_chain.py",
+    "test_other_surveys.py",
+    "test_tracking_server.py",
+    "test_launcher_kills.py",
+    "test_reproducible.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first and those of few tests last; `--no-loadscope-reorder` has workers take them in this order."""
+    n_tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name not in _BEGUN_FIRST, -n_tests[item.path]))
 
 
 @pytest.fixture(autouse=True)

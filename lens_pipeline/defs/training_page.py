@@ -8,7 +8,6 @@ import pyarrow as pa
 from lens_pipeline.contracts.checks import Check
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.defs.publishing import markdown_rows
-from lens_pipeline.evaluation.training_curves import training_png
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.training.history import History, epochs_of
 from lens_pipeline.training.logits import SelectedLogits
@@ -38,6 +37,9 @@ class TrainingPage:
     @classmethod
     def of(cls, classifier: Publication, history: History) -> "TrainingPage":
         """Draw it from a version, and from the run's own account for wall times."""
+        # Imported when it is used: matplotlib takes a second to load.
+        from lens_pipeline.evaluation.training_curves import training_png
+
         told = {epoch["epoch"]: epoch for epoch in history.epochs}
         epochs = [{**told.get(epoch["epoch"], {}), **epoch} for epoch in epochs_of(classifier)]
         speed = {}

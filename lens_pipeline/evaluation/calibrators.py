@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.intervals import MIN_CLUSTERS, kish
@@ -207,6 +207,9 @@ def _fit_linear(
     features: Floats, lens: Bools, weight: Floats, bounds: list[tuple[float | None, float | None]], offset: float
 ) -> Floats:
     """Coefficients that minimise the log loss of features @ coefficients + offset, which is convex; 0 where nothing tells."""
+    # Here and not at the top: whoever checks settings or applies a fit shouldn't pay for what makes one.
+    from scipy.optimize import minimize
+
     share = weight / lens.size
     spread = np.sqrt(np.maximum(0, share @ features**2 - (share @ features) ** 2))
     one_row = 1 / kish(weight)
@@ -218,7 +221,7 @@ def _fit_linear(
         return float(value), slope
 
     start = np.zeros(features.shape[1])
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13}).x
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13}).x
     return np.asarray(found * _flattening(features @ found, lens, offset), dtype=np.float64)
 
 
@@ -236,11 +239,12 @@ def _beta(scores: Floats) -> Floats:
 
 
 def _fit_isotonic(scores: Floats, lens: Bools, weight: Floats) -> dict[str, list[float]]:
-    n_lenses = int(lens.sum())
-    more = lens.size / 2 / np.array([lens.size - n_lenses + 1, n_lenses + 1])
+    from scipy.optimize import isotonic_regression
+
+    more = lens.size / 2 / (np.bincount(lens, minlength=2) + 1)
     distinct, place = np.unique(np.concatenate([scores, [scores.max(), scores.min()]]), return_inverse=True)
     weight, lens = np.concatenate([weight, more]), np.concatenate([lens, [False, True]])
     of_block = np.bincount(place, weights=weight)
-    found = optimize.isotonic_regression(np.bincount(place, weights=weight * lens) / of_block, weights=of_block)
+    found = isotonic_regression(np.bincount(place, weights=weight * lens) / of_block, weights=of_block)
     knots = np.unique(np.concatenate([found.blocks[:-1], found.blocks[1:] - 1]))
     return {"logit": distinct[knots].tolist(), "log_likelihood_ratio": special.logit(found.x[knots]).tolist()}

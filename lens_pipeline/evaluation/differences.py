@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import special, stats
+from scipy import special
 
 from lens_pipeline.evaluation.binning import GroupedCounts, groups_of
 from lens_pipeline.evaluation.bootstrap import PLURAL, Statistic, bootstrap, draws, fewest_worth, held, too_few
@@ -210,6 +210,9 @@ def clustered_mcnemar(this: npt.ArrayLike, other: npt.ArrayLike, clusters: npt.A
     this, other : array of bool, shape (n,)
     clusters : array, shape (n,)
     """
+    # Imported when it is used: statistics take a second to load.
+    from scipy import stats
+
     _, place = np.unique(np.asarray(clusters), return_inverse=True)
     off = np.asarray(this, dtype=np.int64) - np.asarray(other, dtype=np.int64)
     d = np.bincount(place, weights=off).astype(np.int64)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from lens_pipeline.evaluation.intervals import CONFIDENCE, GALAXY, Estimate, clopper_pearson, kish
 from lens_pipeline.evaluation.regions import LEFT_OUT, region_numbers
@@ -23,6 +22,9 @@ def fpr_bound(rows: pl.DataFrame, tpr: float, estimate: Estimate) -> Estimate:
     rows : polars.DataFrame
         `logit`, `is_lens` and `galaxy_id`; no control lies as high as that share of the lenses.
     """
+    # Imported when it is used: statistics take a second to load.
+    from scipy import stats
+
     lenses, controls = rows.filter("is_lens"), rows.filter(~pl.col("is_lens"))
     n_lenses, n_controls = (int(max(1.0, round(_worth(part), 9))) for part in (lenses, controls))
     share = (float(stats.binom.ppf((1 + CONFIDENCE) / 2, n_lenses, tpr)) + 1) / n_lenses

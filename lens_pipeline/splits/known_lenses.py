@@ -14,13 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from lens_pipeline.contracts.errors import ConfigError, ContractError, first_few, no_file
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 _HEADER = ["name", "RA [deg]", "DEC [deg]", "zlens", "type", "grading", "ref"]
 # Entries of one system in several lists differ by less than this.
@@ -134,7 +136,10 @@ class KnownLenses:
         return np.where(found, place, -1), np.where(found, distance, np.inf)
 
     @cached_property
-    def _tree(self) -> cKDTree:
+    def _tree(self) -> "cKDTree":
+        # Here and not at the top: few datasets name known lenses.
+        from scipy.spatial import cKDTree
+
         return cKDTree(on_sphere([row["lens_ra"] for row in self.rows], [row["lens_dec"] for row in self.rows]))
 
 
@@ -223,6 +228,8 @@ def _refuse_bad_positions(lenses: list[dict[str, Any]], path: Path) -> None:
 
 def _merged(lenses: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a system: entries nearer than the matching length are one, with all their methods and the better grade."""
+    from scipy.spatial import cKDTree
+
     if not lenses:
         return []
     points = on_sphere([lens["lens_ra"] for lens in lenses], [lens["lens_dec"] for lens in lenses])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.contracts.errors import StorageError, first_few
-from lens_pipeline.stamps.gather import Joined, aligned
 from lens_pipeline.stamps.places import read_places
 from lens_pipeline.stamps.segments import map_segment, segment_name, stats_name
 from lens_pipeline.storage.publication import Publication
+
+if TYPE_CHECKING:
+    from lens_pipeline.stamps.gather import Joined
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]
@@ -63,8 +65,8 @@ class StampStore:
 
     publication: Publication
     contract: DatasetContract
-    pixels: Joined
-    stats: Joined
+    pixels: "Joined"
+    stats: "Joined"
     place: NDArray[np.signedinteger[Any]]
 
     @classmethod
@@ -79,6 +81,9 @@ class StampStore:
             If a segment is missing, damaged in its header, of the wrong size, or the index points outside, twice at the
             same place, or leaves more or fewer places empty than the store says of itself.
         """
+        # Here and not at the top: numba takes half a second, which whoever opens no store shouldn't pay.
+        from lens_pipeline.stamps.gather import Joined
+
         publication.fetch()
         contract = DatasetContract.model_validate(publication.attributes["dataset_contract"])
         mapped = [
@@ -120,6 +125,8 @@ class StampStore:
 
     def empty(self, n: int) -> Rows:
         """Allocate a buffer of n rows to `take` into, again and again."""
+        from lens_pipeline.stamps.gather import aligned
+
         n_bands = len(self.contract.bands)
         return Rows(
             pixels=aligned((n, *self.contract.stamp_shape), np.float16),

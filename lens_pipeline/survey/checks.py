@@ -14,8 +14,7 @@ from lens_pipeline.contracts.errors import FIRST_FEW
 from lens_pipeline.stamps.fragments import Fragments
 from lens_pipeline.storage.parquet import iterate_parquet
 from lens_pipeline.storage.publication import Publication
-from lens_pipeline.survey.priors import ARC_COLUMNS
-from lens_pipeline.survey.roles import NO_LENS
+from lens_pipeline.survey.roles import ARC_COLUMNS, NO_LENS
 
 _MEASURES = ("arc_snr", "arc_snr_matched", "magnification", "total_injected_flux_r")
 _LABEL_COLUMNS = ("task_id", "lens_model", "theta_e_arcsec", "is_control", *ARC_COLUMNS, *_MEASURES)

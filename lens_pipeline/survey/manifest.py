@@ -21,10 +21,11 @@ from lens_pipeline.survey.drawing import draw_manifest
 from lens_pipeline.survey.external_manifest import write_external_manifest
 from lens_pipeline.survey.features import draw_feature
 from lens_pipeline.survey.population import Hosts
-from lens_pipeline.survey.priors import ARC_COLUMNS, SOURCE_COLUMNS, control_row, draw_injection
+from lens_pipeline.survey.priors import SOURCE_COLUMNS, control_row, draw_injection
 from lens_pipeline.survey.randomness import stream
 from lens_pipeline.survey.real_sources import RealSources
 from lens_pipeline.survey.roles import (
+    ARC_COLUMNS,
     BLOB,
     CONTROL,
     CONTROL_ROLE,

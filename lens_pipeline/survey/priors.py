@@ -19,14 +19,10 @@ from lens_pipeline.survey.lensing import Lens
 from lens_pipeline.survey.multiple_images import MOST_AREA, Caustic, CutEllipse
 from lens_pipeline.survey.randomness import stream
 from lens_pipeline.survey.real_sources import TABLE_COLOURS, TEMPLATE_COLOURS
-from lens_pipeline.survey.roles import CONTROL
+from lens_pipeline.survey.roles import ARC_COLUMNS, CONTROL
 
 ROUND, POWER_LAW = "SIS", "EPL"
 SHEARED = ("SIE_SHEAR", POWER_LAW)
-ARC_COLUMNS = (
-    "src_mag_g", "src_mag_r", "src_mag_z", "src_dmag", "src_reff_arcsec", "src_n", "src_e", "src_phi_rad",
-    "src_x_arcsec", "src_y_arcsec", "lens_e", "lens_phi_rad", "lens_gamma", "shear", "shear_phi_rad", "z_source", "sigma_v_km_s",
-)  # fmt: skip
 
 # Of the source, where it is a real galaxy.
 SOURCE_COLUMNS = ("source_id", "source_colours")

@@ -14,3 +14,8 @@ RING, SPIRAL, MERGER = "hard_ring", "hard_spiral", "hard_merger"
 HARD_NEGATIVES = {RING: "RING", SPIRAL: "SPIRAL", MERGER: "MERGER"}
 # Values of lens_model that mean no lens, beside CONTROL.
 NO_LENS = (*FAKES.values(), *HARD_NEGATIVES.values())
+# Columns that say what an injection's arc is, null where there is none.
+ARC_COLUMNS = (
+    "src_mag_g", "src_mag_r", "src_mag_z", "src_dmag", "src_reff_arcsec", "src_n", "src_e", "src_phi_rad",
+    "src_x_arcsec", "src_y_arcsec", "lens_e", "lens_phi_rad", "lens_gamma", "shear", "shear_phi_rad", "z_source", "sigma_v_km_s",
+)  # fmt: skip

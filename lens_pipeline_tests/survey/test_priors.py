@@ -11,7 +11,8 @@ from lens_pipeline.survey.design import Design
 from lens_pipeline.survey.lensing import Lens
 from lens_pipeline.survey.multiple_images import Caustic, cut_half_axes
 from lens_pipeline.survey.population import Hosts
-from lens_pipeline.survey.priors import ARC_COLUMNS, control_row, draw_injection
+from lens_pipeline.survey.priors import control_row, draw_injection
+from lens_pipeline.survey.roles import ARC_COLUMNS
 
 HOST: dict[str, Any] = {"region_id": "r", "mag_r": 19.5, "axis_ratio": 0.7, "phi_rad": 0.4, "z_lens": 0.5}
 

@@ -8,7 +8,6 @@ from lens_pipeline.defs.publishing import Event, Metadata, check_specs, markdown
 from lens_pipeline.defs.sections import RegionSplitsSection, StampStoreSection
 from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.splits.checks import leak_checks, split_balance
-from lens_pipeline.splits.figures import split_map_png
 from lens_pipeline.splits.region_splits import build_region_splits
 from lens_pipeline.splits.set_aside import known_lenses_are_no_negatives
 from lens_pipeline.stamps import checks
@@ -80,6 +79,9 @@ def region_splits(
     context: dg.AssetExecutionContext, config: RegionSplitsSection, workspace: Workspace
 ) -> Iterator[Event]:
     """Region to train, val_select, val_calibrate or test, and the per-row split."""
+    # Imported when it is used: matplotlib takes a second to load.
+    from lens_pipeline.splits.figures import split_map_png
+
     store = workspace.open("stamp_store")
     frozen = workspace.open_if_there("region_splits")
     yield from publish(

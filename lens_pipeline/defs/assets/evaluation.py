@@ -1,7 +1,7 @@
 """The evaluation group: logits, frozen thresholds, completeness, and the page that a referee could read."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
@@ -20,25 +20,9 @@ from lens_pipeline.defs.workspace import Workspace
 from lens_pipeline.evaluation import checks
 from lens_pipeline.evaluation.axes import HEADLINE
 from lens_pipeline.evaluation.beside import MADE_FROM
-from lens_pipeline.evaluation.completeness import (
-    CONTAMINANTS_TABLE,
-    GRID_TABLE,
-    REGIONS_TABLE,
-    CompletenessResult,
-    build_completeness,
-)
-from lens_pipeline.evaluation.completeness_plots import (
-    completeness_figure,
-    pairs_of,
-    sky_map_figure,
-    surface_figure,
-    why_not_drawn,
-)
-from lens_pipeline.evaluation.figures import figure_png
 from lens_pipeline.evaluation.intervals import Estimate
 from lens_pipeline.evaluation.looks import looked_at_once, published_reads
 from lens_pipeline.evaluation.operating_point import OperatingPointResult, fit_operating_point
-from lens_pipeline.evaluation.report import ReportResult, build_report
 from lens_pipeline.evaluation.survey_yield import Survey
 from lens_pipeline.scoring.aliases import is_ensemble
 from lens_pipeline.scoring.checks import DIGESTS, score_conservation, score_saturation, scores_match_their_digests
@@ -50,6 +34,10 @@ from lens_pipeline.stamps.store import StampStore
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.survey.config import Source
 from lens_pipeline.survey.parent_density import galaxy_density
+
+if TYPE_CHECKING:
+    from lens_pipeline.evaluation.completeness import CompletenessResult
+    from lens_pipeline.evaluation.report import ReportResult
 
 _KEYS = ("task_id", "logical", "label")
 # Figures of the report that the page of completeness has.
@@ -154,6 +142,9 @@ def completeness(
     context: dg.AssetExecutionContext, config: CompletenessSection, workspace: Workspace
 ) -> Iterator[Event]:
     """Completeness on test against Einstein radius, seeing, arc S/N and lens model, with intervals."""
+    # Imported when it is used: splines and astropy's tables take a second to load.
+    from lens_pipeline.evaluation.completeness import CONTAMINANTS_TABLE, build_completeness
+
     scores, point, store, splits = evaluated(workspace)
     stamps = workspace.open_version("stamps", store.inputs["stamps"])
     manifest = workspace.open_version("injection_manifest", stamps.inputs["injection_manifest"])
@@ -183,15 +174,7 @@ def completeness(
             "attempted": dg.MetadataValue.int(result.n_attempted),
             "scored": dg.MetadataValue.int(result.n_scored),
             "quarantined": dg.MetadataValue.int(result.n_quarantined),
-            **{f"against_{axis}": _against(pl.DataFrame(result.table), axis) for axis in HEADLINE},
-            **{
-                f"on_grid_{number}": picture(figure_png(surface_figure(cells)), f"against {cells['grid'][0]}")
-                for number, cells in enumerate(pairs_of(_of_primary(made, GRID_TABLE, result)), start=1)
-            },
-            "on_the_sky": picture(
-                figure_png(sky_map_figure(_of_primary(made, REGIONS_TABLE, result))),
-                "false positives on test, region by region",
-            ),
+            **_drawn(made, result),
             "contaminants": markdown_table(made.read_table(CONTAMINANTS_TABLE)),
         },
     )
@@ -214,6 +197,9 @@ def evaluation_report(
     context: dg.AssetExecutionContext, config: EvaluationReportSection, workspace: Workspace, tracking: Tracking
 ) -> Iterator[Event]:
     """Plots and one HTML page that a referee could read; every number with n and an interval."""
+    # Imported when it is used: matplotlib and what fills the page take a second to load.
+    from lens_pipeline.evaluation.report import build_report
+
     scores, point, store, splits = evaluated(workspace)
     table = workspace.open_made_from("completeness", "operating_point", point.version)
     classifiers = workspace.open_scored(scores)
@@ -222,7 +208,7 @@ def evaluation_report(
         one for asset, names in MADE_FROM.items() if (one := workspace.newest_about(asset, *(read[n] for n in names)))
     ]
 
-    def describe(report: Publication, result: ReportResult) -> Metadata:
+    def describe(report: Publication, result: "ReportResult") -> Metadata:
         seen: Metadata = {}
         if is_ensemble(scores):
             seen = {"members": dg.MetadataValue.json({one.model: one.version for one in classifiers})}
@@ -268,14 +254,32 @@ def evaluation_report(
     )
 
 
-def _against(cells: pl.DataFrame, axis: str) -> dg.MetadataValue[Any]:
-    """Draw completeness along an axis, or say why it can't be drawn."""
-    if why := why_not_drawn(cells, axis):
-        return dg.MetadataValue.text(why)
-    return picture(figure_png(completeness_figure(cells, axis)), f"against {axis}")
+def _drawn(made: Publication, result: "CompletenessResult") -> Metadata:
+    """Draw completeness along each axis and on each grid, or say why it can't be drawn, and the sky."""
+    # Imported when it is used: matplotlib takes a second to load.
+    from lens_pipeline.evaluation import completeness_plots as plots
+    from lens_pipeline.evaluation.completeness import GRID_TABLE, REGIONS_TABLE
+    from lens_pipeline.evaluation.figures import figure_png
+
+    def against(axis: str) -> dg.MetadataValue[Any]:
+        cells = pl.DataFrame(result.table)
+        if why := plots.why_not_drawn(cells, axis):
+            return dg.MetadataValue.text(why)
+        return picture(figure_png(plots.completeness_figure(cells, axis)), f"against {axis}")
+
+    grids = plots.pairs_of(_of_primary(made, GRID_TABLE, result))
+    sky = plots.sky_map_figure(_of_primary(made, REGIONS_TABLE, result))
+    return {
+        **{f"against_{axis}": against(axis) for axis in HEADLINE},
+        **{
+            f"on_grid_{number}": picture(figure_png(plots.surface_figure(cells)), f"against {cells['grid'][0]}")
+            for number, cells in enumerate(grids, start=1)
+        },
+        "on_the_sky": picture(figure_png(sky), "false positives on test, region by region"),
+    }
 
 
-def _of_primary(made: Publication, table: str, result: CompletenessResult) -> pl.DataFrame:
+def _of_primary(made: Publication, table: str, result: "CompletenessResult") -> pl.DataFrame:
     """Rows of a table at the threshold that the report leads with."""
     return pl.DataFrame(made.read_table(table)).filter(pl.col("operating_point") == result.primary)
 

@@ -19,14 +19,10 @@ from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 from lens_pipeline.survey import checks, gallery
 from lens_pipeline.survey.config import Source
-from lens_pipeline.survey.design_report import design_png
-from lens_pipeline.survey.manifest import build_manifest
 from lens_pipeline.survey.parent_sample import ParentSampleResult, build_parent_sample
 from lens_pipeline.survey.rendering import find_earlier
 from lens_pipeline.survey.role_gallery import roles_png
-from lens_pipeline.survey.source_gallery import sources_png
 from lens_pipeline.survey.source_growth import source_only_grew
-from lens_pipeline.survey.stamps import build_stamps
 
 
 @dg.asset(group_name="survey", check_specs=check_specs("parent_sample", "galaxies_are_unique", "source_only_grew"))
@@ -116,6 +112,9 @@ def injection_manifest(
     context: dg.AssetExecutionContext, config: InjectionManifestSection, workspace: Workspace
 ) -> Iterator[Event]:
     """One row per stamp to make: sample key, galaxy, region, lens model and parameters, or CONTROL."""
+    # Imported when it is used: what compiles lenses takes a second to load.
+    from lens_pipeline.survey.manifest import build_manifest
+
     parent = workspace.open("parent_sample")
     yield from publish(
         context,
@@ -136,6 +135,9 @@ def _design(manifest: Publication) -> Metadata:
     """What a drawn manifest shows of its design; a survey's own rows have none."""
     if "hosts" not in manifest.attributes:
         return {}
+    # Imported when it is used: what compiles lenses takes a second to load.
+    from lens_pipeline.survey.design_report import design_png
+
     return {
         "population": dg.MetadataValue.text(manifest.attributes["population"]),
         "design": picture(design_png(manifest), "population, drawn and weighted shares, and the resolution expected"),
@@ -147,6 +149,9 @@ def _real_sources(manifest: Publication) -> Metadata:
     """What a manifest that lenses real galaxies shows of them."""
     if "real_sources" not in manifest.attributes:
         return {}
+    # Imported when it is used: what compiles lenses takes a second to load.
+    from lens_pipeline.survey.source_gallery import sources_png
+
     left_out = manifest.attributes["real_sources"]["left_out"]
     said = "; ".join(f"{row['galaxy_id']}: {row['reason']}, {row['detail']}" for row in left_out)
     return {
@@ -167,6 +172,9 @@ def stamps(context: dg.AssetExecutionContext, config: StampsSection, workspace: 
     parent = workspace.open("parent_sample")
     manifest = workspace.open_made_from("injection_manifest", "parent_sample", parent.version)
     before = find_earlier(workspace.home, workspace.dataset, manifest)
+    # Imported when it is used: what compiles lenses takes a second to load.
+    from lens_pipeline.survey.stamps import build_stamps
+
     yield from publish(
         context,
         workspace,
