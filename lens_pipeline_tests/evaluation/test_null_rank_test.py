@@ -32,6 +32,19 @@ def test_scores_that_all_tie_tell_nothing_apart() -> None:
     assert p_if_alike(_ranked(np.zeros(30), np.zeros(300))) == 1
 
 
+def test_arcs_that_score_exactly_as_the_controls_of_their_own_galaxies_tell_nothing_apart() -> None:
+    logit = np.random.default_rng(0).normal(size=40)
+    assert p_if_alike(_ranked(logit, logit, np.tile(np.arange(40), 2))) == 1
+
+
+def test_arcs_a_little_above_the_control_of_their_own_galaxy_are_seen_though_galaxies_differ_far_more() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.normal(0, 3, 60)
+    logit = np.concatenate([own + 0.3, own + rng.normal(0, 0.3, 60)])
+    assert p_if_alike(_ranked(logit[:60], logit[60:])) > 0.1
+    assert p_if_alike(_ranked(logit[:60], logit[60:], np.tile(np.arange(60), 2))) < 0.001
+
+
 def test_few_hits_in_a_large_tie_block_are_as_probable_as_the_binomial_law_says() -> None:
     controls = np.arange(9000) < 900
     for hits in (5, 6, 7):
@@ -49,7 +62,9 @@ def test_few_hits_in_a_large_tie_block_are_as_probable_as_the_binomial_law_says(
 def test_arcs_that_score_like_controls_are_called_different_no_more_often_than_said(
     galaxies: int, arcs_each: int, own_control: bool, alike: float, tied: bool
 ) -> None:
-    rng, draws, n_controls = np.random.default_rng([galaxies, int(100 * alike)]), 300, 120
+    # Few galaxies with many arcs each tell least of how alike their rows are.
+    draws, n_controls = (1000 if arcs_each == 20 else 200), 120
+    rng = np.random.default_rng([galaxies, int(100 * alike)])
     faint = np.repeat(np.arange(galaxies), arcs_each)
     galaxy = np.concatenate([faint, np.arange(n_controls) + (0 if own_control else galaxies)])
     found = []
@@ -59,7 +74,7 @@ def test_arcs_that_score_like_controls_are_called_different_no_more_often_than_s
         logit = np.maximum(logit, LOWEST) if tied else logit
         found.append(p_if_alike(_ranked(logit[: faint.size], logit[faint.size :], galaxy)))
     for level in (0.05, 0.01):
-        # So many of 300 alarms at their level are exceeded by chance in 1 of 1,000 such runs.
+        # So many alarms at their level are exceeded by chance in 1 of 1,000 such runs.
         assert np.sum(np.array(found) < level) <= stats.binom.ppf(0.999, draws, level)
 
 
