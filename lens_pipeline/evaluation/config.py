@@ -198,7 +198,7 @@ class ReportConfig(Section):
         0.999,
         ge=0.9,
         lt=1,
-        description="confidence of the interval that must hold 0.5 in the null test; 0.95 is red in 1 of 20 good runs",
+        description="confidence of the null test, by ranks that chance gives; 0.95 is red in 1 of 20 good runs",
     )
     n_gallery: int = Field(8, ge=0, le=48, description="stamps in each gallery of the report")
 

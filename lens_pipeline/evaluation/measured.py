@@ -72,7 +72,7 @@ def metrics_of_test(
             metrics += threshold_metrics(rows, TEST, name, point["threshold"], stratum)[1:]
     if distinct["weight"].n_unique() > 1:
         metrics.append(weighted_auroc(distinct, TEST, settings))
-    metrics.append(null_test(distinct, TEST, settings))
+    metrics += null_test(distinct, TEST, settings)
     metrics += likelihood_metrics(distinct, TEST)
     return [*metrics, calibration_metric(distinct, TEST, settings), *tie_metrics(distinct, TEST)]
 

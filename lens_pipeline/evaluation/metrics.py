@@ -27,7 +27,7 @@ OK, UNRESOLVED, UNDEFINED, BOUND = "ok", "unresolved", "undefined", "bound"
 ALL_ROWS, POPULATION = "all", "population"
 # How the stratum of one class's rows begins.
 OF_CLASS = "class "
-NULL_TEST = "null_test_auroc"
+NULL_TEST, NULL_TEST_P = "null_test_auroc", "null_test_p"
 NULL_TEST_MAX_ARC_SNR_MATCHED = 0.5
 FRACTION, NATS = "fraction", "nats"
 

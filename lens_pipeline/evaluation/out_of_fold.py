@@ -46,8 +46,9 @@ def build_out_of_fold(
     """Write the tables ``out_of_fold`` (OUT_OF_FOLD_COMPLETENESS) and ``fold_thresholds`` (FOLD_THRESHOLDS).
 
     The threshold of a fold is its highest control's logit by the model that was not trained on the fold. So that one table
-    can hold all folds, rows are compared by how far they stand above their own threshold. Intervals take galaxies as clusters
-    and thresholds as given.
+    can hold all folds, rows are compared by how far they stand above their own threshold. Intervals take thresholds as given.
+    Those of ``out_of_fold`` take galaxies as clusters, or regions where those know less (`clustered_proportions`); those of
+    ``fold_thresholds`` galaxies alone.
 
     Raises
     ------

@@ -7,12 +7,13 @@ import polars as pl
 
 from lens_pipeline.evaluation.bootstrap import Statistic, rank_estimates
 from lens_pipeline.evaluation.fpr_bound import fpr_bound
-from lens_pipeline.evaluation.intervals import Estimate, clustered_proportion
+from lens_pipeline.evaluation.intervals import GALAXY, REGION, Estimate, clustered_proportion
 from lens_pipeline.evaluation.metrics import (
     ALL_ROWS,
     BOUND,
     NULL_TEST,
     NULL_TEST_MAX_ARC_SNR_MATCHED,
+    NULL_TEST_P,
     POPULATION,
     UNDEFINED,
     UNRESOLVED,
@@ -22,6 +23,7 @@ from lens_pipeline.evaluation.metrics import (
     metric_of,
     over_clusters,
 )
+from lens_pipeline.evaluation.null_rank_test import p_if_alike
 from lens_pipeline.evaluation.operating_point import name_of
 from lens_pipeline.evaluation.rank_statistics import (
     AUROC,
@@ -31,7 +33,7 @@ from lens_pipeline.evaluation.rank_statistics import (
     tpr_statistic,
 )
 from lens_pipeline.evaluation.ranking import RankedScores, missing_class, roc_curve
-from lens_pipeline.evaluation.regions import of_galaxies, region_numbers, unplaced
+from lens_pipeline.evaluation.regions import of_galaxies, region_numbers, spread_unknown, unplaced
 from lens_pipeline.evaluation.resolution import ResolutionRule, resolve
 from lens_pipeline.evaluation.score_health import score_health
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
@@ -114,10 +116,12 @@ def weighted_auroc(rows: pl.DataFrame, split: str, settings: BootstrapSettings) 
     return metric_of("auroc_weighted", split, rows, estimate, stratum=POPULATION)
 
 
-def null_test(rows: pl.DataFrame, split: str, settings: BootstrapSettings) -> Metric:
+def null_test(rows: pl.DataFrame, split: str, settings: BootstrapSettings) -> list[Metric]:
     """AUROC of injections too faint to see (arc_snr_matched < 0.5) against controls: 0.5 if only arcs were learned.
 
-    0 to 1; null with the reason where no injection is so faint, nobody measured `arc_snr_matched`, or there are no controls.
+    0 to 1; null with the reason where no injection is so faint, nobody measured `arc_snr_matched`, or there are no controls. And
+    the probability of one as far from 0.5 where such injections score like controls (`p_if_alike`): the larger of those over
+    galaxies and, where there are 5 or more, over regions.
     """
     too_faint = pl.col("is_lens") & (pl.col("arc_snr_matched") < NULL_TEST_MAX_ARC_SNR_MATCHED)
     chosen = rows.filter((~pl.col("is_lens") | too_faint).fill_null(False))
@@ -128,7 +132,8 @@ def null_test(rows: pl.DataFrame, split: str, settings: BootstrapSettings) -> Me
         estimate = Estimate(None, None, None, chosen.height, 0, None, reason)
     else:
         estimate = shared_estimates(chosen, ranked_rows(chosen), {NULL_TEST: AUROC}, settings)[NULL_TEST]
-    return metric_of(NULL_TEST, split, chosen, estimate)
+    chance = estimate if estimate.value is None else _chance(chosen)
+    return [metric_of(name, split, chosen, one) for name, one in ((NULL_TEST, estimate), (NULL_TEST_P, chance))]
 
 
 def tie_metrics(rows: pl.DataFrame, split: str) -> list[Metric]:
@@ -171,6 +176,16 @@ def shared_estimates(
     regions = None if numbers is None or why else ranked.regrouped(rows["is_lens"], numbers)
     found = rank_estimates(ranked, statistics, n_replicates=settings.n_replicates, seed=settings.seed, regions=regions)
     return {name: of_galaxies(one, why) for name, one in found.items()} if why else found
+
+
+def _chance(rows: pl.DataFrame) -> Estimate:
+    ranked, regions = ranked_rows(rows), region_numbers(rows)
+    chances = {GALAXY: p_if_alike(ranked)}
+    if regions is not None and not spread_unknown(regions):
+        chances[REGION] = p_if_alike(ranked.regrouped(rows["is_lens"], regions))
+    cluster = max(chances, key=lambda one: chances[one])
+    why = "no interval: it is a probability that needs none"
+    return Estimate(chances[cluster], None, None, rows.height, ranked.n_clusters, None, why, cluster)
 
 
 def _further(asked: Asked) -> dict[str, Statistic]:

@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 
 from lens_pipeline.evaluation.looks import LOOKS
-from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST
+from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST, NULL_TEST_P
 from lens_pipeline.evaluation.operating_point import BOUND, UNRESOLVED
 from lens_pipeline.evaluation.regions import LEFT_OUT
 from lens_pipeline.evaluation.scored_rows import CALIBRATE, TEST
@@ -169,7 +169,10 @@ def _null_test(metrics: pl.DataFrame) -> str:
     if row["value"] is None:
         return f"{name}: not measured, {row['reason']}."
     measured = f"{name}: {number(row['value'], row['low'], row['high'])} from {count(row['n_positives'], 'injection')}"
-    return f"{measured}{_because(row)}; 0.5 means that nothing but the arc gives an injection away."
+    told = f"{measured}{_because(row)}; 0.5 means that nothing but the arc gives an injection away"
+    # An earlier version of the pipeline didn't write it.
+    p = metrics.filter(pl.col("metric") == NULL_TEST_P)["value"]
+    return f"{told}, and chance alone is as far from it with a probability of {p[0]:.2g}." if p.len() else f"{told}."
 
 
 def _row(metrics: pl.DataFrame, name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lens_pipeline.evaluation.intervals import GALAXY
-from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST, NULL_TEST_MAX_ARC_SNR_MATCHED, OF_CLASS
+from lens_pipeline.evaluation.metrics import ALL_ROWS, NULL_TEST, NULL_TEST_MAX_ARC_SNR_MATCHED, NULL_TEST_P, OF_CLASS
 from lens_pipeline.evaluation.operating_point import CONTAMINATION, HIGHEST_CONTROL
 from lens_pipeline.evaluation.rank_metrics import AT_PREVALENCE
 
@@ -29,6 +29,7 @@ _NAMES = {
     "extreme_logit_share": "Share of scores beyond logit 16.64, where a float32 sigmoid is 0 or 1",
     "control_share_at_highest_logit": "Share of controls that tie at the highest score",
     NULL_TEST: f"Null test: area under the ROC of arcs too faint to see (matched S/N < {NULL_TEST_MAX_ARC_SNR_MATCHED})",
+    NULL_TEST_P: "Null test: probability of an area as far from 0.5 where such arcs score like controls",
 }
 _ON_ROC = {
     "tpr_at_": "Lenses found where the ROC of test has FPR",

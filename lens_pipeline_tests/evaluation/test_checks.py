@@ -6,6 +6,7 @@ import pyarrow as pa
 from scipy import special
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, METRICS
+from lens_pipeline.contracts.checks import Check
 from lens_pipeline.evaluation.checks import (
     both_classes_present,
     completeness_rises_with_arc_snr,
@@ -88,13 +89,18 @@ def test_completeness_that_falls_beyond_its_intervals_is_found_and_blocks_nothin
 
 
 def test_injections_too_faint_to_see_that_are_told_from_controls_are_red() -> None:
-    told = _metric(metric="null_test_auroc", value=0.7, low=0.65, high=0.75)
-    assert not null_injections_score_like_controls(_metrics(told), 0.999).passed
-    nearly = _metric(metric="null_test_auroc", value=0.55, low=0.51, high=0.59)
-    assert null_injections_score_like_controls(_metrics(nearly), 0.999).passed
-    assert not null_injections_score_like_controls(_metrics(nearly), 0.95).passed
-    missing = _metric(metric="null_test_auroc", value=None, low=None, high=None, reason="no such arcs")
-    assert null_injections_score_like_controls(_metrics(missing), 0.999).what == "not measured: no such arcs"
+    def judged(p: float | None, confidence: float) -> Check:
+        area = _metric(metric="null_test_auroc", value=0.89, low=0.45, high=0.99, n_positives=21)
+        chance = _metric(metric="null_test_p", value=p, low=None, high=None, reason="no such arcs")
+        return null_injections_score_like_controls(_metrics(area, chance), confidence)
+
+    told = judged(2e-9, 0.999)
+    assert not told.passed
+    assert "AUROC 0.89 (0.45 to 0.99) of 21 injections" in told.what
+    assert "by chance with a probability of 2e-09" in told.what
+    assert judged(0.01, 0.999).passed
+    assert not judged(0.01, 0.95).passed
+    assert judged(None, 0.999).what == "not measured: no such arcs"
 
 
 def test_a_model_that_sees_a_fingerprint_fails_the_null_test(evaluate: Callable[[Stamps], Evaluated]) -> None:

@@ -166,6 +166,20 @@ def test_a_mean_over_unequal_galaxies_leaves_each_out_and_counts_them_for_what_t
     assert found.high - values.mean() == pytest.approx(half)
 
 
+def test_a_share_over_unequal_galaxies_is_wilsons_at_the_number_that_they_leave() -> None:
+    size = np.array([30, 25, 20, 12, 8, 5])
+    galaxy, rng = np.repeat(np.arange(6), size), np.random.default_rng(4)
+    success = rng.random(100) < rng.beta(2, 2, 6)[galaxy]
+    p = success.mean()
+    left_out = np.array([success[galaxy != one].mean() - p for one in range(6)])
+    n_eff = p * (1 - p) / (5 / 6 * np.sum(left_out**2))
+    few = (stats.t.ppf(0.975, 99) / stats.t.ppf(0.975, 100**2 / np.sum(size**2) - 1)) ** 2
+    found = clustered_proportion(success, galaxy)
+    assert n_eff < 100
+    assert found.n_eff == pytest.approx(n_eff)
+    assert (found.low, found.high) == pytest.approx(wilson(p * n_eff * few, n_eff * few))
+
+
 def test_one_galaxy_that_outweighs_all_others_leaves_no_interval_and_is_named() -> None:
     galaxy = np.repeat(np.arange(30), [1000, *[5] * 29])
     rng = np.random.default_rng(0)

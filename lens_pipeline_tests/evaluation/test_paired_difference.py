@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from lens_pipeline.evaluation.clustered_cells import clustered_proportions
-from lens_pipeline.evaluation.paired_difference import paired_differences, tango
+from lens_pipeline.evaluation.paired_difference import paired_difference, paired_differences, tango
 
 Z = float(special.ndtri(0.975))
 
@@ -48,6 +48,30 @@ def test_cells_and_weights_are_those_of_completeness() -> None:
     for difference, one, two in zip(found, mine, theirs, strict=True):
         assert difference.value == pytest.approx(one.proportion.value - two.proportion.value)  # type: ignore[operator]
         assert (difference.n, difference.n_clusters) == (one.proportion.n, one.proportion.n_clusters)
+
+
+def test_a_difference_over_unequal_galaxies_is_tangos_at_the_number_that_they_leave() -> None:
+    size = np.array([30, 25, 20, 12, 8, 5])
+    galaxy, rng = np.repeat(np.arange(6), size), np.random.default_rng(4)
+    this, other = (rng.random(100) < rng.beta(1, 1, 6)[galaxy] for _ in range(2))
+    d = this.astype(float) - other
+    left_out = np.array([d[galaxy != one].mean() - d.mean() for one in range(6)])
+    n_eff = (np.abs(d).mean() - d.mean() ** 2) / (5 / 6 * np.sum(left_out**2))
+    few = (stats.t.ppf(0.975, 99) / stats.t.ppf(0.975, 100**2 / np.sum(size**2) - 1)) ** 2
+    found = paired_difference(this, other, galaxy)
+    low, high = tango((d > 0).mean() * n_eff * few, (d < 0).mean() * n_eff * few, n_eff * few)
+    assert n_eff < 100
+    assert found.n_eff == pytest.approx(n_eff)
+    assert (found.low, found.high) == pytest.approx((float(low), float(high)))
+
+
+def test_galaxies_that_happen_to_agree_are_worth_no_more_than_their_rows() -> None:
+    ahead = np.tile(np.arange(10) < 4, 10)
+    behind = np.tile(np.arange(10) >= 7, 10)
+    ahead[5] = True
+    found = paired_difference(ahead, behind, np.repeat(np.arange(10), 10))
+    assert found.value == pytest.approx(0.11)
+    assert found.n_eff == pytest.approx(100)
 
 
 def _covers(rng: np.random.Generator, copies: int, n_galaxies: int) -> bool:

@@ -185,6 +185,9 @@ def test_too_faint_arcs_are_measured_against_controls(survey: Evaluated) -> None
     assert row["low"] < 0.5 < row["high"]  # type: ignore[operator]
     assert 10 < row["n_positives"] < 60  # type: ignore[operator]
     assert row["n_negatives"] == 800
+    chance = _metrics(survey)["null_test_p"]
+    assert 0.001 < chance["value"] <= 1  # type: ignore[operator]
+    assert f"as far from it with a probability of {chance['value']:.2g}" in _text(survey.report()[0].page)
 
 
 def test_images_are_small_enough_to_show_inline(survey: Evaluated, ten_galaxies: Evaluated) -> None:

@@ -50,6 +50,21 @@ def test_a_threshold_far_below_its_target_rate_is_unresolved() -> None:
     assert resolve(_curve(negatives), 0.1, RULE).threshold is None
 
 
+def test_a_rate_that_just_as_many_galaxies_serve_as_are_asked_for_is_resolved() -> None:
+    negatives = np.arange(1000.0) / 1000
+    found = resolve(_curve(negatives), 0.005, RULE)
+    assert found.threshold is not None
+    assert (negatives > found.threshold).sum() == 5
+    half = np.concatenate([10 + np.arange(50.0), np.full(500, 5.0), np.linspace(-1, 1, 450)])
+    assert resolve(_curve(half), 0.1, RULE).threshold == 5.0
+
+
+def test_letting_every_control_through_is_no_rate_that_they_resolve() -> None:
+    curve = _curve(np.zeros(10))
+    assert smallest_resolvable_fpr(curve, RULE) is None
+    assert "no rate below 1 has 5 galaxies above its threshold" in str(resolve(curve, 0.5, RULE).reason)
+
+
 def test_growing_logits_fall_off_two_cliffs_as_sigmoids_and_off_none_as_logits() -> None:
     rng = np.random.default_rng(0)
     negatives, positives = rng.normal(-9, 4.5, 65_090), rng.normal(12, 6, 65_090)
