@@ -36,7 +36,8 @@ def p_if_alike(ranked: RankedScores) -> float:
     float
         0 to 1; 1 where all rows tie, or each negative ties with a positive of its cluster.
     """
-    from scipy import stats  # Imported when it is used, so that loading the definitions stays light.
+    # Imported when it is used: statistics take a second to load.
+    from scipy import stats
 
     n_rows, n_clusters = ranked.n_positives + ranked.n_negatives, ranked.n_clusters
     of_blocks = (ranked.tallies.positives + ranked.tallies.negatives)[0]
