@@ -240,6 +240,8 @@ FOLD_THRESHOLDS = TableContract(
         Column("completeness", _FLOAT, "sum of w x recovered / sum of w", "", True, True, 0, 1),
         Column("completeness_low", _FLOAT, "lower end of the 95 % interval", "", True, True, 0, 1),
         Column("completeness_high", _FLOAT, "upper end of the 95 % interval", "", True, True, 0, 1),
-        Column("reason", _TEXT, "why something is null", "", True),
+        Column("cluster", _TEXT, "what the interval takes as independent: galaxy, or region where those know less"),
+        Column("n_clusters", _INT, "how many of them", minimum=0),
+        Column("reason", _TEXT, "why something is null, or what the interval leaves out", "", True),
     ),
 )

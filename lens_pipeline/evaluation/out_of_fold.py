@@ -15,11 +15,11 @@ from lens_pipeline.contracts.catalogue import FOLD_THRESHOLDS, OUT_OF_FOLD, OUT_
 from lens_pipeline.evaluation.axes import COLUMNS
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Tally, Threshold, never_stored
-from lens_pipeline.evaluation.intervals import CONFIDENCE, clopper_pearson, clustered_proportion
-from lens_pipeline.evaluation.metrics import OK, UNDEFINED, Metric
+from lens_pipeline.evaluation.intervals import CONFIDENCE, clopper_pearson
+from lens_pipeline.evaluation.metrics import OK, UNDEFINED, Metric, proportion_over
 from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
 from lens_pipeline.evaluation.parent_share import ParentShare
-from lens_pipeline.evaluation.scored_rows import distinct_rows, galaxy_numbers, join_store
+from lens_pipeline.evaluation.scored_rows import distinct_rows, join_store
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
 
@@ -46,9 +46,8 @@ def build_out_of_fold(
     """Write the tables ``out_of_fold`` (OUT_OF_FOLD_COMPLETENESS) and ``fold_thresholds`` (FOLD_THRESHOLDS).
 
     The threshold of a fold is its highest control's logit by the model that was not trained on the fold. So that one table
-    can hold all folds, rows are compared by how far they stand above their own threshold. Intervals take thresholds as given.
-    Those of ``out_of_fold`` take galaxies as clusters, or regions where those know less (`clustered_proportions`); those of
-    ``fold_thresholds`` galaxies alone.
+    can hold all folds, rows are compared by how far they stand above their own threshold. Intervals take thresholds as given,
+    and galaxies as clusters, or regions where those know less.
 
     Raises
     ------
@@ -87,7 +86,8 @@ def fold_thresholds(rows: pl.DataFrame) -> pa.Table:
     single = [_threshold_row(name, part, part["threshold"][0]) for name, part in folds]
     whole = _threshold_row(POOLED, rows, None)
     galaxies = [row["n_negative_galaxies"] for row in single]
-    pooled = whole | {"fpr_high": fpr_above_highest(galaxies), "reason": "each fold has a threshold of its own"}
+    own = "; ".join(filter(None, ["each fold has a threshold of its own", whole["reason"]]))
+    pooled = whole | {"fpr_high": fpr_above_highest(galaxies), "reason": own}
     return pa.Table.from_pylist([*single, pooled], schema=FOLD_THRESHOLDS.schema)
 
 
@@ -143,9 +143,8 @@ def _metrics(row: dict[str, Any]) -> Iterator[Metric]:
     found = {"split": row["split"], "n_positives": row["n"], "n_negatives": row["n_negatives"], "unit": "fraction"}
     value, low, high = (row[f"completeness{end}"] for end in ("", "_low", "_high"))
     status = UNDEFINED if value is None else OK
-    reason = None if low is not None else row["reason"]
     yield Metric(**found, metric=f"completeness_at_{HIGHEST_CONTROL}", value=value, low=low, high=high,
-                 n_clusters=row["n_galaxies"], status=status, reason=reason,
+                 n_clusters=row["n_clusters"], cluster=row["cluster"], status=status, reason=row["reason"],
                  interval=None if low is None else "Wilson, clustered")  # fmt: skip
     words = f"no interval: it is the upper end of one, as 0 of {row['n_negatives']:,} lie above by construction"
     yield Metric(**found, metric=f"fpr_bound_at_{HIGHEST_CONTROL}", value=row["fpr_high"], low=None, high=None,
@@ -155,7 +154,7 @@ def _metrics(row: dict[str, Any]) -> Iterator[Metric]:
 def _threshold_row(split: str, rows: pl.DataFrame, threshold: float | None) -> dict[str, Any]:
     controls, lenses = distinct_rows(rows.filter(~pl.col("is_lens"))), rows.filter(pl.col("is_lens"))
     recovered = (lenses["margin"] > 0).to_numpy()
-    found = clustered_proportion(recovered, galaxy_numbers(lenses), lenses["weight"].to_numpy())
+    found = proportion_over(lenses, recovered, lenses["weight"].to_numpy())
     n_galaxies = controls["galaxy_id"].n_unique()
     return {
         "split": split,
@@ -164,10 +163,12 @@ def _threshold_row(split: str, rows: pl.DataFrame, threshold: float | None) -> d
         "n_negative_galaxies": n_galaxies,
         "fpr_high": fpr_above_highest([n_galaxies]),
         "n": lenses.height,
-        "n_galaxies": found.n_clusters,
+        "n_galaxies": lenses["galaxy_id"].n_unique(),
         "n_recovered": int(recovered.sum()),
         "completeness": found.value,
         "completeness_low": found.low,
         "completeness_high": found.high,
+        "cluster": found.cluster,
+        "n_clusters": found.n_clusters,
         "reason": found.reason,
     }

@@ -62,7 +62,9 @@ def test_each_injection_is_found_where_it_lies_above_the_highest_control_of_its_
     # One threshold for all folds would give another number: their models' logits differ in scale.
     assert found.whole["n_recovered"] != (logit[mine] > highest.max()).sum()
     whole = found.cells.row(by_predicate=pl.col("axis") == "all", named=True)
-    assert whole["completeness"] == pytest.approx(found.whole["completeness"], rel=1e-12)
+    for end in ("", "_low", "_high"):
+        assert whole[f"completeness{end}"] == pytest.approx(found.whole[f"completeness{end}"], rel=1e-12)
+    assert whole["cluster"] == found.whole["cluster"]
 
 
 def test_intervals_take_galaxies_as_clusters_and_every_axis_holds_every_injection(found: CrossFit) -> None:
