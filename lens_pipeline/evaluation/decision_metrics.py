@@ -231,13 +231,16 @@ def _mean_metric(
 
 
 def _correlations(shares: Sequence[_Share], decisions: Decisions) -> Floats:
-    """Correlations of shares of the same galaxies; 0 where one shows no spread, or they fall together less than by chance."""
+    """Correlations of shares of the same galaxies; 0 where one shows no spread.
+
+    They are below 0 where galaxies that score high lose as many controls as they win lenses.
+    """
     place, n = numbered(decisions.clusters.galaxies)
     changes = np.stack([np.bincount(place, decisions.centred(share.influence), n) for share in shares])
     spread = np.sqrt(np.sum(changes**2, axis=1))
     with np.errstate(invalid="ignore", divide="ignore"):
         found = np.nan_to_num(changes @ changes.T / np.outer(spread, spread), posinf=0.0, neginf=0.0)
-    found = np.clip(found, 0.0, 1.0)
+    found = np.clip(found, -1.0, 1.0)
     np.fill_diagonal(found, 1.0)
     return np.asarray(found)
 

@@ -254,9 +254,9 @@ def mean_of(parts: Sequence[Estimate], correlations: npt.NDArray[np.float64]) ->
     if len(ends) < len(parts):
         return replace(nothing, reason=next(part.reason for part in parts if part.low is None))
     down, up = np.abs(np.array(ends).T - values) / len(parts)
-    low, high = value - np.sqrt(down @ correlations @ down), value + np.sqrt(up @ correlations @ up)
+    below, above = (float(np.sqrt(max(0.0, ends @ correlations @ ends))) for ends in (down, up))
     return replace(
-        nothing, low=max(0.0, float(low)), high=min(1.0, float(high)), interval="MOVER of the parts' intervals"
+        nothing, low=max(0.0, value - below), high=min(1.0, value + above), interval="MOVER of the parts' intervals"
     )
 
 

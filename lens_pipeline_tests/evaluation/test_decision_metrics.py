@@ -113,6 +113,21 @@ def test_the_interval_of_balanced_accuracy_covers_for_clustered_rows() -> None:
     assert covered / draws >= 0.92
 
 
+def test_galaxies_that_win_lenses_where_they_lose_controls_leave_less_open_in_the_mean_of_both() -> None:
+    rng, label = np.random.default_rng(4), np.tile(np.arange(2), 5000)
+    galaxy = np.arange(label.size) // 50
+    logit = rng.normal(size=label.size) + rng.normal(size=200)[galaxy] + 2 * label
+    rows = pl.DataFrame({"label": label, "is_lens": label > 0, "galaxy_id": galaxy.astype(str)})
+    found = _by_name(decision_metrics(Decisions(rows, (logit > 1).astype(np.int64), NAMES[:2]), "test", "p"))
+    parts = [found["recall", "class lens"], found["specificity", "all"]]
+    half = [(part.high - part.low) / 2 for part in [*parts, found["balanced_accuracy", "all"]]]  # type: ignore[operator]
+    right = np.where(label > 0, logit > 1, logit <= 1)
+    of_galaxies = [right[(galaxy == number) & (label == k)].mean() for number in range(200) for k in (0, 1)]
+    spread = np.reshape(of_galaxies, (200, 2)).mean(axis=1).std(ddof=1) / np.sqrt(200)
+    assert half[2] == pytest.approx(1.96 * spread, rel=0.05)
+    assert half[2] < 0.7 * np.hypot(*half[:2]) / 2
+
+
 def _by_chance(n: list[int], right: list[float], rng: np.random.Generator) -> Decisions:
     """Rows of so many of each class, each in a galaxy of its own and right by chance, else taken for the next class."""
     label = np.repeat(np.arange(len(n)), n)
