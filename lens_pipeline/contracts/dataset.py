@@ -79,6 +79,14 @@ class DatasetContract(BaseModel):
         return tuple(stamp_class.name for stamp_class in self.classes)
 
     @property
+    def control_value(self) -> str:
+        """Value of the label column of a galaxy as the survey has them: the first one of the negative class.
+
+        Its others (fakes, hard negatives, a set's own classes of contaminants) are there in a share that somebody chose.
+        """
+        return self.classes[0].label_values[0]
+
+    @property
     def label_of(self) -> dict[str, int]:
         """Integer label of each known value of the label column; an absent value has no label."""
         return {value: label for label, stamp_class in enumerate(self.classes) for value in stamp_class.label_values}
@@ -93,7 +101,7 @@ class DatasetContract(BaseModel):
 
         Of the negative class, rows of any but its first label value (fakes, say) are strata of their own.
         """
-        if label == 0 and lens_model != self.classes[0].label_values[0]:
+        if label == 0 and lens_model != self.control_value:
             return f"{self.class_names[0]}/{lens_model}"
         if label == 0 or theta_e_arcsec is None:
             return self.class_names[label]

@@ -105,7 +105,7 @@ SURVEY_YIELD = TableContract(
     columns=(
         Column("operating_point", _TEXT, "name, as in operating_point; those that have a threshold"),
         *_fraction("recall", "share of injections above the threshold, weighted as the population has them"),
-        *_fraction("fpr", "share of distinct controls above it"),
+        *_fraction("fpr", "share of distinct controls above it, of galaxies as the survey has them"),
         *_fraction(
             "purity",
             "share of lenses among candidates if no control is a lens; null where only an end of its interval is known",

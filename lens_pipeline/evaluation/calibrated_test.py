@@ -6,10 +6,12 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import P_LENS, TEST_RELIABILITY, TEST_TOP_CONTROLS
+from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.calibration import Labelled, frozen_calibrator, prior_logit_of
 from lens_pipeline.evaluation.calibrators import Calibrator
 from lens_pipeline.evaluation.likelihood_metrics import calibration_metric, likelihood_metrics
 from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric
+from lens_pipeline.evaluation.negatives import of_survey
 from lens_pipeline.evaluation.scored_rows import TEST
 from lens_pipeline.evaluation.top_controls import top_controls
 from lens_pipeline.storage.publication import Publication
@@ -25,8 +27,8 @@ class CalibratedTest:
     Attributes
     ----------
     metrics : list of Metric
-        As `likelihood_metrics` and `calibration_metric`, of the calibrated probability at the balance of test; names end in
-        ``_calibrated``.
+        As `likelihood_metrics` and `calibration_metric`, of the calibrated probability at the balance of the rows of test that
+        the survey has (`of_survey`); names end in ``_calibrated``.
     before, after : polars.DataFrame
         CALIBRATION_RELIABILITY and TEST_RELIABILITY.
     methods : polars.DataFrame
@@ -69,7 +71,8 @@ def publish_calibrated_test(
     prevalence = operating_point.attributes["prevalence"]["value"]
     staging.attributes["p_lens_prevalence"] = operating_point.attributes["prevalence"]
     staging.write_table("p_lens", _p_lens(calibrator, test, prevalence), P_LENS)
-    bins = _reliability(calibrator, distinct, operating_point.attributes["reliability_bins"])
+    alike = of_survey(distinct, DatasetContract.model_validate(store.attributes["dataset_contract"]))
+    bins = _reliability(calibrator, alike, operating_point.attributes["reliability_bins"])
     table = pa.Table.from_pylist(bins, schema=TEST_RELIABILITY.schema)
     staging.write_table("reliability", table, TEST_RELIABILITY)
     points = pl.DataFrame(operating_point.read_table())
@@ -77,7 +80,7 @@ def publish_calibrated_test(
     controls = top_controls(distinct, points, calibrator, prevalence, store, n_listed)
     staging.write_table("top_controls", controls, TEST_TOP_CONTROLS)
     return CalibratedTest(
-        metrics=_metrics(calibrator, distinct, settings),
+        metrics=_metrics(calibrator, alike, settings),
         before=pl.DataFrame(operating_point.read_table("reliability")),
         after=pl.DataFrame(table),
         methods=pl.DataFrame(operating_point.read_table("calibration")),

@@ -87,7 +87,7 @@ class Calibration:
 
 
 def publish_calibration(
-    config: OperatingPointConfig, rows: pl.DataFrame, prior_logit: float, staging: Staging
+    config: OperatingPointConfig, rows: pl.DataFrame, alike: pl.DataFrame, prior_logit: float, staging: Staging
 ) -> Calibration:
     """Judge every method, fit the chosen one, and write both beside the thresholds.
 
@@ -95,10 +95,14 @@ def publish_calibration(
     ----------
     rows : polars.DataFrame
         val_calibrate, joined to the store; distinct controls, both classes.
+    alike : polars.DataFrame
+        Of these the injections and the controls that the survey has (`of_survey`), which it is fitted on. Without such a control
+        it is fitted on all, and no row has a `p_lens`.
     prior_logit : float
         Log-odds of a lens among the rows that the model was trained on.
     """
-    mine = Labelled.of(rows)
+    has_controls = not alike["is_lens"].all()
+    mine = Labelled.of(alike if has_controls else rows)
     folds = galaxy_folds(mine.galaxies, mine.is_lens, config.calibration_folds)
     ratios = {method: cross_fitted(method, mine, folds, prior_logit) for method in Method}
     records = [
@@ -112,6 +116,8 @@ def publish_calibration(
         for row in mine.reliability(method, ratio, config.reliability_bins)
     ]
     calibrator = mine.fit(config.calibration, prior_logit)
+    if not has_controls:
+        calibrator = replace(calibrator, n_control_galaxies=0)
     table = pa.Table.from_pylist(records, schema=CALIBRATION.schema)
     reliability = pa.Table.from_pylist(bins, schema=CALIBRATION_RELIABILITY.schema)
     staging.write_table("calibration", table, CALIBRATION)

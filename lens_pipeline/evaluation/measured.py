@@ -18,8 +18,9 @@ from lens_pipeline.evaluation.decision_metrics import (
 )
 from lens_pipeline.evaluation.likelihood_metrics import calibration_metric, likelihood_metrics
 from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric
-from lens_pipeline.evaluation.negatives import pairing_strata
+from lens_pipeline.evaluation.negatives import of_survey, pairing_strata
 from lens_pipeline.evaluation.rank_metrics import (
+    AT_PREVALENCE,
     Asked,
     null_test,
     rank_metrics,
@@ -55,6 +56,11 @@ def metrics_of_test(
     targets = sorted({*points["target_fpr"].drop_nulls().to_list(), *config.tpr_at_fprs}, reverse=True)
     asked = Asked(config.fpr_at_tprs, config.partial_auc_max_fprs, prevalence["value"] if prevalence else None)
     metrics = rank_metrics(distinct, TEST, targets, rule, settings, asked=asked)
+    alike = of_survey(distinct, contract)
+    if alike.height < distinct.height:
+        found = rank_metrics(alike, TEST, [], rule, settings, asked=Asked([], [], asked.prevalence))
+        own = {metric.metric: metric for metric in found if metric.metric == AT_PREVALENCE}
+        metrics = [own.get(metric.metric, metric) for metric in metrics]
     for point in points.iter_rows(named=True):
         name, threshold = point["operating_point"], point["threshold"]
         if threshold is None:
@@ -72,7 +78,7 @@ def metrics_of_test(
             metrics += threshold_metrics(rows, TEST, name, point["threshold"], stratum)[1:]
     if distinct["weight"].n_unique() > 1:
         metrics.append(weighted_auroc(distinct, TEST, settings))
-    metrics += null_test(distinct, TEST, settings)
+    metrics += null_test(alike, TEST, settings)
     metrics += likelihood_metrics(distinct, TEST)
     return [*metrics, calibration_metric(distinct, TEST, settings), *tie_metrics(distinct, TEST)]
 

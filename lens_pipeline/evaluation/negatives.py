@@ -1,6 +1,10 @@
-"""Which controls a rate is about: all of them, those of galaxies that have an injection too, or the others."""
+"""Which controls a rate is about: all, galaxies as the survey has them, those that have an injection too, or the others."""
+
+from typing import Any
 
 import polars as pl
+
+from lens_pipeline.contracts.dataset import DatasetContract
 
 PAIRED, UNPAIRED = "paired controls", "unpaired controls"
 
@@ -19,3 +23,25 @@ def pairing_strata(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
         PAIRED: rows.filter(pl.col("is_lens") | paired),
         UNPAIRED: rows.filter(pl.col("is_lens") | ~paired),
     }
+
+
+def of_survey(rows: pl.DataFrame, contract: DatasetContract) -> pl.DataFrame:
+    """Return every injection, and the controls that are galaxies as the survey has them.
+
+    Fakes, hard negatives and a set's own contaminants are there in a share that somebody chose: what is told of the survey at
+    its prevalence of lenses leaves them out.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        `is_lens` and `lens_model`; their order is kept, and there may be no such control.
+    """
+    return rows.filter(pl.col("is_lens") | (pl.col("lens_model") == contract.control_value))
+
+
+def put_in(rows: pl.DataFrame, contract: DatasetContract) -> dict[str, Any]:
+    """Count the controls, and those of each other kind by its lens_model, the most frequent first."""
+    controls = rows.filter(~pl.col("is_lens"))
+    others = controls.filter(pl.col("lens_model") != contract.control_value)
+    kinds = others.group_by("lens_model").len().sort(["len", "lens_model"], descending=[True, False])
+    return {"n": controls.height, "put_in": dict(kinds.iter_rows())}

@@ -16,10 +16,11 @@ from lens_pipeline.contracts.catalogue import (
     SURVEY_YIELD,
     TOP_CONTROLS,
 )
+from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.calibration import Calibration, prior_logit_of, publish_calibration
 from lens_pipeline.evaluation.config import OperatingPointConfig
 from lens_pipeline.evaluation.contamination import fpr_on_fitted, resolve_contamination
-from lens_pipeline.evaluation.negatives import pairing_strata
+from lens_pipeline.evaluation.negatives import of_survey, pairing_strata, put_in
 from lens_pipeline.evaluation.prevalence import Prevalence
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, Resolved, resolve, smallest_resolvable_fpr
@@ -97,30 +98,36 @@ def fit_operating_point(
     distinct = distinct_rows(rows)
     rule = ResolutionRule(config.min_false_positives, config.min_share_of_target)
     prevalence = Prevalence.of(config)
-    curve, controls = _curve(distinct), distinct.filter(~pl.col("is_lens"))
-    table = pa.Table.from_pylist(_thresholds(config, distinct, rule, prevalence), schema=OPERATING_POINT.schema)
+    contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
+    asked = _Asked(config, rule, prevalence, contract)
+    curve, controls, alike = _curve(distinct), distinct.filter(~pl.col("is_lens")), of_survey(distinct, contract)
+    table = pa.Table.from_pylist(_thresholds(asked, distinct), schema=OPERATING_POINT.schema)
     kinds = [
         record
         for name, part in pairing_strata(distinct).items()
-        for record in _of_kind(config, name, part.filter(~pl.col("is_lens")), distinct, table, rule, prevalence)
+        for record in _of_kind(asked, name, part.filter(~pl.col("is_lens")), distinct, table)
     ]
     by_negatives = pa.Table.from_pylist(kinds, schema=BY_NEGATIVES.schema)
-    yields = survey_yield(distinct, table, prevalence, survey or Survey())
+    yields = survey_yield(alike, table, prevalence, survey or Survey())
     staging.write_table(None, table, OPERATING_POINT)
     if (filtered := by_matched_filter(distinct, scores)) is not None:
-        own = pa.Table.from_pylist(_thresholds(config, filtered, rule, prevalence), schema=MATCHED_FILTER_POINT.schema)
+        own = pa.Table.from_pylist(_thresholds(asked, filtered), schema=MATCHED_FILTER_POINT.schema)
         staging.write_table(MATCHED_FILTER, own, MATCHED_FILTER_POINT)
     staging.write_table("by_negatives", by_negatives, BY_NEGATIVES)
     staging.write_table("survey_yield", yields, SURVEY_YIELD)
     staging.attributes.update(
-        fitted_on=CALIBRATE, rule=asdict(rule), scores_version=scores.version, prevalence=prevalence.as_attributes()
+        fitted_on=CALIBRATE,
+        rule=asdict(rule),
+        scores_version=scores.version,
+        prevalence=prevalence.as_attributes(),
+        controls=put_in(distinct, contract),
     )
     trained = open_rows(scores, TRAIN)
     refuse_empty_class(
         trained, f"{TRAIN} of scores {scores.version}", "what odds the model's logits start from isn't known"
     )
     prior_logit = prior_logit_of(trained["is_lens"].to_numpy())
-    calibration = publish_calibration(config, distinct, prior_logit, staging)
+    calibration = publish_calibration(config, distinct, alike, prior_logit, staging)
     listed = top_controls(
         distinct, pl.DataFrame(table), calibration.calibrator, prevalence.value, store, config.n_listed_controls
     )
@@ -143,27 +150,48 @@ def name_of(target_fpr: float) -> str:
     return f"fpr_{_scientific(target_fpr)}"
 
 
-def _thresholds(
-    config: OperatingPointConfig, rows: pl.DataFrame, rule: ResolutionRule, prevalence: Prevalence
-) -> list[dict[str, object]]:
-    """Rows of OPERATING_POINT, with the controls among the rows."""
-    curve = _curve(rows)
-    controls, lenses = rows.filter(~pl.col("is_lens")), rows.filter(pl.col("is_lens"))
-    about = {
+@dataclass(frozen=True)
+class _Asked:
+    """What thresholds are asked for, and when they count as resolved."""
+
+    config: OperatingPointConfig
+    rule: ResolutionRule
+    prevalence: Prevalence
+    contract: DatasetContract
+
+
+def _thresholds(asked: _Asked, rows: pl.DataFrame) -> list[dict[str, object]]:
+    """Rows of OPERATING_POINT: rates with all controls among the rows, contaminations with those that the survey has."""
+    curve, controls = _curve(rows), rows.filter(~pl.col("is_lens"))
+    about = _about(curve, controls, asked.rule)
+    records = []
+    for rate in sorted(asked.config.target_fprs, reverse=True):
+        aim = {"operating_point": name_of(rate), "target_fpr": rate}
+        records.append(about | aim | _fitted(resolve(curve, rate, asked.rule), controls, for_contamination=False))
+    for budget in sorted(asked.config.max_contaminations, reverse=True):
+        aim = {"operating_point": f"{CONTAMINATION}{_scientific(budget)}", "max_contamination": budget}
+        records.append(aim | _within_budget(asked, of_survey(rows, asked.contract), budget))
+    return [*records, about | _highest_control(controls)]
+
+
+def _within_budget(asked: _Asked, alike: pl.DataFrame, budget: float) -> dict[str, object]:
+    controls = alike.filter(~pl.col("is_lens"))
+    if controls.is_empty():
+        reason = f"no control is a galaxy as the survey has them (lens_model {asked.contract.control_value})"
+        counts = dict.fromkeys(("n_negatives", "n_galaxies", "n_distinct"), 0)
+        return counts | {"smallest_resolvable_fpr": None, "status": UNRESOLVED, "reason": reason}
+    curve, lenses = _curve(alike), alike.filter(pl.col("is_lens"))
+    found = resolve_contamination(curve, lenses, budget, asked.prevalence, asked.rule)
+    return _about(curve, controls, asked.rule) | _fitted(found, controls, for_contamination=True)
+
+
+def _about(curve: RocCurve, controls: pl.DataFrame, rule: ResolutionRule) -> dict[str, object]:
+    return {
         "n_negatives": controls.height,
         "n_galaxies": controls["galaxy_id"].n_unique(),
         "n_distinct": controls["logit"].n_unique(),
         "smallest_resolvable_fpr": smallest_resolvable_fpr(curve, rule),
     }
-    records = []
-    for rate in sorted(config.target_fprs, reverse=True):
-        aim = {"operating_point": name_of(rate), "target_fpr": rate}
-        records.append(about | aim | _fitted(resolve(curve, rate, rule), controls, for_contamination=False))
-    for budget in sorted(config.max_contaminations, reverse=True):
-        aim = {"operating_point": f"{CONTAMINATION}{_scientific(budget)}", "max_contamination": budget}
-        found = resolve_contamination(curve, lenses, budget, prevalence, rule)
-        records.append(about | aim | _fitted(found, controls, for_contamination=True))
-    return [*records, about | _highest_control(controls)]
 
 
 def _fitted(found: Resolved, controls: pl.DataFrame, *, for_contamination: bool) -> dict[str, object]:
@@ -195,13 +223,7 @@ def _achieved(controls: pl.DataFrame, threshold: float, *, for_contamination: bo
 
 
 def _of_kind(
-    config: OperatingPointConfig,
-    kind: str,
-    controls: pl.DataFrame,
-    rows: pl.DataFrame,
-    frozen: pa.Table,
-    rule: ResolutionRule,
-    prevalence: Prevalence,
+    asked: _Asked, kind: str, controls: pl.DataFrame, rows: pl.DataFrame, frozen: pa.Table
 ) -> list[dict[str, object]]:
     """Rows of BY_NEGATIVES of one kind of controls."""
     about = {"negatives": kind, "n_negatives": controls.height, "n_galaxies": controls["galaxy_id"].n_unique()}
@@ -210,13 +232,14 @@ def _of_kind(
         return [about | nothing | {"operating_point": name} for name in frozen["operating_point"].to_pylist()]
     mine = pl.concat([rows.filter(pl.col("is_lens")), controls])
     records = []
-    for own, point in zip(_thresholds(config, mine, rule, prevalence), frozen.to_pylist(), strict=True):
+    for own, point in zip(_thresholds(asked, mine), frozen.to_pylist(), strict=True):
         record: dict[str, object] = {
             f"own_{name}": own.get(name) for name in ("threshold", "fpr", "fpr_low", "fpr_high")
         }
         if point["threshold"] is not None:
             kept = point["max_contamination"] is not None
-            at_frozen = _achieved(controls, point["threshold"], for_contamination=kept)
+            judged = of_survey(controls, asked.contract) if kept else controls
+            at_frozen = _achieved(judged, point["threshold"], for_contamination=kept)
             record |= {name: at_frozen[name] for name in ("fpr", "fpr_low", "fpr_high")}
         reason = own.get("reason")
         records.append(

@@ -93,7 +93,9 @@ def render(
             *(statements.cross_fit_claims(content.cross_fit.whole) if content.cross_fit else ()),
         ],
         least_regions=MIN_REGIONS,
+        put_in=statements.put_in_beside(inputs["operating_point"].attributes.get("controls")),
         limits=[
+            *statements.put_in_beside(inputs["operating_point"].attributes.get("controls")),
             *statements.limits(content.operating_points, content.metrics, content.completeness),
             statements.undiscovered_lenses(content.survey_yield, content.primary),
             statements.looks_at_test(content.metrics),

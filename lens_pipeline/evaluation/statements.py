@@ -90,6 +90,26 @@ def undiscovered_lenses(survey_yield: pl.DataFrame, primary: str) -> str:
     )
 
 
+def put_in_beside(controls: dict[str, Any] | None) -> list[str]:
+    """Say which controls are no galaxies as the survey has them, and what leaves them out; nothing where there are none.
+
+    Parameters
+    ----------
+    controls : dict, optional
+        `negatives.put_in` of val_calibrate; None of an operating point that an earlier version of the pipeline made.
+    """
+    if not controls or not controls["put_in"]:
+        return []
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in controls["put_in"].items())
+    put_in, all_of_them = sum(controls["put_in"].values()), count(controls["n"], "distinct control")
+    return [
+        f"{put_in:,} of {all_of_them} in {CALIBRATE} are no galaxies as the survey has them ({kinds}): they were put in beside "
+        "these, in a share that somebody chose. False-positive rates are of this mix. Purity, candidates, thresholds for a "
+        "contamination, calibrated probabilities, the null test and the average precision at the survey's share of lenses leave "
+        "them out."
+    ]
+
+
 def looks_at_test(metrics: pl.DataFrame) -> str:
     """Say whether the figures of test are blind."""
     n = round(_row(metrics, LOOKS)["value"])
