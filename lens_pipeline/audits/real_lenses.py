@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 from pydantic import Field
 
+from lens_pipeline.audits.lens_copies import told_of_copies, with_copies_told
 from lens_pipeline.audits.lens_names import FACTS, read_names, refuse_one_stamp_of_two_lenses
 from lens_pipeline.contracts.checks import Check, green, red
 from lens_pipeline.contracts.config import Section
@@ -84,7 +85,7 @@ def measure_recovery(
     refuse_other(completeness, "completeness", operating_point)
     refuse_other(splits, "region_splits", store)
     given = _given(config, scores, classifiers, store) if config.stamps else _no_stamps()
-    stamps = _with_copies_told(pl.concat([_set_aside(scores, splits, store), given]))
+    stamps = with_copies_told(pl.concat([_set_aside(scores, splits, store), given]))
     points = pl.DataFrame(operating_point.read_table()).filter(pl.col("threshold").is_not_null())
     injected = pl.DataFrame(completeness.read_table()).filter(pl.col("axis") == "all")
     records = [
@@ -189,14 +190,7 @@ def _given(
     names = read_names(config.names, rows) if config.names else unnamed
     told = rows.join(names, on="key", how="left", validate="m:1", maintain_order="left")
     refuse_one_stamp_of_two_lenses(told, config.names)
-    return told.with_columns(pl.coalesce("lens_name", "key").alias("lens_name")).select(_no_stamps().columns)
-
-
-def _with_copies_told(stamps: pl.DataFrame) -> pl.DataFrame:
-    """Say of each stamp which one before it has the very same pixels, whatever the two are called, in the store or in files."""
-    first = pl.col("key").first().over("pixel_hash")
-    is_copy = pl.col("pixel_hash").is_not_null() & ~pl.col("pixel_hash").is_first_distinct()
-    return stamps.with_columns(pl.when(is_copy).then(first).alias("same_as"))
+    return told.select(_no_stamps().columns)
 
 
 def _strata(stamps: pl.DataFrame) -> Iterator[tuple[str, pl.Expr]]:
@@ -223,11 +217,6 @@ def _record(stratum: str, stamps: pl.DataFrame, point: dict[str, Any], injected:
         why = first_few(counted["reason"].drop_nulls().unique(maintain_order=True).to_list())
         told = f"of {counted.height:,} stamps {n} score: {why}"
         reason = f"{reason}; {told}" if reason and scored.height else told
-    if copies := stamps.height - counted.height:
-        listed = stamps.drop_nulls("same_as").select(pl.format("{} = {}", "key", "same_as")).to_series()
-        n = f"{copies:,} more {'has' if copies == 1 else 'have'}"
-        told = f"{n} the pixels of another and count no more: {first_few(listed)}"
-        reason = f"{reason}; {told}" if reason else told
     return {
         "operating_point": point["operating_point"],
         "stratum": stratum,
@@ -241,7 +230,7 @@ def _record(stratum: str, stamps: pl.DataFrame, point: dict[str, Any], injected:
         "injected_low": cell.get("completeness_low"),
         "injected_high": cell.get("completeness_high"),
         "status": _UNDEFINED if recall.value is None else _OK,
-        "reason": reason,
+        "reason": "; ".join([*([reason] if reason else []), *told_of_copies(stamps)]) or None,
     }
 
 

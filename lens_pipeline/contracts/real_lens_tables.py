@@ -23,7 +23,7 @@ REAL_LENS_RECOVERY = TableContract(
         Column("injected_low", _FLOAT, "lower end of its 95 % interval", "", True, True, 0, 1),
         Column("injected_high", _FLOAT, "upper end", "", True, True, 0, 1),
         Column("status", _TEXT, "ok, or undefined"),
-        Column("reason", _TEXT, "why it is undefined, or how many stamps have no score and why", "", True),
+        Column("reason", _TEXT, "why it is undefined; how many stamps have no score, and what copies say", "", True),
     ),
 )
 
@@ -31,11 +31,21 @@ REAL_LENS_STAMPS = TableContract(
     name="real_lens_recovery/stamps",
     meaning="Stamps of real lenses, one a row, each with its score or with the reason why there is none.",
     columns=(
-        Column("lens_name", _TEXT, "name of the lens; its key where it has no name"),
+        Column(
+            "lens_name",
+            _TEXT,
+            "name of the lens, all of them with = between where copies bear several; its key where it has none",
+        ),
         Column("task_id", _TEXT, "key of the stamp; null where its file gives none", "", True),
         Column("origin", _TEXT, "store (matched to a table of lenses) or the file that it is of"),
-        Column("methods", _TEXT, "how the lens was found, joined by a comma; null where nothing says", "", True),
-        Column("is_confident", _BOOL, "whether the table calls it confident; null where nothing says", "", True),
+        Column(
+            "methods",
+            _TEXT,
+            "how the lens was found, by all stamps with these pixels, joined by a comma; null where nothing says",
+            "",
+            True,
+        ),
+        Column("is_confident", _BOOL, "whether a table calls it confident; null where nothing says", "", True),
         Column(
             "independent_of_networks",
             _BOOL,
@@ -48,7 +58,7 @@ REAL_LENS_STAMPS = TableContract(
         Column(
             "same_as",
             _TEXT,
-            "key of the stamp before it that has the very same pixels, which alone counts; null where there is none",
+            "key of the stamp that has the very same pixels and alone counts; null where that is this one",
             "",
             True,
         ),

@@ -92,7 +92,7 @@ class Beside:
             f"At the same threshold, {threshold_words(primary)}, {row['n_recovered']:,} of {count(row['n'], 'stamp')} of "
             f"{count(row['n_lenses'], 'real lens', 'real lenses')} are found: "
             f"{number(row['recall'], row['recall_low'], row['recall_high'])}, where {injected} of the injections are."
-            + (f" Not counted: {row['reason']}." if row["reason"] else "")
+            + (f" Told of them: {row['reason']}." if row["reason"] else "")
         )
 
     def _shortcuts(self) -> str:

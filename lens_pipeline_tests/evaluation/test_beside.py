@@ -47,7 +47,7 @@ def test_two_of_68_real_lenses_stand_in_the_first_lines_beside_the_injections() 
     assert "2 of 68 stamps of 60 real lenses are found" in line
     assert "0.900 (0.880 to 0.920) of the injections" in line
     told = Beside(recovery=recovery(2 / 68, "of 71 stamps 3 have no score: truncated")).claims(POINT)[0]
-    assert told == f"{line} Not counted: of 71 stamps 3 have no score: truncated."
+    assert told == f"{line} Told of them: of 71 stamps 3 have no score: truncated."
 
 
 @pytest.mark.parametrize(
