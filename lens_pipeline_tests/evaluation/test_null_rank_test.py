@@ -78,6 +78,37 @@ def test_arcs_that_score_like_controls_are_called_different_no_more_often_than_s
         assert np.sum(np.array(found) < level) <= stats.binom.ppf(0.999, draws, level)
 
 
+@pytest.mark.parametrize("counts", [(10, 300), (300, 10), (3, 300)], ids=str)
+def test_the_many_of_one_class_do_not_say_how_alike_the_few_of_the_other_are(counts: tuple[int, int]) -> None:
+    """Few galaxies of one class, whose rows score nearly the same, beside many of the other, whose rows score each its own."""
+    draws, each, alike = 300, 5, 0.9
+    rng, few = np.random.default_rng(list(counts)), min(counts)
+    galaxy = np.repeat(np.arange(sum(counts)), each)
+    of_few = galaxy < few if counts[0] == few else galaxy >= counts[0]
+    found = []
+    for _ in range(draws):
+        noise, own = rng.normal(size=galaxy.size), rng.normal(size=sum(counts))[galaxy]
+        logit = np.where(of_few, np.sqrt(alike) * own + np.sqrt(1 - alike) * noise, noise)
+        found.append(p_if_alike(_ranked(logit[: each * counts[0]], logit[each * counts[0] :], galaxy)))
+    for level in (0.05, 0.01):
+        # So many alarms at their level are exceeded by chance in 1 of 1,000 such runs.
+        assert np.sum(np.array(found) < level) <= stats.binom.ppf(0.999, draws, level)
+
+
+def test_arcs_of_few_galaxies_that_all_tie_count_as_so_many_galaxies() -> None:
+    controls, galaxy = np.random.default_rng(0).normal(size=300), np.repeat(np.arange(60), 5) + 8
+    tied = p_if_alike(_ranked(np.full(40, 0.8), controls, np.r_[np.repeat(np.arange(8), 5), galaxy]))
+    assert tied == pytest.approx(p_if_alike(_ranked(np.full(8, 0.8), controls, np.r_[np.arange(8), galaxy])), rel=0.3)
+
+
+def test_arcs_that_lie_high_are_seen_though_eight_regions_say_little_of_how_regions_differ() -> None:
+    rng = np.random.default_rng(0)
+    region = np.repeat(np.arange(8), 100)
+    faint = np.arange(800) % 100 < 20
+    logit = 0.6 * rng.normal(size=8)[region] + rng.normal(size=800) + 0.6 * faint
+    assert p_if_alike(_ranked(logit[faint], logit[~faint], np.r_[region[faint], region[~faint]])) < 0.01
+
+
 def _measured(logit: np.ndarray, faint: np.ndarray, regions: np.ndarray | None = None) -> dict[str, Metric]:
     snr = np.where(faint, 0.1, np.nan)
     rows = pl.DataFrame({"logit": logit, "is_lens": faint, "galaxy_id": np.arange(faint.size), "arc_snr_matched": snr})
