@@ -61,8 +61,8 @@ class EpochRecord:
         Whether stamps that are listed more than once would explain what ties there are.
     repeated_rows : int
         Rows left out because they are the same stamp with the same score as another.
-    test_rows : int
-        Rows left out because they are of the split test.
+    left_out_rows : dict of int
+        Rows left out because of their split, by the split: test, known_lens and withheld.
     not_finite : tuple of str
         Columns whose number is NaN or infinite; nothing else is known from them.
     """
@@ -84,7 +84,7 @@ class EpochRecord:
     negatives_above_lenses: int | None = None
     may_be_repeats: bool = False
     repeated_rows: int = 0
-    test_rows: int = 0
+    left_out_rows: Mapping[str, int] = field(default_factory=dict)
     tpr_at: Mapping[float, Reading] = field(default_factory=dict)
     fpr_at: Mapping[float, Reading] = field(default_factory=dict)
     not_finite: tuple[str, ...] = ()
