@@ -7,7 +7,8 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_pipeline.contracts.errors import EvaluationError, first_few
-from lens_pipeline.evaluation.epoch_records import EpochRecord, Reading
+from lens_pipeline.evaluation.epoch_columns import Reading
+from lens_pipeline.evaluation.epoch_records import EpochRecord
 from lens_pipeline.evaluation.likelihood_metrics import log_losses
 from lens_pipeline.evaluation.score_health import ranking_of, score_health
 from lens_pipeline.splits.assignment import KNOWN_LENS, SPLITS, TEST, TRAIN, WITHHELD
