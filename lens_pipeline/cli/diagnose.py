@@ -13,8 +13,14 @@ from lens_pipeline.evaluation.diagnosis import diagnose
 from lens_pipeline.evaluation.epoch_records import EpochRecord, records_of_table
 from lens_pipeline.evaluation.findings import Finding, Verdict
 from lens_pipeline.evaluation.measured_epochs import records_of_scores
+from lens_pipeline.splits.assignment import KNOWN_LENS, TEST, WITHHELD
 from lens_pipeline.training.history import History
 
+_WHY_LEFT_OUT = {
+    TEST: "they are read through the frozen operating point alone",
+    KNOWN_LENS: "they are lenses that are labelled as controls",
+    WITHHELD: "whether they are of test is not told",
+}
 _MARKS = {Verdict.found: "!!", Verdict.suspected: " ?", Verdict.not_found: "  ", Verdict.unknown: " -"}
 
 
@@ -48,7 +54,7 @@ def read_records(file: Path, *, n_split: int | None = None) -> list[EpochRecord]
     EvaluationError
         If the file can't be read as any of these; of a table of epochs, if two columns tell of the same, an epoch stands there
         twice or an AUROC is no share; or, of scores, if there is no row, a label is no class number (-1 is none), a
-        logit or epoch is no number, or an epoch has no row but those of `train` and `test`.
+        logit or epoch is no number, or an epoch has no row but those of `train`, `test`, `known_lens` and `withheld`.
     """
     try:
         table = _table(file)
@@ -124,13 +130,11 @@ def _rows(content: Any) -> list[Mapping[str, Any]]:
 
 
 def _left_out(records: list[EpochRecord]) -> list[str]:
-    of_test = sum(record.test_rows for record in records)
-    repeated = sum(record.repeated_rows for record in records)
-    rules = {
-        "{:,} rows of test were left out: they are read through the frozen operating point alone": of_test,
-        "{:,} rows were left out: the same stamp with the same score stands in another row": repeated,
-    }
-    return [words.format(n) for words, n in rules.items() if n]
+    of_split = {split: sum(record.left_out_rows.get(split, 0) for record in records) for split in _WHY_LEFT_OUT}
+    lines = [f"{n:,} rows of {split} were left out: {_WHY_LEFT_OUT[split]}" for split, n in of_split.items() if n]
+    if repeated := sum(record.repeated_rows for record in records):
+        lines.append(f"{repeated:,} rows were left out: the same stamp with the same score stands in another row")
+    return lines
 
 
 def _lines(finding: Finding) -> list[str]:

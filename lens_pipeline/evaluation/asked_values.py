@@ -1,11 +1,14 @@
 """What a selection function is asked at, as plain numbers in the unit of each axis, or as names."""
 
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.contracts.errors import EvaluationError, first_few
+from lens_pipeline.evaluation.axes import AXES
 
 
 def asked_values(axis: str, unit: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -20,7 +23,7 @@ def asked_values(axis: str, unit: str, values: npt.ArrayLike) -> npt.NDArray[Any
     Raises
     ------
     EvaluationError
-        If some are masked, or have a unit that can't be converted.
+        If some are masked, have a unit that can't be converted, or are no real numbers where the axis is one of numbers.
     """
     # Loaded where it is needed: the definitions are loaded by every command.
     from astropy import units
@@ -39,12 +42,26 @@ def asked_values(axis: str, unit: str, values: npt.ArrayLike) -> npt.NDArray[Any
         values = units.Quantity(values)
     given = getattr(values, "unit", None) if isinstance(values, (units.Quantity, Column)) else None
     if given is None:
-        return np.asarray(values)
+        return _real(axis, unit, np.asarray(values)) if AXES[axis].continuous else np.asarray(values)
     # Magnitudes of an axis are AB, and astropy tells mag from mag(AB).
     wanted = units.ABmag if unit == "mag" and given == units.ABmag else units.Unit(unit)
     try:
-        return np.asarray(units.Quantity(values, subok=True).to_value(wanted))
+        return _real(axis, unit, np.asarray(units.Quantity(values, subok=True).to_value(wanted)))
     except (units.UnitsError, TypeError) as error:
         raise EvaluationError(
             f"{axis} is asked in {unit or 'numbers without a unit'}, and was given in {given}, which can't be converted: {error}"
         ) from error
+
+
+def _real(axis: str, unit: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return values as they are; what numpy would only in part take for numbers, as text or complex ones, is refused."""
+    if values.dtype.kind in "iuf":
+        return values
+    listed = values.ravel().tolist()
+    wrong = [value for value in listed if not isinstance(value, (Real, Decimal))]
+    if wrong:
+        raise EvaluationError(
+            f"{len(wrong):,} of {len(listed):,} values of {axis} are no real numbers: {first_few(map(repr, wrong))}. It is asked "
+            f"in {unit or 'numbers without a unit'}. Next: give numbers, as float(value) of text or value.real of complex ones."
+        )
+    return values.astype(np.float64)

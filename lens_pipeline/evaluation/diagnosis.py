@@ -6,6 +6,7 @@ no collapse. Nothing here reads files: see `epoch_records` and `measured_epochs`
 
 from collections.abc import Sequence
 
+from lens_pipeline.contracts.errors import FIRST_FEW, first_few
 from lens_pipeline.evaluation.epoch_records import EpochRecord
 from lens_pipeline.evaluation.findings import OVERFITTING, PREFIX, Finding, Verdict
 from lens_pipeline.evaluation.ranking_collapse import collapse
@@ -51,23 +52,59 @@ def _overfitting(records: Sequence[EpochRecord]) -> Finding:
 
 
 def _prefix(records: Sequence[EpochRecord]) -> Finding:
-    """Ask whether not every row of the split was evaluated."""
-    last = records[-1]
-    rows = last.rows
-    if rows is None:
+    """Ask whether not every row of the split was evaluated, at any epoch."""
+    counted = [(record.epoch, record.rows, record.n_split) for record in records if record.rows is not None]
+    if not counted:
         return Finding(PREFIX, Verdict.unknown, ("how many rows were evaluated is not given",))
-    if last.n_split is not None:
-        words = f"epoch {last.epoch}: {rows:,} of the split's {last.n_split:,} rows were evaluated"
-        return Finding(PREFIX, Verdict.found if rows < last.n_split else Verdict.not_found, (words,))
+    of_split = [(epoch, rows, split) for epoch, rows, split in counted if split is not None]
+    fewer = _evaluated(
+        [one for one in of_split if one[1] < one[2]], "{rows:,} of the split's {split:,} rows were evaluated"
+    )
+    more = _evaluated(
+        [one for one in of_split if one[1] > one[2]],
+        "{rows:,} rows were evaluated, more than the {split:,} that the split has: a sampler that fills its last batch "
+        "repeats rows, and they count twice",
+    )
+    if fewer or more:
+        return Finding(PREFIX, Verdict.found if fewer else Verdict.suspected, (*fewer, *more))
+    untold = [(epoch, rows) for epoch, rows, split in counted if split is None]
+    if not untold:
+        whole = _evaluated(of_split, "{rows:,} of the split's {split:,} rows were evaluated")
+        return Finding(PREFIX, Verdict.not_found, whole)
+    (least_at, least), (most_at, most) = (end(untold, key=lambda one: one[1]) for end in (min, max))
+    if least < most:
+        words = (
+            f"the number of rows that were evaluated changes, from {least:,} at epoch {least_at} to {most:,} at epoch {most_at}. "
+            "How many rows the split has is not given"
+        )
+        return Finding(PREFIX, Verdict.suspected, (words,))
+    return _round_number(*untold[-1])
+
+
+def _evaluated(epochs: Sequence[tuple[int, int, int]], words: str) -> tuple[str, ...]:
+    """Say how many rows were evaluated of how many, a line for all epochs of the same two numbers; of the first few."""
+    alike: dict[tuple[int, int], list[int]] = {}
+    for epoch, rows, split in epochs:
+        alike.setdefault((rows, split), []).append(epoch)
+    lines = [
+        f"{'epoch' if len(at) == 1 else 'epochs'} {first_few(at)}: {words.format(rows=rows, split=split)}"
+        for (rows, split), at in alike.items()
+    ]
+    rest = [f"and at other epochs {len(lines) - FIRST_FEW:,} other numbers of rows"] if len(lines) > FIRST_FEW else []
+    return (*lines[:FIRST_FEW], *rest)
+
+
+def _round_number(epoch: int, rows: int) -> Finding:
+    """Ask whether so many rows were evaluated as a limit on batches gives."""
     whole = [(rows // size, size) for size in (1024, 512, 256, 128, 64, 32) if rows % size == 0]
     of_round_number = [
         f"{n:,} batches of {size}" for n, size in whole if n >= _ROUND_BATCHES and n % _ROUND_BATCHES == 0
     ]
     if of_round_number:
         words = (
-            f"epoch {last.epoch}: {rows:,} rows were evaluated, {' or '.join(of_round_number[:3])} to the row: a split "
+            f"epoch {epoch}: {rows:,} rows were evaluated, {' or '.join(of_round_number[:3])} to the row: a split "
             "seldom ends so, a limit on batches does. How many rows the split has is not given"
         )
         return Finding(PREFIX, Verdict.suspected, (words,))
-    words = f"epoch {last.epoch}: {rows:,} rows were evaluated, no whole number of round batches"
+    words = f"epoch {epoch}: {rows:,} rows were evaluated, no whole number of round batches"
     return Finding(PREFIX, Verdict.not_found, (words,))

@@ -1,6 +1,5 @@
 """What is known of each epoch of a training, from a table of any names: read once, so that the diagnosis asks plain questions."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,36 +8,16 @@ from typing import Any
 import numpy as np
 
 from lens_pipeline.contracts.errors import EvaluationError, first_few
-
-_NUMBER = r"(?P<at>\d*\.?\d+(?:e[-+]?\d+)?)(?P<percent>_?%)?"
-_TPR = re.compile(rf"tpr_?(?:at)?_?(?:fpr)?_?{_NUMBER}$")
-_FPR = re.compile(rf"fpr_?(?:at)?_?(?:tpr)?_?{_NUMBER}$")
-_NAMES = {
-    "epoch": ("epoch",),
-    "train_loss": ("train_loss", "loss", "training_loss"),
-    "val_loss": ("val_loss", "validation_loss", "val_nll"),
-    "val_loss_se": ("val_loss_se",),
-    "auroc": ("val_auroc", "auroc", "auc", "val_auc", "roc_auc"),
-    "n_negatives": ("n_neg", "n_negatives", "n_controls"),
-    "n_positives": ("n_pos", "n_positives", "n_lenses"),
-    "n_evaluated": ("n_eval", "n_evaluated", "validation_rows", "eval_rows"),
-    "n_split": ("n_val", "n_split", "split_rows"),
-    "distinct_share": ("distinct_logit_share", "distinct_share"),
-    "extreme_share": ("extreme_logit_share", "extreme_share"),
-}
-# What a column holds: a field of `EpochRecord`, or tpr or fpr and the rate that it is taken at.
-Meaning = str | tuple[str, float]
-_OF_NAME: dict[str, Meaning] = {name: ours for ours, names in _NAMES.items() for name in names}
-# An AUROC of a few per cent isn't met, so that one of 1.2 is no per cent but wrong.
-_LEAST_AUROC_PERCENT = 10
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A number as it was printed, and by how much printing may have moved it."""
-
-    value: float
-    rounding: float = 0.0
+from lens_pipeline.evaluation.epoch_columns import (
+    LEAST_AUROC_PERCENT,
+    Meaning,
+    Reading,
+    is_not_finite,
+    meaning_of,
+    reading_of,
+    scaled,
+    scales_of,
+)
 
 
 @dataclass(frozen=True)
@@ -61,8 +40,8 @@ class EpochRecord:
         Whether stamps that are listed more than once would explain what ties there are.
     repeated_rows : int
         Rows left out because they are the same stamp with the same score as another.
-    test_rows : int
-        Rows left out because they are of the split test.
+    left_out_rows : dict of int
+        Rows left out because of their split, by the split: test, known_lens and withheld.
     not_finite : tuple of str
         Columns whose number is NaN or infinite; nothing else is known from them.
     """
@@ -84,7 +63,7 @@ class EpochRecord:
     negatives_above_lenses: int | None = None
     may_be_repeats: bool = False
     repeated_rows: int = 0
-    test_rows: int = 0
+    left_out_rows: Mapping[str, int] = field(default_factory=dict)
     tpr_at: Mapping[float, Reading] = field(default_factory=dict)
     fpr_at: Mapping[float, Reading] = field(default_factory=dict)
     not_finite: tuple[str, ...] = ()
@@ -121,18 +100,19 @@ def records_of_table(rows: Iterable[Mapping[str, Any]]) -> list[EpochRecord]:
     """Read epochs from rows of a table, ascending.
 
     Names are ours (`tpr_at_fpr_1e-04`, `val_loss` ...) or common ones (`TPR@1e-4`, `FPR@TPR50`, `n_neg` ...), in any case. Rates
-    are fractions, numbers with a percent sign, or per cent where a column has one above 1. A number given as text tells by
-    its decimals how far it was rounded. Rows of one epoch that tell of other columns each are one, as where training and
+    are fractions, numbers with a percent sign, or per cent where a column has one above 1 without a sign. A number given as text
+    tells by its decimals how far it was rounded. Rows of one epoch that tell of other columns each are one, as where training and
     validation were logged apart.
 
     Raises
     ------
     EvaluationError
         If there is no row, or no column that a diagnosis could use; if two columns tell of the same, or an epoch stands there
-        twice with the same columns; or if an AUROC is no share.
+        twice with the same columns; if an AUROC is no share, or a column of rates may be shares as well as per cent; or if no
+        ranking has an epoch's AUROC and FPR.
     """
     table = list(rows)
-    meant = {str(name): _meaning(str(name)) for row in table for name in row}
+    meant = {str(name): meaning_of(str(name)) for row in table for name in row}
     if not table or not set(meant.values()) - {"epoch", None}:
         raise EvaluationError(
             f"{len(table):,} rows with the columns {first_few([*meant]) if meant else 'none'}: nothing of them tells of a "
@@ -142,17 +122,24 @@ def records_of_table(rows: Iterable[Mapping[str, Any]]) -> list[EpochRecord]:
     known = {name: meaning for name, meaning in meant.items() if meaning}
     told = _joined([{str(name): value for name, value in row.items() if str(name) in known} for row in table], known)
     _refuse_doubles(told, known)
-    readings = [{name: found for name, value in row.items() if (found := _reading(value))} for row in told]
-    scale = {name: _scale(of, [read[name].value for read in readings if name in read]) for name, of in known.items()}
+    readings = [{name: found for name, value in row.items() if (found := reading_of(value))} for row in told]
+    scales = scales_of(readings, known)
     records = []
+    contradicted = []
     for place, (row, read) in enumerate(zip(told, readings, strict=True)):
-        not_finite = tuple(name for name, value in row.items() if _is_not_finite(value))
-        scaled = {
-            known[name]: Reading(found.value * scale[name], found.rounding * scale[name])
-            for name, found in read.items()
-        }
-        records.append(_record(place, scaled, not_finite))
+        not_finite = tuple(name for name, value in row.items() if is_not_finite(value))
+        records.append(_record(place, scaled(read, known, scales), not_finite))
+        # As text a number tells how far it was rounded.
+        as_text = {name: found for name in read if (found := reading_of(str(row[name])))}
+        if words := _contradiction(scaled(as_text, known, scales)):
+            contradicted.append(f"epoch {records[-1].epoch}: {words}")
     _refuse_wrong(records)
+    if contradicted:
+        raise EvaluationError(
+            f"{len(contradicted):,} of {len(records):,} epochs have an FPR that their AUROC contradicts: "
+            f"{first_few(contradicted)}. A number without a percent sign in a column that never exceeds 1 is read as a share. "
+            "Next: write a percent sign behind the FPRs if they are per cent, else mend or leave out what is wrong."
+        )
     return sorted(records, key=lambda record: record.epoch)
 
 
@@ -168,21 +155,21 @@ def _record(place: int, row: Mapping[Meaning, Reading], not_finite: tuple[str, .
     return EpochRecord(**plain, tpr_at=rates["tpr"], fpr_at=rates["fpr"], not_finite=not_finite)
 
 
-def _meaning(name: str) -> Meaning | None:
-    """Tell what a column holds: a field of `EpochRecord`, or a rate and where it is taken; None if nothing of use."""
-    plain = _plain(name)
-    for rate, pattern in (("tpr", _TPR), ("fpr", _FPR)):
-        if found := pattern.fullmatch(plain):
-            at = float(found["at"])
-            return rate, at / 100 if found["percent"] or at >= 1 else at
-    return _OF_NAME.get(plain)
+def _contradiction(row: Mapping[Meaning, Reading]) -> str:
+    """Say which FPR no ranking of that AUROC has, beyond rounding; empty where there is none.
 
-
-def _scale(meaning: Meaning, values: Sequence[float]) -> float:
-    """Return what makes fractions of a column's numbers: 0.01 where they are per cent, else 1."""
-    if meaning == "auroc":
-        return 0.01 if min(values, default=0) >= _LEAST_AUROC_PERCENT else 1.0
-    return 0.01 if isinstance(meaning, tuple) and max(values, default=0) > 1 else 1.0
+    The greatest area of a ROC curve whose FPR is f where TPR first reaches t is 1 - f (1 - t) / 2: lenses up to t stand above
+    all negatives, and the others tie with the share f of them. Without ties it is 1 - f (1 - t).
+    """
+    auroc = row.get("auroc")
+    for meaning, fpr in row.items():
+        if auroc is None or not isinstance(meaning, tuple) or meaning[0] != "fpr":
+            continue
+        greatest = 1 - max(0.0, fpr.value - fpr.rounding) * (1 - meaning[1]) / 2
+        if auroc.value - auroc.rounding > greatest:
+            at = f"FPR {fpr.value:g} at TPR {meaning[1]:g}"
+            return f"{at}, with which an AUROC is at most {greatest:.4g}, and it is {auroc.value:.4g}"
+    return ""
 
 
 def _joined(rows: Sequence[Mapping[str, Any]], meant: Mapping[str, Meaning]) -> list[dict[str, Any]]:
@@ -190,9 +177,9 @@ def _joined(rows: Sequence[Mapping[str, Any]], meant: Mapping[str, Meaning]) -> 
     joined: list[dict[str, Any]] = []
     of_epoch: dict[float, dict[str, Any]] = {}
     for row in rows:
-        said = {name: value for name, value in row.items() if _reading(value) or _is_not_finite(value)}
+        said = {name: value for name, value in row.items() if reading_of(value) or is_not_finite(value)}
         epochs = [name for name in said if meant[name] == "epoch"]
-        at = _reading(said[epochs[0]]) if epochs else None
+        at = reading_of(said[epochs[0]]) if epochs else None
         earlier = of_epoch.get(at.value) if at else None
         if earlier is not None and not (set(said) & set(earlier)) - set(epochs):
             earlier.update(said)
@@ -207,7 +194,7 @@ def _refuse_doubles(rows: Sequence[Mapping[str, Any]], meant: Mapping[str, Meani
     for row in rows:
         columns: dict[Meaning, list[str]] = {}
         for name, value in row.items():
-            if _reading(value):
+            if reading_of(value):
                 columns.setdefault(meant[name], []).append(name)
         if doubles := [" and ".join(names) for names in columns.values() if len(names) > 1]:
             raise EvaluationError(
@@ -227,36 +214,5 @@ def _refuse_wrong(records: Sequence[EpochRecord]) -> None:
         shown = first_few([f"{record.auroc:g} at epoch {record.epoch}" for record in wrong])
         raise EvaluationError(
             f"{len(wrong):,} of {len(records):,} epochs have an AUROC that is no share: {shown}. It lies between 0 and 1, or "
-            f"{_LEAST_AUROC_PERCENT} and 100 where the whole column is in per cent. Mend the column, or leave it out."
+            f"{LEAST_AUROC_PERCENT} and 100 where the whole column is in per cent. Mend the column, or leave it out."
         )
-
-
-def _is_not_finite(value: Any) -> bool:
-    """Whether a number stands there, given as one or as text, that is NaN or infinite."""
-    try:
-        return not np.isfinite(float(str(value).strip().removesuffix("%")))
-    except ValueError:
-        return False
-
-
-def _plain(name: str) -> str:
-    lowered = re.sub(r"[@=\s_<]+", "_", name.strip().lower().replace("@", "_at_"))
-    return lowered.removeprefix("val_") if re.match(r"val_(tpr|fpr)", lowered) else lowered
-
-
-def _reading(value: Any) -> Reading | None:
-    """Read a number, given as one or as text, with or without a percent sign; None where there is none."""
-    if value is None or value == "" or isinstance(value, bool):
-        return None
-    if not isinstance(value, str):
-        return Reading(float(value)) if isinstance(value, int | float) and np.isfinite(value) else None
-    text = value.strip().replace(",", "")
-    number = text.removesuffix("%").strip()
-    try:
-        read = float(number)
-    except ValueError:
-        return None
-    decimals = len(number.partition(".")[2]) if "e" not in number.lower() else None
-    rounding = 0.0 if decimals is None else 0.5 * 10.0**-decimals
-    scale = 0.01 if text.endswith("%") else 1.0
-    return Reading(read * scale, rounding * scale) if np.isfinite(read) else None

@@ -19,6 +19,10 @@ from lens_pipeline.contracts.tables import TableContract
 from lens_pipeline.evaluation.axes import ALL, AXES
 from lens_pipeline.evaluation.counting import UNDEFINED
 
+_TEX = str.maketrans(
+    {character: rf"\{character}" for character in "_%&#${}"}
+    | {"^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
+)
 _FILL = {pa.string(): "", pa.bool_(): -1, pa.int64(): -1, pa.float64(): np.nan}
 
 
@@ -36,7 +40,8 @@ def export_files(cells: pl.DataFrame, grids: pl.DataFrame, provenance: Mapping[s
     -------
     dict
         File name to content: completeness.ecsv and grid.ecsv (whole tables, units of edges in columns), completeness.fits (an
-        extension an axis and a grid, each column with its unit), completeness.tex.
+        extension an axis and a grid, each column with its unit; text that isn't ASCII, which FITS can't hold, is escaped as
+        Python's codec unicode_escape does), completeness.tex.
     """
     return {
         "completeness.ecsv": _ecsv(cells, COMPLETENESS, provenance),
@@ -94,7 +99,7 @@ def _ecsv(rows: pl.DataFrame, contract: TableContract, provenance: Mapping[str, 
 def _fits(cells: pl.DataFrame, grids: pl.DataFrame, provenance: Mapping[str, Any]) -> bytes:
     first = fits.PrimaryHDU()
     for line in _lines(provenance):
-        first.header.add_history(line)
+        first.header.add_history(_ascii(line))
     hdus = [first]
     parts = [(rows, "axis", COMPLETENESS) for rows in cells.partition_by("axis", maintain_order=True)]
     parts += [(rows, "grid", COMPLETENESS_GRID) for rows in grids.partition_by("grid", maintain_order=True)]
@@ -107,6 +112,7 @@ def _fits(cells: pl.DataFrame, grids: pl.DataFrame, provenance: Mapping[str, Any
         empty = [column for column in rows.columns if column.startswith(("axis_", "cell_", "low_", "high_"))]
         empty = [column for column in empty if rows[column].null_count() == rows.height and column[-1] > "2"]
         told = rows.drop([kind, *empty, *(column for column in rows.columns if column.startswith("unit"))])
+        told = told.with_columns(pl.col(pl.String).map_elements(_ascii, return_dtype=pl.String))
         table = astropy_table(told, contract, unit_of)
         hdu = fits.table_to_hdu(table)
         for i, column in enumerate(table.columns.values(), start=1):
@@ -160,9 +166,11 @@ def _interval(value: float | None, low: float | None, high: float | None) -> str
 
 
 def _tex(text: str) -> str:
-    for plain, escaped in (("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#"), ("$", r"\$")):
-        text = text.replace(plain, escaped)
-    return text
+    return text.translate(_TEX)
+
+
+def _ascii(text: str) -> str:
+    return text.encode("unicode_escape").decode("ascii")
 
 
 def _lines(provenance: Mapping[str, Any]) -> list[str]:

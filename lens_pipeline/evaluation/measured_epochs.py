@@ -7,14 +7,17 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_pipeline.contracts.errors import EvaluationError, first_few
-from lens_pipeline.evaluation.epoch_records import EpochRecord, Reading
+from lens_pipeline.evaluation.epoch_columns import Reading
+from lens_pipeline.evaluation.epoch_records import EpochRecord
 from lens_pipeline.evaluation.likelihood_metrics import log_losses
 from lens_pipeline.evaluation.score_health import ranking_of, score_health
-from lens_pipeline.splits.assignment import SPLITS, TEST, TRAIN
+from lens_pipeline.splits.assignment import KNOWN_LENS, SPLITS, TEST, TRAIN, WITHHELD
 
 _FPRS, _TPRS = np.array([1e-1, 1e-2, 1e-3, 1e-4, 1e-5]), np.array([0.5, 0.7, 0.85])
 # Of other pipelines too.
-_KNOWN_SPLITS = (*SPLITS, "val", "validation")
+_KNOWN_SPLITS = (*SPLITS, KNOWN_LENS, WITHHELD, "val", "validation")
+# Test is read through the frozen operating point alone and withheld rows may be of it; known lenses are labelled as controls.
+_LEFT_OUT = (TEST, KNOWN_LENS, WITHHELD)
 # A stamp is seldom listed more often. Single-precision scores of two classes meet by chance, but few do.
 _MOST_REPEATS, _ONE_CLASS = 10, 0.9
 # Distinct scores of a stretch over which scores are taken to be as dense everywhere, and most of such stretches.
@@ -28,15 +31,16 @@ def records_of_scores(table: pl.DataFrame, *, n_split: int | None = None) -> lis
     ----------
     table : polars.DataFrame
         `label` (0 is no lens), `logit`; `epoch` where there are several; `split` where rows of `train` stand beside others,
-        those of `test` are left out; `pixel_hash` or `task_id` where stamps may be listed more than once: each counts once.
+        those of `test`, `known_lens` and `withheld` are left out; `pixel_hash` or `task_id` where stamps may be listed more
+        than once: each counts once.
     n_split : int, optional
         Rows that the evaluated split has.
 
     Raises
     ------
     EvaluationError
-        If there is no row, or an epoch has none but those of `train` and `test`; or if a score is not finite, or a split has
-        another name than ours, val or validation.
+        If there is no row, or an epoch has none but those of `train` and of splits that are left out; or if a score is not
+        finite, or a split has another name than ours, val or validation.
     """
     if table.is_empty():
         raise EvaluationError("the table of scores has no row: nothing can be measured. Give scores of evaluated rows.")
@@ -47,12 +51,13 @@ def records_of_scores(table: pl.DataFrame, *, n_split: int | None = None) -> lis
 
 
 def _measured(epoch: int, rows: pl.DataFrame, n_split: int | None) -> EpochRecord:
-    sealed, training, listed = _by_use(rows)
+    left_out, training, listed = _by_use(rows)
     if listed.is_empty():
-        only = "train" if sealed.is_empty() else "test" if training.is_empty() else "train or test"
+        only = rows["split"].unique(maintain_order=True).to_list()
         raise EvaluationError(
-            f"epoch {epoch}: all {rows.height:,} rows are of the split {only}, and what was trained on tells no metric of "
-            "unseen rows, while test is read through the frozen operating point alone. Give scores of a validation split as well."
+            f"epoch {epoch}: all {rows.height:,} rows are of the {'split' if len(only) == 1 else 'splits'} {first_few(only)}, "
+            f"and none of {', '.join((TRAIN, *_LEFT_OUT))} tells a metric of unseen rows (docs/evaluation.md says why). Give "
+            "scores of a validation split as well."
         )
     unseen = _each_stamp_once(listed)
     logit = unseen["logit"].cast(pl.Float64).to_numpy()
@@ -82,7 +87,9 @@ def _measured(epoch: int, rows: pl.DataFrame, n_split: int | None) -> EpochRecor
         negatives_above_lenses=int((logit[~is_lens] > logit[is_lens].max()).sum()) if both else None,
         may_be_repeats="pixel_hash" not in unseen.columns and _may_be_repeats(logit, is_lens),
         repeated_rows=listed.height - unseen.height,
-        test_rows=sealed.height,
+        left_out_rows=dict(left_out.group_by("split", maintain_order=True).len().iter_rows())
+        if left_out.height
+        else {},
         tpr_at={fpr: Reading(float(v)) for fpr, v in zip(_FPRS.tolist(), ranking["tpr"], strict=True)} if both else {},
         fpr_at={tpr: Reading(float(v)) for tpr, v in zip(_TPRS.tolist(), ranking["fpr"], strict=True)} if both else {},
     )
@@ -102,11 +109,11 @@ def _refuse_unknown_splits(table: pl.DataFrame) -> None:
 
 
 def _by_use(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Rows of test, of train, and the others, which are the ones to measure."""
+    """Rows that are left out, of train, and the others, which are the ones to measure."""
     if "split" not in rows.columns:
         return rows.clear(), rows.clear(), rows
-    of_test, of_train = pl.col("split") == TEST, pl.col("split") == TRAIN
-    return rows.filter(of_test), rows.filter(of_train), rows.filter(~of_test & ~of_train)
+    left_out, of_train = pl.col("split").is_in(_LEFT_OUT), pl.col("split") == TRAIN
+    return rows.filter(left_out), rows.filter(of_train), rows.filter(~left_out & ~of_train)
 
 
 def _each_stamp_once(rows: pl.DataFrame) -> pl.DataFrame:

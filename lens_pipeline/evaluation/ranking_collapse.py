@@ -34,7 +34,9 @@ def collapse(records: Sequence[EpochRecord], ties: Finding) -> Finding:
     shown = [_top_line(cliff) for cliff in fallen if cliff.by_ties is False]
     area_words, has_fallen = _area(areas)
     rate_words, is_high = _rate(rates)
-    shown += [area_words] * has_fallen + [rate_words] * (is_high and (has_fallen or not areas))
+    turned = _inverted(areas)
+    shown += [area_words] * (has_fallen or bool(turned)) + turned
+    shown += [rate_words] * (is_high and (has_fallen or not areas))
     open_to_ties = [_top_line(cliff) for cliff in fallen if cliff.by_ties is None]
     last = records[-1]
     for line, ties_excluded in (_grown_rate(rates), _grown_area(areas)):
@@ -70,6 +72,20 @@ def _area(areas: Sequence[EpochRecord]) -> tuple[str, bool]:
     best, last = max(read, key=lambda pair: pair[0]), read[-1]
     words = f"AUROC was {best[0]:.4g} at epoch {best[1]} and is {last[0]:.4g} at epoch {last[1]}"
     return words, best[0] - last[0] >= _LOSS_OF_AUROC or best[0] < _NO_BETTER_THAN_CHANCE
+
+
+def _inverted(areas: Sequence[EpochRecord]) -> list[str]:
+    """Say that the last AUROC is below 0.5 by more than its error."""
+    if not areas or areas[-1].auroc is None:
+        return []
+    last, auroc, error = areas[-1].epoch, areas[-1].auroc, _area_error(areas[-1])
+    margin = _NO_BETTER_THAN_CHANCE - 0.5 if error is None else _STANDARD_ERRORS * error
+    if 0.5 - auroc <= margin:
+        return []
+    return [
+        f"epoch {last}: AUROC {auroc:.4g} is below 0.5: the scores rank the classes the wrong way round, as with swapped labels "
+        f"or a sign; turned round it would be {1 - auroc:.4g}"
+    ]
 
 
 def _rate(rates: Sequence[EpochRecord]) -> tuple[str, bool]:

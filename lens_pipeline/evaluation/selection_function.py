@@ -170,8 +170,8 @@ class SelectionFunction:
         ------
         EvaluationError
             If a point lies where no injection was attempted and `extrapolate` is false, an axis is missing or unknown, a
-            value isn't finite, is masked or has a unit that can't be converted, or `of_all_lenses` is asked of lenses whose
-            parent sample's losses aren't known.
+            value isn't finite or no real number, is masked or has a unit that can't be converted, or `of_all_lenses` is asked
+            of lenses whose parent sample's losses aren't known.
         """
         if set(points) != set(self.axes):
             raise EvaluationError(

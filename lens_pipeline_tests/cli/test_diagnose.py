@@ -7,6 +7,7 @@ import pytest
 
 from lens_pipeline.cli.diagnose import read_records
 from lens_pipeline.cli.main import main
+from lens_pipeline_tests.evaluation.synthetic import draw, publish
 from lens_pipeline_tests.evaluation.test_diagnosis import AUDITED
 
 
@@ -65,6 +66,21 @@ def test_rows_of_test_are_left_out_of_scores_and_that_is_said(
     assert (record.rows, record.n_negatives, record.auroc and record.auroc > 0.95) == (2000, 1000, True)
 
 
+def test_published_scores_are_diagnosed_without_known_lenses_withheld_and_test_rows_each_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Two rows a galaxy.
+    stamps = draw({"train": 30, "val_select": 200, "val_calibrate": 50, "test": 20, "known_lens": 15, "withheld": 10})
+    scores = publish(stamps, tmp_path).scores
+    main(["diagnose", str(scores.path("scores.parquet"))])
+    told = capsys.readouterr().out
+    assert "30 rows of known_lens were left out: they are lenses that are labelled as controls" in told
+    assert "20 rows of withheld were left out: whether they are of test is not told" in told
+    assert "40 rows of test were left out" in told
+    (record,) = read_records(scores.path("scores.parquet"))
+    assert (record.rows, record.n_negatives, record.n_positives) == (500, 250, 250)
+
+
 @pytest.mark.parametrize(("name", "content"), [("gone.csv", None), ("bad.json", "{"), ("no.json", "3")])
 def test_a_file_that_holds_no_table_is_refused_in_a_sentence(
     name: str, content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -104,6 +120,7 @@ def test_scores_whose_label_or_logit_is_none_are_refused_and_counted(
         ("label,logit\n", "the table of scores has no row"),
         ("label,logit,split,epoch\n0,1,train,7\n1,2,train,7\n", "epoch 7: all 2 rows are of the split train"),
         ("label,logit,split\n0,1,test\n1,2,test\n", "epoch 0: all 2 rows are of the split test"),
+        ("label,logit,split\n0,1,test\n0,2,known_lens\n", "epoch 0: all 2 rows are of the splits test, known_lens"),
         ("label,logit,split\n0,1,\n1,2,test\n", "have no split but nothing"),
         ("label,logit,split\n0,1,Test\n1,2,val\n", "1 of 2 rows are of a split that isn't known: Test"),
         ("label,logit,epoch\n0,1,last\n1,2,1\n", "have no epoch, which is a whole number, but last"),

@@ -130,6 +130,31 @@ def test_an_evaluation_of_so_many_whole_batches_is_suspected() -> None:
     assert "128,000 of the split's 1,060,000 rows" in told.evidence[0]
 
 
+@pytest.mark.parametrize(
+    ("evaluated", "n_split", "verdict", "says"),
+    [
+        ([500, 500, 900], 900, Verdict.found, "epochs 0, 1: 500 of the split's 900 rows were evaluated"),
+        (
+            [900, 900, 904],
+            900,
+            Verdict.suspected,
+            "epoch 2: 904 rows were evaluated, more than the 900 that the split has",
+        ),
+        ([500, 900, 904], 900, Verdict.found, "epoch 2: 904 rows were evaluated, more than the 900"),
+        ([500, None, 900], None, Verdict.suspected, "from 500 at epoch 0 to 900 at epoch 2"),
+        ([900, 900, None], 900, Verdict.not_found, "epochs 0, 1: 900 of the split's 900 rows were evaluated"),
+        ([None, None, None], 900, Verdict.unknown, "how many rows were evaluated is not given"),
+    ],
+)
+def test_each_epoch_is_asked_how_many_of_the_rows_of_the_split_it_was_evaluated_on(
+    evaluated: list[int | None], n_split: int | None, verdict: Verdict, says: str
+) -> None:
+    rows = [{"epoch": i, "val_loss": 0.5, "n_eval": n, "n_val": n_split} for i, n in enumerate(evaluated)]
+    finding = diagnose(records_of_table(rows))[-1]
+    assert finding.verdict is verdict
+    assert says in "\n".join(finding.evidence)
+
+
 def test_what_a_table_does_not_hold_cannot_be_told() -> None:
     findings = diagnose(records_of_table([{"epoch": 0, "train_loss": 0.5}, {"epoch": 1, "train_loss": 0.4}]))
     assert {finding.verdict for finding in findings} == {Verdict.unknown}

@@ -18,6 +18,7 @@ from astropy.utils.masked import Masked
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.cells import cut_axis, in_support
 from lens_pipeline.evaluation.config import CompletenessConfig
+from lens_pipeline.evaluation.exports import export_files
 from lens_pipeline.evaluation.selection_function import FILE, SelectionFunction
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.evaluation.conftest import Evaluated
@@ -177,6 +178,31 @@ def test_masked_values_and_other_units_are_refused(published: Publication, given
         SelectionFunction.load(published, axes=["theta_e_arcsec"]).evaluate(theta_e_arcsec=given)
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("1.0", "1 of 1 values of theta_e_arcsec are no real numbers: '1.0'"),
+        (["0.6", "1.2"], "2 of 2 values of theta_e_arcsec are no real numbers: '0.6', '1.2'"),
+        (np.array(["0.6", 1.2], dtype=object), "1 of 2 values of theta_e_arcsec are no real numbers: '0.6'"),
+        ([0.6, None], "1 of 2 values of theta_e_arcsec are no real numbers: None"),
+        ([0.6 + 1j, 1.2], r"2 of 2 values of theta_e_arcsec are no real numbers: \(0.6\+1j\), \(1.2\+0j\)"),
+        ((0.6 + 1j) * units.arcsec, "1 of 1 values of theta_e_arcsec are no real numbers"),
+        (np.datetime64("2026-01-01"), "1 of 1 values of theta_e_arcsec are no real numbers"),
+    ],
+)
+def test_what_is_no_real_number_is_refused_on_an_axis_of_numbers(published: Publication, given: Any, says: str) -> None:
+    function = SelectionFunction.load(published, axes=["theta_e_arcsec"])
+    with pytest.raises(EvaluationError, match=f"{says}.*asked in arcsec. Next: give numbers"):
+        function.evaluate(theta_e_arcsec=given)
+
+
+def test_numbers_of_any_kind_are_the_same_numbers(published: Publication) -> None:
+    function = SelectionFunction.load(published, axes=["theta_e_arcsec"])
+    wanted = function.evaluate(theta_e_arcsec=[1.0, 2.0]).value.tolist()
+    for given in ([1, 2], np.array([1, 2.0], dtype=object), pl.Series([1.0, 2.0]), np.float32([1, 2])):
+        assert function.evaluate(theta_e_arcsec=given).value.tolist() == wanted
+
+
 def test_a_cell_that_nothing_was_injected_into_is_small(survey: Evaluated) -> None:
     _, published = survey.completeness(CompletenessConfig(theta_e_edges_arcsec=[0.1, 2.0, 2.8, 3.1], fit_axes=[]))
     function = SelectionFunction.load(published, axes=["theta_e_arcsec"])
@@ -260,6 +286,29 @@ def test_latex_has_a_deluxetable_a_threshold_with_each_cell_that_holds_injection
     row = cells.row(by_predicate=(pl.col("operating_point") == "fpr_1e-02") & (pl.col("axis") == "all"), named=True)
     assert f"${row['completeness']:.3f}_{{-" in text
     assert r"\tablenotemark{*}" in text
+
+
+def _exported(published: Publication, lens_model: str, **provenance: str) -> dict[str, bytes]:
+    """What is exported where the lens model SIE has another name."""
+    named = pl.col("cell").replace("SIE", lens_model)
+    cells = pl.DataFrame(published.read_table()).with_columns(named)
+    return export_files(cells, pl.DataFrame(published.read_table("grid")), {"dataset": "made", **provenance})
+
+
+def test_a_name_that_is_not_ascii_stands_whole_in_ecsv_and_escaped_in_fits(published: Publication) -> None:
+    files = _exported(published, "SIE_γ", population="Σ of both")
+    told = Table.read(io.BytesIO(files["completeness.ecsv"]), format="ascii.ecsv")
+    assert "SIE_γ" in set(told["cell"])
+    with fits.open(io.BytesIO(files["completeness.fits"])) as hdus:
+        cells = {str(name) for name in hdus["LENS_MODEL"].data["cell"]}
+        assert {name.encode().decode("unicode_escape") for name in cells} == {"SIE_γ"}
+        assert r"population \u03a3 of both" in list(hdus[0].header["HISTORY"])
+
+
+def test_each_character_that_tex_reads_as_its_own_is_escaped_once(published: Publication) -> None:
+    text = _exported(published, r"a^b~c{d}e\f_g%h&i#j$k")["completeness.tex"].decode()
+    escaped = r"a\textasciicircum{}b\textasciitilde{}c\{d\}e\textbackslash{}f\_g\%h\&i\#j\$k"
+    assert f"\n{escaped} & " in text or f"\n{escaped}\\tablenotemark{{*}} & " in text
 
 
 def test_the_same_completeness_is_the_same_bytes(survey: Evaluated, published: Publication) -> None:

@@ -115,6 +115,25 @@ def test_a_loss_of_the_top_is_a_collapse_by_the_area_and_by_the_controls_above_h
     )
 
 
+@pytest.mark.parametrize("counts", [{}, {"n_neg": 500, "n_pos": 500}])
+@pytest.mark.parametrize(("before", "after"), [(0.3, 0.02), (0.97, 0.03), (0.52, 0.4)])
+def test_an_auroc_below_chance_is_said_to_rank_the_classes_the_wrong_way_round(
+    before: float, after: float, counts: dict[str, int]
+) -> None:
+    findings = diagnose(
+        records_of_table([{"epoch": i, "auroc": auc, **counts} for i, auc in enumerate((before, after))])
+    )
+    assert causes_found(findings) == {COLLAPSE}
+    words = f"epoch 1: AUROC {after:g} is below 0.5: the scores rank the classes the wrong way round, as with swapped labels"
+    assert words in evidence_of(findings, COLLAPSE)
+
+
+@pytest.mark.parametrize(("auroc", "counts"), [(0.49, {}), (0.45, {"n_neg": 50, "n_pos": 50})])
+def test_an_auroc_at_chance_within_its_error_is_not_called_inverted(auroc: float, counts: dict[str, int]) -> None:
+    findings = diagnose(records_of_table([{"epoch": 0, "auroc": auroc, **counts}]))
+    assert "wrong way round" not in evidence_of(findings, COLLAPSE)
+
+
 def test_a_growth_within_counting_error_is_no_collapse() -> None:
     rows = [
         {"epoch": 0, "val_auroc": 0.999, "TPR@1e-2": 0.9, "FPR@TPR50": 0.0, "n_neg": 200, "n_pos": 200},
