@@ -40,8 +40,8 @@ def of_survey(rows: pl.DataFrame, contract: DatasetContract) -> pl.DataFrame:
 
 
 def put_in(rows: pl.DataFrame, contract: DatasetContract) -> dict[str, Any]:
-    """Count the controls, and those of each other kind by its lens_model, the most frequent first."""
+    """Count the controls, and those of each other kind by its lens_model."""
     controls = rows.filter(~pl.col("is_lens"))
     others = controls.filter(pl.col("lens_model") != contract.control_value)
-    kinds = others.group_by("lens_model").len().sort(["len", "lens_model"], descending=[True, False])
+    kinds = others.group_by("lens_model").len().sort("lens_model")
     return {"n": controls.height, "put_in": dict(kinds.iter_rows())}

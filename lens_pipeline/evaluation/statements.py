@@ -100,7 +100,8 @@ def put_in_beside(controls: dict[str, Any] | None) -> list[str]:
     """
     if not controls or not controls["put_in"]:
         return []
-    kinds = ", ".join(f"{n:,} {kind}" for kind, n in controls["put_in"].items())
+    most_first = sorted(controls["put_in"].items(), key=lambda kind: -kind[1])
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in most_first)
     put_in, all_of_them = sum(controls["put_in"].values()), count(controls["n"], "distinct control")
     return [
         f"{put_in:,} of {all_of_them} in {CALIBRATE} are no galaxies as the survey has them ({kinds}): they were put in beside "
