@@ -1,5 +1,6 @@
 """Findings about what an evaluation is about to publish. Each says which rows, how many, why it matters and what next."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,8 +8,8 @@ import polars as pl
 import pyarrow as pa
 
 from lens_pipeline.contracts.checks import Check, green, red
+from lens_pipeline.evaluation.attempted import UNACCOUNTED, Attempted
 from lens_pipeline.evaluation.axes import ARC_SNR
-from lens_pipeline.evaluation.counting import UNACCOUNTED
 from lens_pipeline.evaluation.metrics import BOUND, NULL_TEST, NULL_TEST_P, OK
 from lens_pipeline.evaluation.wording import number
 
@@ -174,25 +175,34 @@ def _fall(point: str, before: dict[str, Any], after: dict[str, Any]) -> str:
     return f"{point}: {values[0]}, then {values[1]}"
 
 
-def attempts_are_conserved(
-    n_attempted: int, n_scored: int, n_quarantined: int, quarantine_reasons: dict[str, int]
-) -> Check:
-    """Ask that every attempted injection of test was scored or stands in the quarantine table with a reason.
+def attempts_are_conserved(attempted: Attempted, n_scored: int) -> Check:
+    """Ask that every attempted injection of test was scored, is set aside or stands in the quarantine table with a reason.
 
     Parameters
     ----------
-    quarantine_reasons : dict
-        Reason to number, of those that were not scored; `UNACCOUNTED` where the quarantine table doesn't name the row.
+    attempted : Attempted
+        Injections of the manifest.
+    n_scored : int
+        Injections of test that have a score.
     """
     name = "attempts_are_conserved"
-    lost = quarantine_reasons.get(UNACCOUNTED, 0) + abs(n_attempted - n_scored - n_quarantined)
-    words = f"{n_attempted:,} injections were attempted in test, {n_scored:,} scored, {n_quarantined:,} quarantined"
+    n_lost, aside = attempted.lost.height, attempted.n_set_aside
+    reasons = Counter(attempted.reasons) + Counter(attempted.reasons_of_no_split)
+    words = f"{attempted.n:,} injections were attempted in test, {n_scored:,} scored, {n_lost:,} quarantined"
+    figures: dict[str, Any] = {"n_attempted": attempted.n, "n_scored": n_scored, "n_quarantined": n_lost}
+    if aside:
+        words += f", {aside:,} set aside with galaxies that are known lenses"
+        figures["n_set_aside"] = aside
+    if n_elsewhere := attempted.of_no_split.height:
+        words += f"; {n_elsewhere:,} more, in regions of which no split is known, weren't stored either"
+        figures["n_of_no_split"] = n_elsewhere
+    lost = reasons[UNACCOUNTED] + abs(attempted.n - n_scored - n_lost - aside)
     if not lost:
-        return green(name, words, n_attempted=n_attempted, n_scored=n_scored, n_quarantined=n_quarantined)
+        return green(name, words, **figures)
     return red(
         name,
         f"{words}, and {lost:,} are neither",
-        wrong=[f"{reason}: {n:,}" for reason, n in quarantine_reasons.items()],
+        wrong=[f"{reason}: {n:,}" for reason, n in reasons.items()],
         count=lost,
         why="rows were lost between the manifest and the scores, and completeness would be stated without them.",
         next_step=_AGAIN.format("'stamps*'"),

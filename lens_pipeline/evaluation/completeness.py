@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from lens_pipeline.contracts.catalogue import COMPLETENESS, COMPLETENESS_FIT, COMPLETENESS_GRID, CONTAMINANTS, REGIONS
 from lens_pipeline.contracts.errors import EvaluationError
+from lens_pipeline.evaluation.attempted import Attempted, attempted_in
 from lens_pipeline.evaluation.axes import AXES, COLUMNS
 from lens_pipeline.evaluation.baseline import write_baseline
 from lens_pipeline.evaluation.config import CompletenessConfig
-from lens_pipeline.evaluation.counting import Attempts, Tally, Threshold, never_stored
+from lens_pipeline.evaluation.counting import Attempts, Tally, Threshold
 from lens_pipeline.evaluation.exports import export_files
 from lens_pipeline.evaluation.false_positives import by_kind, by_region
 from lens_pipeline.evaluation.fit_residuals import fit_selection
@@ -40,19 +41,17 @@ class CompletenessResult:
     ----------
     table : pyarrow.Table
         COMPLETENESS.
-    n_attempted, n_scored, n_quarantined : int
-        Injections in test regions: in the manifest, of them scored, of them never stored.
-    quarantine_reasons : dict
-        Reason to number, of those never stored.
+    attempted : Attempted
+        Injections of the manifest in test regions.
+    n_scored : int
+        Injections of test that have a score.
     primary : str
         The operating point that the report leads with.
     """
 
     table: pa.Table
-    n_attempted: int
+    attempted: Attempted
     n_scored: int
-    n_quarantined: int
-    quarantine_reasons: dict[str, int]
     primary: str
 
 
@@ -83,10 +82,10 @@ def build_completeness(
             f"{TEST} of scores {scores.version} has no injection ({rows.height:,} controls), so completeness is not "
             "defined. Next: inject into more galaxies (injection_manifest) or give test a larger share of the regions."
         )
-    lost = never_stored(manifest, store, splits)
+    attempted = attempted_in(manifest, store, splits)
     share = ParentShare.of(parent)
     points = [Threshold(point["operating_point"], point["threshold"]) for point in sealed.usable.iter_rows(named=True)]
-    attempts = Attempts.of(lenses, lost, share)
+    attempts = Attempts.of(lenses, attempted.lost, share)
     tally = Tally(attempts, points, config)
     along_axes = tally.along_axes()
     table = pa.Table.from_pylist(along_axes, schema=COMPLETENESS.schema)
@@ -128,15 +127,14 @@ def build_completeness(
         build_out_of_fold(
             config, scores=scores, store=store, splits=splits, manifest=manifest, parent=share, staging=staging
         )
-    reasons = dict(lost["reason"].value_counts(sort=True).iter_rows())
     staging.attributes["population"] = provenance["population"]
     staging.attributes["fit"] = {
         "notes": fits.notes,
         **{surface["operating_point"]: surface["calibration"] for surface in fits.surfaces},
     }
     staging.attributes["weighted"] = bool(lenses["weight"].n_unique() > 1)
-    staging.attributes["quarantine_reasons"] = reasons
-    return CompletenessResult(table, lenses.height + lost.height, lenses.height, lost.height, reasons, primary)
+    staging.attributes["quarantine_reasons"] = attempted.reasons
+    return CompletenessResult(table, attempted, lenses.height, primary)
 
 
 def _ranges(attempts: Attempts) -> dict[str, tuple[float, float]]:

@@ -7,51 +7,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lens_pipeline.contracts.dataset import DatasetContract
-from lens_pipeline.evaluation.axes import ALL, AXES, COLUMNS, axes_of, is_known, with_axes
+from lens_pipeline.evaluation.axes import ALL, AXES, axes_of, is_known, with_axes
 from lens_pipeline.evaluation.cell_sums import Bools, Floats, Ints
 from lens_pipeline.evaluation.cells import Cut, Side, cut_axis, cut_grid, in_support
 from lens_pipeline.evaluation.clustered_cells import clustered_proportions
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.parent_share import ParentShare, RowShares
 from lens_pipeline.evaluation.regions import region_numbers
-from lens_pipeline.evaluation.scored_rows import TEST, galaxy_numbers
-from lens_pipeline.storage.publication import Publication
+from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 
 OK, SMALL, UNDEFINED = "ok", "small", "undefined"
-UNACCOUNTED = "not in the quarantine table"
 _NUMBERS = (
     *("in_support", "n_eff", "completeness", "completeness_low", "completeness_high"),
     *("parent_share", "total", "total_low", "total_high"),
 )
 Record = dict[str, Any]
-
-
-def never_stored(
-    manifest: Publication, store: Publication, splits: Publication, wanted_splits: Sequence[str] = (TEST,)
-) -> pl.DataFrame:
-    """Injections that the manifest asks for in some splits' regions and the store doesn't have, with the quarantine's reason.
-
-    A region none of whose rows was stored has no split, so its injections can't be told to be of these splits and aren't here.
-
-    Returns
-    -------
-    polars.DataFrame
-        Columns of the manifest that axes are computed from, and `reason`.
-    """
-    available = manifest.entry(f"{manifest.asset}.parquet").schema or {}
-    wanted = [name for name in ("task_id", "region_id", *COLUMNS) if name in available]
-    contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
-    lens_names = [name for name, label in contract.label_of.items() if label > 0]
-    regions = pl.DataFrame(splits.read_table(columns=["region_id", "split"]))
-    in_splits = regions.filter(pl.col("split").is_in(wanted_splits))
-    stored = pl.DataFrame(store.read_table(columns=["task_id"]))
-    quarantine = pl.DataFrame(store.read_table("quarantine", columns=["task_id", "reason"]))
-    first_reason = quarantine.drop_nulls("task_id").unique("task_id", keep="first", maintain_order=True)
-    attempted = pl.DataFrame(manifest.read_table(columns=wanted)).filter(pl.col("lens_model").is_in(lens_names))
-    asked = attempted.join(in_splits, on="region_id", how="semi")
-    lost = asked.join(stored, on="task_id", how="anti").join(first_reason, on="task_id", how="left", validate="1:1")
-    return lost.with_columns(pl.col("reason").fill_null(UNACCOUNTED))
 
 
 @dataclass(frozen=True)
@@ -101,7 +71,7 @@ class Attempts:
         lenses : polars.DataFrame
             Scored injections, as `join_store` gives them.
         lost : polars.DataFrame
-            Those never stored, of `never_stored`.
+            Those never stored, of `attempted_in`.
         """
         galaxies, regions = galaxy_numbers(lenses), region_numbers(lenses)
         known = np.zeros_like(galaxies) if regions is None else regions

@@ -12,9 +12,10 @@ import pyarrow as pa
 from scipy import special
 
 from lens_pipeline.contracts.catalogue import FOLD_THRESHOLDS, OUT_OF_FOLD, OUT_OF_FOLD_COMPLETENESS
+from lens_pipeline.evaluation.attempted import attempted_in
 from lens_pipeline.evaluation.axes import COLUMNS
 from lens_pipeline.evaluation.config import CompletenessConfig
-from lens_pipeline.evaluation.counting import Attempts, Tally, Threshold, never_stored
+from lens_pipeline.evaluation.counting import Attempts, Tally, Threshold
 from lens_pipeline.evaluation.intervals import CONFIDENCE, clopper_pearson
 from lens_pipeline.evaluation.metrics import OK, UNDEFINED, Metric, proportion_over
 from lens_pipeline.evaluation.operating_point import HIGHEST_CONTROL
@@ -60,7 +61,7 @@ def build_out_of_fold(
     rows = above_own_threshold(join_store(table, scores=scores, store=store, more=COLUMNS))
     staging.write_table(THRESHOLDS_TABLE, fold_thresholds(rows), FOLD_THRESHOLDS)
     lenses = rows.filter(pl.col("is_lens")).with_columns(logit=pl.col("margin"))
-    lost = never_stored(manifest, store, splits, _SPLITS_IN_FOLDS)
+    lost = attempted_in(manifest, store, splits, _SPLITS_IN_FOLDS).lost
     tally = Tally(Attempts.of(lenses, lost, parent), [Threshold(HIGHEST_CONTROL, 0.0)], config)
     records = tally.along_axes()
     cells = pa.Table.from_pylist(records, schema=OUT_OF_FOLD_COMPLETENESS.schema)

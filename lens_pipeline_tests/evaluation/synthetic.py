@@ -17,6 +17,7 @@ from lens_pipeline.contracts.catalogue import (
     SPLIT_ROWS,
 )
 from lens_pipeline.contracts.dataset import DatasetContract
+from lens_pipeline.splits.config import SplitConfig
 from lens_pipeline.storage.home import Home
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline.storage.staging import Staging
@@ -102,6 +103,10 @@ def publish(stamps: Stamps, folder: Path) -> Chain:
     with home.stage(DATASET, "region_splits", inputs=[store]) as staging:
         staging.write_table(None, _regions(stamps), REGION_SPLITS)
         staging.write_table("rows", pa.table(keyed), SPLIT_ROWS)
+        settings = SplitConfig().model_dump(
+            include={"train", "validation", "calibrate_share", "seed", "honour_survey_split"}
+        )
+        staging.attributes.update(seed=0, settings=settings, by_survey=True)
         splits = staging.commit()
     with home.stage(DATASET, "parent_sample") as staging:
         staging.attributes["source"] = "simulated" if stamps.kept is None else "legacy_catalogue"
@@ -110,6 +115,7 @@ def publish(stamps: Stamps, folder: Path) -> Chain:
         parent = staging.commit()
     with home.stage(DATASET, "injection_manifest") as staging:
         attempted = index.select(["task_id", "region_id", "lens_model", "theta_e_arcsec"])
+        attempted = attempted.append_column("region_split", pa.array(stamps.split))
         lost = pa.Table.from_pylist(stamps.lost, schema=attempted.schema)
         staging.write_table(None, pa.concat_tables([attempted, lost]))
         manifest = staging.commit()

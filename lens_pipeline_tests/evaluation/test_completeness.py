@@ -54,8 +54,8 @@ def test_completeness_is_the_weighted_share_of_logits_above_the_threshold(evalua
 
 def test_injections_that_were_never_stored_are_counted_apart(survey: Evaluated) -> None:
     result, publication = survey.completeness()
-    assert (result.n_attempted, result.n_scored, result.n_quarantined) == (807, 800, 7)
-    assert result.quarantine_reasons == publication.attributes["quarantine_reasons"] == {"bad_crc": 7}
+    assert (result.attempted.n, result.n_scored, result.attempted.lost.height) == (807, 800, 7)
+    assert result.attempted.reasons == publication.attributes["quarantine_reasons"] == {"bad_crc": 7}
     table = pl.DataFrame(result.table).filter(pl.col("operating_point") == "fpr_1e-02")
     lost = dict(table.filter(pl.col("axis") == "theta_e_arcsec").select("cell", "n_quarantined").iter_rows())
     assert lost["1 to 1.25"] == 7

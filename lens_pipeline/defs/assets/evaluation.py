@@ -165,15 +165,13 @@ def completeness(
             staging=staging,
         ),
         check=lambda _, result: [
-            checks.attempts_are_conserved(
-                result.n_attempted, result.n_scored, result.n_quarantined, result.quarantine_reasons
-            ),
+            checks.attempts_are_conserved(result.attempted, result.n_scored),
             checks.completeness_rises_with_arc_snr(result.table),
         ],
         describe=lambda made, result: {
-            "attempted": dg.MetadataValue.int(result.n_attempted),
+            "attempted": dg.MetadataValue.int(result.attempted.n),
             "scored": dg.MetadataValue.int(result.n_scored),
-            "quarantined": dg.MetadataValue.int(result.n_quarantined),
+            "quarantined": dg.MetadataValue.int(result.attempted.lost.height),
             **_drawn(made, result),
             "contaminants": markdown_table(made.read_table(CONTAMINANTS_TABLE)),
         },
