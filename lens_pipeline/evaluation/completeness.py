@@ -18,8 +18,8 @@ from lens_pipeline.evaluation.axes import AXES, COLUMNS
 from lens_pipeline.evaluation.baseline import write_baseline
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Tally, Threshold
-from lens_pipeline.evaluation.exports import export_files
-from lens_pipeline.evaluation.false_positives import by_kind, by_region
+from lens_pipeline.evaluation.exports import THRESHOLDS, export_files
+from lens_pipeline.evaluation.false_positives import at_thresholds, by_kind, by_region
 from lens_pipeline.evaluation.fit_residuals import fit_selection
 from lens_pipeline.evaluation.out_of_fold import build_out_of_fold, is_cross_validated
 from lens_pipeline.evaluation.parent_share import ParentShare
@@ -111,7 +111,7 @@ def build_completeness(
     staging.write_table(REGIONS_TABLE, regions, REGIONS)
     contaminants = pa.Table.from_pylist(by_kind(rows, points), schema=CONTAMINANTS.schema)
     staging.write_table(CONTAMINANTS_TABLE, contaminants, CONTAMINANTS)
-    provenance = _provenance(manifest, staging)
+    provenance = _provenance(manifest, staging) | {THRESHOLDS: at_thresholds(rows, points)}
     primary = primary_point(sealed.usable)["operating_point"]
     for name, content in export_files(pl.DataFrame(table), pl.DataFrame(grids), provenance).items():
         staging.write_bytes(name, content)

@@ -18,6 +18,9 @@ from lens_pipeline.contracts.completeness_tables import COMPLETENESS, COMPLETENE
 from lens_pipeline.contracts.tables import TableContract
 from lens_pipeline.evaluation.axes import ALL, AXES
 from lens_pipeline.evaluation.counting import UNDEFINED
+from lens_pipeline.evaluation.wording import count, number
+
+THRESHOLDS = "thresholds"
 
 _TEX = str.maketrans(
     {character: rf"\{character}" for character in "_%&#${}"}
@@ -34,7 +37,7 @@ def export_files(cells: pl.DataFrame, grids: pl.DataFrame, provenance: Mapping[s
     cells, grids : polars.DataFrame
         COMPLETENESS and COMPLETENESS_GRID.
     provenance : mapping
-        What they are of; written into each file.
+        What they are of; written into each file. `thresholds` says of each operating point what `at_thresholds` does.
 
     Returns
     -------
@@ -128,9 +131,9 @@ def _fits(cells: pl.DataFrame, grids: pl.DataFrame, provenance: Mapping[str, Any
 def _deluxetable(rows: pl.DataFrame, provenance: Mapping[str, Any]) -> str:
     point = rows["operating_point"][0]
     lines = [
-        r"\begin{deluxetable}{lrrrcc}",
+        r"\begin{deluxetable}{lrrrrcc}",
         rf"\tablecaption{{Completeness at the threshold {_tex(point)}\label{{tab:completeness_{point}}}}}",
-        r"\tablehead{\colhead{Cell} & \colhead{$n$} & \colhead{$n_\mathrm{eff}$} & \colhead{Galaxies} & "
+        r"\tablehead{\colhead{Cell} & \colhead{$n$} & \colhead{Not stored} & \colhead{$n_\mathrm{eff}$} & \colhead{Galaxies} & "
         r"\colhead{Completeness} & \colhead{Of all lenses}}",
         r"\startdata",
     ]
@@ -140,7 +143,7 @@ def _deluxetable(rows: pl.DataFrame, provenance: Mapping[str, Any]) -> str:
         lines += list(_tex_rows(axis_rows))
     lines += [
         r"\enddata",
-        rf"\tablecomments{{{_tex('; '.join(_lines(provenance)))}. Intervals are 95\%. An asterisk marks cells with few "
+        rf"\tablecomments{{{_tex('; '.join(_lines(provenance, point)))}. Intervals are 95\%. An asterisk marks cells with few "
         r"effective injections.}",
         r"\end{deluxetable}",
         "",
@@ -154,7 +157,8 @@ def _tex_rows(rows: pl.DataFrame) -> Iterator[str]:
         n_eff = r"\nodata" if row["n_eff"] is None else f"{row['n_eff']:.0f}"
         found = _interval(row["completeness"], row["completeness_low"], row["completeness_high"])
         total = _interval(row["total"], row["total_low"], row["total_high"])
-        yield rf"{_tex(row['cell'])}{mark} & {row['n']} & {n_eff} & {row['n_galaxies']} & {found} & {total} \\"
+        n_lost = r"\nodata" if row["n_quarantined"] is None else f"{row['n_quarantined']}"
+        yield rf"{_tex(row['cell'])}{mark} & {row['n']} & {n_lost} & {n_eff} & {row['n_galaxies']} & {found} & {total} \\"
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:
@@ -173,5 +177,16 @@ def _ascii(text: str) -> str:
     return text.encode("unicode_escape").decode("ascii")
 
 
-def _lines(provenance: Mapping[str, Any]) -> list[str]:
-    return [f"{name} {value}" for name, value in provenance.items() if isinstance(value, str | int | float)]
+def _lines(provenance: Mapping[str, Any], point: str | None = None) -> list[str]:
+    """Say each thing in a line, of thresholds the one that is asked for, or all."""
+    lines = [f"{name} {value}" for name, value in provenance.items() if isinstance(value, str | int | float)]
+    thresholds = provenance.get(THRESHOLDS, {})
+    return lines + [_threshold_line(name, told) for name, told in thresholds.items() if point in (None, name)]
+
+
+def _threshold_line(name: str, told: Mapping[str, Any]) -> str:
+    rate = told["fpr_reason"] if told["fpr"] is None else number(told["fpr"], told["fpr_low"], told["fpr_high"])
+    of = f"{told['n_false_positives']:,} of {count(told['n_negatives'], 'control')}"
+    return f"threshold {name}: logit above {told['logit']:.6g}, false-positive rate on test {rate}, {of}".replace(
+        "−", "-"
+    )

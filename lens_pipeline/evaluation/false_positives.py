@@ -74,6 +74,26 @@ def by_kind(rows: pl.DataFrame, thresholds: Sequence[Threshold]) -> list[Record]
     ]
 
 
+def at_thresholds(rows: pl.DataFrame, thresholds: Sequence[Threshold]) -> dict[str, Record]:
+    """Say of each threshold its `logit` and the false-positive rate that it has on these rows, as METRICS does.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        Scored rows of test, as `join_store` gives them.
+
+    Returns
+    -------
+    dict
+        Name of the operating point to `logit`, `n_negatives`, `n_negative_galaxies`, `n_false_positives`, `fpr`, `fpr_low`,
+        `fpr_high` (95 %) and `fpr_reason`.
+    """
+    negatives = distinct_rows(rows.filter(~pl.col("is_lens")))
+    return {
+        threshold.name: {"logit": threshold.logit} | _false(_over_all(negatives, threshold)) for threshold in thresholds
+    }
+
+
 def _over_all(negatives: pl.DataFrame, threshold: Threshold) -> CellEstimate:
     """Estimate their rate as FPR is in METRICS: also over regions, where those leave more open."""
     above = (negatives["logit"] > threshold.logit).to_numpy()

@@ -31,6 +31,7 @@ _NAMES = {
     NULL_TEST: f"Null test: area under the ROC of arcs too faint to see (matched S/N < {NULL_TEST_MAX_ARC_SNR_MATCHED})",
     NULL_TEST_P: "Null test: probability of an area as far from 0.5 where such arcs score like controls",
 }
+_MOST_DECIMALS = 6
 _ON_ROC = {
     "tpr_at_": "Lenses found where the ROC of test has FPR",
     "fpr_at_tpr_": "Controls mistaken for lenses where the ROC of test has TPR",
@@ -83,8 +84,7 @@ def number(value: float | None, low: float | None = None, high: float | None = N
         # No rounding makes a share whole that isn't.
         return minus(next(text for n in range(3, 18) if (text := f"{value:.{n}g}") != "1" or value == 1))
     digits = _decimals(high - low)
-    # An exact zero is one, and no rounded number.
-    shown = ["0" if end == 0 else f"{end:.{digits}f}" for end in (value, low, high)]
+    shown = [_rounded(end, digits) for end in (value, low, high)]
     return minus(f"{shown[0]} ({shown[1]} to {shown[2]})")
 
 
@@ -113,8 +113,18 @@ def minus(text: str) -> str:
     return text.replace("-", "−")
 
 
+def _rounded(value: float, digits: int) -> str:
+    """Round to so many decimals; an exact zero alone is 0, and no other number is rounded to it."""
+    if value == 0:
+        return "0"
+    if float(text := f"{value:.{digits}f}"):
+        return text
+    first = -math.floor(math.log10(abs(value)))
+    return f"{value:.{first}f}" if first <= _MOST_DECIMALS else f"{value:.1g}"
+
+
 def _decimals(width: float) -> int:
-    return 3 if width <= 0 else min(6, max(2, 1 - math.floor(math.log10(width))))
+    return 3 if width <= 0 else min(_MOST_DECIMALS, max(2, 1 - math.floor(math.log10(width))))
 
 
 def rate_words(operating_point: str) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from lens_pipeline.evaluation.cells import cut_axis, in_support
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.exports import export_files
 from lens_pipeline.evaluation.selection_function import FILE, SelectionFunction
+from lens_pipeline.evaluation.wording import number
 from lens_pipeline.storage.publication import Publication
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps
@@ -286,6 +288,31 @@ def test_latex_has_a_deluxetable_a_threshold_with_each_cell_that_holds_injection
     row = cells.row(by_predicate=(pl.col("operating_point") == "fpr_1e-02") & (pl.col("axis") == "all"), named=True)
     assert f"${row['completeness']:.3f}_{{-" in text
     assert r"\tablenotemark{*}" in text
+
+
+def test_every_file_says_what_false_positive_rate_a_threshold_has_on_test(
+    survey: Evaluated, published: Publication
+) -> None:
+    metrics = pl.DataFrame(survey.report()[0].table).filter(pl.col("split") == "test", pl.col("stratum") == "all")
+    mine = metrics.row(by_predicate=pl.col("metric") == "fpr_at_fpr_1e-02", named=True)
+    told = SelectionFunction.load(published).provenance["thresholds"]["fpr_1e-02"]
+    assert (told["fpr"], told["fpr_low"], told["fpr_high"]) == (mine["value"], mine["low"], mine["high"])
+    assert told["n_negatives"] == mine["n_negatives"]
+    assert Table.read(published.path("completeness.ecsv"), format="ascii.ecsv").meta["thresholds"]["fpr_1e-02"] == told
+    line = f"threshold fpr_1e-02: logit above {told['logit']:.6g}, false-positive rate on test "
+    line += number(*(mine[name] for name in ("value", "low", "high")))
+    with fits.open(io.BytesIO(published.path("completeness.fits").read_bytes())) as hdus:
+        assert line in "".join(hdus[0].header["HISTORY"])
+    tables = published.path("completeness.tex").read_text().split(r"\end{deluxetable}")
+    assert [line.replace("_", r"\_") in table for table in tables] == [
+        r"\label{tab:completeness_fpr_1e-02}" in table for table in tables
+    ]
+
+
+def test_latex_says_how_many_injections_of_a_cell_were_never_stored(published: Publication) -> None:
+    text = published.path("completeness.tex").read_text()
+    assert text.count(r"\nodata & ") > 0
+    assert re.search(r"^1 to 1\.25.* & \d+ & 7 & ", text, re.MULTILINE)
 
 
 def _exported(published: Publication, lens_model: str, **provenance: str) -> dict[str, bytes]:
