@@ -151,8 +151,9 @@ def join_store(
             f"{first_few(relabelled['task_id'].to_list())}. Lenses would be counted as controls. Materialize scores again."
         )
     joined = joined.drop(_STORED)
-    missing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in wanted if name not in columns]
-    return joined.with_columns(*missing).with_columns(pl.col("weight").fill_null(1.0))
+    # Where nobody weighs injections, each stands for as many as any other.
+    given = {name: 1.0 if name == "weight" else None for name in wanted if name not in columns}
+    return joined.with_columns(pl.lit(value, dtype=pl.Float64).alias(name) for name, value in given.items())
 
 
 def by_matched_filter(rows: pl.DataFrame, scores: Publication) -> pl.DataFrame | None:

@@ -113,6 +113,17 @@ def test_each_row_that_is_not_stored_has_its_reason(home: Home) -> None:
     assert (t12["fragment"], t12["fragment_row"]) == ("fragment-00000.parquet", 12)
 
 
+@pytest.mark.parametrize("weight", [None, float("nan"), float("inf"), -float("inf"), -0.5])
+def test_a_weight_that_is_none_is_never_taken_for_one(home: Home, weight: float | None) -> None:
+    rows = [row | {"weight": 2.0} for row in make_rows(20)]
+    rows[4]["weight"], rows[6]["weight"] = weight, 0.0
+    store, result = store_of(home, [rows])
+    found = quarantined(store)
+    assert {key: reason for key, (reason, _) in found.items()} == {"t4": "bad_value"}
+    assert found["t4"][1].startswith("weight is ")
+    assert (result.n_stored, min(store.read_table(columns=["weight"])["weight"].to_pylist())) == (19, 0.0)
+
+
 def test_refused_rows_leave_holes_and_those_that_stay_keep_their_pixels(home: Home) -> None:
     rows = make_rows(300)
     for row in rows[::3]:
