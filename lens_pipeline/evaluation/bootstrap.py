@@ -179,7 +179,7 @@ def too_few(of_classes: Sequence[Floats], cluster: str) -> str | None:
     worth, n, fewest = fewest_worth(of_classes), int(np.count_nonzero(least)), FEWEST[cluster]
     if worth >= fewest:
         return None
-    has = f"a class has {n} {PLURAL[cluster]}"
+    has = f"a class has {n:,} {cluster if n == 1 else PLURAL[cluster]}"
     if n >= fewest:
         has += f" worth {worth:.1f} equal ones (the largest holds {100 * least.max() / least.sum():.0f} % of the class)"
     return f"no interval: {has}, a bootstrap over fewer than {fewest} is too narrow"

@@ -10,8 +10,8 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.calibration import Labelled, frozen_calibrator, prior_logit_of
 from lens_pipeline.evaluation.calibrators import Calibrator
 from lens_pipeline.evaluation.likelihood_metrics import calibration_metric, likelihood_metrics
-from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric
-from lens_pipeline.evaluation.negatives import of_survey
+from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric, because
+from lens_pipeline.evaluation.negatives import none_of_survey, of_survey
 from lens_pipeline.evaluation.scored_rows import TEST
 from lens_pipeline.evaluation.top_controls import top_controls
 from lens_pipeline.storage.publication import Publication
@@ -71,7 +71,8 @@ def publish_calibrated_test(
     prevalence = operating_point.attributes["prevalence"]["value"]
     staging.attributes["p_lens_prevalence"] = operating_point.attributes["prevalence"]
     staging.write_table("p_lens", _p_lens(calibrator, test, prevalence), P_LENS)
-    alike = of_survey(distinct, DatasetContract.model_validate(store.attributes["dataset_contract"]))
+    contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
+    alike = of_survey(distinct, contract)
     bins = _reliability(calibrator, alike, operating_point.attributes["reliability_bins"])
     table = pa.Table.from_pylist(bins, schema=TEST_RELIABILITY.schema)
     staging.write_table("reliability", table, TEST_RELIABILITY)
@@ -80,7 +81,7 @@ def publish_calibrated_test(
     controls = top_controls(distinct, points, calibrator, prevalence, store, n_listed)
     staging.write_table("top_controls", controls, TEST_TOP_CONTROLS)
     return CalibratedTest(
-        metrics=_metrics(calibrator, alike, settings),
+        metrics=because(_metrics(calibrator, alike, settings), none_of_survey(alike, distinct, contract)),
         before=pl.DataFrame(operating_point.read_table("reliability")),
         after=pl.DataFrame(table),
         methods=pl.DataFrame(operating_point.read_table("calibration")),

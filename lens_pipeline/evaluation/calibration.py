@@ -15,7 +15,7 @@ from lens_pipeline.contracts.catalogue import CALIBRATION, CALIBRATION_RELIABILI
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.calibrators import Bools, Calibrator, Floats, Method, even_weights, fit_calibrator
 from lens_pipeline.evaluation.config import OperatingPointConfig
-from lens_pipeline.evaluation.intervals import Estimate, kish, numbered
+from lens_pipeline.evaluation.intervals import GALAXY, REGION, Estimate, kish, numbered
 from lens_pipeline.evaluation.likelihood_metrics import brier_scores, log_losses
 from lens_pipeline.evaluation.mean_losses import mean_loss
 from lens_pipeline.evaluation.metrics import Clusters, over_clusters
@@ -235,7 +235,9 @@ def _mean(losses: Floats, rows: Labelled, ratio: Floats, floor: float | None = N
     even = even_weights(rows.is_lens, rows.weights)
     found = over_clusters(
         Clusters(rows.galaxies, rows.regions),
-        lambda clusters, _: mean_loss(losses, rows.is_lens, even, clusters, floor=floor),
+        lambda clusters, are_galaxies: mean_loss(
+            losses, rows.is_lens, even, clusters, kind=GALAXY if are_galaxies else REGION, floor=floor
+        ),
     )
     n_eff, name = min(
         (kish(rows.weights[of]), name) for of, name in ((rows.is_lens, "lenses"), (~rows.is_lens, "controls"))
@@ -247,7 +249,7 @@ def _mean(losses: Floats, rows: Labelled, ratio: Floats, floor: float | None = N
         words = f"{wrong:.3g} effective galaxies on the wrong side of even odds, of fewer than {_MIN_WRONG} none may be far off"
     else:
         return found
-    return found if found.low is None else replace(found, low=None, high=None, reason=f"no interval: {words}")
+    return replace(found, low=None, high=None, reason=f"no interval: {words}")
 
 
 def _widened(found: Estimate, n_folds: int) -> Estimate:

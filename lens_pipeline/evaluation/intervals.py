@@ -196,7 +196,7 @@ def share_from_influence(
     of_clusters = np.bincount(place, minlength=m).astype(np.float64)
     if why := outweighed(kish(of_clusters), m, float(of_clusters.max() / n)):
         return replace(nothing, reason=why)
-    spread = float(np.sqrt(_jackknifed(n * np.bincount(place, weights=changes), of_clusters)))
+    spread = float(np.sqrt(jackknifed(n * np.bincount(place, weights=changes), of_clusters)))
     if spread <= 0:
         return _rate_interval(nothing, kish(of_clusters), kish(of_clusters), True, confidence)
     return rate_from_spread(nothing, spread, kish(of_clusters), confidence=confidence)
@@ -296,7 +296,7 @@ def clustered_mean(
     of_clusters = np.bincount(place, minlength=m).astype(np.float64)
     if why := outweighed(kish(of_clusters), m, float(of_clusters.max() / n)):
         return replace(nothing, reason=why)
-    spread = float(np.sqrt(_jackknifed(np.bincount(place, weights=x - mean, minlength=m), of_clusters)))
+    spread = float(np.sqrt(jackknifed(np.bincount(place, weights=x - mean, minlength=m), of_clusters)))
     variance = float(x.var(ddof=1))
     n_eff = min(float(n), variance / spread**2) if spread > 0 else float(m)
     half = float(special.stdtrit(kish(of_clusters) - 1, (1 + confidence) / 2)) * spread
@@ -332,7 +332,7 @@ def _rate_interval(
     return replace(estimate, low=min(low, p), high=max(high, p), n_eff=n_eff, interval=words)
 
 
-def _jackknifed(residuals: npt.NDArray[Any], weights: npt.NDArray[np.float64]) -> float:
+def jackknifed(residuals: npt.NDArray[Any], weights: npt.NDArray[np.float64]) -> float:
     """Variance of a weighted mean from the residual and weight of each cluster; a large one draws the mean to itself."""
     m = residuals.size
     return (m - 1) / m * float(np.sum((residuals / (weights.sum() - weights)) ** 2))
@@ -367,7 +367,7 @@ def _effective_n(
     few: bool,
 ) -> float:
     ceiling = kish(of_clusters) if few else kish(w)
-    variance = _jackknifed(np.bincount(place, weights=w * (y - p), minlength=of_clusters.size), of_clusters)
+    variance = jackknifed(np.bincount(place, weights=w * (y - p), minlength=of_clusters.size), of_clusters)
     return min(ceiling, p * (1 - p) / variance) if variance > 0 else ceiling
 
 

@@ -8,10 +8,9 @@ import polars as pl
 from scipy import special
 
 from lens_pipeline.evaluation.binning import groups_of
-from lens_pipeline.evaluation.bootstrap import draws
+from lens_pipeline.evaluation.bootstrap import draws, too_few
 from lens_pipeline.evaluation.intervals import (
     CONFIDENCE,
-    FEWEST,
     GALAXY,
     MIN_CLUSTERS,
     REGION,
@@ -102,19 +101,25 @@ def likelihood_metrics(rows: pl.DataFrame, split: str) -> list[Metric]:
     of (p - y)^2. Both are 0 for a perfect, certain score. Intervals: `mean_loss`.
     """
     logit, is_lens = rows["logit"].to_numpy(), rows["is_lens"].to_numpy()
-    absent, once = missing_class(*class_counts(rows)), np.ones(rows.height)
+    absent = missing_class(*class_counts(rows))
     metrics = []
     for name, losses, unit in (("log_loss", log_losses, NATS), ("brier", brier_scores, FRACTION)):
         if absent:
             estimate = Estimate(None, None, None, rows.height, 0, None, absent)
         else:
-            values = losses(logit, is_lens)
-            estimate = over_clusters(
-                rows,
-                lambda clusters, _: mean_loss(values, is_lens, once, clusters, floor=0.0),  # noqa: B023
-            )
+            estimate = _mean(losses(logit, is_lens), is_lens, rows)
         metrics.append(metric_of(name, split, rows, estimate, unit=unit))
     return metrics
+
+
+def _mean(losses: Floats, is_lens: npt.NDArray[np.bool_], rows: pl.DataFrame) -> Estimate:
+    once = np.ones(losses.size)
+    return over_clusters(
+        rows,
+        lambda clusters, are_galaxies: mean_loss(
+            losses, is_lens, once, clusters, kind=GALAXY if are_galaxies else REGION, floor=0.0
+        ),
+    )
 
 
 def calibration_metric(rows: pl.DataFrame, split: str, settings: BootstrapSettings, name: str = "ece") -> Metric:
@@ -149,23 +154,23 @@ def calibration_error(
     Noise alone makes |d_b| positive (Kumar, Liang & Ma 2019, NeurIPS 32). So the sign of d_b is taken from one half of the
     clusters and its size from the other, averaged over all halvings: with s_b the standard error of d_b over clusters that is
     |d_b| (2 Phi(|d_b| / s_b) - 1) - 2 s_b phi(d_b / s_b), which is 0 on average where the truth is 0, less than it by some of s_b
-    where the truth is like s_b, and |d_b| beyond. Without an interval where bins hold fewer than 20 rows, or there are fewer than
-    20 galaxies, or 5 regions if `kind` says that clusters are those; undefined without rows.
+    where the truth is like s_b, and |d_b| beyond. Without an interval where bins hold fewer than 20 rows, or a class has fewer
+    than 20 galaxies, or 5 regions if `kind` says that clusters are those (`too_few`); undefined without rows.
     """
     n = int(probability.size)
-    n_clusters = numbered(clusters)[1]
+    cluster, n_clusters = numbered(clusters)
     if not n:
         return Estimate(None, None, None, 0, 0, None, "there are no rows")
-    sums = CalibrationSums.of(probability, is_lens, clusters, n_bins, seed=settings.seed)
+    sums = CalibrationSums.of(probability, is_lens, cluster, n_bins, seed=settings.seed)
     noise = sums.noise
     rows, stated, lenses = (of.sum(axis=0)[None] for of in (sums.rows, sums.probability, sums.lenses))
     found = Estimate(float(_debiased(rows, stated, lenses, noise)[0]), None, None, n, n_clusters, None)
-    if n_clusters < FEWEST[kind]:
-        words = f"no interval: {n_clusters} clusters, a bootstrap over fewer than {FEWEST[kind]} is too narrow"
-        return replace(found, reason=words)
     if n < _MIN_ROWS_A_BIN * n_bins:
         words = f"no interval: {n:,} rows in {n_bins} bins are fewer than {_MIN_ROWS_A_BIN} a bin, too few to know their noise"
         return replace(found, reason=words)
+    of_lenses, of_all = (np.bincount(cluster, weights=of).astype(np.float64) for of in (is_lens, None))
+    if why := too_few((of_lenses, of_all - of_lenses), kind):
+        return replace(found, reason=why)
     replicates = np.concatenate(
         [
             _debiased(drawn @ sums.rows, drawn @ sums.probability, drawn @ sums.lenses, noise)

@@ -17,8 +17,8 @@ from lens_pipeline.evaluation.decision_metrics import (
     unresolved_threshold_metrics,
 )
 from lens_pipeline.evaluation.likelihood_metrics import calibration_metric, likelihood_metrics
-from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric
-from lens_pipeline.evaluation.negatives import of_survey, pairing_strata
+from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric, because
+from lens_pipeline.evaluation.negatives import none_of_survey, of_survey, pairing_strata
 from lens_pipeline.evaluation.rank_metrics import (
     AT_PREVALENCE,
     Asked,
@@ -57,9 +57,10 @@ def metrics_of_test(
     asked = Asked(config.fpr_at_tprs, config.partial_auc_max_fprs, prevalence["value"] if prevalence else None)
     metrics = rank_metrics(distinct, TEST, targets, rule, settings, asked=asked)
     alike = of_survey(distinct, contract)
+    no_controls = none_of_survey(alike, distinct, contract)
     if alike.height < distinct.height:
         found = rank_metrics(alike, TEST, [], rule, settings, asked=Asked([], [], asked.prevalence))
-        own = {metric.metric: metric for metric in found if metric.metric == AT_PREVALENCE}
+        own = {metric.metric: metric for metric in because(found, no_controls) if metric.metric == AT_PREVALENCE}
         metrics = [own.get(metric.metric, metric) for metric in metrics]
     for point in points.iter_rows(named=True):
         name, threshold = point["operating_point"], point["threshold"]
@@ -78,7 +79,7 @@ def metrics_of_test(
             metrics += threshold_metrics(rows, TEST, name, point["threshold"], stratum)[1:]
     if distinct["weight"].n_unique() > 1:
         metrics.append(weighted_auroc(distinct, TEST, settings))
-    metrics += null_test(alike, TEST, settings)
+    metrics += because(null_test(alike, TEST, settings), no_controls)
     metrics += likelihood_metrics(distinct, TEST)
     return [*metrics, calibration_metric(distinct, TEST, settings), *tie_metrics(distinct, TEST)]
 

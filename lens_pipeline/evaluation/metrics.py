@@ -5,7 +5,7 @@ Negatives are counted distinct: `scored_rows.distinct_rows` comes first. What is
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +130,11 @@ def metric_of(
         status=status or (UNDEFINED if estimate.value is None else OK),
         reason=estimate.reason,
     )
+
+
+def because(metrics: Iterable[Metric], why: str | None) -> list[Metric]:
+    """Return metrics that have no value for a reason that their rows alone don't tell, with it; as they are where it is None."""
+    return [replace(metric, reason=why) if why else metric for metric in metrics]
 
 
 def class_counts(rows: pl.DataFrame) -> tuple[int, int]:

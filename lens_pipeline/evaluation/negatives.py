@@ -39,6 +39,19 @@ def of_survey(rows: pl.DataFrame, contract: DatasetContract) -> pl.DataFrame:
     return rows.filter(pl.col("is_lens") | (pl.col("lens_model") == contract.control_value))
 
 
+def none_of_survey(alike: pl.DataFrame, rows: pl.DataFrame, contract: DatasetContract) -> str | None:
+    """Say that `of_survey` leaves none of the controls; None if it leaves some, or there are none.
+
+    Parameters
+    ----------
+    alike, rows : polars.DataFrame
+        `is_lens` of what `of_survey` returned, and of what it was given.
+    """
+    if rows["is_lens"].all() or not alike["is_lens"].all():
+        return None
+    return f"no control is a galaxy as the survey has them (lens_model {contract.control_value})"
+
+
 def put_in(rows: pl.DataFrame, contract: DatasetContract) -> dict[str, Any]:
     """Count the controls, and those of each other kind by its lens_model."""
     controls = rows.filter(~pl.col("is_lens"))

@@ -20,7 +20,7 @@ from lens_pipeline.contracts.dataset import DatasetContract
 from lens_pipeline.evaluation.calibration import Calibration, prior_logit_of, publish_calibration
 from lens_pipeline.evaluation.config import OperatingPointConfig
 from lens_pipeline.evaluation.contamination import fpr_on_fitted, resolve_contamination
-from lens_pipeline.evaluation.negatives import of_survey, pairing_strata, put_in
+from lens_pipeline.evaluation.negatives import none_of_survey, of_survey, pairing_strata, put_in
 from lens_pipeline.evaluation.prevalence import Prevalence
 from lens_pipeline.evaluation.ranking import RankedScores, RocCurve, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule, Resolved, resolve, smallest_resolvable_fpr
@@ -108,7 +108,8 @@ def fit_operating_point(
         for record in _of_kind(asked, name, part.filter(~pl.col("is_lens")), distinct, table)
     ]
     by_negatives = pa.Table.from_pylist(kinds, schema=BY_NEGATIVES.schema)
-    yields = survey_yield(alike, table, prevalence, survey or Survey())
+    why = none_of_survey(alike, distinct, contract)
+    yields = survey_yield(alike, table, prevalence, survey or Survey(), no_controls=why)
     staging.write_table(None, table, OPERATING_POINT)
     if (filtered := by_matched_filter(distinct, scores)) is not None:
         own = pa.Table.from_pylist(_thresholds(asked, filtered), schema=MATCHED_FILTER_POINT.schema)
@@ -170,14 +171,14 @@ def _thresholds(asked: _Asked, rows: pl.DataFrame) -> list[dict[str, object]]:
         records.append(about | aim | _fitted(resolve(curve, rate, asked.rule), controls, for_contamination=False))
     for budget in sorted(asked.config.max_contaminations, reverse=True):
         aim = {"operating_point": f"{CONTAMINATION}{_scientific(budget)}", "max_contamination": budget}
-        records.append(aim | _within_budget(asked, of_survey(rows, asked.contract), budget))
+        records.append(aim | _within_budget(asked, rows, budget))
     return [*records, about | _highest_control(controls)]
 
 
-def _within_budget(asked: _Asked, alike: pl.DataFrame, budget: float) -> dict[str, object]:
+def _within_budget(asked: _Asked, rows: pl.DataFrame, budget: float) -> dict[str, object]:
+    alike = of_survey(rows, asked.contract)
     controls = alike.filter(~pl.col("is_lens"))
-    if controls.is_empty():
-        reason = f"no control is a galaxy as the survey has them (lens_model {asked.contract.control_value})"
+    if reason := none_of_survey(alike, rows, asked.contract):
         counts = dict.fromkeys(("n_negatives", "n_galaxies", "n_distinct"), 0)
         return counts | {"smallest_resolvable_fpr": None, "status": UNRESOLVED, "reason": reason}
     curve, lenses = _curve(alike), alike.filter(pl.col("is_lens"))

@@ -74,11 +74,11 @@ def over_both(found: Measured, other: Measured, n_regions: int) -> Measured:
     From fewer than 20 regions there may be none; the one over galaxies then says so. What galaxies are too few for has no
     interval over regions, which are fewer still.
     """
-    if n_regions >= MIN_CLUSTERS:
-        return wider(found, other)
-    if other.low is None or other.high is None:
+    if found.low is None:
+        return found
+    if n_regions < MIN_CLUSTERS and (other.low is None or other.high is None):
         return of_galaxies(found, (other.reason or "").removeprefix("no interval: ").replace("clusters", "regions"))
-    return found if found.low is None else wider(found, other)
+    return wider(found, other)
 
 
 def knows_less(found: Measured, other: Measured, n_regions: int) -> Measured:

@@ -1,6 +1,6 @@
 """What each frozen threshold would give in the survey: purity, candidates per square degree, and what unknown lenses hide."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 import pyarrow as pa
@@ -34,7 +34,9 @@ class Survey:
     simulated: bool = False
 
 
-def survey_yield(rows: pl.DataFrame, points: pa.Table, prevalence: Prevalence, survey: Survey) -> pa.Table:
+def survey_yield(
+    rows: pl.DataFrame, points: pa.Table, prevalence: Prevalence, survey: Survey, *, no_controls: str | None = None
+) -> pa.Table:
     """SURVEY_YIELD of every operating point that has a threshold.
 
     Parameters
@@ -43,6 +45,8 @@ def survey_yield(rows: pl.DataFrame, points: pa.Table, prevalence: Prevalence, s
         val_calibrate joined to the store; distinct controls.
     points : pyarrow.Table
         OPERATING_POINT.
+    no_controls : str, optional
+        Why there is no control among the rows.
     """
     lenses, controls = rows.filter(pl.col("is_lens")), rows.filter(~pl.col("is_lens"))
     records = []
@@ -52,6 +56,8 @@ def survey_yield(rows: pl.DataFrame, points: pa.Table, prevalence: Prevalence, s
         above = pl.col("logit") > point["threshold"]
         recall = proportion_over(lenses, lenses.select(above).to_series().to_numpy(), lenses["weight"].to_numpy())
         fpr = fpr_on_fitted(controls, point["threshold"], for_contamination=point["max_contamination"] is not None)
+        if no_controls:
+            fpr = replace(fpr, reason=no_controls)
         may = not survey.simulated
         pure = purity(prevalence, recall, fpr, controls_may_be_lenses=may)
         found = candidates(prevalence, recall, fpr, survey.per_deg2, controls_may_be_lenses=may)

@@ -55,9 +55,43 @@ def test_a_mean_that_forty_lenses_vary_has_their_degrees_of_freedom() -> None:
     assert found.low == pytest.approx(-found.high)
 
 
-def test_a_mean_that_twenty_lenses_vary_has_no_interval_but_the_reason() -> None:
-    losses = np.r_[np.random.default_rng(0).exponential(size=20), np.zeros(3000)]
-    found = _found(losses, 20)
-    assert found.value == pytest.approx(losses[:20].mean() / 2)
-    assert (found.low, found.high, found.interval) == (None, None, None)
-    assert str(found.reason).startswith("no interval: a mean worth 20 rows of equal spread, fewer than 30")
+@pytest.mark.parametrize(
+    ("n_few", "has"), [(1, "1 galaxy"), (2, "2 galaxies"), (20, "20 galaxies"), (39, "39 galaxies")]
+)
+@pytest.mark.parametrize("few_are_lenses", [True, False])
+@pytest.mark.parametrize("even", [True, False])
+def test_a_mean_of_few_galaxies_of_a_class_has_no_interval_but_the_reason(
+    n_few: int, has: str, few_are_lenses: bool, even: bool
+) -> None:
+    losses = np.random.default_rng(0).exponential(size=500)
+    lens = (np.arange(500) < n_few) == few_are_lenses
+    weights = _even(lens) if even else np.ones(500)
+    found = mean_loss(losses, lens, weights, np.arange(500))
+    assert found.value == pytest.approx(np.average(losses, weights=weights))
+    assert (found.low, found.high, found.n_eff, found.interval) == (None, None, None, None)
+    assert found.reason == f"no interval: a class has {has}, a mean over fewer than 40 rests on a few large losses"
+
+
+def test_one_lens_among_controls_that_are_all_alike_has_no_interval_of_no_width() -> None:
+    found = mean_loss(np.r_[1.3, np.full(499, 0.01)], np.arange(500) < 1, np.ones(500), np.arange(500))
+    assert found.value == pytest.approx((1.3 + 499 * 0.01) / 500)
+    assert (found.low, found.high) == (None, None)
+    assert "a class has 1 galaxy, " in str(found.reason)
+
+
+def test_many_rows_of_a_class_are_no_more_than_the_galaxies_that_they_are_of() -> None:
+    lens = np.arange(3400) < 400
+    losses = np.random.default_rng(0).exponential(size=lens.size)
+    of_thirty = np.where(lens, np.arange(lens.size) % 30, np.arange(lens.size))
+    assert "a class has 30 galaxies, " in str(mean_loss(losses, lens, np.ones(lens.size), of_thirty).reason)
+    of_fifty = np.where(lens, np.arange(lens.size) % 50, np.arange(lens.size))
+    assert mean_loss(losses, lens, np.ones(lens.size), of_fifty).low is not None
+
+
+def test_galaxies_of_which_one_outweighs_the_others_are_worth_few_equal_ones() -> None:
+    lens = np.arange(3100) < 100
+    weights = np.where(np.arange(3100) == 7, 10.0, 1.0)
+    found = mean_loss(np.random.default_rng(0).exponential(size=3100), lens, weights / weights.mean(), np.arange(3100))
+    worth = (100 + 99) ** 2 / (100**2 + 99)
+    assert (found.low, found.high) == (None, None)
+    assert f"a class has 100 galaxies worth {worth:.1f} equal ones, " in str(found.reason)

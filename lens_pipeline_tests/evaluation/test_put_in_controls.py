@@ -103,17 +103,18 @@ def test_without_one_galaxy_as_the_survey_has_them_nothing_is_told_of_the_survey
 ) -> None:
     found = Evaluated(publish(_with_blobs(_drawn(), plain=False), tmp_path), BUDGET)
     point = {row["operating_point"]: row for row in found.fit.table.to_pylist()}
-    assert (
-        point["contamination_2e-01"]["reason"] == "no control is a galaxy as the survey has them (lens_model CONTROL)"
-    )
+    why = "no control is a galaxy as the survey has them (lens_model CONTROL)"
+    assert point["contamination_2e-01"]["reason"] == why
     assert point["fpr_1e-01"]["status"] == "resolved"
     for row in found.fit.survey_yield.to_pylist():
         assert (row["purity"], row["purity_low"], row["purity_high"], row["fpr"]) == (None,) * 4
-        assert row["reason"]
+        assert row["reason"].split("; ")[0] == why
+        assert "there are no rows" not in row["reason"]
     assert "0 galaxies with controls" in str(found.fit.calibration.calibrator.why_no_p_lens)
     report, _ = found.report()
     metrics = {
         row["metric"]: row for row in report.table.to_pylist() if (row["split"], row["stratum"]) == ("test", "all")
     }
-    assert metrics["null_test_auroc"]["value"] is None
+    for name in OF_THE_SURVEY:
+        assert (metrics[name]["value"], metrics[name]["reason"]) == (None, why), name
     assert metrics["auroc"]["value"] is not None

@@ -202,6 +202,23 @@ def test_calibrated_probabilities_have_an_error_of_about_nothing_and_its_interva
     assert "50 rows in 15 bins" in str(few.reason)
 
 
+@pytest.mark.parametrize(("n_few", "has"), [(1, "1 galaxy"), (19, "19 galaxies")])
+@pytest.mark.parametrize("few_are_lenses", [True, False])
+def test_a_calibration_error_of_few_galaxies_of_a_class_has_no_interval_but_the_reason(
+    n_few: int, has: str, few_are_lenses: bool
+) -> None:
+    probability = np.random.default_rng(0).random(2000)
+    # The few have several rows each.
+    galaxy = np.where(np.arange(2000) < 40, np.arange(2000) % n_few, np.arange(2000))
+    is_lens = (np.arange(2000) < 40) == few_are_lenses
+    found = calibration_error(probability, is_lens, galaxy, SETTINGS)
+    assert found.value is not None
+    assert (found.low, found.high) == (None, None)
+    assert found.reason == f"no interval: a class has {has}, a bootstrap over fewer than 20 is too narrow"
+    enough = np.where(np.arange(2000) < 40, np.arange(2000) % 20, np.arange(2000))
+    assert calibration_error(probability, is_lens, enough, SETTINGS).low is not None
+
+
 def test_a_report_of_an_earlier_version_is_read_as_one_of_all_rows() -> None:
     table = metric_table(rank_metrics(_rows(400), "test", [0.1], RULE, SETTINGS))
     earlier = table.drop_columns(["stratum", "cluster", "n_eff", "interval"])

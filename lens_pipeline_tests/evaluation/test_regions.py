@@ -133,6 +133,17 @@ def test_fewer_than_20_galaxies_have_no_bootstrap_however_many_regions_they_are_
     assert found["auroc"].reason == "no interval: a class has 16 galaxies, a bootstrap over fewer than 20 is too narrow"
 
 
+def test_what_a_class_has_too_few_galaxies_for_has_no_interval_over_many_regions() -> None:
+    of = rows(30, galaxies=20)
+    few = of["galaxy_id"].unique(maintain_order=True).gather_every(40)
+    lenses = of.filter(pl.col("is_lens") & pl.col("galaxy_id").is_in(few.implode()))
+    found = measured(pl.concat([of.filter(~pl.col("is_lens")), *[lenses] * 20]))
+    for name in ("log_loss", "brier", "ece"):
+        assert found[name].value is not None
+        assert (found[name].low, found[name].high, found[name].cluster) == (None, None, "galaxy"), name
+        assert str(found[name].reason).startswith("no interval: a class has 15 galaxies, "), name
+
+
 def test_the_report_says_once_that_the_spread_of_regions_is_not_known(evaluate: Callable[[Stamps], Evaluated]) -> None:
     stamps = draw({"train": 60, "val_select": 60, "val_calibrate": 300, "test": 300})
     stamps.columns["region_id"] = [
