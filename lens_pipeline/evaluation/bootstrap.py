@@ -127,8 +127,7 @@ def rank_estimates(
     if regions is None:
         return found
     others = _over_clusters(regions, REGION, values, lowest, statistics, columns, n_replicates, seed)
-    n_regions = fewest_worth(held(regions))
-    return {name: over_both(estimate, others[name], int(n_regions)) for name, estimate in found.items()}
+    return {name: over_both(estimate, others[name]) for name, estimate in found.items()}
 
 
 def _over_clusters(

@@ -50,7 +50,7 @@ def rank_differences(
         return {name: of_galaxies(one, why) for name, one in found.items()}
     regrouped = [one.regrouped(rows["is_lens"], numbers) for one in ranked]
     others = _over(REGION, regrouped, statistics, settings)
-    return {name: over_both(one, others[name], regrouped[0].fewest_clusters) for name, one in found.items()}
+    return {name: over_both(one, others[name]) for name, one in found.items()}
 
 
 def mean_difference(rows: pl.DataFrame, off: Floats, settings: BootstrapSettings) -> Difference:

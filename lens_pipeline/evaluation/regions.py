@@ -68,15 +68,15 @@ def of_galaxies(found: Measured, why: str) -> Measured:
     return replace(found, reason=f"{LEFT_OUT}: {why}")
 
 
-def over_both(found: Measured, other: Measured, n_regions: int) -> Measured:
+def over_both(found: Measured, other: Measured) -> Measured:
     """Return the wider of an estimate over galaxies and the same over regions.
 
-    From fewer than 20 regions there may be none; the one over galaxies then says so. What galaxies are too few for has no
-    interval over regions, which are fewer still.
+    Where regions have none, as those are too few that hold a class, the one over galaxies says so. What galaxies are too few
+    for has no interval over regions, which are fewer still.
     """
     if found.low is None:
         return found
-    if n_regions < MIN_CLUSTERS and (other.low is None or other.high is None):
+    if other.low is None or other.high is None:
         return of_galaxies(found, (other.reason or "").removeprefix("no interval: ").replace("clusters", "regions"))
     return wider(found, other)
 
@@ -85,7 +85,7 @@ def knows_less(found: Measured, other: Measured, n_regions: int) -> Measured:
     """Return whichever of an estimate over galaxies and the same over regions knows less: of fewer than 20 the wider one."""
     more = found.n_eff is not None and other.n_eff is not None and other.n_eff >= found.n_eff
     # An effective number that is known from few regions is itself uncertain, which the width alone tells.
-    return found if more and n_regions >= MIN_CLUSTERS else over_both(found, replace(other, cluster=REGION), n_regions)
+    return found if more and n_regions >= MIN_CLUSTERS else over_both(found, replace(other, cluster=REGION))
 
 
 def in_cell(found: Measured, other: Measured, n_without: int) -> Measured:

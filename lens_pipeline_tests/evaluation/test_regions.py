@@ -144,6 +144,15 @@ def test_what_a_class_has_too_few_galaxies_for_has_no_interval_over_many_regions
         assert str(found[name].reason).startswith("no interval: a class has 15 galaxies, "), name
 
 
+def test_a_class_in_few_of_many_regions_has_the_interval_of_galaxies_which_says_so() -> None:
+    of = rows(30)
+    # All lenses lie in 3 of 30 regions.
+    found = measured(of.filter(~pl.col("is_lens") | pl.col("region_id").is_in(["r0", "r1", "r2"])))
+    for name in ("auroc", "recall_at_t", "log_loss", "brier", "ece"):
+        assert found[name].cluster == "galaxy", name
+        assert str(found[name].reason).startswith(UNKNOWN), (name, found[name].reason)
+
+
 def test_the_report_says_once_that_the_spread_of_regions_is_not_known(evaluate: Callable[[Stamps], Evaluated]) -> None:
     stamps = draw({"train": 60, "val_select": 60, "val_calibrate": 300, "test": 300})
     stamps.columns["region_id"] = [
