@@ -25,7 +25,7 @@ def read_names(file: str, rows: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        `key` and `FACTS`.
+        `key` and `FACTS`; an empty or blank name is none.
 
     Raises
     ------
@@ -49,8 +49,7 @@ def read_names(file: str, rows: pl.DataFrame) -> pl.DataFrame:
     table = table.with_columns(pl.lit(None).alias(name) for name in FACTS if name not in table.columns)
     table = table.select(
         pl.col("task_id").cast(pl.String).alias("key"),
-        pl.col("lens_name").cast(pl.String),
-        pl.col("methods").cast(pl.String),
+        *(pl.col(name).cast(pl.String).str.strip_chars().replace("", None) for name in ("lens_name", "methods")),
         *(_yes_or_no(table[name], path) for name in YES_OR_NO),
     )
     if twice := table.filter(pl.col("key").is_duplicated())["key"].unique(maintain_order=True).to_list():

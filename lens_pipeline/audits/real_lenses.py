@@ -143,13 +143,12 @@ def _set_aside(scores: Publication, splits: Publication, store: Publication) -> 
     if f"{SET_ASIDE_TABLE}.parquet" not in splits.manifest.files:
         return _no_stamps()
     contract = DatasetContract.model_validate(store.attributes["dataset_contract"])
-    as_they_are = contract.classes[0].label_values[0]
     lenses = pl.DataFrame(splits.read_table(SET_ASIDE_TABLE))
     index = pl.DataFrame(store.read_table(columns=["task_id", "lens_model", "pixel_hash"]))
     logits = pl.DataFrame(scores.read_table(columns=["task_id", "split", "logit"])).filter(
         pl.col("split") == KNOWN_LENS
     )
-    rows = lenses.join(index, on="task_id", validate="1:1").filter(pl.col("lens_model") == as_they_are)
+    rows = lenses.join(index, on="task_id", validate="1:1").filter(pl.col("lens_model") == contract.control_value)
     rows = rows.join(logits, on="task_id", how="left", validate="1:1").unique(
         ["lens_name", "pixel_hash"], keep="first", maintain_order=True
     )

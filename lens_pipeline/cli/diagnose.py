@@ -54,7 +54,8 @@ def read_records(file: Path, *, n_split: int | None = None) -> list[EpochRecord]
     EvaluationError
         If the file can't be read as any of these; of a table of epochs, if two columns tell of the same, an epoch stands there
         twice or an AUROC is no share; or, of scores, if there is no row, a label is no class number (-1 is none), a
-        logit or epoch is no number, or an epoch has no row but those of `train`, `test`, `known_lens` and `withheld`.
+        logit or epoch is no number, a split is null or not known, or an epoch has no row but those of `train`, `test`,
+        `known_lens` and `withheld`.
     """
     try:
         table = _table(file)
@@ -76,7 +77,6 @@ def _scores(table: pl.DataFrame, file: Path) -> pl.DataFrame:
         "label": (whole["label"] & (pl.col("label") >= 0), "label, which is 0 or the number of a class,"),
         "logit": (pl.col("logit").is_finite(), "finite logit"),
         "epoch": (whole["epoch"], "epoch, which is a whole number,"),
-        "split": (pl.col("split").is_not_null(), "split"),
     }
     for name, (holds, words) in rules.items():
         if name not in table.columns:

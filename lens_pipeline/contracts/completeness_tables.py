@@ -242,6 +242,7 @@ FOLD_THRESHOLDS = TableContract(
         Column("completeness_high", _FLOAT, "upper end of the 95 % interval", "", True, True, 0, 1),
         Column("cluster", _TEXT, "what the interval takes as independent: galaxy, or region where those know less"),
         Column("n_clusters", _INT, "how many of them", minimum=0),
+        Column("interval", _TEXT, "how the interval was made, in words; null where there is none", "", True),
         Column("reason", _TEXT, "why something is null, or what the interval leaves out", "", True),
     ),
 )

@@ -26,7 +26,13 @@ OPERATING_POINT = TableContract(
             1,
         ),
         Column("threshold", _FLOAT, "logit; null where unresolved", "", True),
-        Column("n_negatives", _INT, "distinct negatives in val_calibrate: identical repeats count once", minimum=0),
+        Column(
+            "n_negatives",
+            _INT,
+            "distinct negatives in val_calibrate: identical repeats count once; of a contamination, galaxies as the survey has "
+            "them alone, here and in what follows",
+            minimum=0,
+        ),
         Column("n_galaxies", _INT, "distinct galaxies among them", minimum=0),
         Column("n_distinct", _INT, "distinct logits among them", minimum=0),
         Column("n_false_positives", _INT, "of them above the threshold", "", True, True, 0),
@@ -80,14 +86,14 @@ def _per_deg2(name: str, meaning: str, reach: str = "") -> tuple[Column, Column,
 BY_NEGATIVES = TableContract(
     name="operating_point/by_negatives",
     meaning="Of paired and of unpaired controls: the rate that each kind has at the frozen threshold, and the threshold that it "
-    "alone would have had.",
+    "alone would have had. Of a contamination, every number counts galaxies as the survey has them alone.",
     key=("operating_point", "negatives"),
     columns=(
         Column("operating_point", _TEXT, "name, as in operating_point"),
         Column(
             "negatives", _TEXT, "paired controls (their galaxy has an injection in val_calibrate) or unpaired controls"
         ),
-        Column("n_negatives", _INT, "distinct controls of this kind", minimum=0),
+        Column("n_negatives", _INT, "distinct controls of this kind that the rates are of", minimum=0),
         Column("n_galaxies", _INT, "galaxies that they are of", minimum=0),
         *_fraction("fpr", "share of them above the frozen threshold"),
         Column("own_threshold", _FLOAT, "logit fitted on this kind alone; null where unresolved", "", True),

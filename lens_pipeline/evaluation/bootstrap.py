@@ -166,6 +166,11 @@ def held(ranked: RankedScores) -> tuple[Floats, Floats]:
     return of_positives.astype(np.float64), of_negatives.astype(np.float64)
 
 
+def counted(n: int, cluster: str) -> str:
+    """Write a number of clusters, e.g. ``1 galaxy`` or ``12 regions``."""
+    return f"{n:,} {cluster if n == 1 else PLURAL[cluster]}"
+
+
 def fewest_worth(of_classes: Sequence[Floats]) -> float:
     """How many equal clusters (Kish) the class that has fewer is worth."""
     # Equal ones are worth their number but for rounding.
@@ -178,7 +183,7 @@ def too_few(of_classes: Sequence[Floats], cluster: str) -> str | None:
     worth, n, fewest = fewest_worth(of_classes), int(np.count_nonzero(least)), FEWEST[cluster]
     if worth >= fewest:
         return None
-    has = f"a class has {n:,} {cluster if n == 1 else PLURAL[cluster]}"
+    has = f"a class has {counted(n, cluster)}"
     if n >= fewest:
         has += f" worth {worth:.1f} equal ones (the largest holds {100 * least.max() / least.sum():.0f} % of the class)"
     return f"no interval: {has}, a bootstrap over fewer than {fewest} is too narrow"

@@ -12,7 +12,7 @@ import polars as pl
 from scipy import special
 
 from lens_pipeline.evaluation.binning import GroupedCounts, groups_of
-from lens_pipeline.evaluation.bootstrap import PLURAL, Statistic, bootstrap, draws, fewest_worth, held, too_few
+from lens_pipeline.evaluation.bootstrap import PLURAL, Statistic, bootstrap, counted, draws, fewest_worth, held, too_few
 from lens_pipeline.evaluation.influence import influences_of, resting_on
 from lens_pipeline.evaluation.intervals import CONFIDENCE, FEWEST, GALAXY, REGION, numbered
 from lens_pipeline.evaluation.metrics import BootstrapSettings, over_clusters
@@ -103,7 +103,7 @@ def rate_difference(rows: pl.DataFrame, this: Bools, other: Bools) -> Difference
         p_value = clustered_mcnemar(this, other, clusters)
         if found.n_clusters < FEWEST[cluster]:
             why = (
-                f"no interval: rows come from {found.n_clusters} {PLURAL[cluster]}, fewer than {FEWEST[cluster]} hardly show a "
+                f"no interval: rows come from {counted(found.n_clusters, cluster)}, fewer than {FEWEST[cluster]} hardly show a "
                 "spread"
             )
             return replace(found, low=None, high=None, above=None, p_value=p_value, reason=why)

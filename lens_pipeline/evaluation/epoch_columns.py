@@ -97,10 +97,11 @@ def scales_of(readings: Sequence[Mapping[str, Reading]], known: Mapping[str, Mea
         f"{name} (up to {most[name]:g})" for name, of in known.items() if isinstance(of, tuple) and 0 < most[name] <= 1
     ]
     if in_per_cent and unclear:
+        never = "column of rates never exceeds" if len(unclear) == 1 else "columns of rates never exceed"
         raise EvaluationError(
-            f"{len(unclear):,} columns of rates never exceed 1: {first_few(unclear)}, where numbers of {first_few(in_per_cent)} "
-            "are in per cent. Whether theirs are shares or per cent can't be told, and a hundredfold lies between. Next: write a "
-            "percent sign behind all numbers that are per cent, or give every rate as a fraction."
+            f"{len(unclear):,} {never} 1: {first_few(unclear)}, where numbers of {first_few(in_per_cent)} are in per cent. "
+            "Whether these are shares or per cent can't be told, and a hundredfold lies between. Next: write a percent sign "
+            "behind all numbers that are per cent, or give every rate as a fraction."
         )
     return scales
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from lens_pipeline.evaluation.bootstrap import PLURAL, fewest_worth
+from lens_pipeline.evaluation.bootstrap import counted, fewest_worth
 from lens_pipeline.evaluation.intervals import (
     CONFIDENCE,
     GALAXY,
@@ -100,7 +100,7 @@ def _too_few(of_classes: Sequence[Floats], kind: str) -> str | None:
     worth, n, fewest = fewest_worth(of_classes), int(np.count_nonzero(min(of_classes, key=kish))), _FEWEST[kind]
     if worth >= fewest:
         return None
-    has = f"a class has {n:,} {kind if n == 1 else PLURAL[kind]}"
+    has = f"a class has {counted(n, kind)}"
     if n >= fewest:
         has += f" worth {worth:.1f} equal ones"
     return f"no interval: {has}, a mean over fewer than {fewest} rests on a few large losses"

@@ -40,7 +40,7 @@ def records_of_scores(table: pl.DataFrame, *, n_split: int | None = None) -> lis
     ------
     EvaluationError
         If there is no row, or an epoch has none but those of `train` and of splits that are left out; or if a score is not
-        finite, or a split has another name than ours, val or validation.
+        finite, or a split is null or has another name than ours, val or validation.
     """
     if table.is_empty():
         raise EvaluationError("the table of scores has no row: nothing can be measured. Give scores of evaluated rows.")
@@ -98,11 +98,12 @@ def _measured(epoch: int, rows: pl.DataFrame, n_split: int | None) -> EpochRecor
 def _refuse_unknown_splits(table: pl.DataFrame) -> None:
     if "split" not in table.columns:
         return
-    unknown = table.filter(~pl.col("split").is_in(_KNOWN_SPLITS))
+    split = table["split"].cast(pl.String)
+    unknown = split.filter(~split.is_in(_KNOWN_SPLITS).fill_null(False))
     if not unknown.is_empty():
-        names = unknown["split"].unique(maintain_order=True).to_list()
+        names = unknown.fill_null("null").unique(maintain_order=True).to_list()
         raise EvaluationError(
-            f"{unknown.height:,} of {table.height:,} rows are of a split that isn't known: {first_few(names)}. Known are "
+            f"{unknown.len():,} of {table.height:,} rows are of a split that isn't known: {first_few(names)}. Known are "
             f"{', '.join(_KNOWN_SPLITS)}; whether others were trained on, or are of test, can't be told. Rename them, or leave "
             "these rows out."
         )

@@ -17,8 +17,10 @@ _NO_SPREAD = 1e-9
 # Simulated, of 3 galaxies with 20 alike arcs each, p < 0.001 in 1 % of draws where their own spread says how alike they are; of 5
 # in 0.2 % or less.
 _FEWEST_CLUSTERS = 5
-# Correlations that widen the law most: of two positives, of two negatives, of one of each.
-_WIDEST = np.array([1.0, 1.0, 0.0])
+# Least correlations of two positives, of two negatives, of one of each, and those that widen the law most. Rows of two classes
+# that score against each other widen it further, and count as measured: moved on to -1, 10 sound pairs lose a quarter of their
+# power.
+_LEAST, _WIDEST = np.array([0.0, 0.0, -1.0]), np.array([1.0, 1.0, 0.0])
 
 
 def p_if_alike(ranked: RankedScores) -> float:
@@ -30,8 +32,9 @@ def p_if_alike(ranked: RankedScores) -> float:
     independently of each other: to the sum of c^k their products add rho times what they add to that of C^k, with C the sum of c
     over a cluster (for k = 2 as in Rosner, Glynn & Lee 2003, Biometrics 59, 1089). Two positives, two negatives and one of each
     have a rho each, so that many negatives which are little alike don't stand for the positives. It is the correlation of ranks
-    over such pairs, each about the middle of its class. All three are moved towards those that widen the law most, until the
-    variance is at the upper end of its 95 % interval (Berger & Boos 1994, JASA 89, 1012), or, below 5 clusters, the whole way.
+    over such pairs, each about the middle of its class, and below 0 for one of each alone. All three are moved towards those that
+    widen the law most, until the variance is at the upper end of its 95 % interval (Berger & Boos 1994, JASA 89, 1012), or, below
+    5 clusters, the whole way; one below 0 stays as measured.
     The tail is that of a Pearson III law with this variance and, on the side of the longer tail, the skewness, which large tie
     blocks have.
 
@@ -115,12 +118,13 @@ class _Pairs:
     def correlations(self) -> Floats:
         """Rho of each kind, shape (3,), moved to the upper end of the variance: t on Kish's number of clusters."""
         # Rows of a class that all tie have no spread of which a part could be their cluster's.
-        rho = np.where(self.squares.any(axis=1), self.products.sum(axis=1).clip(0, 1), _WIDEST)
+        rho = np.where(self.squares.any(axis=1), self.products.sum(axis=1).clip(_LEAST, 1), _WIDEST)
+        widest = np.append(_WIDEST[:2], min(rho[2], _WIDEST[2]))
         added = self.added(2)
-        worth, room = kish(np.abs(added) @ self.squares), float(added @ (_WIDEST - rho))
+        worth, room = kish(np.abs(added) @ self.squares), float(added @ (widest - rho))
         if worth < _FEWEST_CLUSTERS:
-            return _WIDEST
+            return widest
         off = added @ (self.products - rho[:, None] * self.squares)
         spread = np.sqrt(worth / (worth - 1) * np.sum(off**2))
         half = float(special.stdtrit(worth - 1, (1 + CONFIDENCE) / 2)) * spread
-        return rho + (min(1.0, half / room) if room > 0 else 0.0) * (_WIDEST - rho)
+        return rho + (min(1.0, half / room) if room > 0 else 0.0) * (widest - rho)

@@ -226,26 +226,22 @@ def _achieved(controls: pl.DataFrame, threshold: float, *, for_contamination: bo
 def _of_kind(
     asked: _Asked, kind: str, controls: pl.DataFrame, rows: pl.DataFrame, frozen: pa.Table
 ) -> list[dict[str, object]]:
-    """Rows of BY_NEGATIVES of one kind of controls."""
-    about = {"negatives": kind, "n_negatives": controls.height, "n_galaxies": controls["galaxy_id"].n_unique()}
+    """Rows of BY_NEGATIVES of one kind of controls; of a contamination, of those among them that the survey has."""
     if controls.is_empty():
-        nothing = {"status": UNRESOLVED, "reason": f"val_calibrate has no {kind}"}
-        return [about | nothing | {"operating_point": name} for name in frozen["operating_point"].to_pylist()]
+        nothing = {"negatives": kind, "n_negatives": 0, "n_galaxies": 0, "status": UNRESOLVED}
+        reason = f"val_calibrate has no {kind}"
+        return [nothing | {"operating_point": name, "reason": reason} for name in frozen["operating_point"].to_pylist()]
     mine = pl.concat([rows.filter(pl.col("is_lens")), controls])
     records = []
     for own, point in zip(_thresholds(asked, mine), frozen.to_pylist(), strict=True):
-        record: dict[str, object] = {
-            f"own_{name}": own.get(name) for name in ("threshold", "fpr", "fpr_low", "fpr_high")
-        }
+        record = {name: own.get(name) for name in ("operating_point", "n_negatives", "n_galaxies", "status", "reason")}
+        record |= {f"own_{name}": own.get(name) for name in ("threshold", "fpr", "fpr_low", "fpr_high")}
         if point["threshold"] is not None:
             kept = point["max_contamination"] is not None
             judged = of_survey(controls, asked.contract) if kept else controls
             at_frozen = _achieved(judged, point["threshold"], for_contamination=kept)
             record |= {name: at_frozen[name] for name in ("fpr", "fpr_low", "fpr_high")}
-        reason = own.get("reason")
-        records.append(
-            about | record | {"operating_point": point["operating_point"], "status": own["status"], "reason": reason}
-        )
+        records.append(record | {"negatives": kind})
     return records
 
 

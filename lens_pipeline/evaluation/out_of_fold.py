@@ -144,9 +144,10 @@ def _metrics(row: dict[str, Any]) -> Iterator[Metric]:
     found = {"split": row["split"], "n_positives": row["n"], "n_negatives": row["n_negatives"], "unit": "fraction"}
     value, low, high = (row[f"completeness{end}"] for end in ("", "_low", "_high"))
     status = UNDEFINED if value is None else OK
+    # An earlier version of the pipeline didn't write how the interval was made.
     yield Metric(**found, metric=f"completeness_at_{HIGHEST_CONTROL}", value=value, low=low, high=high,
                  n_clusters=row["n_clusters"], cluster=row["cluster"], status=status, reason=row["reason"],
-                 interval=None if low is None else "Wilson, clustered")  # fmt: skip
+                 interval=row.get("interval"))  # fmt: skip
     words = f"no interval: it is the upper end of one, as 0 of {row['n_negatives']:,} lie above by construction"
     yield Metric(**found, metric=f"fpr_bound_at_{HIGHEST_CONTROL}", value=row["fpr_high"], low=None, high=None,
                  n_clusters=row["n_negative_galaxies"], status=OK, reason=words)  # fmt: skip
@@ -171,5 +172,6 @@ def _threshold_row(split: str, rows: pl.DataFrame, threshold: float | None) -> d
         "completeness_high": found.high,
         "cluster": found.cluster,
         "n_clusters": found.n_clusters,
+        "interval": found.interval,
         "reason": found.reason,
     }

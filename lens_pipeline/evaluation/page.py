@@ -112,7 +112,7 @@ def render(
         prevalence=content.prevalence,
         survey_yield=content.survey_yield.to_dicts(),
         may_hold_lenses=any(high != 0 for high in content.survey_yield["lens_floor_high"]),
-        by_negatives=content.by_negatives.filter(pl.col("n_negatives") > 0).to_dicts(),
+        by_negatives=content.by_negatives.filter(pl.col("n_negatives").max().over("negatives") > 0).to_dicts(),
         folds=content.cross_fit.thresholds.to_dicts() if content.cross_fit else [],
         cells_of_folds={axis: _cells(content.cross_fit.cells, axis) for axis in axes_in(content.cross_fit.cells)}
         if content.cross_fit

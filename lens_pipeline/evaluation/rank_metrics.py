@@ -238,7 +238,7 @@ def _challenge_metrics(basis: Basis, split: str, ranked: RankedScores, stratum: 
         )
         value = None if absent else float(tpr_before(ranked.tallies, n)[0])
         if value is not None and n_negatives < n:
-            value, words = None, f"there are {n_negatives:,} negatives, fewer than {n}"
+            value, words = None, f"there are fewer than {n} negatives: {n_negatives:,}"
         estimate = Estimate(
             value, None, None, basis.n_positives + n_negatives, ranked.n_clusters, None, absent or words
         )

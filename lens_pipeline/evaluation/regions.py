@@ -53,7 +53,7 @@ def unplaced(regions: Numbers) -> str | None:
 
 def without_region(n: int, n_rows: int) -> str | None:
     """Say that nobody knows the region of n of so many rows; None if n is 0."""
-    return f"{n:,} of {n_rows:,} rows have no region_id" if n else None
+    return f"{n:,} of {n_rows:,} rows {'has' if n == 1 else 'have'} no region_id" if n else None
 
 
 def too_few(n: int) -> str | None:

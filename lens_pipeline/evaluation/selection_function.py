@@ -169,21 +169,31 @@ class SelectionFunction:
         Raises
         ------
         EvaluationError
-            If a point lies where no injection was attempted and `extrapolate` is false, an axis is missing or unknown, a
-            value isn't finite or no real number, is masked or has a unit that can't be converted, or `of_all_lenses` is asked
-            of lenses whose parent sample's losses aren't known.
+            If a point lies where no injection was attempted and `extrapolate` is false, an axis is missing or unknown, shapes
+            can't be broadcast, a value isn't finite or no real number, is masked or has a unit that can't be converted, or
+            `of_all_lenses` is asked of lenses whose parent sample's losses aren't known.
         """
         if set(points) != set(self.axes):
             raise EvaluationError(
                 f"it is asked at {', '.join(self.axes)}, and {', '.join(points) or 'nothing'} was given."
             )
         plain = [asked_values(axis, unit, points[axis]) for axis, unit in zip(self.axes, self.units, strict=True)]
-        given = np.broadcast_arrays(*plain)
+        given = self._broadcast(plain)
         shape, flat = given[0].shape, [np.ravel(values) for values in given]
         found = self.surface.look_up(flat, TOTAL if of_all_lenses else COMPLETENESS)
         if not extrapolate and not found.in_support.all():
             self._refuse(flat, found.in_support)
         return Selected(**{name: array.reshape(shape) for name, array in vars(found).items()})
+
+    def _broadcast(self, given: Sequence[npt.NDArray[Any]]) -> Sequence[npt.NDArray[Any]]:
+        try:
+            return np.broadcast_arrays(*given)
+        except ValueError as error:
+            shapes = ", ".join(f"{axis} {values.shape}" for axis, values in zip(self.axes, given, strict=True))
+            raise EvaluationError(
+                f"values of {len(given)} axes have shapes that can't be broadcast against each other: {shapes}. Next: give as "
+                "many values on each axis, or one; for a grid give one axis a dimension of its own, as values[:, None] does."
+            ) from error
 
     def _refuse(self, given: Sequence[npt.NDArray[Any]], supported: npt.NDArray[np.bool_]) -> None:
         outside = np.flatnonzero(~supported)

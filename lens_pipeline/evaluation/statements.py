@@ -105,9 +105,10 @@ def put_in_beside(controls: dict[str, Any] | None) -> list[str]:
     put_in, all_of_them = sum(controls["put_in"].values()), count(controls["n"], "distinct control")
     return [
         f"{put_in:,} of {all_of_them} in {CALIBRATE} are no galaxies as the survey has them ({kinds}): they were put in beside "
-        "these, in a share that somebody chose. False-positive rates are of this mix. Purity, candidates, thresholds for a "
-        "contamination, calibrated probabilities, the null test and the average precision at the survey's share of lenses leave "
-        "them out."
+        f"these, in a share that somebody chose. False-positive rates are of this mix: on {TEST} at every threshold, on "
+        f"{CALIBRATE} at those for an FPR and at the highest control. Thresholds for a contamination and their rates on "
+        f"{CALIBRATE}, what thresholds would give in the survey (FPR, purity, candidates), calibrated probabilities, the null "
+        "test and the average precision at the survey's share of lenses leave them out."
     ]
 
 

@@ -193,6 +193,23 @@ def test_stamps_without_a_key_are_named_by_file_and_row_and_a_file_named_twice_s
     assert (told[2]["logit"], told[2]["reason"]) == (None, "not_finite: 3 pixels")
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_stamps_without_a_name_are_a_lens_each_and_spaces_around_a_name_are_none_of_it(
+    evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    scored_as(monkeypatch, [1.0] * 6, list("abcdef"))
+    names = tmp_path / f"names.{kind}"
+    text = 'task_id,lens_name,methods\na,"",\nb,"",""\nc,,"  "\nd,"  ",\ne,J1,\nf," J1 ",visual\n'
+    if kind == "csv":
+        names.write_text(text)
+    else:
+        pl.read_csv(text.encode()).write_parquet(names)
+    found, _ = measure(evaluated, RealLensConfig(stamps=["lenses.parquet"], names=str(names)))
+    assert [row["lens_name"] for row in found.stamps.to_pylist()] == [*"abcd", "J1", "J1"]
+    assert (row_of(found)["n"], row_of(found)["n_lenses"]) == (6, 5)
+    assert set(found.table["stratum"].to_pylist()) == {"all", "visual"}
+
+
 @pytest.mark.parametrize(
     ("text", "error", "says"),
     [

@@ -121,7 +121,7 @@ def test_scores_whose_label_or_logit_is_none_are_refused_and_counted(
         ("label,logit,split,epoch\n0,1,train,7\n1,2,train,7\n", "epoch 7: all 2 rows are of the split train"),
         ("label,logit,split\n0,1,test\n1,2,test\n", "epoch 0: all 2 rows are of the split test"),
         ("label,logit,split\n0,1,test\n0,2,known_lens\n", "epoch 0: all 2 rows are of the splits test, known_lens"),
-        ("label,logit,split\n0,1,\n1,2,test\n", "have no split but nothing"),
+        ("label,logit,split\n0,1,\n1,2,val\n", "1 of 2 rows are of a split that isn't known: null"),
         ("label,logit,split\n0,1,Test\n1,2,val\n", "1 of 2 rows are of a split that isn't known: Test"),
         ("label,logit,epoch\n0,1,last\n1,2,1\n", "have no epoch, which is a whole number, but last"),
     ],

@@ -155,6 +155,15 @@ def test_each_epoch_is_asked_how_many_of_the_rows_of_the_split_it_was_evaluated_
     assert says in "\n".join(finding.evidence)
 
 
+@pytest.mark.parametrize("others", ["val_select", "train", None])
+def test_rows_whose_split_is_null_are_refused_and_not_left_out(others: str | None) -> None:
+    split = pl.Series([None, others] * (N // 2), dtype=pl.Null if others is None else pl.String)
+    table = pl.DataFrame({"label": np.arange(N) % 2, "logit": np.linspace(-1, 1, N), "split": split})
+    nulls = split.null_count()
+    with pytest.raises(EvaluationError, match=rf"^{nulls:,} of {N:,} rows are of a split that isn't known: null\."):
+        records_of_scores(table, n_split=N)
+
+
 def test_what_a_table_does_not_hold_cannot_be_told() -> None:
     findings = diagnose(records_of_table([{"epoch": 0, "train_loss": 0.5}, {"epoch": 1, "train_loss": 0.4}]))
     assert {finding.verdict for finding in findings} == {Verdict.unknown}

@@ -78,6 +78,22 @@ def test_arcs_that_score_like_controls_are_called_different_no_more_often_than_s
         assert np.sum(np.array(found) < level) <= stats.binom.ppf(0.999, draws, level)
 
 
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+@pytest.mark.parametrize("galaxies", [10, 100])
+def test_arcs_that_score_against_the_control_of_their_own_galaxy_raise_no_more_alarms(
+    galaxies: int, noise: float
+) -> None:
+    draws, rng = 400, np.random.default_rng([galaxies, int(10 * noise)])
+    found = []
+    for _ in range(draws):
+        own = rng.normal(0, 1, galaxies)
+        controls = -own + noise * rng.normal(size=galaxies)
+        found.append(p_if_alike(_ranked(own, controls, np.tile(np.arange(galaxies), 2))))
+    for level in (0.05, 0.01):
+        # So many alarms at their level are exceeded by chance in 1 of 1,000 such runs.
+        assert np.sum(np.array(found) < level) <= stats.binom.ppf(0.999, draws, level)
+
+
 @pytest.mark.parametrize("counts", [(10, 300), (300, 10), (3, 300)], ids=str)
 def test_the_many_of_one_class_do_not_say_how_alike_the_few_of_the_other_are(counts: tuple[int, int]) -> None:
     """Few galaxies of one class, whose rows score nearly the same, beside many of the other, whose rows score each its own."""

@@ -10,7 +10,7 @@ import pytest
 from lens_pipeline.cli.members import tell_cross_fit
 from lens_pipeline.contracts.catalogue import FOLD_THRESHOLDS, OUT_OF_FOLD_COMPLETENESS
 from lens_pipeline.evaluation.checks import metrics_are_complete
-from lens_pipeline.evaluation.out_of_fold import CrossFit, fpr_above_highest
+from lens_pipeline.evaluation.out_of_fold import CrossFit, fpr_above_highest, out_of_fold_metrics
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps, draw, publish
 
@@ -91,6 +91,16 @@ def test_the_bound_of_several_folds_holds_as_often_as_it_says_where_that_of_one_
         if len(galaxies) > 3:
             assert (rates <= fpr_above_highest([sum(galaxies)])).mean() < 0.9, galaxies
     assert fpr_above_highest([1, 1]) == 1.0
+
+
+def test_a_metric_says_how_the_interval_of_its_own_fold_was_made(tmp_path: Path) -> None:
+    drawn = draw({"train": 80, "val_select": 8, "val_calibrate": 6, "test": 6})
+    drawn.n_folds = N_FOLDS
+    cross_fit = CrossFit.of(Evaluated(publish(drawn, tmp_path)).completeness()[1])
+    assert cross_fit is not None
+    made = {(one.cluster, one.interval) for one in out_of_fold_metrics(cross_fit) if one.low is not None}
+    # One injection a galaxy: galaxies are no clusters of several rows, regions are.
+    assert made == {("galaxy", "Wilson"), ("region", "Wilson, clustered")}
 
 
 def test_the_report_states_the_cross_fit_with_the_bound_beside_it(evaluated: Evaluated, found: CrossFit) -> None:

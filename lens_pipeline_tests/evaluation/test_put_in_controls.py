@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lens_pipeline.evaluation.config import OperatingPointConfig
+from lens_pipeline.evaluation.negatives import PAIRED
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps, draw, publish
 
@@ -77,6 +78,17 @@ def test_a_contamination_purity_and_calibration_are_those_of_the_surveys_galaxie
     assert blobs.fit.calibration.reliability == bare.fit.calibration.reliability
 
 
+def test_the_controls_beside_a_rate_of_a_kind_are_those_that_it_is_of(both: tuple[Evaluated, Evaluated]) -> None:
+    bare, blobs = (
+        {row["operating_point"]: row for row in one.fit.by_negatives.to_pylist() if row["negatives"] == PAIRED}
+        for one in both
+    )
+    assert bare["contamination_2e-01"]["n_negatives"] > 0
+    assert blobs["contamination_2e-01"] == bare["contamination_2e-01"]
+    for name in ("fpr_1e-01", "highest_control"):
+        assert blobs[name]["n_negatives"] == 2 * bare[name]["n_negatives"]
+
+
 def test_rates_are_of_every_control_and_the_report_says_what_leaves_the_put_in_out(
     both: tuple[Evaluated, Evaluated],
 ) -> None:
@@ -88,11 +100,17 @@ def test_rates_are_of_every_control_and_the_report_says_what_leaves_the_put_in_o
     for name in OF_THE_SURVEY:
         assert rows[1][name]["n_negatives"] == rows[0][name]["n_negatives"], name
         assert rows[1][name]["value"] == pytest.approx(rows[0][name]["value"], rel=1e-9), name
-    for name in ("auroc", "fpr_at_fpr_1e-01", "log_loss"):
+    for name in ("auroc", "fpr_at_fpr_1e-01", "fpr_at_contamination_2e-01", "log_loss"):
         assert rows[1][name]["n_negatives"] == 2 * rows[0][name]["n_negatives"], name
     said = "400 of 800 distinct controls in val_calibrate are no galaxies as the survey has them (400 FAKE_BLOB)"
     text = [re.sub(r"\s+", " ", one.page.decode()) for one in (bare, blobs)]
     assert said in text[1]
+    assert (
+        "of this mix: on test at every threshold, on val_calibrate at those for an FPR and at the highest control"
+        in text[1]
+    )
+    assert "Rows of a contamination leave out controls that were put in" in text[1]
+    assert "Rows of a contamination leave out controls that were put in" not in text[0]
     assert "are left out here" in text[1]
     assert "are no galaxies as the survey" not in text[0]
     assert "are left out here" not in text[0]
@@ -112,6 +130,9 @@ def test_without_one_galaxy_as_the_survey_has_them_nothing_is_told_of_the_survey
         assert "there are no rows" not in row["reason"]
     assert "0 galaxies with controls" in str(found.fit.calibration.calibrator.why_no_p_lens)
     report, _ = found.report()
+    page = report.page.decode()
+    beside = page[page.index("Paired and unpaired controls") :].partition("</details>")[0]
+    assert "no control is a galaxy as the survey has them" in beside
     metrics = {
         row["metric"]: row for row in report.table.to_pylist() if (row["split"], row["stratum"]) == ("test", "all")
     }

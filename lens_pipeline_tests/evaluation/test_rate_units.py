@@ -26,7 +26,10 @@ def _table(*, tpr: list[Any] | None = None, fpr: list[Any], **more: Any) -> list
 def test_a_rate_that_never_exceeds_1_beside_one_in_per_cent_is_refused_by_name(as_text: bool) -> None:
     rows = _table(tpr=_TPR, fpr=_FPR)
     rows = [{name: str(value) for name, value in row.items()} for row in rows] if as_text else rows
-    with pytest.raises(EvaluationError, match=r"FPR@TPR50 \(up to 0.22\).*TPR@1e-4.*Next: write a percent sign"):
+    with pytest.raises(
+        EvaluationError,
+        match=r"^1 column of rates never exceeds 1: FPR@TPR50 \(up to 0.22\).*TPR@1e-4.*Next: write a percent sign",
+    ):
         records_of_table(rows)
 
 

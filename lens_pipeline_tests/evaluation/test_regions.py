@@ -7,10 +7,13 @@ import polars as pl
 import pytest
 from scipy import special
 
+from lens_pipeline.evaluation.bootstrap import too_few
 from lens_pipeline.evaluation.decision_metrics import threshold_metrics
+from lens_pipeline.evaluation.intervals import GALAXY
 from lens_pipeline.evaluation.likelihood_metrics import calibration_metric, likelihood_metrics
 from lens_pipeline.evaluation.metrics import BootstrapSettings, Metric
 from lens_pipeline.evaluation.rank_metrics import Asked, rank_metrics
+from lens_pipeline.evaluation.regions import unplaced
 from lens_pipeline.evaluation.resolution import ResolutionRule
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Stamps, draw
@@ -78,6 +81,14 @@ def test_every_interval_is_over_six_regions_where_they_differ() -> None:
     assert {metric.reason for metric in found.values() if metric.cluster == "region"} == {None}
 
 
+def test_one_galaxy_and_one_row_are_told_in_the_singular() -> None:
+    few, many = np.array([3.0]), np.ones(40)
+    words = "no interval: a class has {}, a bootstrap over fewer than 20 is too narrow"
+    assert too_few([few, many], GALAXY) == words.format("1 galaxy")
+    assert too_few([np.ones(2), many], GALAXY) == words.format("2 galaxies")
+    assert unplaced(np.array([0, 1, 1])) == "1 of 3 rows has no region_id"
+
+
 def test_too_few_regions_leave_the_interval_of_galaxies_and_say_so() -> None:
     of = rows(4)
     found, blind = measured(of), measured(of.drop("region_id"))
@@ -94,7 +105,7 @@ def test_a_row_without_a_region_leaves_the_interval_of_galaxies_and_is_counted()
     found = measured(of)
     assert {metric.cluster for metric in found.values()} == {"galaxy"}
     assert found["auroc"].reason == f"{UNKNOWN}3 of 3,600 rows have no region_id"
-    assert all(metric.reason and "have no region_id" in metric.reason for metric in found.values())
+    assert all(metric.reason and " no region_id" in metric.reason for metric in found.values())
 
 
 def test_an_outcome_of_few_regions_says_nothing_of_their_spread_and_the_interval_says_so() -> None:

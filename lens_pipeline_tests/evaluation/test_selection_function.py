@@ -187,7 +187,14 @@ def test_masked_values_and_other_units_are_refused(published: Publication, given
         (["0.6", "1.2"], "2 of 2 values of theta_e_arcsec are no real numbers: '0.6', '1.2'"),
         (np.array(["0.6", 1.2], dtype=object), "1 of 2 values of theta_e_arcsec are no real numbers: '0.6'"),
         ([0.6, None], "1 of 2 values of theta_e_arcsec are no real numbers: None"),
-        ([0.6 + 1j, 1.2], r"2 of 2 values of theta_e_arcsec are no real numbers: \(0.6\+1j\), \(1.2\+0j\)"),
+        ([0.6 + 1j, 1.2], r"1 of 2 values of theta_e_arcsec are no real numbers: \(0.6\+1j\)"),
+        ([1, 1.2, "x", 2], "1 of 4 values of theta_e_arcsec are no real numbers: 'x'"),
+        ((0.6, "x"), "1 of 2 values of theta_e_arcsec are no real numbers: 'x'"),
+        ([[0.6, 1.2], [0.6]], r"2 of 2 values of theta_e_arcsec are no real numbers: \[0.6, 1.2\], \[0.6\]"),
+        (True, "1 of 1 values of theta_e_arcsec are no real numbers: True"),
+        ([1.2, False], "1 of 2 values of theta_e_arcsec are no real numbers: False"),
+        (np.array([True, False]), "2 of 2 values of theta_e_arcsec are no real numbers: True, False"),
+        ([1.2 * units.arcsec, "x"], "1 of 1 values of theta_e_arcsec are no real numbers: 'x'"),
         ((0.6 + 1j) * units.arcsec, "1 of 1 values of theta_e_arcsec are no real numbers"),
         (np.datetime64("2026-01-01"), "1 of 1 values of theta_e_arcsec are no real numbers"),
     ],
@@ -201,8 +208,44 @@ def test_what_is_no_real_number_is_refused_on_an_axis_of_numbers(published: Publ
 def test_numbers_of_any_kind_are_the_same_numbers(published: Publication) -> None:
     function = SelectionFunction.load(published, axes=["theta_e_arcsec"])
     wanted = function.evaluate(theta_e_arcsec=[1.0, 2.0]).value.tolist()
-    for given in ([1, 2], np.array([1, 2.0], dtype=object), pl.Series([1.0, 2.0]), np.float32([1, 2])):
+    for given in (
+        [1, 2],
+        [np.array(1.0), np.int32(2)],
+        np.array([1, 2.0], dtype=object),
+        pl.Series([1.0, 2.0]),
+        np.float32([1, 2]),
+    ):
         assert function.evaluate(theta_e_arcsec=given).value.tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    "given", [24.5 * units.dex, 24.5 * units.dB, units.Dex(24.5), [24.5 * units.mag, 24.5 * units.dex]], ids=str
+)
+def test_logarithms_that_are_no_magnitudes_are_refused_and_not_taken_for_minus_61(
+    evaluate: Callable[[Stamps], Evaluated], given: Any
+) -> None:
+    function = SelectionFunction.load(evaluate(measured()).completeness()[1], axes=["src_mag_r"])
+    with pytest.raises(
+        EvaluationError, match=r"src_mag_r is asked in mag, and was given in (dex|dB).*grows with light"
+    ):
+        function.evaluate(src_mag_r=given, extrapolate=True)
+
+
+@pytest.mark.parametrize(
+    "given", [23100 * units.mmag, [23.1 * units.ABmag], units.Magnitude(23.1), [23.1 * units.mag]], ids=str
+)
+def test_magnitudes_of_every_kind_are_magnitudes(evaluate: Callable[[Stamps], Evaluated], given: Any) -> None:
+    function = SelectionFunction.load(evaluate(measured()).completeness()[1], axes=["src_mag_r"])
+    assert function.evaluate(src_mag_r=given).value.ravel()[0] == function.evaluate(src_mag_r=23.1).value
+
+
+def test_shapes_that_cannot_be_broadcast_are_refused_with_the_axes_they_are_of(published: Publication) -> None:
+    function = SelectionFunction.load(published)
+    shapes = r"theta_e_arcsec \(3,\), psf_fwhm_used_r \(2,\)\. Next"
+    with pytest.raises(EvaluationError, match=shapes):
+        function.evaluate(theta_e_arcsec=[1, 2, 1.5], psf_fwhm_used_r=[1.2, 1.3])
+    grid = function.evaluate(theta_e_arcsec=np.array([1, 2, 1.5])[:, None], psf_fwhm_used_r=[1.2, 1.3])
+    assert grid.value.shape == (3, 2)
 
 
 def test_a_cell_that_nothing_was_injected_into_is_small(survey: Evaluated) -> None:
