@@ -22,6 +22,7 @@ from lens_pipeline.evaluation.metrics import (
     FRACTION,
     NATS,
     BootstrapSettings,
+    Clusters,
     Metric,
     class_counts,
     metric_of,
@@ -101,23 +102,23 @@ def likelihood_metrics(rows: pl.DataFrame, split: str) -> list[Metric]:
     of (p - y)^2. Both are 0 for a perfect, certain score. Intervals: `mean_loss`.
     """
     logit, is_lens = rows["logit"].to_numpy(), rows["is_lens"].to_numpy()
-    absent = missing_class(*class_counts(rows))
+    absent, clusters = missing_class(*class_counts(rows)), Clusters.of(rows)
     metrics = []
     for name, losses, unit in (("log_loss", log_losses, NATS), ("brier", brier_scores, FRACTION)):
         if absent:
             estimate = Estimate(None, None, None, rows.height, 0, None, absent)
         else:
-            estimate = _mean(losses(logit, is_lens), is_lens, rows)
+            estimate = _mean(losses(logit, is_lens), is_lens, clusters)
         metrics.append(metric_of(name, split, rows, estimate, unit=unit))
     return metrics
 
 
-def _mean(losses: Floats, is_lens: npt.NDArray[np.bool_], rows: pl.DataFrame) -> Estimate:
+def _mean(losses: Floats, is_lens: npt.NDArray[np.bool_], clusters: Clusters) -> Estimate:
     once = np.ones(losses.size)
     return over_clusters(
-        rows,
-        lambda clusters, are_galaxies: mean_loss(
-            losses, is_lens, once, clusters, kind=GALAXY if are_galaxies else REGION, floor=0.0
+        clusters,
+        lambda numbers, are_galaxies: mean_loss(
+            losses, is_lens, once, numbers, kind=GALAXY if are_galaxies else REGION, floor=0.0
         ),
     )
 

@@ -65,13 +65,12 @@ def mean_loss(
     """
     loss, weight = np.asarray(losses, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     place, m = numbered(clusters)
-    off, variance, of_classes = np.empty_like(loss), np.empty_like(loss), []
-    for one in (is_lens, ~is_lens):
-        own, weighs = loss[one], weight[one]
-        squared = weighs**2
-        off[one] = weighs * (own - np.average(own, weights=weighs))
-        variance[one] = squared * own.var()
-        of_classes.append(np.bincount(place[one], weights=squared, minlength=m).astype(np.float64, copy=False))
+    sides = (is_lens.astype(np.float64), (~is_lens).astype(np.float64))
+    off = weight * (loss - np.where(is_lens, *(_average(loss, side, weight) for side in sides)))
+    scatter = (loss - np.where(is_lens, *(_average(loss, side) for side in sides))) ** 2
+    variances = [_average(scatter, side) for side in sides]
+    # Of each class what the clusters hold of its squared weights.
+    of_classes = [np.bincount(place, weights=weight**2 * side, minlength=m).astype(np.float64) for side in sides]
     mean = float(np.mean(weight * loss))
     found = clustered_mean(mean + off, place, confidence=confidence)
     if found.low is None or found.high is None:
@@ -83,7 +82,7 @@ def mean_loss(
         return found
     sums = np.bincount(place, weights=off)
     spread = float(np.sqrt(jackknifed(sums, np.bincount(place).astype(np.float64))))
-    of_clusters = np.bincount(place, weights=variance)
+    of_clusters = np.dot(variances, of_classes)
     effective = kish(of_clusters)
     if why := outweighed(effective, m, float(of_clusters.max() / of_clusters.sum())):
         return replace(nothing, reason=why)
@@ -93,6 +92,12 @@ def mean_loss(
         skewness, words = float(np.sum(sums**3) / np.sum(sums**2) ** 1.5), f"{words}, skewness removed"
     low, high = (mean - spread * _unskewed(end, skewness) for end in (t, -t))
     return replace(found, value=mean, low=low if floor is None else max(floor, low), high=high, interval=words)
+
+
+def _average(values: Floats, *weights: Floats) -> float:
+    """Return the mean of values that count by the product of the weights; one sum, without arrays in between or threads."""
+    i = "i," * len(weights)
+    return float(np.einsum(f"{i}i->", *weights, values) / np.einsum(f"{i[:-1]}->", *weights))
 
 
 def _too_few(of_classes: Sequence[Floats], kind: str) -> str | None:
