@@ -17,7 +17,7 @@ from lens_pipeline.evaluation.calibrators import Bools, Calibrator, Floats, Meth
 from lens_pipeline.evaluation.config import OperatingPointConfig
 from lens_pipeline.evaluation.intervals import GALAXY, REGION, Estimate, kish, numbered
 from lens_pipeline.evaluation.likelihood_metrics import brier_scores, log_losses
-from lens_pipeline.evaluation.mean_losses import mean_loss
+from lens_pipeline.evaluation.mean_losses import Losses
 from lens_pipeline.evaluation.metrics import Clusters, over_clusters
 from lens_pipeline.evaluation.regions import region_numbers
 from lens_pipeline.evaluation.reliability_bins import reliability_rows
@@ -233,11 +233,10 @@ def _mean(losses: Floats, rows: Labelled, ratio: Floats, floor: float | None = N
     odds: those have the large losses, and of so few the largest may be missing.
     """
     even = even_weights(rows.is_lens, rows.weights)
+    each = Losses.of(losses, rows.is_lens, even)
     found = over_clusters(
         Clusters(rows.galaxies, rows.regions),
-        lambda clusters, are_galaxies: mean_loss(
-            losses, rows.is_lens, even, clusters, kind=GALAXY if are_galaxies else REGION, floor=floor
-        ),
+        lambda clusters, are_galaxies: each.mean_over(clusters, kind=GALAXY if are_galaxies else REGION, floor=floor),
     )
     n_eff, name = min(
         (kish(rows.weights[of]), name) for of, name in ((rows.is_lens, "lenses"), (~rows.is_lens, "controls"))

@@ -17,7 +17,7 @@ from lens_pipeline.evaluation.intervals import (
     Estimate,
     numbered,
 )
-from lens_pipeline.evaluation.mean_losses import mean_loss
+from lens_pipeline.evaluation.mean_losses import Losses
 from lens_pipeline.evaluation.metrics import (
     FRACTION,
     NATS,
@@ -99,7 +99,7 @@ def likelihood_metrics(rows: pl.DataFrame, split: str) -> list[Metric]:
     """Log loss (nats, 0 to infinity) and Brier score (0 to 1), uncalibrated; null where a class is absent.
 
     log loss = mean of log(1 + exp(-s x)) with s = +1 for a lens and -1 for none (negative log-likelihood a row), Brier = mean
-    of (p - y)^2. Both are 0 for a perfect, certain score. Intervals: `mean_loss`.
+    of (p - y)^2. Both are 0 for a perfect, certain score. Intervals: `Losses`.
     """
     logit, is_lens = rows["logit"].to_numpy(), rows["is_lens"].to_numpy()
     absent, clusters = missing_class(*class_counts(rows)), Clusters.of(rows)
@@ -114,12 +114,10 @@ def likelihood_metrics(rows: pl.DataFrame, split: str) -> list[Metric]:
 
 
 def _mean(losses: Floats, is_lens: npt.NDArray[np.bool_], clusters: Clusters) -> Estimate:
-    once = np.ones(losses.size)
+    each = Losses.of(losses, is_lens, np.ones(losses.size))
     return over_clusters(
         clusters,
-        lambda numbers, are_galaxies: mean_loss(
-            losses, is_lens, once, numbers, kind=GALAXY if are_galaxies else REGION, floor=0.0
-        ),
+        lambda numbers, are_galaxies: each.mean_over(numbers, kind=GALAXY if are_galaxies else REGION, floor=0.0),
     )
 
 

@@ -1,7 +1,7 @@
 """Mean losses of rows whose classes have shares that were chosen: what varies is each class's own losses, which are skewed."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,68 +30,96 @@ Floats = npt.NDArray[np.float64]
 _FEWEST = {GALAXY: 40, REGION: MIN_REGIONS}
 
 
-def mean_loss(
-    losses: npt.ArrayLike,
-    is_lens: npt.NDArray[np.bool_],
-    weights: npt.ArrayLike,
-    clusters: npt.ArrayLike,
-    *,
-    kind: str = GALAXY,
-    floor: float | None = None,
-    confidence: float = CONFIDENCE,
-) -> Estimate:
-    """Mean of weighted losses, with the interval of a mean whose classes weigh what they weigh in every draw.
+@dataclass(frozen=True)
+class Losses:
+    """Weighted losses of rows of both classes, whose classes weigh what they weigh in every draw.
 
-    A loss counts by how far it lies from the mean of its own class, so the variance is that of a ratio in each (linearisation:
-    Wolter 2007, ch. 6), over clusters as in `clustered_mean`. Degrees of freedom are Welch's, of clusters that vary by their
-    classes' variances (Welch 1947, Biometrika 34, 28): of 40 lenses among thousands of controls they may be 39. From 20 clusters
-    on the t quantiles go through Hall's transformation, which removes what skewness does to them (Hall 1992, JRSS B 54, 221):
-    few large losses leave more open above than below. Without an interval where a class has fewer than 40 galaxies, by Kish's
-    effective number of their squared weights, which its variance goes by; or 5 regions if `kind` says that clusters are those.
-
-    Parameters
+    Attributes
     ----------
-    losses : array of float, shape (n,)
-    is_lens : array of bool, shape (n,)
-        Both classes are there.
-    weights : array of float, shape (n,)
-        What a row counts, at least 0 and 1 on average; no class weighs nothing.
-    clusters : array, shape (n,)
-        Name or number of each row's cluster.
-    kind : str
-        What clusters are: galaxies, or regions of the sky.
-    floor : float, optional
-        Least value that the mean can have; the interval ends there.
+    mean : float
+        Of all rows, each times its weight.
+    off : (n,) array
+        How far each row lies from the mean of its own class, times its weight.
+    squares : tuple of (n,) array
+        Squared weights of the lenses, and of the others; 0 elsewhere.
+    variances : tuple of float
+        Of the losses in each class.
     """
-    loss, weight = np.asarray(losses, dtype=np.float64), np.asarray(weights, dtype=np.float64)
-    place, m = numbered(clusters)
-    sides = (is_lens.astype(np.float64), (~is_lens).astype(np.float64))
-    off = weight * (loss - np.where(is_lens, *(_average(loss, side, weight) for side in sides)))
-    scatter = (loss - np.where(is_lens, *(_average(loss, side) for side in sides))) ** 2
-    variances = [_average(scatter, side) for side in sides]
-    # Of each class what the clusters hold of its squared weights.
-    of_classes = [np.bincount(place, weights=weight**2 * side, minlength=m).astype(np.float64) for side in sides]
-    mean = float(np.mean(weight * loss))
-    found = clustered_mean(mean + off, place, confidence=confidence)
-    if found.low is None or found.high is None:
-        return found
-    nothing = replace(found, low=None, high=None, n_eff=None, interval=None)
-    if why := _too_few(of_classes, kind):
-        return replace(nothing, reason=why)
-    if found.high <= found.low:
-        return found
-    sums = np.bincount(place, weights=off)
-    spread = float(np.sqrt(jackknifed(sums, np.bincount(place).astype(np.float64))))
-    of_clusters = np.dot(variances, of_classes)
-    effective = kish(of_clusters)
-    if why := outweighed(effective, m, float(of_clusters.max() / of_clusters.sum())):
-        return replace(nothing, reason=why)
-    t = float(special.stdtrit(effective - 1, (1 + confidence) / 2))
-    words, skewness = f"{found.interval}, within classes", 0.0
-    if m >= MIN_CLUSTERS:
-        skewness, words = float(np.sum(sums**3) / np.sum(sums**2) ** 1.5), f"{words}, skewness removed"
-    low, high = (mean - spread * _unskewed(end, skewness) for end in (t, -t))
-    return replace(found, value=mean, low=low if floor is None else max(floor, low), high=high, interval=words)
+
+    mean: float
+    off: Floats
+    squares: tuple[Floats, Floats]
+    variances: tuple[float, float]
+
+    @classmethod
+    def of(cls, losses: npt.ArrayLike, is_lens: npt.NDArray[np.bool_], weights: npt.ArrayLike) -> "Losses":
+        """Take losses apart by class.
+
+        Parameters
+        ----------
+        losses : array of float, shape (n,)
+        is_lens : array of bool, shape (n,)
+            Both classes are there.
+        weights : array of float, shape (n,)
+            What a row counts, at least 0 and 1 on average; no class weighs nothing.
+        """
+        loss, weight = np.asarray(losses, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+        sides = (is_lens.astype(np.float64), (~is_lens).astype(np.float64))
+        off = weight * (loss - np.where(is_lens, *(_average(loss, side, weight) for side in sides)))
+        scatter = (loss - np.where(is_lens, *(_average(loss, side) for side in sides))) ** 2
+        squared = weight**2
+        return cls(
+            mean=float(np.mean(weight * loss)),
+            off=off,
+            squares=(squared * sides[0], squared * sides[1]),
+            variances=(_average(scatter, sides[0]), _average(scatter, sides[1])),
+        )
+
+    def mean_over(
+        self, clusters: npt.ArrayLike, *, kind: str = GALAXY, floor: float | None = None, confidence: float = CONFIDENCE
+    ) -> Estimate:
+        """Give the mean its interval over clusters.
+
+        A loss counts by how far it lies from the mean of its own class, so the variance is that of a ratio in each
+        (linearisation: Wolter 2007, ch. 6), over clusters as in `clustered_mean`. Degrees of freedom are Welch's, of clusters that vary by their
+        classes' variances (Welch 1947, Biometrika 34, 28): of 40 lenses among thousands of controls they may be 39. From 20
+        clusters on the t quantiles go through Hall's transformation, which removes what skewness does to them (Hall 1992, JRSS B
+        54, 221): few large losses leave more open above than below. Without an interval where a class has fewer than 40 galaxies,
+        by Kish's effective number of their squared weights, which its variance goes by; or 5 regions if `kind` says that clusters
+        are those.
+
+        Parameters
+        ----------
+        clusters : array, shape (n,)
+            Name or number of each row's cluster.
+        kind : str
+            What clusters are: galaxies, or regions of the sky.
+        floor : float, optional
+            Least value that the mean can have; the interval ends there.
+        """
+        place, m = numbered(clusters)
+        found = clustered_mean(self.mean + self.off, place, confidence=confidence)
+        if found.low is None or found.high is None:
+            return found
+        nothing = replace(found, low=None, high=None, n_eff=None, interval=None)
+        of_classes = [np.bincount(place, weights=squares, minlength=m).astype(np.float64) for squares in self.squares]
+        if why := _too_few(of_classes, kind):
+            return replace(nothing, reason=why)
+        if found.high <= found.low:
+            return found
+        sums = np.bincount(place, weights=self.off)
+        spread = float(np.sqrt(jackknifed(sums, np.bincount(place).astype(np.float64))))
+        of_clusters = np.dot(self.variances, of_classes)
+        effective = kish(of_clusters)
+        if why := outweighed(effective, m, float(of_clusters.max() / of_clusters.sum())):
+            return replace(nothing, reason=why)
+        t = float(special.stdtrit(effective - 1, (1 + confidence) / 2))
+        words, skewness = f"{found.interval}, within classes", 0.0
+        if m >= MIN_CLUSTERS:
+            skewness, words = float(np.sum(sums**3) / np.sum(sums**2) ** 1.5), f"{words}, skewness removed"
+        low, high = (self.mean - spread * _unskewed(end, skewness) for end in (t, -t))
+        low = low if floor is None else max(floor, low)
+        return replace(found, value=self.mean, low=low, high=high, interval=words)
 
 
 def _average(values: Floats, *weights: Floats) -> float:

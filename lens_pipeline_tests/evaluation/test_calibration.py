@@ -22,7 +22,7 @@ from lens_pipeline.evaluation.calibration import (
 from lens_pipeline.evaluation.calibrators import Method, even_weights
 from lens_pipeline.evaluation.config import OperatingPointConfig
 from lens_pipeline.evaluation.likelihood_metrics import log_losses
-from lens_pipeline.evaluation.mean_losses import mean_loss
+from lens_pipeline.evaluation.mean_losses import Losses
 from lens_pipeline.evaluation.operating_point import fit_operating_point
 from lens_pipeline.evaluation.reliability_bins import reliability_rows
 from lens_pipeline.evaluation.scored_rows import CALIBRATE, distinct_rows, join_store, open_rows
@@ -192,7 +192,7 @@ def test_the_interval_of_a_gain_pays_for_fits_that_share_most_of_their_rows(over
     assert after is not None
     even = even_weights(rows.is_lens, rows.weights)
     saved = log_losses(before, rows.is_lens) - log_losses(after, rows.is_lens)
-    plain = mean_loss(saved, rows.is_lens, even, rows.galaxies)
+    plain = Losses.of(saved, rows.is_lens, even).mean_over(rows.galaxies)
     assert gain["gain"] == pytest.approx(plain.value)
     for end in ("low", "high"):
         wide, narrow = gain[f"gain_{end}"] - gain["gain"], getattr(plain, end) - plain.value  # type: ignore[operator]

@@ -7,7 +7,7 @@ from scipy import special
 
 from lens_pipeline.evaluation.intervals import Estimate
 from lens_pipeline.evaluation.likelihood_metrics import log_losses
-from lens_pipeline.evaluation.mean_losses import mean_loss
+from lens_pipeline.evaluation.mean_losses import Losses
 
 SHIFT = 2.5
 
@@ -18,7 +18,7 @@ def _even(lens: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
 
 def _found(losses: npt.NDArray[np.float64], n_lenses: int) -> Estimate:
     lens = np.arange(losses.size) < n_lenses
-    return mean_loss(losses, lens, _even(lens), np.arange(losses.size))
+    return Losses.of(losses, lens, _even(lens)).mean_over(np.arange(losses.size))
 
 
 @pytest.mark.parametrize(("certain", "n_lenses", "n_controls"), [(3.0, 200, 5000), (1.0, 100, 3000)], ids=str)
@@ -66,14 +66,14 @@ def test_a_mean_of_few_galaxies_of_a_class_has_no_interval_but_the_reason(
     losses = np.random.default_rng(0).exponential(size=500)
     lens = (np.arange(500) < n_few) == few_are_lenses
     weights = _even(lens) if even else np.ones(500)
-    found = mean_loss(losses, lens, weights, np.arange(500))
+    found = Losses.of(losses, lens, weights).mean_over(np.arange(500))
     assert found.value == pytest.approx(np.average(losses, weights=weights))
     assert (found.low, found.high, found.n_eff, found.interval) == (None, None, None, None)
     assert found.reason == f"no interval: a class has {has}, a mean over fewer than 40 rests on a few large losses"
 
 
 def test_one_lens_among_controls_that_are_all_alike_has_no_interval_of_no_width() -> None:
-    found = mean_loss(np.r_[1.3, np.full(499, 0.01)], np.arange(500) < 1, np.ones(500), np.arange(500))
+    found = Losses.of(np.r_[1.3, np.full(499, 0.01)], np.arange(500) < 1, np.ones(500)).mean_over(np.arange(500))
     assert found.value == pytest.approx((1.3 + 499 * 0.01) / 500)
     assert (found.low, found.high) == (None, None)
     assert "a class has 1 galaxy, " in str(found.reason)
@@ -83,15 +83,17 @@ def test_many_rows_of_a_class_are_no_more_than_the_galaxies_that_they_are_of() -
     lens = np.arange(3400) < 400
     losses = np.random.default_rng(0).exponential(size=lens.size)
     of_thirty = np.where(lens, np.arange(lens.size) % 30, np.arange(lens.size))
-    assert "a class has 30 galaxies, " in str(mean_loss(losses, lens, np.ones(lens.size), of_thirty).reason)
+    assert "a class has 30 galaxies, " in str(Losses.of(losses, lens, np.ones(lens.size)).mean_over(of_thirty).reason)
     of_fifty = np.where(lens, np.arange(lens.size) % 50, np.arange(lens.size))
-    assert mean_loss(losses, lens, np.ones(lens.size), of_fifty).low is not None
+    assert Losses.of(losses, lens, np.ones(lens.size)).mean_over(of_fifty).low is not None
 
 
 def test_galaxies_of_which_one_outweighs_the_others_are_worth_few_equal_ones() -> None:
     lens = np.arange(3100) < 100
     weights = np.where(np.arange(3100) == 7, 10.0, 1.0)
-    found = mean_loss(np.random.default_rng(0).exponential(size=3100), lens, weights / weights.mean(), np.arange(3100))
+    found = Losses.of(np.random.default_rng(0).exponential(size=3100), lens, weights / weights.mean()).mean_over(
+        np.arange(3100)
+    )
     worth = (100 + 99) ** 2 / (100**2 + 99)
     assert (found.low, found.high) == (None, None)
     assert f"a class has 100 galaxies worth {worth:.1f} equal ones, " in str(found.reason)
