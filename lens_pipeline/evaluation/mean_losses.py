@@ -81,12 +81,12 @@ class Losses:
         """Give the mean its interval over clusters.
 
         A loss counts by how far it lies from the mean of its own class, so the variance is that of a ratio in each
-        (linearisation: Wolter 2007, ch. 6), over clusters as in `clustered_mean`. Degrees of freedom are Welch's, of clusters that vary by their
-        classes' variances (Welch 1947, Biometrika 34, 28): of 40 lenses among thousands of controls they may be 39. From 20
-        clusters on the t quantiles go through Hall's transformation, which removes what skewness does to them (Hall 1992, JRSS B
-        54, 221): few large losses leave more open above than below. Without an interval where a class has fewer than 40 galaxies,
-        by Kish's effective number of their squared weights, which its variance goes by; or 5 regions if `kind` says that clusters
-        are those.
+        (linearisation: Wolter 2007, ch. 6), over clusters as in `clustered_mean`. Degrees of freedom are Welch's, of
+        clusters that vary by their classes' variances (Welch 1947, Biometrika 34, 28): of 40 lenses among thousands of
+        controls they may be 39. From 20 clusters on the t quantiles go through Hall's transformation, which removes what
+        skewness does to them (Hall 1992, JRSS B 54, 221): few large losses leave more open above than below. Without an
+        interval where a class has fewer than 40 galaxies, by Kish's effective number of their squared weights, which its
+        variance goes by; or 5 regions if `kind` says that clusters are those.
 
         Parameters
         ----------
