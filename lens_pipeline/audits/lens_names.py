@@ -54,7 +54,7 @@ def read_names(file: str, rows: pl.DataFrame) -> pl.DataFrame:
     )
     if twice := table.filter(pl.col("key").is_duplicated())["key"].unique(maintain_order=True).to_list():
         raise ContractError(
-            f"{path} names {len(twice):,} stamps more than once: {first_few(twice)}. Each row is a stamp."
+            f"{path} names {len(twice):,} of its stamps more than once: {first_few(twice)}. Each row is a stamp."
         )
     whole = rows.drop_nulls("row")  # A file that is refused whole shows no stamp that could be named.
     unnamed = whole.join(table, on="key", how="anti", maintain_order="left")["key"].to_list()

@@ -217,7 +217,7 @@ def test_stamps_without_a_name_are_a_lens_each_and_spaces_around_a_name_are_none
         ("task_id,lens_name\ns0,a\ns1,a,b,c\n", ContractError, "can't be read as CSV or parquet"),
         (None, ConfigError, r"real_lens_recovery\.names: there is no file"),
         ("lens_name\na\n", ContractError, "has no column task_id"),
-        ("task_id,lens_name\ns0,a\ns0,b\n", ContractError, "names 1 stamps more than once: s0"),
+        ("task_id,lens_name\ns0,a\ns0,b\n", ContractError, "names 1 of its stamps more than once: s0"),
         ("task_id,lens_name\ns0,a\n", ContractError, "says nothing of 1 of 2 stamps: s1"),
     ],
 )

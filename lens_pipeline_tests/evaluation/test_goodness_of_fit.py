@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from lens_pipeline.evaluation.config import CompletenessConfig
 from lens_pipeline.evaluation.counting import Attempts, Threshold
 from lens_pipeline.evaluation.fit_residuals import Fits, fit_selection
-from lens_pipeline.evaluation.goodness_of_fit import calibration
+from lens_pipeline.evaluation.goodness_of_fit import CellResiduals, calibration, falls_short, goodness_of_fit
 from lens_pipeline.evaluation.parent_share import RowShares
 from lens_pipeline.evaluation.selection_function import FILE, FORMAT, SelectionFunction
 
@@ -191,3 +191,41 @@ def test_a_fit_on_fewer_than_five_regions_says_that_they_are_left_out() -> None:
     notes = fitted_on(values, recovered, regions=np.arange(2000) % 4 + 1).notes
     assert notes == ["the interval leaves out how much regions differ, which isn't known: 4 regions, fewer than 5"]
     assert fitted_on(values, recovered, regions=np.arange(2000) % 5 + 1).notes == []
+
+
+def of_four_cells(**others: list[float]) -> dict[str, Any]:
+    told = {
+        "residual": [0.1, -0.05, 0.3, 0.5],
+        "predicted": [0.5, 0.2, 0.9, 0.99],
+        "spread": [0.24, 0.15, 0.08, 0.01],
+        "n_eff": [100, 100, 40, 100],
+        "leverage": [0.25, 0.5, 0.1, 0.1],
+    }
+    return goodness_of_fit("a x b", CellResiduals(**{name: np.array(x) for name, x in (told | others).items()}))
+
+
+def test_cells_with_too_few_expected_on_either_side_are_left_out_of_the_sum_of_squares() -> None:
+    told = of_four_cells()
+    chi_squared = 0.1**2 * 100 / 0.24 + 0.05**2 * 100 / 0.15
+    assert (told["n_cells"], told["degrees_of_freedom"]) == (2, 1.25)
+    assert told["chi_squared"] == pytest.approx(chi_squared)
+    assert told["p"] == pytest.approx(stats.chi2.sf(chi_squared, 1.25))
+    assert told["misfit"] == pytest.approx((chi_squared - 1.25) / (100 * 0.24 + 100 * 0.15))
+
+
+def test_cells_that_a_fit_follows_closely_leave_nothing_to_judge_it_by() -> None:
+    told = of_four_cells(leverage=[0.6, 0.6, 0.1, 0.1])
+    assert (told["p"], told["misfit"]) == (None, None)
+    assert told["reason"] == "2 of 4 cells expect 5 recovered and 5 not, which leaves 0.8 degrees of freedom"
+
+
+def test_the_best_of_several_chances_is_allowed_for_before_a_fit_is_called_short() -> None:
+    assert falls_short([{"p": 0.009}])
+    assert not falls_short([{"p": 0.05}])
+    assert not falls_short([{"p": 0.009}, {"p": 0.5}])
+    assert not falls_short([{"p": None}])
+
+
+def test_the_brier_score_of_a_fit_weighs_injections_as_the_population_does() -> None:
+    told = calibration(np.array([0.2, 0.8]), np.zeros(2), np.array([1.0, 3.0]))
+    assert told["brier"] == pytest.approx((0.2**2 + 3 * 0.8**2) / 4)
