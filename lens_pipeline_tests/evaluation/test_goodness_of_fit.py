@@ -136,6 +136,9 @@ def test_predictions_that_separate_outcomes_have_no_slope_and_say_why() -> None:
     assert (apart["intercept"], apart["slope"]) == (None, None)
     assert apart["reason"].startswith("predictions separate the 37 recovered of 60 injections")
     assert 0 < apart["brier"] < 0.2
+    inverted = calibration(predicted, (predicted <= 0.4).astype(np.float64), np.ones(60))
+    assert inverted["slope"] is None
+    assert inverted["reason"].startswith("predictions separate the 23 recovered of 60 injections")
     touching = calibration(np.repeat([0.2, 0.5, 0.8], 20), np.repeat([0.0, 0.0, 1.0], 20), np.ones(60))
     assert touching["slope"] is None
     for outcome, word in ((0.0, "none"), (1.0, "all")):

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from scipy import stats
 
@@ -14,7 +15,7 @@ from lens_pipeline.evaluation.prevalence import Prevalence
 from lens_pipeline.evaluation.ranking import RankedScores, roc_curve
 from lens_pipeline.evaluation.resolution import ResolutionRule
 from lens_pipeline.evaluation.statements import undiscovered_lenses
-from lens_pipeline.evaluation.survey_yield import Survey
+from lens_pipeline.evaluation.survey_yield import Survey, survey_yield
 from lens_pipeline.evaluation.wording import metric_words, threshold_words
 from lens_pipeline_tests.evaluation.conftest import Evaluated
 from lens_pipeline_tests.evaluation.synthetic import Chain, Stamps, draw
@@ -52,6 +53,20 @@ def test_the_lowest_threshold_within_the_budget_is_taken(survey: Evaluated) -> N
     for lower in np.sort(logit[logit < row["threshold"]]):
         recall, fpr = (logit[lens] > lower).mean(), (logit[~lens] > lower).mean()
         assert 0.9 * fpr > 0.2 * (0.1 * recall + 0.9 * fpr)
+
+
+def test_a_lens_at_the_very_threshold_is_not_a_candidate() -> None:
+    rows = pl.DataFrame(
+        {
+            "logit": [1.0] * 5 + [2.0] * 10 + [0.0] * 5 + [1.0] * 2 + [3.0] * 8 + [0.0] * 10,
+            "is_lens": [True] * 20 + [False] * 20,
+            "galaxy_id": [str(n) for n in range(40)],
+            "weight": [1.0] * 40,
+        }
+    )
+    points = pa.Table.from_pylist([{"operating_point": "one", "threshold": 1.0, "max_contamination": None}])
+    (one,) = survey_yield(rows, points, Prevalence(0.1, 0.05, 0.2, "told"), Survey(DENSITY)).to_pylist()
+    assert (one["recall"], one["fpr"]) == (0.5, 0.4)
 
 
 def test_what_a_region_s_controls_have_in_common_widens_rates_and_purity(evaluate: Evaluate) -> None:
