@@ -20,6 +20,9 @@ from lens_pipeline.defs.publishing import column_schema
 from lens_pipeline.defs.sections import SECTIONS
 from lens_pipeline.storage.home import Home
 
+# The whole chain takes four minutes on two busy cores; on a slower machine that isn't a hang yet.
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parent.parent
 DAGSTER = Path(sys.executable).parent / "dagster"
 ELSEWHERE = {
