@@ -121,7 +121,9 @@ class MlflowRun:
         mlflow.exceptions.MlflowException, OSError
             If the server can't be reached or refuses; the next call tells the rest.
         """
-        record, state = Record.read(self._folder), self._state()
+        # Taken first: what is written into the folder from here on makes another state, and is told by the next call.
+        state = self._state()
+        record = Record.read(self._folder)
         if record is None or self.is_told:
             return
         try:

@@ -308,6 +308,30 @@ def test_a_failed_training_is_a_failed_run_and_a_cancelled_one_a_killed_run(
     assert [run.info.status for run in runs(tracking)] == [status]
 
 
+def test_a_training_that_ends_while_mlflow_is_told_of_it_is_told_to_have_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = Tracking()
+    tracking.setup_for_execution(dg.build_init_resource_context())
+    record = Record(tracking.tracking_uri, EXPERIMENT, None, "simulated")
+    record.write(folder)
+    read = Record.read
+
+    def read_and_end(where: Path) -> Record | None:
+        found = read(where)
+        record.status = "FAILED"
+        record.write(where)
+        return found
+
+    run = MlflowRun(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(Record, "read", read_and_end)
+        run.sync()
+    run.sync()
+    assert run.is_told
+    assert [one.info.status for one in runs(tracking)] == ["FAILED"]
+
+
 def test_runs_whose_process_was_killed_are_ended_by_the_next_training(
     instance: dg.DagsterInstance, folder: Path
 ) -> None:
