@@ -15,10 +15,10 @@ from lens_pipeline.contracts.catalogue import CALIBRATION, CALIBRATION_RELIABILI
 from lens_pipeline.contracts.errors import EvaluationError
 from lens_pipeline.evaluation.calibrators import Bools, Calibrator, Floats, Method, even_weights, fit_calibrator
 from lens_pipeline.evaluation.config import OperatingPointConfig
-from lens_pipeline.evaluation.intervals import GALAXY, REGION, Estimate, kish, numbered
+from lens_pipeline.evaluation.intervals import Estimate, kish, numbered
 from lens_pipeline.evaluation.likelihood_metrics import brier_scores, log_losses
 from lens_pipeline.evaluation.mean_losses import Losses
-from lens_pipeline.evaluation.metrics import Clusters, over_clusters
+from lens_pipeline.evaluation.metrics import Clusters
 from lens_pipeline.evaluation.regions import region_numbers
 from lens_pipeline.evaluation.reliability_bins import reliability_rows
 from lens_pipeline.evaluation.scored_rows import galaxy_numbers
@@ -233,11 +233,7 @@ def _mean(losses: Floats, rows: Labelled, ratio: Floats, floor: float | None = N
     odds: those have the large losses, and of so few the largest may be missing.
     """
     even = even_weights(rows.is_lens, rows.weights)
-    each = Losses.of(losses, rows.is_lens, even)
-    found = over_clusters(
-        Clusters(rows.galaxies, rows.regions),
-        lambda clusters, are_galaxies: each.mean_over(clusters, kind=GALAXY if are_galaxies else REGION, floor=floor),
-    )
+    found = Losses.of(losses, rows.is_lens, even).over_both(Clusters(rows.galaxies, rows.regions), floor=floor)
     n_eff, name = min(
         (kish(rows.weights[of]), name) for of, name in ((rows.is_lens, "lenses"), (~rows.is_lens, "controls"))
     )

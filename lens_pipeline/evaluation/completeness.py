@@ -23,7 +23,7 @@ from lens_pipeline.evaluation.false_positives import at_thresholds, by_kind, by_
 from lens_pipeline.evaluation.fit_residuals import fit_selection
 from lens_pipeline.evaluation.out_of_fold import build_out_of_fold, is_cross_validated
 from lens_pipeline.evaluation.parent_share import ParentShare
-from lens_pipeline.evaluation.scored_rows import TEST, join_store, refuse_other
+from lens_pipeline.evaluation.scored_rows import TEST, distinct_rows, join_store, refuse_other
 from lens_pipeline.evaluation.sealed import open_test_rows, primary_point
 from lens_pipeline.evaluation.selection_function import FILE as SELECTION_FUNCTION
 from lens_pipeline.evaluation.selection_function import FORMAT, selection_surfaces
@@ -106,12 +106,13 @@ def build_completeness(
     staging.write_table(
         FIT_TABLE, pa.Table.from_pylist(fits.residuals, schema=COMPLETENESS_FIT.schema), COMPLETENESS_FIT
     )
+    distinct = distinct_rows(rows)
     places = pl.DataFrame(splits.read_table(columns=["region_id", "ra", "dec"]))
-    regions = pa.Table.from_pylist(by_region(rows, places, points), schema=REGIONS.schema)
+    regions = pa.Table.from_pylist(by_region(distinct, places, points), schema=REGIONS.schema)
     staging.write_table(REGIONS_TABLE, regions, REGIONS)
-    contaminants = pa.Table.from_pylist(by_kind(rows, points), schema=CONTAMINANTS.schema)
+    contaminants = pa.Table.from_pylist(by_kind(distinct, points), schema=CONTAMINANTS.schema)
     staging.write_table(CONTAMINANTS_TABLE, contaminants, CONTAMINANTS)
-    provenance = _provenance(manifest, staging) | {THRESHOLDS: at_thresholds(rows, points)}
+    provenance = _provenance(manifest, staging) | {THRESHOLDS: at_thresholds(distinct, points)}
     primary = primary_point(sealed.usable)["operating_point"]
     for name, content in export_files(pl.DataFrame(table), pl.DataFrame(grids), provenance).items():
         staging.write_bytes(name, content)

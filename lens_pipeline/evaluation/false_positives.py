@@ -11,7 +11,7 @@ from lens_pipeline.evaluation.cell_sums import Numbers
 from lens_pipeline.evaluation.clustered_cells import CellEstimate, clustered_proportions
 from lens_pipeline.evaluation.counting import Threshold
 from lens_pipeline.evaluation.metrics import proportion_over
-from lens_pipeline.evaluation.scored_rows import distinct_rows, galaxy_numbers
+from lens_pipeline.evaluation.scored_rows import galaxy_numbers
 
 Record = dict[str, Any]
 
@@ -22,13 +22,13 @@ def by_region(rows: pl.DataFrame, regions: pl.DataFrame, thresholds: Sequence[Th
     Parameters
     ----------
     rows : polars.DataFrame
-        Scored rows of test, as `join_store` gives them, with `region_id`.
+        Scored rows of test, as `join_store` gives them, with `region_id`; distinct controls.
     regions : polars.DataFrame
         `region_id`, `ra` and `dec`.
     """
     names = rows.select("region_id").unique().sort("region_id")
     places = names.join(regions, on="region_id", how="left", validate="1:1", maintain_order="left").to_dicts()
-    negatives = distinct_rows(rows.filter(~pl.col("is_lens")))
+    negatives = rows.filter(~pl.col("is_lens"))
     false = _counted(negatives, ["region_id"], names, thresholds, exact=True)
     found = _counted(rows.filter(pl.col("is_lens")), ["region_id"], names, thresholds, exact=False)
     records = []
@@ -57,11 +57,9 @@ def by_kind(rows: pl.DataFrame, thresholds: Sequence[Threshold]) -> list[Record]
     Parameters
     ----------
     rows : polars.DataFrame
-        Scored rows of test, as `join_store` gives them, with `role`, null where nobody says.
+        Scored rows of test, as `join_store` gives them, with `role`, null where nobody says; distinct controls.
     """
-    negatives = distinct_rows(rows.filter(~pl.col("is_lens"))).with_columns(
-        pl.col("role").cast(pl.String).fill_null("")
-    )
+    negatives = rows.filter(~pl.col("is_lens")).with_columns(pl.col("role").cast(pl.String).fill_null(""))
     kinds = negatives.select("lens_model", "role").unique().sort("lens_model", "role")
     of_kinds = [
         negatives.filter((pl.col("lens_model") == kind["lens_model"]) & (pl.col("role") == kind["role"]))
@@ -80,7 +78,7 @@ def at_thresholds(rows: pl.DataFrame, thresholds: Sequence[Threshold]) -> dict[s
     Parameters
     ----------
     rows : polars.DataFrame
-        Scored rows of test, as `join_store` gives them.
+        Scored rows of test, as `join_store` gives them; distinct controls.
 
     Returns
     -------
@@ -88,7 +86,7 @@ def at_thresholds(rows: pl.DataFrame, thresholds: Sequence[Threshold]) -> dict[s
         Name of the operating point to `logit`, `n_negatives`, `n_negative_galaxies`, `n_false_positives`, `fpr`, `fpr_low`,
         `fpr_high` (95 %) and `fpr_reason`.
     """
-    negatives = distinct_rows(rows.filter(~pl.col("is_lens")))
+    negatives = rows.filter(~pl.col("is_lens"))
     return {
         threshold.name: {"logit": threshold.logit} | _false(_over_all(negatives, threshold)) for threshold in thresholds
     }

@@ -108,17 +108,10 @@ def likelihood_metrics(rows: pl.DataFrame, split: str) -> list[Metric]:
         if absent:
             estimate = Estimate(None, None, None, rows.height, 0, None, absent)
         else:
-            estimate = _mean(losses(logit, is_lens), is_lens, clusters)
+            each = Losses.of(losses(logit, is_lens), is_lens, np.ones(rows.height))
+            estimate = each.over_both(clusters, floor=0.0)
         metrics.append(metric_of(name, split, rows, estimate, unit=unit))
     return metrics
-
-
-def _mean(losses: Floats, is_lens: npt.NDArray[np.bool_], clusters: Clusters) -> Estimate:
-    each = Losses.of(losses, is_lens, np.ones(losses.size))
-    return over_clusters(
-        clusters,
-        lambda numbers, are_galaxies: each.mean_over(numbers, kind=GALAXY if are_galaxies else REGION, floor=0.0),
-    )
 
 
 def calibration_metric(rows: pl.DataFrame, split: str, settings: BootstrapSettings, name: str = "ece") -> Metric:

@@ -21,6 +21,7 @@ from lens_pipeline.evaluation.intervals import (
     numbered,
     outweighed,
 )
+from lens_pipeline.evaluation.metrics import Clusters, over_clusters
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,6 +74,13 @@ class Losses:
             off=off,
             squares=(squared * sides[0], squared * sides[1]),
             variances=(_average(scatter, sides[0]), _average(scatter, sides[1])),
+        )
+
+    def over_both(self, clusters: Clusters, *, floor: float | None = None) -> Estimate:
+        """Give the mean its interval over galaxies, or over regions where those know less (`mean_over`)."""
+        return over_clusters(
+            clusters,
+            lambda numbers, are_galaxies: self.mean_over(numbers, kind=GALAXY if are_galaxies else REGION, floor=floor),
         )
 
     def mean_over(
