@@ -2,11 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
 from scipy import special
 
 from lens_pipeline.evaluation.intervals import Estimate
-from lens_pipeline.evaluation.likelihood_metrics import log_losses
+from lens_pipeline.evaluation.likelihood_metrics import likelihood_metrics, log_losses
 from lens_pipeline.evaluation.mean_losses import Losses
 
 SHIFT = 2.5
@@ -97,3 +98,19 @@ def test_galaxies_of_which_one_outweighs_the_others_are_worth_few_equal_ones() -
     worth = (100 + 99) ** 2 / (100**2 + 99)
     assert (found.low, found.high) == (None, None)
     assert f"a class has 100 galaxies worth {worth:.1f} equal ones, " in str(found.reason)
+
+
+def test_a_log_loss_that_one_region_makes_is_not_said_to_be_below_zero() -> None:
+    place = np.arange(240)
+    # Every score of one region in six is wrong, all others are right.
+    wrong, lens = place % 6 == 0, place < 120
+    rows = pl.DataFrame(
+        {
+            "logit": np.where(lens != wrong, 8.0, -8.0),
+            "is_lens": lens,
+            "galaxy_id": [f"galaxy {n}" for n in place],
+            "region_id": [f"region {n % 6}" for n in place],
+        }
+    )
+    for metric in likelihood_metrics(rows, "test"):
+        assert metric.low == 0, metric
